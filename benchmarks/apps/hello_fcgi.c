@@ -1,0 +1,53 @@
+/* The smallest FastCGI application on libfcgi: hello_fcgi SOCKET THREADS
+
+   A connection that the web server keeps open occupies a thread until it is closed, so there must be more
+   threads than the web server keeps connections: else new ones would wait for ever. */
+
+#include <fcgiapp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BACKLOG 1024
+#define STACK (128 * 1024)
+
+static int listening;
+
+static void *serve(void *unused)
+{
+    FCGX_Request request;
+
+    (void)unused;
+    FCGX_InitRequest(&request, listening, 0);
+    while (FCGX_Accept_r(&request) == 0)
+        FCGX_PutS("Content-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!", request.out);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int threads = argc == 3 ? atoi(argv[2]) : 0;
+
+    if (threads < 1) {
+        fprintf(stderr, "usage: %s SOCKET THREADS\n", argv[0]);
+        return 2;
+    }
+    FCGX_Init();
+    listening = FCGX_OpenSocket(argv[1], BACKLOG);
+    if (listening < 0) {
+        perror(argv[1]);
+        return 1;
+    }
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK);
+    while (--threads > 0) {
+        if (pthread_create(&thread, &attributes, serve, NULL) != 0) {
+            fputs("cannot start a thread\n", stderr);
+            return 1;
+        }
+    }
+    serve(NULL);
+    return 0;
+}

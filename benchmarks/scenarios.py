@@ -1,0 +1,227 @@
+"""What is compared: the scenarios with their peers, and the targets that the gateway has to meet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import backends, peers, webservers
+from benchmarks.backends import HELLO, Backend
+from benchmarks.peers import Need, Peer, Place
+from benchmarks.process import APPS
+
+
+class Measure(Enum):
+    """What the servers of a scenario are compared by; the value heads the column of ratios."""
+
+    CPU = "CPU µs/request"
+    WALL = "wall ms/request"
+    THROUGHPUT = "MB/s"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One kind of work that the gateway and its peers do."""
+
+    name: str
+    title: str
+    gateway: Peer
+    peers: tuple[Peer, ...]
+    backend: Backend | None = None
+    content: Callable[[Path], None] = backends.put_nothing
+    """Puts files into an empty directory. Raises :class:`backends.BuildError`."""
+    needs: tuple[Need, ...] = ()
+    """What the content needs to be built."""
+    path: str = "/"
+    body: Callable[[], bytes] = lambda: HELLO
+    """What every server must answer to ``GET path``."""
+    measure: Measure = Measure.CPU
+    most_connections: int = 1024
+    """More connections would only measure queues or memory."""
+
+    @property
+    def servers(self) -> tuple[Peer, ...]:
+        """All that are compared, the gateway first."""
+        return (self.gateway, *self.peers)
+
+    def missing(self) -> list[Need]:
+        """What is not installed and nothing can be compared without."""
+        needs = (*self.gateway.needs, *(self.backend.needs if self.backend else ()), *self.needs)
+        return [need for need in needs if not need.present()]
+
+
+_ASGI: Final = "hello_asgi:app"
+_FASTAPI: Final = "hello_fastapi:app"
+_WSGI: Final = "hello_wsgi:app"
+
+
+def _asgi(app: str, loop: str) -> Peer:
+    return peers.gateway(lambda place: {"asgi": app, "directory": str(APPS), "loop": loop})
+
+
+def _with_pool(kind: str, address: str, place: Place) -> dict[str, Any]:
+    return {kind: address, "pool": {"idle": place.connections}}
+
+
+SCENARIOS: Final = (
+    Scenario(
+        "asgi-trio",
+        "a raw ASGI application on trio (uvicorn and granian: on asyncio)",
+        _asgi(_ASGI, "trio"),
+        (peers.uvicorn(_ASGI), peers.granian("asgi", _ASGI), peers.hypercorn(_ASGI)),
+    ),
+    Scenario(
+        "asgi-asyncio",
+        "a raw ASGI application on asyncio",
+        _asgi(_ASGI, "asyncio"),
+        (peers.uvicorn(_ASGI), peers.granian("asgi", _ASGI)),
+    ),
+    Scenario(
+        "asgi-fastapi",
+        "a FastAPI application",
+        _asgi(_FASTAPI, "asyncio"),
+        (peers.uvicorn(_FASTAPI), peers.granian("asgi", _FASTAPI)),
+        body=lambda: b'{"message":"Hello, world!"}',
+    ),
+    Scenario(
+        "wsgi",
+        "a raw WSGI application",
+        peers.gateway(lambda place: {"wsgi": _WSGI, "directory": str(APPS), "threads": peers.THREADS}),
+        (
+            peers.waitress(_WSGI),
+            peers.granian("wsgi", _WSGI),
+            peers.gunicorn(_WSGI),
+            webservers.uwsgi_http_socket(),
+        ),
+    ),
+    Scenario(
+        "fastcgi",
+        "a FastCGI program behind, connections kept where the server can",
+        peers.gateway(
+            lambda place: {
+                **_with_pool("fastcgi", f"unix:{place.backend}", place),
+                "keep_connection": True,
+            }
+        ),
+        (
+            webservers.nginx_fastcgi(),
+            webservers.lighttpd_fastcgi(),
+            webservers.apache_fastcgi(),
+            webservers.haproxy_fastcgi(),
+            webservers.caddy_fastcgi(),
+        ),
+        backend=backends.FASTCGI,
+    ),
+    Scenario(
+        "fastcgi-php",
+        "php-fpm behind, a connection for each request",
+        peers.gateway(
+            lambda place: {
+                "fastcgi": f"unix:{place.backend}",
+                "preset": "php-fpm",
+                "root": str(place.content),
+            }
+        ),
+        (
+            webservers.nginx_php(),
+            webservers.lighttpd_php(),
+            webservers.apache_php(),
+            webservers.haproxy_fastcgi(keep_connection=False),
+            webservers.caddy_php(),
+        ),
+        backend=backends.PHP,
+        content=backends.put_php,
+        path="/hello.php",
+        most_connections=16,
+    ),
+    Scenario(
+        "uwsgi",
+        "a uWSGI application behind, a connection for each request",
+        peers.gateway(lambda place: {"uwsgi": f"unix:{place.backend}"}),
+        (
+            webservers.nginx_uwsgi(),
+            webservers.uwsgi_http_router(),
+            webservers.apache_uwsgi(),
+            webservers.lighttpd_uwsgi(),
+        ),
+        backend=backends.UWSGI_APP,
+    ),
+    Scenario(
+        "http",
+        "a web server behind, connections kept",
+        peers.gateway(lambda place: _with_pool("http", f"http://{place.backend}", place)),
+        (
+            webservers.nginx_proxy(),
+            webservers.haproxy_proxy(),
+            webservers.caddy_proxy(),
+            webservers.apache_proxy(),
+        ),
+        backend=backends.HTTP,
+    ),
+    Scenario(
+        "cgi",
+        "a C program for each request",
+        peers.gateway(lambda place: {"cgi": str(place.content)}),
+        (webservers.nginx_fcgiwrap(), webservers.apache_cgi(), webservers.lighttpd_cgi()),
+        content=backends.put_cgi,
+        needs=(backends.CC,),
+        path="/hello_cgi",
+        measure=Measure.WALL,
+        most_connections=16,
+    ),
+    Scenario(
+        "static-1k",
+        "a file of 1 KiB",
+        peers.gateway_static(),
+        (
+            webservers.nginx_static(),
+            webservers.caddy_static(),
+            webservers.lighttpd_static(),
+            webservers.apache_static(),
+        ),
+        content=backends.put_noise("small.txt", backends.SMALL),
+        path="/small.txt",
+        body=lambda: backends.noise(backends.SMALL),
+    ),
+    Scenario(
+        "static-10m",
+        "a file of 10 MiB",
+        peers.gateway_static(),
+        (
+            webservers.nginx_static(),
+            webservers.caddy_static(),
+            webservers.lighttpd_static(),
+            webservers.apache_static(),
+        ),
+        content=backends.put_noise("large.bin", backends.LARGE),
+        path="/large.bin",
+        body=lambda: backends.noise(backends.LARGE),
+        measure=Measure.THROUGHPUT,
+        most_connections=8,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How the gateway has to compare with a peer; for throughput at least, otherwise at most."""
+
+    scenario: str
+    peer: str
+    ratio: float
+
+
+TARGETS: Final = (
+    Target("asgi-trio", "uvicorn", 0.75),
+    Target("asgi-trio", "granian", 0.9),
+    Target("asgi-asyncio", "uvicorn", 0.95),
+    Target("asgi-fastapi", "uvicorn", 1.0),
+    Target("wsgi", "waitress", 0.4),
+    Target("wsgi", "granian", 1.6),
+    Target("fastcgi", "nginx", 2.2),
+    Target("uwsgi", "nginx", 2.5),
+    Target("http", "nginx", 2.5),
+    Target("cgi", "nginx + fcgiwrap", 1.0),
+    Target("static-10m", "nginx", 0.9),
+)

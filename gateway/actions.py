@@ -1,0 +1,119 @@
+"""Routes that the gateway answers by itself: a redirect, a fixed response.
+
+Promises: a Location is always ASCII without spaces or control characters, and leads to another host
+only if the configuration names it (see `template.py`). What does not depend on the request is built once.
+"""
+
+from http import HTTPStatus
+from typing import Final
+
+from gateway.request import Request, Responder
+from gateway.template import Template, field_value, quote_query
+from protocols.events import Headers
+
+REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
+"""RFC 9110 15.4; 300 and 304 do not send a client elsewhere."""
+
+_TEXT: Final = b"text/plain; charset=utf-8"
+
+
+class Redirect:
+    """Sends the client to another URL.
+
+    The query of the request is kept unless *to* has one; ``?`` at the end of *to* drops it (as in
+    nginx's ``rewrite``). 308 and 307 keep the method, 303 makes it GET.
+    """
+
+    def __init__(self, to: Template, *, status: int) -> None:
+        """Raises ValueError if *status* does not redirect."""
+        if status not in REDIRECT_STATUSES:
+            raise ValueError(f"status: a redirect has one of {sorted(REDIRECT_STATUSES)}, not {status}")
+        self._to = to
+        self._status = status
+        self._keeps_query = "?" not in to.text
+        self._body = f"{status} {HTTPStatus(status).phrase}\n".encode()
+        self._length = str(len(self._body)).encode()
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        responder.start(
+            self._status,
+            [
+                (b"location", self.location(request)),
+                (b"content-type", _TEXT),
+                (b"content-length", self._length),
+            ],
+        )
+        responder.write(self._body)
+        responder.end()
+        await responder.flush()
+
+    def location(self, request: Request) -> bytes:
+        """The value of the Location field (RFC 9110 10.2.2)."""
+        url = self._to.render_url(request)
+        if self._keeps_query:
+            if request.query:
+                url = _with_query(url, request.query)
+        elif url.endswith("?"):
+            url = url[:-1]
+        return url.encode("ascii")
+
+
+class Respond:
+    """Answers with a status, fields and a body from the configuration."""
+
+    def __init__(
+        self, *, status: int = 200, body: Template | None = None, headers: dict[str, Template] | None = None
+    ) -> None:
+        """Content-Type is ``text/plain; charset=utf-8`` unless *headers* has one.
+
+        Raises ValueError for a status that is not final, or a body where none may be (RFC 9110 6.4.1).
+        """
+        if not 200 <= status <= 599:
+            raise ValueError(f"status: expected 200 to 599, got {status}")
+        if status in (204, 205, 304) and body is not None and body.text:
+            raise ValueError(f"body: a response with status {status} has none")
+        self._status = status
+        self._body = body or Template.parse("")
+        self._fields = [(name.lower().encode("ascii"), value) for name, value in (headers or {}).items()]
+        self._default_fields: Headers = [(b"content-type", _TEXT)] if self._body.text else []
+        if any(name == b"content-type" for name, _ in self._fields):
+            self._default_fields = []
+        self._prebuilt = self._prebuild()
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        if self._prebuilt is not None:
+            headers, body = self._prebuilt
+        else:
+            body = _encode(self._body.render(request))
+            headers = self._head([(name, value.render_field(request)) for name, value in self._fields], body)
+        responder.start(self._status, headers)
+        if body:
+            responder.write(body)
+        responder.end()
+        await responder.flush()
+
+    def _prebuild(self) -> tuple[Headers, bytes] | None:
+        """Head and body, if both are the same for every request."""
+        text = self._body.constant
+        constants = [(name, value.constant) for name, value in self._fields]
+        fields = [(name, field_value(value)) for name, value in constants if value is not None]
+        if text is None or len(fields) < len(constants):
+            return None
+        body = _encode(text)
+        return self._head(fields, body), body
+
+    def _head(self, fields: Headers, body: bytes) -> Headers:
+        headers = self._default_fields + fields
+        if self._status not in (204, 304):  # RFC 9110 8.6: no Content-Length in a 204
+            headers.append((b"content-length", str(len(body)).encode()))
+        return headers
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _with_query(url: str, query: bytes) -> str:
+    """RFC 3986 3: the query stands before the fragment."""
+    base, hash_sign, fragment = url.partition("#")
+    return f"{base}?{quote_query(query)}{hash_sign}{fragment}"

@@ -1,0 +1,34 @@
+"""Addresses of sockets: where the gateway listens, and where backends do."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A host (a name, or a numeric address without brackets; empty: every interface) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A Unix socket by its path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class FdAddress:
+    """A listening socket that was inherited as this file descriptor."""
+
+    fd: int
+
+    def __str__(self) -> str:
+        return f"fd:{self.fd}"

@@ -1,0 +1,127 @@
+"""FastCGI and SCGI by flup's threaded servers, with what they leave undone for a supervised process.
+
+* flup's main loop looks at its signals once a second and may sit in accept(); ours is `listener`.
+* flup waits at the end for threads that wait for idle connections; here running requests are counted.
+* flup's SCGI server opens its own socket, reads bodies without an end, gives an empty body as text, and
+  closes a connection that still has unread body in it, which may reset it under the response.
+* flup guesses an empty PATH_INFO from the undecoded REQUEST_URI; here it stays empty.
+"""
+
+import io
+import logging
+import socket
+import warnings
+from typing import Any, BinaryIO, Final
+from wsgiref.types import WSGIApplication
+
+from gateway.appserver.listener import RunningRequests, accept_until_stopped
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from flup.server import fcgi, fcgi_base, scgi, scgi_base
+
+# flup uses names of the threading module that have newer ones, each time it starts a thread.
+warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"flup\.")
+
+DRAIN_LIMIT: Final = 1024 * 1024
+"""Bytes of a request body that are read and dropped after an answer that did not want them."""
+
+
+def serve_fastcgi(application: WSGIApplication) -> None:
+    """Serve *application* by FastCGI until told to stop."""
+    _FastCGIServer(application, multiprocess=True).serve()
+
+
+def serve_scgi(application: WSGIApplication) -> None:
+    """Serve *application* by SCGI until told to stop."""
+    # Its logger has a line for each request at INFO.
+    _SCGIServer(application, multiprocess=True, loggingLevel=logging.WARNING).serve()
+
+
+def _complete(environ: dict[str, Any]) -> None:
+    for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"):
+        environ.setdefault(name, "")
+
+
+# ---- FastCGI
+
+
+class _FastCGIRequest(fcgi_base.Request):  # type: ignore[misc]  # flup has no types
+    def run(self) -> None:
+        with self.server.running.one():
+            super().run()
+
+
+class _FastCGIServer(fcgi.WSGIServer):  # type: ignore[misc]  # flup has no types
+    request_class = _FastCGIRequest
+    running: RunningRequests
+
+    def serve(self) -> None:
+        self.running = RunningRequests()
+        accept_until_stopped(self._accepted)
+        self.running.wait_until_none()
+
+    def _accepted(self, connection: socket.socket) -> None:
+        self._threadPool.addJob(self._connectionClass(connection, "", self, None))
+
+    def _sanitizeEnv(self, environ: dict[str, Any]) -> None:  # noqa: N802 (flup's name)
+        _complete(environ)
+
+
+# ---- SCGI
+
+
+class _Body(io.RawIOBase):
+    """Exactly the body, of a stream that does not end with it."""
+
+    def __init__(self, stream: BinaryIO, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(buffer), self._left)
+        data = self._stream.read1(size) if size else b""  # type: ignore[attr-defined]  # a BufferedReader
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def drain(self) -> None:
+        """Read what is left, up to DRAIN_LIMIT."""
+        limit = DRAIN_LIMIT
+        while limit > 0 and (size := self.readinto(bytearray(64 * 1024))):
+            limit -= size
+
+
+class _SCGIConnection(scgi_base.Connection):  # type: ignore[misc]  # flup has no types
+    def run(self) -> None:
+        with self.server.running.one():
+            super().run()
+
+
+class _SCGIServer(scgi.WSGIServer):  # type: ignore[misc]  # flup has no types
+    running: RunningRequests
+
+    def serve(self) -> None:
+        self.running = RunningRequests()
+        accept_until_stopped(self._accepted)
+        self.running.wait_until_none()
+
+    def _accepted(self, connection: socket.socket) -> None:
+        self._threadPool.addJob(_SCGIConnection(connection, "", self, None))
+
+    def handler(self, request: Any) -> None:
+        length = int(request.environ["CONTENT_LENGTH"])
+        body = _Body(request.stdin, length)
+        request.stdin = io.BufferedReader(body)
+        super().handler(request)
+        # RFC 9112 9.6 has the reason, for TCP: closing with unread input discards output. The same is
+        # true of Unix sockets, where the reader sees a reset instead of the end.
+        request.stdout.flush()
+        request._conn._sock.shutdown(socket.SHUT_WR)
+        body.drain()
+
+    def _sanitizeEnv(self, environ: dict[str, Any]) -> None:  # noqa: N802 (flup's name)
+        _complete(environ)

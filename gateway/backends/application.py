@@ -1,0 +1,136 @@
+"""FastCGI, SCGI and uwsgi applications: one backend, three codecs.
+
+A request becomes CGI variables, a body of known length (`spool`), and an exchange over a connection,
+pooled where the protocol allows it::
+
+    Request ─► script, build_environ, configured variables ─► RequestVariables ─► Exchange
+"""
+
+from collections.abc import Mapping
+
+import trio
+
+from gateway.backends.script import find_script
+from gateway.environ import build_environ
+from gateway.errors import RequestError
+from gateway.local_redirect import Dispatch, follow
+from gateway.request import Request, Responder
+from gateway.spool import BodyPolicy, spool
+from gateway.template import Template
+from gateway.upstream.upstream import Upstream
+from protocols.errors import LocalProtocolError, TooLargeToEncode
+from protocols.events import LocalRedirect, RequestVariables
+
+
+class ScriptRoot:
+    """The document root of applications that run script files (php)."""
+
+    __slots__ = ("index", "root", "split")
+
+    def __init__(self, root: str, *, split: str, index: str) -> None:
+        self.root = root.rstrip("/")
+        self.split = split
+        self.index = index
+
+
+class ApplicationBackend:
+    """A backend behind one or more addresses that takes CGI variables. Implements `backend.Backend`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        upstream: Upstream,
+        dispatch: Dispatch,
+        script_root: ScriptRoot | None = None,
+        variables: Mapping[str, Template] | None = None,
+        body_policy: BodyPolicy = "spool",
+        spool_memory: int = 256 * 1024,
+        max_body: int = 1024 * 1024 * 1024,
+    ) -> None:
+        self.name = name
+        self._upstream = upstream
+        self._dispatch = dispatch
+        self._script_root = script_root
+        self._variables = dict(variables or {})
+        self._body_policy = body_policy
+        self._spool_memory = spool_memory
+        self._max_body = max_body
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the pools of connections until cancelled."""
+        await self._upstream.run(task_status=task_status)
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
+        body = request.body
+        if body.length is not None:
+            redirect = await self._exchange(request, responder, body.length)
+        elif self._body_policy == "stream":
+            redirect = await self._exchange(request, responder, None)
+        elif self._body_policy == "reject":
+            # RFC 9112 6.3; complaints.md 11: the refusal says why and what to change.
+            raise RequestError(
+                411,
+                f"backend {self.name} needs the length of the request body: "
+                "send Content-Length, or configure `body: spool`",
+            )
+        else:
+            # CGI-27, complaints.md 11-14: without CONTENT_LENGTH these applications see no body.
+            with await spool(body, memory=self._spool_memory, max_body=self._max_body) as spooled:
+                request.body = spooled
+                redirect = await self._exchange(request, responder, spooled.length)
+        if redirect is not None:
+            await follow(
+                request,
+                redirect.target,
+                responder,
+                dispatch=self._dispatch,
+                backend=self.name,
+                address=self._upstream.authority.decode(),
+            )
+
+    async def _exchange(
+        self, request: Request, responder: Responder, length: int | None
+    ) -> LocalRedirect | None:
+        head = RequestVariables(self._environ(request, length))
+        try:
+            # Without a body nothing is lost by asking again.
+            return await self._upstream.exchange(request, responder, head, replayable=length == 0)
+        except TooLargeToEncode as error:
+            # UW-4, FCGI-26: no room in the protocol. RFC 6585 5.
+            raise RequestError(431, str(error)) from error
+        except LocalProtocolError as error:
+            raise RequestError(400, f"the request cannot be passed to the application: {error}") from error
+
+    def _environ(self, request: Request, length: int | None) -> dict[str, str]:
+        script_root = self._script_root
+        if script_root is None:
+            environ = build_environ(
+                request, script_name=request.mount, path_info=request.rest, content_length=length
+            )
+        else:
+            script = find_script(
+                request.rest, root=script_root.root, split=script_root.split, index=script_root.index
+            )
+            environ = build_environ(
+                request,
+                script_name=request.mount + script.name,
+                path_info=script.path_info,
+                content_length=length,
+            )
+            environ["DOCUMENT_ROOT"] = script_root.root
+            environ["SCRIPT_FILENAME"] = _native(script.filename)
+            # php is built to refuse requests that do not come through a web server's redirect.
+            environ["REDIRECT_STATUS"] = "200"
+            if script.path_info:
+                # RFC 3875 4.1.6: whether or not that file exists.
+                environ["PATH_TRANSLATED"] = _native(script_root.root + script.path_info)
+        for variable, template in self._variables.items():
+            environ[variable] = _native(template.render(request))
+        return environ
+
+
+def _native(text: str) -> str:
+    """*text* as a native string: one character per byte (PEP 3333)."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")

@@ -1,0 +1,14 @@
+"""Python applications that speak ASGI 3.0, on this process's loop or on an asyncio loop beside it.
+
+::
+
+    backend     AsgiBackend: imports the application, calls it once per request
+    http        the scope, receive and send of one request
+    lifespan    startup and shutdown
+    host        where an application runs: the surface, and the worker's own trio loop
+    guest       the asyncio loop in the same thread
+"""
+
+from gateway.backends.asgi.backend import AsgiBackend
+
+__all__ = ["AsgiBackend"]

@@ -1,0 +1,160 @@
+"""The ASGI backend: imports an application, starts it, and calls it once per request.
+
+Promises: the application is imported, started, called and stopped on one and the same loop; an
+exception ends the request that it belongs to and nothing else; a failure before the response has begun
+is a 500, one after it cuts the connection. Nothing is logged as an error because a client left.
+
+It serves HTTP and lifespan; a WebSocket is the front's to refuse. Does not reload the application.
+"""
+
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn
+
+import structlog
+import trio
+
+from gateway.backend import StartError
+from gateway.backends.asgi.guest import AsyncioHost
+from gateway.backends.asgi.host import Application, Host, TrioHost
+from gateway.backends.asgi.http import HttpExchange, http_scope
+from gateway.backends.asgi.lifespan import Lifespan, Mode
+from gateway.backends.load import load_application
+from gateway.errors import BackendError, Cause, Phase
+from gateway.pump import Pump
+from gateway.request import Request, Responder
+
+log = structlog.get_logger()
+
+_CANCEL_PATIENCE: Final = 5.0
+"""Seconds that an asyncio application may take to end a request that was cancelled: its client has gone, or
+the daemon's grace is over."""
+
+
+class AsgiBackend:
+    """Serves the application *target* (``module:attribute``) on *loop*.
+
+    *directory* is put in front of the module search path. With *factory* the attribute is a function
+    that returns the application. *lifespan* says whether the application is told of start and stop, or
+    has to be asked (``auto``). It has *startup_timeout* seconds to start, and *shutdown_timeout* to end what
+    it does after its responses, then as long again for its shutdown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        target: str,
+        pump: Pump,
+        directory: Path | None = None,
+        loop: Literal["asyncio", "trio"] = "asyncio",
+        factory: bool = False,
+        lifespan: Mode = "auto",
+        startup_timeout: float = 60.0,
+        shutdown_timeout: float = 60.0,
+    ) -> None:
+        self.name = name
+        self._target = target
+        self._pump = pump
+        self._directory = directory
+        self._loop = loop
+        self._factory = factory
+        self._lifespan: Mode = lifespan
+        self._startup_timeout = startup_timeout
+        self._shutdown_timeout = shutdown_timeout
+        # Set while `run` runs.
+        self._host: Host
+        self._app: Application
+        self._state: dict[str, Any] = {}
+
+    # --- lifetime
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Import and start the application, stay until cancelled, then stop it.
+
+        Raises StartError if it cannot be imported or says that it cannot start.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._host = host = self._make_host()
+                await nursery.start(host.run)
+                try:
+                    await self._serve(host, nursery, task_status)
+                finally:
+                    await host.aclose(self._shutdown_timeout)
+        except BaseExceptionGroup as group:
+            _raise_start_error(group)
+
+    def _make_host(self) -> Host:
+        if self._loop == "trio":
+            return TrioHost()
+        return AsyncioHost(self.name, pump=self._pump, patience=_CANCEL_PATIENCE)
+
+    async def _serve(self, host: Host, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
+        # On its loop, as with other servers: modules may ask for the running loop when imported.
+        self._app = await host.call(self._load)
+        lifespan = Lifespan(self._app, host, name=self.name, mode=self._lifespan)
+        nursery.start_soon(lifespan.run)
+        try:
+            await lifespan.start(self._startup_timeout)
+            self._state = lifespan.state
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            await host.drain(self._shutdown_timeout)
+            await lifespan.stop(self._shutdown_timeout)
+
+    def _load(self) -> Application:
+        app: Application = load_application(
+            self._target, directory=self._directory, factory=self._factory, backend=self.name
+        )
+        return app
+
+    # --- requests
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Call the application and pass on what it answers.
+
+        Raises BackendError (500) if it fails before its response has begun, ResponseAborted if it
+        does not complete it, RequestError or ClientGone if the request came to that.
+        """
+        exchange = HttpExchange(self._host, request, responder)
+        try:
+            await self._host.enter(self._app, http_scope(request, self._state), exchange)
+        except (Exception, SystemExit) as error:  # logged, and answered by the front
+            self._raise_failure(error, exchange, request)
+        except BaseException:
+            exchange.abandon()
+            raise
+        if not exchange.complete:
+            raise exchange.failure or self._failed("the application returned without a response")
+
+    def _raise_failure(self, error: BaseException, exchange: HttpExchange, request: Request) -> None:
+        """The application raised *error*; raise what that means for the response, if anything."""
+        if exchange.gone:
+            # Whatever it was doing, it was doing it for nobody.
+            log.debug("application ended after its client", backend=self.name, exc_info=error)
+        else:
+            log.error(
+                "application failed",
+                backend=self.name,
+                request_id=request.id,
+                method=request.method,
+                path=request.path,
+                exc_info=error,
+            )
+        if not exchange.complete:
+            raise exchange.failure or self._failed("the application raised an exception") from error
+
+    def _failed(self, detail: str) -> BackendError:
+        return BackendError(Cause.FAILED, detail, backend=self.name, address=self._target, phase=Phase.RUN)
+
+
+def _raise_start_error(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Callers expect the one StartError that ended the backend, if that is all there was."""
+    errors, others = group.split(StartError)
+    if errors is None or (others is not None and others.subgroup(Exception)):
+        raise group
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    raise error

@@ -1,0 +1,141 @@
+"""Where an ASGI application runs: what the trio side and the application's side ask of each other.
+
+A host gives one application its loop. The trio side enters the application through
+:meth:`Host.enter`; the application's side comes back through :meth:`Host.wait`, with an event that the
+trio side may set. :class:`TrioHost` runs it on the worker's own loop, in the task that calls;
+`guest.AsyncioHost` on an asyncio loop in the same thread.
+
+Promises: each entry has its own copy of the context variables, as if it were a task of its own, so
+that nothing one request sets is seen by the next one on the same connection. Cancelling the caller
+cancels the application.
+
+What an application does after its response is its own affair on asyncio: the connection goes on. On
+trio it runs in the connection's task, and the next request on that connection waits for it.
+"""
+
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from contextvars import copy_context
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import trio
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI 3.0 application."""
+
+Result = TypeVar("Result")
+
+
+class Event(Protocol):
+    """A flag that the trio side sets and the application's side waits for, once."""
+
+    def set(self) -> None: ...
+    async def wait(self) -> object: ...
+
+
+class Exchange(Protocol):
+    """What an application is called with, besides its scope."""
+
+    on_complete: Callable[[], None] | None
+    """Called by the exchange when the response has been sent: nobody waits for the application any more."""
+
+    async def receive(self) -> Message: ...
+    async def send(self, message: Message, /) -> None: ...
+
+
+class Host(Protocol):
+    """A loop for one application."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve until :meth:`aclose` was called; the caller's cancellation does not end it."""
+        ...
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for what the application does after its responses, *timeout* seconds at most."""
+        ...
+
+    async def aclose(self, timeout: float) -> None:
+        """End what the application left running, giving it *timeout* seconds, then the host."""
+        ...
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """Call a plain function with the application's loop running (to import it there)."""
+        ...
+
+    async def enter(self, app: Application, scope: Scope, exchange: Exchange) -> None:
+        """Run *app* until it returns or its response is complete. Raises what it raised."""
+        ...
+
+    # --- for the application's side
+
+    async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
+        """Await a trio function. Cancelling the caller cancels it."""
+        ...
+
+    def event(self) -> Event: ...
+
+    async def pause(self) -> None:
+        """Let everybody else have a turn."""
+        ...
+
+
+class TrioHost:
+    """The worker's own loop: the application runs in the task of the connection."""
+
+    __slots__ = ("_closed",)
+
+    def __init__(self) -> None:
+        self._closed = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.CancelScope(shield=True):
+            task_status.started()
+            await self._closed.wait()
+
+    async def drain(self, timeout: float) -> None:
+        pass
+
+    async def aclose(self, timeout: float) -> None:
+        self._closed.set()
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        return function()
+
+    async def enter(self, app: Application, scope: Scope, exchange: Exchange) -> None:
+        run = copy_context().run
+        await _in_context(run, run(app, scope, exchange.receive, exchange.send))
+
+    async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
+        return await function()
+
+    def event(self) -> Event:
+        return trio.Event()
+
+    async def pause(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def _awaiting(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+@types.coroutine
+def _in_context(run: Callable[..., Any], awaitable: Awaitable[None]) -> Generator[object, object, None]:
+    """Await with the context variables of *run*, a Context's ``run``; cheaper than a task."""
+    coroutine: Coroutine[object, object, None]
+    coroutine = awaitable if isinstance(awaitable, types.CoroutineType) else _awaiting(awaitable)
+    try:
+        trap = run(coroutine.send, None)
+        while True:
+            try:
+                value = yield trap
+            except BaseException as error:
+                trap = run(coroutine.throw, error)
+            else:
+                trap = run(coroutine.send, value)
+    except StopIteration:
+        return

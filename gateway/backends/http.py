@@ -1,0 +1,124 @@
+"""HTTP servers as backends: HTTP/1.1 upstreams over pooled connections.
+
+The path and query go on as the client sent them (RFC 9110 7.7) unless a mount is stripped; fields of the
+client's connection do not (7.6.1). What the client says about earlier hops is not believed: the
+``X-Forwarded-*`` fields are written anew, ``Forwarded`` is dropped (FWD-7).
+"""
+
+from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
+
+import trio
+
+from gateway.errors import RequestError
+from gateway.request import Request, Responder
+from gateway.upstream.upstream import Upstream
+from protocols.errors import LocalProtocolError
+from protocols.events import Headers, RequestHead
+
+HostPolicy: TypeAlias = Literal["preserve", "upstream"]
+"""Which Host the upstream sees: the client's, or its own address."""
+
+# RFC 9110 7.6.1: never passed on, whether Connection names them or not; and fields that only a trusted
+# proxy may set, which are written anew.
+_DROPPED: Final = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"forwarded",
+        b"host",
+        b"keep-alive",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+    }
+)
+
+# RFC 9110 9.2.2: asking again does not change what was meant.
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+class HttpBackend:
+    """Implements `backend.Backend`."""
+
+    def __init__(self, name: str, *, upstream: Upstream, host: HostPolicy = "preserve") -> None:
+        self.name = name
+        self._upstream = upstream
+        self._host = host
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the pool of connections until cancelled."""
+        await self._upstream.run(task_status=task_status)
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
+        length = request.body.length
+        head = self._head(request, length)
+        try:
+            await self._upstream.exchange(
+                request,
+                responder,
+                head,
+                replayable=length == 0 and request.method in _IDEMPOTENT,
+                awaits_continue=length != 0 and request.header(b"expect") is not None,
+            )
+        except LocalProtocolError as error:
+            raise RequestError(400, f"the request cannot be passed on: {error}") from error
+
+    def _head(self, request: Request, length: int | None) -> RequestHead:
+        headers: Headers = []
+        host = b""
+        dropped = _DROPPED
+        via = b"%b gateway" % request.version.encode()
+        for field in request.headers:
+            name = field[0]
+            if name not in dropped:
+                headers.append(field)
+            elif name == b"connection":
+                dropped = _DROPPED.union(option.strip() for option in field[1].lower().split(b","))
+            elif name == b"host":
+                host = field[1]
+            elif name == b"via":
+                via = b"%b, %b" % (field[1], via)
+        if dropped is not _DROPPED:
+            # RFC 9110 7.6.1: also those that came before Connection named them.
+            headers = [field for field in headers if field[0] not in dropped]
+        headers.insert(0, (b"host", host if host and self._host == "preserve" else self._upstream.authority))
+        if length is None:
+            headers.append((b"transfer-encoding", b"chunked"))
+        elif length or request.method in ("POST", "PUT", "PATCH"):
+            headers.append((b"content-length", b"%d" % length))
+        self._add_forwarded(headers, request, host)
+        headers.append((b"via", via))
+        return RequestHead(request.method.encode("ascii"), _target(request), headers)
+
+    def _add_forwarded(self, headers: Headers, request: Request, host: bytes) -> None:
+        connection = request.connection
+        if connection.client is not None:
+            headers.append((b"x-forwarded-for", connection.client[0].encode()))
+        headers.append((b"x-forwarded-proto", connection.scheme.encode()))
+        if host:
+            headers.append((b"x-forwarded-host", host))
+        if request.mount:
+            headers.append((b"x-forwarded-prefix", quote(request.mount, errors="surrogateescape").encode()))
+
+
+def _target(request: Request) -> bytes:
+    """The request target for the upstream: as sent, without the mount."""
+    path = request.raw_path
+    if request.mount:
+        # Where the mount is spelled plainly it is cut off; otherwise the rest is encoded anew.
+        mount = request.mount.encode()
+        if path.startswith(mount) and path[len(mount) : len(mount) + 1] in (b"/", b""):
+            path = path[len(mount) :] or b"/"
+        else:
+            path = quote(request.rest or "/", safe="/:@!$&'()*+,;=~", errors="surrogateescape").encode()
+    return path + b"?" + request.query if request.query else path

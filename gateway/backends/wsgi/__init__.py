@@ -1,0 +1,15 @@
+"""WSGI applications (PEP 3333) inside the daemon, in persistent worker threads.
+
+::
+
+    backend   one application: loads it, makes the environ, answers through the Responder
+    threads   the worker threads, and the one wake-up that brings their results back
+    call      one call of the application: the thread's half of the conversation
+    head      checks what start_response is given and turns it into header fields
+    input     wsgi.input for a body that has not arrived whole
+    streams   wsgi.errors and wsgi.file_wrapper
+"""
+
+from gateway.backends.wsgi.backend import WsgiBackend
+
+__all__ = ["WsgiBackend"]

@@ -1,0 +1,196 @@
+"""The WSGI backend: one application, its threads, and the trio half of each call.
+
+Promises: PEP 3333 in full, with any number of threads; a small response takes one hop to a thread and
+one back; a request body is read as the application reads it. Does not reload the application, and does
+not stop one that hangs: a thread cannot be killed.
+"""
+
+import io
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+from wsgiref.types import WSGIApplication
+
+import trio
+
+from gateway.backends.wsgi.call import ApplicationCall
+from gateway.backends.wsgi.input import open_input
+from gateway.backends.wsgi.load import load_application
+from gateway.backends.wsgi.streams import ErrorLog, FileWrapper
+from gateway.backends.wsgi.threads import WorkerThreads
+from gateway.environ import build_environ
+from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
+from gateway.request import Body, Request, Responder
+from gateway.spool import BodyPolicy, spool
+
+_READ_AHEAD: Final = 64 * 1024
+"""Bytes of a body that is here already which go along with the call, and save a hop."""
+
+_STOP_GRACE: Final = 1.0
+"""Seconds for close() methods and the like once all requests have ended; requests have had their own."""
+
+
+class WsgiBackend:
+    """Runs the application *target* (``module:attribute``) in *threads* threads.
+
+    *directory* is put in front of the module search path. With *factory* the attribute is a function
+    that returns the application. *multiprocess* says that other processes run the same application.
+
+    *body* says what to do with a request body of unknown length: ``spool`` it (up to *max_body* bytes,
+    more than *spool_memory* of them in a file), so that CONTENT_LENGTH is exact; ``stream`` it without
+    CONTENT_LENGTH, which Werkzeug reads and Django takes for no body; ``reject`` it with 411.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        target: str,
+        directory: Path | None = None,
+        threads: int = 8,
+        factory: bool = False,
+        multiprocess: bool = False,
+        body: BodyPolicy = "spool",
+        spool_memory: int = 64 * 1024,
+        max_body: int = 1024 * 1024 * 1024,
+    ) -> None:
+        self.name = name
+        self._body_policy = body
+        self._spool_memory = spool_memory
+        self._max_body = max_body
+        self._target = target
+        self._directory = directory
+        self._factory = factory
+        self._threads = WorkerThreads(name, threads)
+        self._application: WSGIApplication
+        self._variables: dict[str, Any] = {
+            "wsgi.version": (1, 0),
+            "wsgi.errors": ErrorLog(name),
+            "wsgi.multithread": threads > 1,
+            "wsgi.multiprocess": multiprocess,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+            # Reading ends by itself, with or without CONTENT_LENGTH (Werkzeug and gunicorn agree on it).
+            "wsgi.input_terminated": True,
+        }
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Import the application, start its threads, end them when cancelled."""
+        self._application = load_application(
+            self._target, directory=self._directory, factory=self._factory, backend=self.name
+        )
+        self._threads.start()
+        try:
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            await self._threads.stop(_STOP_GRACE)
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Call the application in a thread and pass on what it answers."""
+        if request.body.length is None and self._body_policy != "stream":
+            await self._handle_unsized(request, responder)
+        else:
+            await self._handle(request, request.body, responder)
+
+    async def _handle_unsized(self, request: Request, responder: Responder) -> None:
+        if self._body_policy == "reject":
+            raise RequestError(411, "the application needs to know the length of the body before it")
+        with await spool(request.body, memory=self._spool_memory, max_body=self._max_body) as spooled:
+            await self._handle(request, spooled, responder)
+
+    async def _handle(self, request: Request, body: Body, responder: Responder) -> None:
+        began = perf_counter()
+        call = ApplicationCall(self._application, request, self._threads, self.name)
+        length = body.length
+        call.environ = environ = {
+            **build_environ(
+                request, script_name=request.mount, path_info=request.rest, content_length=length
+            ),
+            **self._variables,
+            "wsgi.url_scheme": request.connection.scheme,
+        }
+        environ["wsgi.input"] = io.BytesIO() if length == 0 else _open_input(body, call)
+        try:
+            await call.submitted()
+            if call.finished and call.file is None:
+                responder.start(call.status, call.headers, call.reason)
+                if call.block is not None:
+                    responder.write(call.block)
+                responder.end()
+                await responder.flush()
+            else:
+                await self._converse(call, body, responder)
+        finally:
+            call.end()
+        request.upstream_time = perf_counter() - began
+
+    async def _converse(self, call: ApplicationCall, body: Body, responder: Responder) -> None:
+        """Do what the call asks for until it has finished or failed."""
+        while True:
+            # In this order: what is final is set after the last block.
+            finished = call.finished
+            failed = call.failed
+            block = call.block
+            if (finished or block is not None) and not responder.started:
+                responder.start(call.status, call.headers, call.reason)
+            if block is not None:
+                call.block = None
+                responder.write(block)
+            if finished:
+                await _finish(call, responder)
+                return
+            if block is not None:
+                await responder.flush()
+                call.flushed()
+            if failed:
+                raise self._failure(call, responder)
+            if call.wants_body:
+                call.wants_body = False
+                await _answer_body(call, body)
+            await call.posted()
+
+    def _failure(self, call: ApplicationCall, responder: Responder) -> Exception:
+        if responder.started:
+            return ResponseAborted("the application failed in the middle of its response")
+        if call.body_error is not None:
+            return call.body_error
+        return BackendError(
+            Cause.FAILED,
+            "the application failed",
+            backend=self.name,
+            address=self._target,
+            phase=Phase.RUN,
+        )
+
+
+async def _finish(call: ApplicationCall, responder: Responder) -> None:
+    if call.file is not None:
+        await responder.write_file(*call.file)
+    responder.end()
+    await responder.flush()
+
+
+async def _answer_body(call: ApplicationCall, body: Body) -> None:
+    try:
+        piece = await body.read()
+    except RequestError as error:
+        # The application may answer in its own way; what it leaves to us becomes this error.
+        call.answer_body(b"", error)
+    else:
+        call.answer_body(piece)
+
+
+def _open_input(body: Body, call: ApplicationCall) -> io.BufferedIOBase:
+    """A file over *body*; what has not arrived is not waited for, so that 100 Continue comes late enough."""
+    arrived: list[bytes] = []
+    size = 0
+    while size < _READ_AHEAD:
+        piece = body.read_nowait()
+        if piece == b"":
+            return io.BytesIO(b"".join(arrived))
+        if piece is None:
+            break
+        arrived.append(piece)
+        size += len(piece)
+    return open_input(b"".join(arrived), call.next_piece)

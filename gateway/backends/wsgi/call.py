@@ -1,0 +1,308 @@
+"""One call of a WSGI application: what its thread does, and the state that both threads share.
+
+The conversation is by state, not by messages: the thread sets fields and posts the call; the trio task
+looks at all fields each time it is woken. A field is written by one side and taken by the other::
+
+    thread ─► status, headers, block, file, finished, failed, wants_body ─► trio task
+    thread ◄─ piece, body_error, over                                    ◄─ trio task
+
+Back-pressure: a block may be on its way while the application makes the next, but that one waits until
+the first has been flushed (PEP 3333, "Buffering and Streaming"). ``over`` says that nobody is listening
+any more; the thread learns it as :class:`ClientDisconnectedError` at its next write or read.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, TypeAlias
+from wsgiref.types import WSGIApplication
+
+import structlog
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from gateway.backends.wsgi.head import parse_headers, parse_status
+from gateway.backends.wsgi.streams import FileWrapper
+from gateway.backends.wsgi.threads import WorkerThreads
+from gateway.errors import RequestError
+from gateway.request import Request
+from protocols.events import Headers
+
+log = structlog.get_logger()
+
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+
+class ClientDisconnectedError(ConnectionError):
+    """Raised in the application, from write() or wsgi.input: nobody waits for this response any more."""
+
+
+class BodyFailedError(OSError):
+    """Raised in the application from wsgi.input: the client's body is malformed, late or too large."""
+
+
+def _locked() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+class ApplicationCall:
+    """One request in one thread. Implements `threads.Call`."""
+
+    # Class attributes are the values at first: a small request sets only a few of them.
+
+    status = 0
+    """0 until start_response was called."""
+    reason = b""
+    headers: Headers
+    block: bytes | None = None
+    """A part of the body to be sent."""
+    file: tuple[int, int, int] | None = None
+    """(descriptor, offset, count) of a file to be sent as the rest of the body."""
+    finished = False
+    """Set after the last block."""
+    failed = False
+    """Set instead of ``finished`` if the application raised an exception."""
+    wants_body = False
+    piece = b""
+    body_error: RequestError | None = None
+    over = False
+
+    _begun = False
+    _left: int | None = None
+    """Bytes of the body that Content-Length still promises."""
+    _room: "threading.Lock | None" = None
+    """Released when a block has been flushed; None until there is one to wait for."""
+    _body_answer: "threading.Lock | None" = None
+    _task: Task | None = None
+    _posted = False
+
+    def __init__(
+        self, application: WSGIApplication, request: Request, threads: WorkerThreads, backend: str
+    ) -> None:
+        self.environ: dict[str, Any] = {}
+        self._application = application
+        self._request = request
+        self._threads = threads
+        self._backend = backend
+
+    # --- the trio side
+
+    async def submitted(self) -> None:
+        """Have a thread run the call, and wait for its first post."""
+        self._task = current_task()
+        self._threads.submit(self)
+        await wait_task_rescheduled(self._abort)
+
+    async def posted(self) -> None:
+        """Wait for the next post."""
+        if not self._posted:
+            self._task = current_task()
+            await wait_task_rescheduled(self._abort)
+        self._posted = False
+
+    def deliver(self) -> None:
+        """Wake the task, or make its next wait a short one."""
+        task = self._task
+        if task is not None:
+            self._task = None
+            reschedule(task)
+        else:
+            self._posted = True
+
+    def flushed(self) -> None:
+        """The block has been sent; the next may come."""
+        _unlock(self._room)
+
+    def answer_body(self, piece: bytes, error: RequestError | None = None) -> None:
+        """Give the thread the piece of the body that it waits for, or the *error* instead."""
+        self.piece = piece
+        self.body_error = error
+        _unlock(self._body_answer)
+
+    def end(self) -> None:
+        """Nobody listens any more: done, cancelled, or the client is gone."""
+        self.over = True
+        _unlock(self._room)
+        _unlock(self._body_answer)
+
+    def _abort(self, _raise_cancel: RaiseCancelT) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
+
+    # --- the thread's side
+
+    def run(self) -> None:
+        """Call the application, send what it returns, close that (PEP 3333, "Specification Details")."""
+        if self.over:
+            return  # Cancelled while it waited for a thread.
+        result: Iterable[bytes] | None = None
+        try:
+            result = self._application(self.environ, self.start_response)
+            if type(result) is list or type(result) is tuple:
+                # Nothing can be seen between the blocks of these, so they are one.
+                self._finish(result[0] if len(result) == 1 else b"".join(result))
+            else:
+                self._send_each(result)
+        except BaseException as error:
+            # SystemExit too: it ends this request, not the worker thread.
+            self._fail(error)
+        finally:
+            # Always, even if the client is gone (PEP 3333).
+            close = getattr(result, "close", None)
+            if close is not None:
+                self._close(close)
+            # wsgi.input refers to this call: without the environ there is no cycle to collect.
+            del self.environ
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+    ) -> Callable[[bytes], None]:
+        """Keep the head; it is sent with the first bytes of the body, or at the end."""
+        if exc_info:
+            try:
+                if self._begun:
+                    raise _error_of(exc_info)
+            finally:
+                exc_info = None  # PEP 3333: avoid a circular reference through the traceback
+        elif self.status:
+            raise RuntimeError("start_response was called again without exc_info")
+        code, self.reason = parse_status(status)
+        self.headers, self._left = parse_headers(headers)
+        self.status = code
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Send a block: what start_response returns, for applications that cannot return their body."""
+        if data and not self.finished:
+            self._send(data)
+
+    def next_piece(self) -> bytes:
+        """The next piece of the request body, for wsgi.input."""
+        if self._body_answer is None:
+            self._body_answer = _locked()
+        if self.over or self.finished:
+            raise ClientDisconnectedError("the request is over")
+        self.wants_body = True
+        self._threads.post(self)
+        self._body_answer.acquire()
+        if self.over:
+            raise ClientDisconnectedError("the request is over")
+        if self.body_error is not None:
+            raise BodyFailedError(self.body_error.detail)
+        return self.piece
+
+    def _send_each(self, result: Iterable[bytes]) -> None:
+        if isinstance(result, FileWrapper) and self.status and (file := result.regular_file()):
+            self._send_file(*file)
+            return
+        for block in result:
+            if block:
+                self._send(block)
+            if self.finished:
+                break  # PEP 3333, "Handling the Content-Length Header": stop when enough was sent.
+        else:
+            self._finish(b"")
+
+    def _send(self, block: bytes) -> None:
+        """Post *block*; the response is finished with it if that is all that Content-Length promised."""
+        block = self._checked(block)
+        last = self._left == 0
+        self._begin(last=last)
+        self.block = block
+        if last:
+            self.finished = True
+        self._threads.post(self)
+
+    def _finish(self, block: bytes) -> None:
+        """Post the last *block*, which may be empty, and the end."""
+        if self.finished:
+            return
+        block = self._checked(block)
+        if self._left and self._request.method != "HEAD" and self.status not in {204, 304}:
+            # The front will cut the connection, so that the client can tell (RFC 9112 section 8).
+            self._warn("the response is shorter than its Content-Length", missing=self._left)
+        self._begin(last=True)
+        if block:
+            self.block = block
+        self.finished = True
+        self._threads.post(self)
+
+    def _send_file(self, descriptor: int, offset: int, count: int) -> None:
+        """Post a file and wait until it has been sent: after that it is closed."""
+        if self._left is not None:
+            count = min(count, self._left)
+        self._begin(last=False)
+        self.file = descriptor, offset, count
+        self.finished = True
+        self._threads.post(self)
+        assert self._room is not None
+        self._room.acquire()
+
+    def _checked(self, block: bytes) -> bytes:
+        """*block*, cut to what Content-Length allows."""
+        if not self.status:
+            raise RuntimeError("the application did not call start_response before its body")
+        if not isinstance(block, bytes):
+            raise TypeError(f"a block of the body is not bytes: {type(block).__name__}")
+        left = self._left
+        if left is not None:
+            if len(block) > left:
+                self._warn("the response is longer than its Content-Length", excess=len(block) - left)
+                block = block[:left]
+            self._left = left - len(block)
+        return block
+
+    def _begin(self, *, last: bool) -> None:
+        """Wait until the block before has been flushed. Raises ClientDisconnectedError."""
+        if self._room is not None:
+            if not self.over:  # end() unlocks once: after that there is nothing to wait for.
+                self._room.acquire()
+        elif not last:
+            self._room = _locked()
+        if self.over:
+            raise ClientDisconnectedError("the client has gone")
+        self._begun = True
+
+    def _fail(self, error: BaseException) -> None:
+        # What follows from the client's failure, which the application may have wrapped, is not its own.
+        if self.finished or not (self.over or self.body_error is not None):
+            log.error(
+                "application failed",
+                backend=self._backend,
+                method=self._request.method,
+                path=self._request.path,
+                exc_info=error,
+            )
+        if not self.finished:
+            self.failed = True
+            self._threads.post(self)
+
+    def _close(self, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except BaseException:  # as in run()
+            log.exception(
+                "application failed in close()",
+                backend=self._backend,
+                method=self._request.method,
+                path=self._request.path,
+            )
+
+    def _warn(self, event: str, **facts: object) -> None:
+        log.warning(
+            event, backend=self._backend, method=self._request.method, path=self._request.path, **facts
+        )
+
+
+def _error_of(exc_info: ExcInfo) -> BaseException:
+    _, error, traceback = exc_info
+    if error is None:
+        return RuntimeError("start_response was called again after the response had begun")
+    return error.with_traceback(traceback)
+
+
+def _unlock(lock: "threading.Lock | None") -> None:
+    """Release *lock* if the thread waits for it or will; only the trio thread ever releases."""
+    if lock is not None and lock.locked():
+        lock.release()

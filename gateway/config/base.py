@@ -1,0 +1,73 @@
+"""The base of all configuration models: frozen, exact about keys, and complete about mistakes.
+
+A model reports its own contradictions beside the mistakes of its fields, and those of the models in it,
+in one go. So contradictions are looked for in the plain data, before it is known to be right.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from gateway.config.wording import describe, suggestion
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Keys and positions from the model down to a value."""
+
+MISTAKE = "mistake"
+"""The type of every error that leaves a model; its message is worded already."""
+
+
+class Model(BaseModel):
+    """A mapping of the configuration."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
+
+    later: ClassVar[dict[str, str]] = {}
+    """Keys of the language that this version does not have, with what to say about them."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        """Yield place and message of what cannot be meant together. Wrong types are not its concern."""
+        return iter(())
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The keys as they are written in the file."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_mistakes(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        found = list(cls.contradictions(data)) if isinstance(data, dict) else []
+        try:
+            model = handler(data)
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                place, kind = details["loc"], details["type"]
+                if kind == MISTAKE:
+                    found.append((place, details["msg"]))
+                elif kind == "extra_forbidden":
+                    found.append((place, cls._unknown_key(str(place[-1]))))
+                else:
+                    found.append((place, describe(details)))
+        else:
+            if not found:
+                return model
+        raise ValidationError.from_exception_data(
+            cls.__name__, [_error(place, message) for place, message in found]
+        )
+
+    @classmethod
+    def _unknown_key(cls, key: str) -> str:
+        if key in cls.later:
+            return cls.later[key]
+        return f"unknown key; {suggestion(key, cls.keys()) or 'expected one of ' + ', '.join(cls.keys())}"
+
+
+def _error(place: Place, message: str) -> InitErrorDetails:
+    kind = PydanticCustomError(MISTAKE, "{message}", {"message": message})
+    return InitErrorDetails(type=kind, loc=place, input=None)

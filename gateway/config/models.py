@@ -1,0 +1,646 @@
+"""The configuration as frozen models: one class per thing, one documented field per setting.
+
+A kind of backend is a class, found by its key (``fastcgi: …`` makes a :class:`FastCGIBackend`), and a
+kind of action is a field of :class:`Route`. The docstring of a field is its description in the JSON
+Schema and says its unit. Inside the program durations are float seconds and sizes are int bytes.
+
+Nothing here opens a file or a socket, except to look whether directories that requests need exist.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from gateway.config.base import Model, Place
+from gateway.config.values import (
+    AtLeastOne,
+    BackendAddress,
+    BufferSize,
+    Byte,
+    Client,
+    Command,
+    Connect,
+    Count,
+    CountOrNone,
+    Destination,
+    Directory,
+    Duration,
+    FileMode,
+    FileName,
+    FilePath,
+    FinalStatus,
+    Flag,
+    HeaderName,
+    HostPattern,
+    Lifespan,
+    Limit,
+    LineTemplateText,
+    Listen,
+    Many,
+    Method,
+    Mount,
+    Name,
+    ObjectName,
+    PathPattern,
+    ProgramOrDirectory,
+    RedirectStatus,
+    ResponseHeaderName,
+    Short,
+    Size,
+    Target,
+    TemplateText,
+    Timeout,
+    Upstream,
+    VariableName,
+    WantedValue,
+    Workers,
+)
+from gateway.config.wording import alternatives, expected, show, suggestion
+from gateway.path_pattern import find_rest_of
+
+NOT_YET = "not supported yet"
+
+
+def written(default: Any) -> Any:
+    """A default as it is written in the file (``10s``), which the field's type parses like any value."""
+    return Field(default=default)
+
+
+# ---- listeners
+
+
+class Listener(Model):
+    """A socket on which clients are accepted."""
+
+    later: ClassVar[dict[str, str]] = {
+        "tls": f"TLS is {NOT_YET}",
+        "fastcgi": f"FastCGI listeners are {NOT_YET}",
+        "scgi": f"SCGI listeners are {NOT_YET}",
+        "uwsgi": f"uwsgi listeners are {NOT_YET}",
+        "proxy_protocol": f"the PROXY protocol is {NOT_YET}",
+    }
+
+    address: Listen = Field(alias="http")
+    """Where to accept HTTP/1.1. Port 0 lets the kernel choose; the port is logged."""
+    mode: FileMode | None = None
+    """Permissions of a Unix socket, such as "0660"; by default what the umask leaves."""
+    backlog: Count = 2048
+    """Connections that may wait to be accepted."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        address = data.get("http")
+        if data.get("mode") is not None and isinstance(address, str) and not address.startswith("unix:"):
+            yield ("mode",), f"permissions belong to a Unix socket (unix:/path), not to {show(address)}"
+
+
+# ---- daemon-wide settings
+
+
+class AccessLog(Model):
+    """One line for each request."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    """json, text, or auto: text on a terminal, JSON lines elsewhere."""
+    destination: Destination = written("stderr")
+    """stderr, stdout, or the path of a file that lines are appended to."""
+
+
+class ClientTimeouts(Model):
+    """How long the gateway waits for clients."""
+
+    header: Timeout = written("10s")
+    """For a complete request head, from its first byte (or from connecting)."""
+    body: Timeout = written("30s")
+    """For the next bytes of a request body, and for a client to take some of a response."""
+    keep_alive: Duration = written("75s")
+    """For the next request on an idle connection; 0 closes after each response."""
+    shutdown: Duration = written("30s")
+    """For running requests when the daemon stops."""
+    disconnect_grace: Duration = written("3s")
+    """For an application to end after it was told that its client has gone, before it is cancelled."""
+
+
+class ClientLimits(Model):
+    """How much the gateway takes from clients."""
+
+    request_line: Limit = written("8KiB")
+    """Bytes of the request line; more is answered 414."""
+    headers: Limit = written("64KiB")
+    """Bytes of all header fields together; more is answered 431."""
+    header_count: Count = 100
+    """Header fields; more is answered 431."""
+    body: Size = written("1GiB")
+    """Bytes of a request body; more is answered 413."""
+
+
+# ---- parts of backends
+
+
+class Timeouts(Model):
+    """How long a backend may take, by phase; each counts inactivity, not the whole transfer."""
+
+    connect: Timeout = written("5s")
+    """To accept a connection."""
+    send: Timeout = written("30s")
+    """To take more of the request."""
+    first_byte: Timeout = written("60s")
+    """From the end of the request to the first byte of the response."""
+    read: Timeout = written("60s")
+    """Between two pieces of the response."""
+
+
+class Pool(Model):
+    """Connections kept open between requests."""
+
+    idle: CountOrNone = 32
+    """Idle connections kept for each address."""
+    idle_time: Timeout = written("60s")
+    """How long one is kept."""
+
+
+Environment: TypeAlias = dict[VariableName, str]
+Variables: TypeAlias = dict[VariableName, LineTemplateText]
+
+
+class SpawnedApp(Model):
+    """Processes that the gateway starts, restarts when they die, and stops."""
+
+    command: Command | None = None
+    """A program and its arguments; it gets its listening socket as file descriptor 0."""
+    wsgi: ObjectName | None = None
+    """A WSGI application, module:attribute, served in processes of its own."""
+    processes: Count = 1
+    """How many of them accept on the socket."""
+    directory: Directory = written(".")
+    """Their working directory, where modules are imported from; by default the directory of this file."""
+    env: Environment = Field(default_factory=dict)
+    """Variables added to their environment."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        if ("command" in data) == ("wsgi" in data):
+            yield (), f"expected exactly one of command or wsgi, got {'both' if 'wsgi' in data else 'none'}"
+
+
+class Spawn(Model):
+    """An application that the gateway runs itself."""
+
+    spawn: SpawnedApp
+    """The application to start and supervise."""
+
+
+_PLANNED_BALANCE = {"least-connections", "random", "hash", "ip-hash", "first", "weighted", "sticky"}
+
+
+def _balance(value: Any) -> Any:
+    if isinstance(value, str) and value in _PLANNED_BALANCE:
+        raise ValueError(f"{value} is {NOT_YET}: expected round-robin")
+    return value
+
+
+Balance: TypeAlias = Annotated[Literal["round-robin"], BeforeValidator(_balance)]
+
+
+def _target_kind(value: Any) -> str:
+    return "<spawn>" if isinstance(value, dict | Spawn) else "<addresses>"
+
+
+Addresses: TypeAlias = Annotated[tuple[Connect, ...], AtLeastOne(), Many()]
+SocketTarget: TypeAlias = Annotated[
+    Annotated[Addresses, Tag("<addresses>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
+]
+
+
+# ---- backends
+
+
+class _Backend(Model):
+    later: ClassVar[dict[str, str]] = {
+        "health": f"health checks are {NOT_YET}",
+        "headers": f"changing headers is {NOT_YET}",
+        "retry": f"retries are {NOT_YET}",
+    }
+
+
+class _WithLength(_Backend):
+    """What applications that must know the length of a body in advance have in common."""
+
+    body: Literal["spool", "stream", "reject"] = "spool"
+    """A request body of unknown length is spooled to memory and disk, streamed, or rejected with 411."""
+    max_body: Limit | None = None
+    """Bytes of a request body; more is answered 413. By default the limit for clients."""
+    spool_memory: Size = written("256KiB")
+    """Bytes of a spooled body kept in memory before a temporary file is used."""
+
+
+class _CGIFamily(_WithLength):
+    """What all programs that get CGI variables have in common."""
+
+    variables: Variables = Field(default_factory=dict)
+    """Variables added to those of the protocol; they win over header variables."""
+
+
+class CGIBackend(_CGIFamily):
+    """A program started for each request (RFC 3875)."""
+
+    kind: ClassVar[str] = "cgi"
+    later: ClassVar[dict[str, str]] = {
+        **_Backend.later,
+        "interpreter": f"interpreters by extension are {NOT_YET}: make the program executable",
+        "max_processes": f"a limit of processes is {NOT_YET}",
+    }
+
+    path: ProgramOrDirectory = Field(alias="cgi")
+    """One program, or a directory of programs that are found by the path of the request."""
+    index: FileName | None = None
+    """The program for a path that ends in a directory."""
+    timeout: Timeout = written("60s")
+    """For the program to write something; then it is ended and the request answered 504."""
+    kill_after: Duration = written("5s")
+    """From the polite signal (TERM) to the deadly one (KILL), for the whole process group."""
+    nph: Annotated[tuple[FileName, ...], Many()] = ("nph-*",)
+    """Names of programs that write whole HTTP responses (RFC 3875 5); * stands for anything."""
+
+
+class _SocketBackend(_CGIFamily):
+    target: SocketTarget
+
+    balance: Balance = "round-robin"
+    """How one of several addresses is chosen."""
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    """How long the application may take, by phase."""
+
+    @property
+    def addresses(self) -> tuple[BackendAddress, ...]:
+        """Where the application listens; empty if the gateway spawns it."""
+        return () if isinstance(self.target, Spawn) else self.target
+
+    @property
+    def spawn(self) -> SpawnedApp | None:
+        """What to start, if the gateway spawns the application."""
+        return self.target.spawn if isinstance(self.target, Spawn) else None
+
+
+class FastCGIBackend(_SocketBackend):
+    """A FastCGI application."""
+
+    kind: ClassVar[str] = "fastcgi"
+
+    target: SocketTarget = Field(alias="fastcgi")
+    """Its address, several addresses, or spawn: an application to start."""
+    preset: Literal["php-fpm"] | None = None
+    """php-fpm: a script below root for each request; its peculiarities are respected."""
+    root: FilePath | None = None
+    """The directory of the scripts, as the application sees it; without it there is no SCRIPT_FILENAME."""
+    split: FileName | None = None
+    """How the name of a script ends, behind which PATH_INFO begins; .php if there is a root."""
+    index: FileName | None = None
+    """The script for a path that ends with a slash; index.php if there is a root."""
+    keep_connection: Flag = False
+    """Whether connections are used again. An application that serves one connection per process
+    (php-fpm) is blocked by idle ones, so they are closed by default."""
+    pool: Pool = Field(default_factory=Pool)
+    """Connections kept open; with keep_connection."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        for key in ("split", "index"):
+            if data.get(key) is not None and data.get("root") is None:
+                yield (key,), f"scripts are looked for below a root: {key} needs root"
+        if "pool" in data and not data.get("keep_connection"):
+            yield ("pool",), "without keep_connection: true no connection is kept"
+        if data.get("preset") == "php-fpm":
+            if data.get("root") is None:
+                yield ("preset",), "php-fpm runs scripts below a root: expected root"
+            if data.get("body") == "stream":
+                # php/php-src#7509: the script sees an empty body.
+                yield ("body",), "php-fpm loses a body that has no length: expected spool or reject"
+
+    @property
+    def script_split(self) -> str | None:
+        """How a script's name ends; None if there is no root."""
+        return None if self.root is None else self.split or ".php"
+
+    @property
+    def script_index(self) -> str | None:
+        """The script of a directory; None if there is no root."""
+        return None if self.root is None else self.index or "index.php"
+
+
+class SCGIBackend(_SocketBackend):
+    """An SCGI application."""
+
+    kind: ClassVar[str] = "scgi"
+
+    target: SocketTarget = Field(alias="scgi")
+    """Its address, several addresses, or spawn: an application to start."""
+
+
+class UWSGIBackend(_SocketBackend):
+    """An application that speaks the uwsgi protocol."""
+
+    kind: ClassVar[str] = "uwsgi"
+
+    target: SocketTarget = Field(alias="uwsgi")
+    """Its address, several addresses, or spawn: an application to start."""
+    buffer_size: BufferSize = written(65535)
+    """The application's own buffer-size (uWSGI: 4096 by default); what is larger is answered 431."""
+    modifier1: Byte = 0
+    """Which plugin of the application handles the request; 0 is WSGI."""
+    modifier2: Byte = 0
+    """A detail for that plugin."""
+
+
+class HTTPBackend(_Backend):
+    """A web server."""
+
+    kind: ClassVar[str] = "http"
+    later: ClassVar[dict[str, str]] = {**_Backend.later, "tls": f"TLS to a backend is {NOT_YET}"}
+
+    addresses: Annotated[tuple[Upstream, ...], AtLeastOne(), Many()] = Field(alias="http")
+    """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, or several."""
+    host: Literal["preserve", "upstream"] = "preserve"
+    """The Host that it sees: preserve what the client sent, or upstream for the address of the URL."""
+    balance: Balance = "round-robin"
+    """How one of several addresses is chosen."""
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    """How long the server may take, by phase."""
+    pool: Pool = Field(default_factory=Pool)
+    """Connections kept open; idle: 0 keeps none."""
+
+
+class ASGIBackend(_Backend):
+    """An ASGI 3 application inside the daemon."""
+
+    kind: ClassVar[str] = "asgi"
+
+    app: ObjectName = Field(alias="asgi")
+    """The application, module:attribute."""
+    directory: Directory = written(".")
+    """Where its modules are imported from; by default the directory of this file."""
+    factory: Flag = False
+    """Whether the attribute is a function that makes the application."""
+    loop: Literal["asyncio", "trio"] = "asyncio"
+    """The event loop that the application is written for."""
+    lifespan: Lifespan = "auto"
+    """Whether it is told of start and stop: on, off, or auto: if it wants to be."""
+    startup_timeout: Timeout = written("60s")
+    """For the application to complete its start."""
+    shutdown_timeout: Timeout = written("60s")
+    """For the application to complete its stop."""
+
+
+class WSGIBackend(_WithLength):
+    """A WSGI application inside the daemon, on threads."""
+
+    kind: ClassVar[str] = "wsgi"
+
+    app: ObjectName = Field(alias="wsgi")
+    """The application, module:attribute."""
+    directory: Directory = written(".")
+    """Where its modules are imported from; by default the directory of this file."""
+    factory: Flag = False
+    """Whether the attribute is a function that makes the application."""
+    threads: Count = 8
+    """Requests that run at the same time; further ones wait."""
+
+
+KINDS = (CGIBackend, FastCGIBackend, SCGIBackend, UWSGIBackend, HTTPBackend, ASGIBackend, WSGIBackend)
+_KIND_NAMES = tuple(kind.kind for kind in KINDS)
+
+
+def _exactly_one_kind(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    kinds = [key for key in value if key in _KIND_NAMES]
+    if len(kinds) > 1:
+        raise ValueError(f"a backend is of one kind, got {alternatives(kinds).replace(' or ', ' and ')}")
+    if not kinds:
+        guess = next(filter(None, (suggestion(key, _KIND_NAMES) for key in value)), "")
+        raise ValueError(
+            f"expected a kind of backend ({alternatives(_KIND_NAMES)}){'; ' * bool(guess)}{guess}"
+        )
+    return value
+
+
+def _mapping(value: Any) -> Any:
+    if isinstance(value, dict | Model):
+        return value
+    raise expected(f"a mapping with a kind of backend ({alternatives(_KIND_NAMES)})", value)
+
+
+def _kind_of(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((f"<{key}>" for key in value if key in _KIND_NAMES), None)
+    return f"<{value.kind}>" if isinstance(value, KINDS) else None
+
+
+Backend: TypeAlias = Annotated[
+    Annotated[CGIBackend, Tag("<cgi>")]
+    | Annotated[FastCGIBackend, Tag("<fastcgi>")]
+    | Annotated[SCGIBackend, Tag("<scgi>")]
+    | Annotated[UWSGIBackend, Tag("<uwsgi>")]
+    | Annotated[HTTPBackend, Tag("<http>")]
+    | Annotated[ASGIBackend, Tag("<asgi>")]
+    | Annotated[WSGIBackend, Tag("<wsgi>")],
+    Discriminator(_kind_of),
+    BeforeValidator(_exactly_one_kind),
+    BeforeValidator(_mapping),
+]
+
+
+# ---- routes
+
+
+class Match(Model):
+    """What a request must look like: each key that is given, in one of its values."""
+
+    later: ClassVar[dict[str, str]] = {"cookie": f"matching cookies is {NOT_YET}: match the header"}
+
+    host: Annotated[tuple[HostPattern, ...], AtLeastOne(), Many()] | None = None
+    """The host without its port: example.com, or *.example.com for all hosts below it."""
+    path: Annotated[tuple[PathPattern, ...], AtLeastOne(), Many()] | None = None
+    """/exact, /prefix/* (also matches /prefix), *.suffix, or ~ and a regular expression."""
+    method: Annotated[tuple[Method, ...], AtLeastOne(), Many()] | None = None
+    """The method, upper case."""
+    header: dict[HeaderName, Annotated[tuple[WantedValue, ...], AtLeastOne(), Many()] | None] | None = None
+    """By name: the whole value, or null for any value."""
+    query: dict[str, Annotated[tuple[WantedValue, ...], AtLeastOne(), Many()] | None] | None = None
+    """By name of the parameter: the whole value, or null for any value."""
+    scheme: Annotated[tuple[Literal["http", "https"], ...], AtLeastOne(), Many()] | None = None
+    """http or https."""
+    client: Annotated[tuple[Client, ...], AtLeastOne(), Many()] | None = None
+    """The client's address: an address, a network such as 10.0.0.0/8, or unix."""
+
+
+class Static(Model):
+    """Files from a directory."""
+
+    root: Directory
+    """The directory; nothing outside of it is served."""
+    index: Annotated[tuple[FileName, ...], Many()] = ("index.html",)
+    """Names of files that stand for their directory, in order."""
+    symlinks: Literal["inside", "follow", "refuse"] = "inside"
+    """Symbolic links are followed if they stay inside the directory, always (follow), or never (refuse)."""
+
+
+class Redirect(Model):
+    """An answer that sends the client elsewhere."""
+
+    to: Target
+    """A path or URL, with placeholders such as {path.rest}. The query is kept unless this has one."""
+    status: RedirectStatus = 302
+    """The status: 301 or 308 is remembered by clients, 307 and 308 keep the method."""
+
+
+class Respond(Model):
+    """A fixed answer."""
+
+    status: FinalStatus = 200
+    """The status, 200 to 599."""
+    body: TemplateText = ""
+    """The body, with placeholders such as {path}."""
+    headers: dict[ResponseHeaderName, LineTemplateText] = Field(default_factory=dict)
+    """Header fields, with placeholders such as {host}."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        # RFC 9110 15.3.5, 15.3.6, 15.4.5: these have no body.
+        if data.get("body") and str(data.get("status")) in {"204", "205", "304"}:
+            yield ("body",), f"a response with status {data['status']} has no body"
+
+
+ACTIONS = ("backend", "static", "redirect", "respond")
+
+
+def _static(value: Any) -> Any:
+    return {"root": value} if isinstance(value, str) else value
+
+
+class Route(Model):
+    """What to do with the requests that match."""
+
+    later: ClassVar[dict[str, str]] = {
+        "headers": f"changing headers is {NOT_YET}",
+        "rewrite": f"rewriting is {NOT_YET}",
+    }
+
+    match: Match = Field(default_factory=Match)
+    """What a request must look like; without it, anything."""
+    mount: Mount = ""
+    """The part of the path that is the application's own: SCRIPT_NAME, root_path; http and static
+    do not see it."""
+    backend: str | None = None
+    """Action: pass the request to the backend of this name."""
+    static: Annotated[Static, Short(_static, {"type": "string", "minLength": 1})] | None = None
+    """Action: serve files from a directory."""
+    redirect: Redirect | None = None
+    """Action: send the client elsewhere."""
+    respond: Respond | None = None
+    """Action: answer this."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        given = [action for action in ACTIONS if action in data]
+        if len(given) != 1:
+            got = "none" if not given else alternatives(given).replace(" or ", " and ")
+            yield (), f"expected exactly one action ({alternatives(ACTIONS)}), got {got}"
+        elif data[given[0]] is None:
+            yield (given[0],), "expected a value, got nothing"
+        mount = data.get("mount")
+        if not isinstance(mount, str):
+            return
+        if given in (["redirect"], ["respond"]):
+            yield ("mount",), f"has no meaning for {given[0]}: expected backend or static beside it"
+        yield from _outside_mount(mount, data.get("match"))
+
+
+def _outside_mount(mount: str, match: Any) -> Iterator[tuple[Place, str]]:
+    patterns = match.get("path") if isinstance(match, dict) else None
+    several = isinstance(patterns, list)
+    for position, pattern in enumerate(patterns if isinstance(patterns, list) else [patterns]):
+        if isinstance(pattern, str) and _can_match(pattern, "") and not _can_match(pattern, mount):
+            place: Place = ("match", "path", position) if several else ("match", "path")
+            yield place, f"{show(pattern)} is not below the route's mount {show(mount)}"
+
+
+def _can_match(pattern: str, mount: str) -> bool:
+    try:
+        find_rest_of([pattern], mount)
+    except (ValueError, OverflowError, RecursionError):
+        return False
+    return True
+
+
+# ---- the whole
+
+
+def _access_log(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str):
+        raise expected("true, false or a mapping with format and destination", value)
+    return value
+
+
+class Config(Model):
+    """A configuration file."""
+
+    later: ClassVar[dict[str, str]] = {
+        "tests": f"tests in the configuration are {NOT_YET}",
+        "control": f"a control socket is {NOT_YET}",
+        "metrics": f"metrics are {NOT_YET}",
+    }
+
+    listeners: Annotated[tuple[Listener, ...], AtLeastOne()]
+    """Where clients are accepted."""
+    workers: Workers = written(1)
+    """Processes that serve; auto is one for each core."""
+    access_log: Annotated[AccessLog | None, Short(_access_log, {"type": "boolean"})] = written(True)
+    """true, false, or where the log of requests goes and in which format."""
+    debug: Flag = False
+    """true: error pages and logs tell everything; for development."""
+    trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
+    """Clients whose Forwarded and X-Forwarded-* fields are believed: networks, or unix."""
+    timeouts: ClientTimeouts = Field(default_factory=ClientTimeouts)
+    """Waiting for clients, by phase."""
+    limits: ClientLimits = Field(default_factory=ClientLimits)
+    """Sizes of requests."""
+    backends: dict[Name, Backend] = Field(default_factory=dict)
+    """The applications and servers, by name."""
+    routes: Annotated[tuple[Route, ...], AtLeastOne()]
+    """In order; the first that matches wins."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        yield from _unknown_backends(data.get("routes"), data.get("backends"))
+        yield from _shared_addresses(data.get("listeners"))
+
+
+def _unknown_backends(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
+    names = list(backends) if isinstance(backends, dict) else []
+    for position, route in enumerate(routes if isinstance(routes, list) else []):
+        name = route.get("backend") if isinstance(route, dict) else None
+        if isinstance(name, str) and name not in names:
+            known = f"expected one of {', '.join(names)}" if names else "there are no backends"
+            yield (
+                ("routes", position, "backend"),
+                f"there is no backend {show(name)}; {suggestion(name, names) or known}",
+            )
+
+
+def _shared_addresses(listeners: Any) -> Iterator[tuple[Place, str]]:
+    first: dict[str, int] = {}
+    for position, listener in enumerate(listeners if isinstance(listeners, list) else []):
+        address = listener.get("http") if isinstance(listener, dict) else None
+        # Port 0 is another port each time.
+        if not isinstance(address, str) or address.endswith(":0"):
+            continue
+        if address in first:
+            yield (
+                ("listeners", position, "http"),
+                f"listeners[{first[address]}] has the address {show(address)} already",
+            )
+        first.setdefault(address, position)

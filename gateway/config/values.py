@@ -1,0 +1,708 @@
+"""The scalar types of the configuration language: durations, sizes, addresses, patterns, templates.
+
+Each type is an ``Annotated`` alias that turns the YAML value into what the program uses (float seconds,
+int bytes, an address object) and describes itself to the JSON Schema. The parsers are plain functions
+that raise ValueError with a message in the words of the configuration: ``expected …, got …``.
+
+Patterns and templates stay text: they are checked here and compiled where they are used.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from annotated_types import Ge, Le
+from pydantic import (
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Strict,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.address import FdAddress, TcpAddress, UnixAddress
+from gateway.config.wording import expected, show
+from gateway.path_pattern import find_rest_of
+from gateway.template import Template
+
+
+class FromEnvironment(str):
+    """Text that came from a variable: may stand where a number or a boolean is expected."""
+
+    __slots__ = ()
+
+
+# ---- numbers and booleans
+
+_VARIABLE: Final = {"type": "string", "pattern": r"\$\{.+\}"}
+
+
+@dataclass(frozen=True)
+class _OrVariable:
+    """Lets a number or boolean be written as ``${NAME}`` too."""
+
+    parse: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.parse, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), _VARIABLE]}
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, FromEnvironment) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value, re.ASCII):
+        return int(value)
+    return value
+
+
+_TRUTH: Final = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False, "no": False, "off": False, "0": False,
+}  # fmt: skip
+
+
+def _flag(value: Any) -> Any:
+    return _TRUTH.get(value.strip().lower(), value) if isinstance(value, FromEnvironment) else value
+
+
+Flag: TypeAlias = Annotated[bool, Strict(), _OrVariable(_flag)]
+"""true or false."""
+
+Count: TypeAlias = Annotated[int, Strict(), Ge(1), _OrVariable(_whole_number)]
+"""A whole number, at least 1."""
+
+CountOrNone: TypeAlias = Annotated[int, Strict(), Ge(0), _OrVariable(_whole_number)]
+"""A whole number, 0 means none."""
+
+Byte: TypeAlias = Annotated[int, Strict(), Ge(0), Le(255), _OrVariable(_whole_number)]
+"""A whole number that fits one byte."""
+
+FinalStatus: TypeAlias = Annotated[int, Strict(), Ge(200), Le(599), _OrVariable(_whole_number)]
+"""The status of a final response."""
+
+RedirectStatus: TypeAlias = Annotated[Literal[301, 302, 303, 307, 308], _OrVariable(_whole_number)]
+"""The status of a redirect."""
+
+
+def parse_workers(value: Any) -> int:
+    """The number of processes; ``auto`` is one for each core that we may run on."""
+    value = _whole_number(value)
+    if value == "auto":
+        return len(os.sched_getaffinity(0))
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise expected("a number of at least 1, or auto", value)
+    return value
+
+
+Workers: TypeAlias = Annotated[
+    int,
+    PlainValidator(parse_workers),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}, _VARIABLE]}),
+]
+
+
+# ---- durations and sizes
+
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", re.ASCII)
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST: Final = 365 * 86400.0
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds from ``250ms``, ``30s``, ``5m``, ``1h``, ``1d``, or 0. A bare number has no unit: refused."""
+    if value == "0" or (value == 0 and not isinstance(value, bool)):
+        return 0.0
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise expected("a duration such as 30s or 250ms", value)
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds > _LONGEST:
+        raise expected("a duration of at most 365d", value)
+    return seconds
+
+
+def parse_timeout(value: Any) -> float:
+    """A duration that something can happen in: 0 would mean that it always fails."""
+    seconds = parse_duration(value)
+    if seconds == 0:
+        raise expected("a duration longer than 0, such as 30s", value)
+    return seconds
+
+
+_DURATION_SCHEMA: Final = {
+    "anyOf": [{"type": "string", "pattern": rf"^{_DURATION.pattern}$|\$\{{.+\}}"}, {"const": 0}]
+}
+Duration: TypeAlias = Annotated[float, PlainValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
+"""Seconds; 0 is allowed."""
+
+Timeout: TypeAlias = Annotated[
+    float,
+    PlainValidator(parse_timeout),
+    WithJsonSchema({"type": "string", "pattern": rf"^{_DURATION.pattern}$|\$\{{.+\}}"}),
+]
+"""Seconds, more than 0."""
+
+_SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|GiB|TiB)?", re.ASCII)
+_BYTES: Final = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def parse_size(value: Any) -> int:
+    """Bytes from ``64KiB``, ``10MiB``, ``1GiB``, or a plain number of bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if found is None or (found[2] is None and not isinstance(value, FromEnvironment)):
+            raise expected("a size such as 64KiB, 10MiB or a number of bytes", value)
+        # Python refuses to read numbers of thousands of digits; so do we.
+        size = int(found[1]) * _BYTES[found[2]] if len(found[1]) < 20 else 2**63
+    if not 0 <= size < 2**63:
+        raise expected("a size between 0 and 8388607TiB", value)
+    return size
+
+
+_SIZE_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^[0-9]+(B|KiB|MiB|GiB|TiB)$|\$\{.+\}"},
+        {"type": "integer", "minimum": 0},
+    ]
+}
+Size: TypeAlias = Annotated[int, PlainValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
+"""Bytes."""
+
+
+def parse_limit(value: Any) -> int:
+    """A size that lets something through."""
+    size = parse_size(value)
+    if size == 0:
+        raise expected("a size larger than 0", value)
+    return size
+
+
+Limit: TypeAlias = Annotated[int, PlainValidator(parse_limit), WithJsonSchema(_SIZE_SCHEMA)]
+"""Bytes, more than 0."""
+
+
+def parse_buffer_size(value: Any) -> int:
+    """The size of a uwsgi peer's variable block."""
+    size = parse_size(value)
+    # uwsgi: the size of the block is a 16 bit number (UW-4).
+    if not 0 < size <= 65535:
+        raise expected("a size from 1 to 65535 bytes, the most that uwsgi can express", value)
+    return size
+
+
+BufferSize: TypeAlias = Annotated[int, PlainValidator(parse_buffer_size), WithJsonSchema(_SIZE_SCHEMA)]
+
+
+def parse_file_mode(value: Any) -> int:
+    """Permission bits from octal digits in quotes: YAML reads 0660 and 660 as two different numbers."""
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        raise expected('permissions in quotes, such as "0660"', value)
+    return int(value, 8)
+
+
+FileMode: TypeAlias = Annotated[
+    int,
+    PlainValidator(parse_file_mode),
+    WithJsonSchema({"type": "string", "pattern": r"^0?[0-7]{3}$|\$\{.+\}"}),
+]
+
+
+# ---- addresses
+
+
+ListenAddress: TypeAlias = TcpAddress | UnixAddress | FdAddress
+BackendAddress: TypeAlias = TcpAddress | UnixAddress
+
+_LISTEN_EXAMPLES: Final = "an address such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock or fd:3"
+_BACKEND_EXAMPLES: Final = "an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock"
+_URL_EXAMPLES: Final = "a URL such as http://127.0.0.1:3000 or http://unix:/run/app.sock"
+_HOST_PORT: Final = re.compile(r"(?:\[([^\]]*)\]|([A-Za-z0-9_.-]*)):([0-9]{1,5})", re.ASCII)
+# sockaddr_un has 108 bytes, one of them for the end (unix(7)).
+_LONGEST_UNIX_PATH: Final = 107
+
+
+def _base(info: ValidationInfo) -> Path:
+    """The directory that relative paths start from."""
+    context = info.context or {}
+    return Path(context.get("directory", "."))
+
+
+def _absolute(path: str, base: Path) -> str:
+    return os.path.abspath(base / path)
+
+
+def _unix_address(path: str, examples: str, base: Path, value: Any) -> UnixAddress:
+    if not path or "\0" in path:
+        raise expected(examples, value)
+    if path.startswith("@"):
+        raise ValueError(f"abstract sockets are not supported: expected a path, got {show(value)}")
+    absolute = _absolute(path, base)
+    if len(os.fsencode(absolute)) > _LONGEST_UNIX_PATH:
+        raise ValueError(
+            f"expected a socket path of at most {_LONGEST_UNIX_PATH} bytes, got {len(os.fsencode(absolute))}"
+        )
+    return UnixAddress(absolute)
+
+
+def _tcp_address(text: str, examples: str, value: Any, default_port: int | None = None) -> TcpAddress:
+    if default_port is not None and not re.search(r":[0-9]*$", text):
+        text = f"{text}:{default_port}"
+    found = _HOST_PORT.fullmatch(text)
+    if found is None:
+        raise expected(examples, value)
+    numeric, host, port = found.groups()
+    if numeric is not None:
+        try:
+            host = str(IPv6Address(numeric))
+        except ValueError:
+            raise expected("an IPv6 address between the brackets", value) from None
+    if int(port) > 65535:
+        raise expected("a port of at most 65535", value)
+    return TcpAddress(host.lower(), int(port))
+
+
+def parse_listen_address(value: Any, info: ValidationInfo) -> ListenAddress:
+    """Where to listen. Port 0 lets the kernel choose."""
+    if not isinstance(value, str):
+        raise expected(_LISTEN_EXAMPLES, value)
+    if value.startswith("unix:"):
+        return _unix_address(value[5:], _LISTEN_EXAMPLES, _base(info), value)
+    if value.startswith("fd:"):
+        if not re.fullmatch(r"[0-9]{1,6}", value[3:], re.ASCII):
+            raise expected(_LISTEN_EXAMPLES, value)
+        return FdAddress(int(value[3:]))
+    return _tcp_address(value, _LISTEN_EXAMPLES, value)
+
+
+def _connectable(address: TcpAddress, value: Any) -> TcpAddress:
+    if not address.host:
+        raise ValueError(f"a backend needs a host: write 127.0.0.1:{address.port}, got {show(value)}")
+    if address.port == 0:
+        raise ValueError(f"port 0 is for listeners only: expected the backend's port, got {show(value)}")
+    return address
+
+
+def parse_backend_address(value: Any, info: ValidationInfo) -> BackendAddress:
+    """Where a FastCGI, SCGI or uwsgi application listens."""
+    if not isinstance(value, str):
+        raise expected(_BACKEND_EXAMPLES, value)
+    if value.startswith("unix:"):
+        return _unix_address(value[5:], _BACKEND_EXAMPLES, _base(info), value)
+    if value.startswith("fd:"):
+        raise ValueError("fd: is an inherited listening socket; a backend needs an address to connect to")
+    if "://" in value:
+        raise ValueError(f"expected an address without a scheme, such as 127.0.0.1:9000, got {show(value)}")
+    return _connectable(_tcp_address(value, _BACKEND_EXAMPLES, value), value)
+
+
+def parse_upstream(value: Any, info: ValidationInfo) -> BackendAddress:
+    """The address in the URL of an HTTP server: a host and a port (80 if left out), or a Unix socket.
+
+    The URL has no path: the target goes to the backend as it came, without the route's ``mount``.
+    """
+    if not isinstance(value, str):
+        raise expected(_URL_EXAMPLES, value)
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme.lower() == "https":
+        raise ValueError("https:// to a backend is not supported yet")
+    if not separator or scheme.lower() != "http":
+        raise expected(_URL_EXAMPLES, value)
+    if rest.startswith("unix:"):
+        # nginx writes http://unix:/path:/uri; the colon before an empty uri may stay.
+        return _unix_address(rest[5:].removesuffix(":"), _URL_EXAMPLES, _base(info), value)
+    host, _, path = rest.partition("/")
+    if path or "?" in rest or "#" in rest:
+        raise ValueError(f"expected a URL without a path (mount strips prefixes), got {show(value)}")
+    if "@" in host:
+        raise ValueError("expected a URL without user and password")
+    return _connectable(_tcp_address(host, _URL_EXAMPLES, value, default_port=80), value)
+
+
+Listen: TypeAlias = Annotated[
+    ListenAddress,
+    PlainValidator(parse_listen_address),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8000", ":8000", "unix:/run/gateway.sock"]}),
+]
+Connect: TypeAlias = Annotated[
+    BackendAddress,
+    PlainValidator(parse_backend_address),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}),
+]
+Upstream: TypeAlias = Annotated[
+    BackendAddress,
+    PlainValidator(parse_upstream),
+    WithJsonSchema({"type": "string", "examples": ["http://127.0.0.1:3000", "http://unix:/run/app.sock"]}),
+]
+
+
+# ---- networks
+
+Network: TypeAlias = IPv4Network | IPv6Network | Literal["unix"]
+"""Addresses of clients; ``unix`` are those that came over a Unix socket."""
+
+
+def parse_network(value: Any) -> Network:
+    """An address, a CIDR block, or ``unix``."""
+    if value == "unix":
+        return "unix"
+    if not isinstance(value, str):
+        raise expected("a network such as 10.0.0.0/8, an address, or unix", value)
+    try:
+        return ip_network(value)
+    except ValueError:
+        pass
+    try:
+        whole = ip_network(value, strict=False)
+    except ValueError:
+        raise expected("a network such as 10.0.0.0/8, an address, or unix", value) from None
+    raise ValueError(f"{show(value)} has bits set below its mask: did you mean {whole}?")
+
+
+Client: TypeAlias = Annotated[
+    Network,
+    PlainValidator(parse_network),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.0/8", "unix"]}),
+]
+
+
+# ---- files
+
+
+def parse_path(value: Any, info: ValidationInfo) -> Path:
+    """A path, made absolute: relative ones start at the directory of the configuration file."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise expected("a path", value)
+    return Path(_absolute(value, _base(info)))
+
+
+def parse_directory(value: Any, info: ValidationInfo) -> Path:
+    """A directory that exists."""
+    path = parse_path(value, info)
+    if not os.path.isdir(path):
+        raise ValueError(_missing(path, "a directory"))
+    return path
+
+
+def parse_program_or_directory(value: Any, info: ValidationInfo) -> Path:
+    """A program that may be run, or a directory of programs."""
+    path = parse_path(value, info)
+    if os.path.isdir(path) or (os.path.isfile(path) and os.access(path, os.X_OK)):
+        return path
+    if os.path.isfile(path):
+        raise ValueError(f"{show(str(path), 4096)} is not executable: chmod +x it")
+    raise ValueError(_missing(path, "a program or a directory of programs"))
+
+
+def _missing(path: Path, kind: str) -> str:
+    what = "is not" if os.path.lexists(path) else "does not exist: expected"
+    return f"{show(str(path), 4096)} {what} {kind}"
+
+
+_PATH_SCHEMA: Final = {"type": "string", "minLength": 1}
+FilePath: TypeAlias = Annotated[Path, PlainValidator(parse_path), WithJsonSchema(_PATH_SCHEMA)]
+Directory: TypeAlias = Annotated[Path, PlainValidator(parse_directory), WithJsonSchema(_PATH_SCHEMA)]
+ProgramOrDirectory: TypeAlias = Annotated[
+    Path, PlainValidator(parse_program_or_directory), WithJsonSchema(_PATH_SCHEMA)
+]
+
+
+def parse_destination(value: Any, info: ValidationInfo) -> Path | Literal["stdout", "stderr"]:
+    """Where a log goes."""
+    if value == "stdout":
+        return "stdout"
+    if value == "stderr":
+        return "stderr"
+    return parse_path(value, info)
+
+
+Destination: TypeAlias = Annotated[
+    Path | Literal["stdout", "stderr"],
+    PlainValidator(parse_destination),
+    WithJsonSchema({"type": "string", "examples": ["stderr", "stdout", "/var/log/gateway/access.log"]}),
+]
+
+
+def parse_command(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    """A program and its arguments; a program with a slash is relative to the configuration file."""
+    if not isinstance(value, list) or not all(isinstance(word, str) and "\0" not in word for word in value):
+        raise expected("a list of a program and its arguments, each text", value)
+    if not value or not value[0]:
+        raise ValueError("expected a program and its arguments, got an empty list")
+    program, *arguments = (str(word) for word in value)
+    return (_absolute(program, _base(info)) if "/" in program else program, *arguments)
+
+
+Command: TypeAlias = Annotated[
+    tuple[str, ...],
+    PlainValidator(parse_command),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+]
+
+
+def parse_object_name(value: Any) -> str:
+    """``module:attribute``, as Python servers write it."""
+    name = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+    if not isinstance(value, str) or not re.fullmatch(f"{name}:{name}", value):
+        raise expected("module:attribute, such as app:application", value)
+    return str(value)
+
+
+ObjectName: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_object_name),
+    WithJsonSchema({"type": "string", "pattern": r"^[^:]+:[^:]+$|\$\{.+\}"}),
+]
+
+
+# ---- what a request must look like
+
+
+def parse_path_pattern(value: Any) -> str:
+    """``/exact``, ``/prefix/*``, ``*.suffix`` or ``~regular expression``; see `gateway.path_pattern`."""
+    if not isinstance(value, str):
+        raise expected("a path pattern such as /exact, /prefix/*, *.php or ~^/user/[0-9]+$", value)
+    try:
+        find_rest_of([value], "")
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(str(error).removeprefix("path: ")) from None
+    return str(value) if value.startswith("~") else _decoded(value)
+
+
+def _decoded(value: str) -> str:
+    if "?" in value or "#" in value:
+        raise ValueError(f"expected a path without a query (match it by query:), got {show(value)}")
+    if re.search(r"%[0-9A-Fa-f]{2}", value):
+        raise ValueError(f"paths are compared decoded: write {show(value)} without percent signs")
+    if re.search(r"/\.{1,2}(/|$)|[\0-\x1f\x7f]", value):
+        raise ValueError(f"no request has such a path: . and .. are resolved before, got {show(value)}")
+    return str(value)
+
+
+def parse_wanted_value(value: Any) -> str:
+    """The value that a header or a parameter must have."""
+    if not isinstance(value, str):
+        raise expected("text", value)
+    if value.startswith("~"):
+        raise ValueError(f"regular expressions are not supported here yet, got {show(value)}")
+    return str(value)
+
+
+def parse_host_pattern(value: Any) -> str:
+    """A host name, ``*.domain`` for all below it, or a numeric address; lower case."""
+    examples = "a host such as example.com or *.example.com"
+    if not isinstance(value, str):
+        raise expected(examples, value)
+    if re.fullmatch(r"\[[0-9A-Fa-f:.]+\]", value):
+        return value.lower()
+    if re.search(r":[0-9]*$", value):
+        raise ValueError(f"hosts are compared without their port, got {show(value)}")
+    if not value.isascii():
+        raise ValueError(f"expected the ASCII form of the host (xn--…), got {show(value)}")
+    if not re.fullmatch(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", value, re.ASCII):
+        raise expected(examples, value)
+    return value.lower()
+
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)  # RFC 9110 5.6.2
+_METHODS: Final = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT"}
+
+
+def parse_method(value: Any) -> str:
+    """A method. RFC 9110 9.1: methods are case-sensitive."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise expected("a method such as GET", value)
+    if value not in _METHODS and value.upper() in _METHODS:
+        raise ValueError(f"methods are case-sensitive: did you mean {value.upper()}?")
+    return str(value)
+
+
+def parse_header_name(value: Any) -> str:
+    """The name of a header field, lower case."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise expected("the name of a header", value)
+    return value.lower()
+
+
+# RFC 9110 7.6.1, 8.6: fields that belong to the connection or the message, not to the content.
+_FRAMING: Final = {
+    "connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+}  # fmt: skip
+
+
+def parse_response_header_name(value: Any) -> str:
+    """The name of a header field that a fixed response may have; the gateway frames it itself."""
+    name = parse_header_name(value)
+    if name in {
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "keep-alive",
+        "upgrade",
+        "trailer",
+        "te",
+    }:
+        raise ValueError(f"{name} is set by the gateway")
+    return name
+
+
+def parse_mount(value: Any) -> str:
+    """A path prefix: ``/x/y``, without a slash at the end; empty for none."""
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not value.startswith("/") or value.endswith("/") or "*" in value:
+        raise expected("a path such as /admin, without / at its end", value)
+    if "//" in value:
+        raise expected("a path without empty segments", value)
+    return _decoded(value)
+
+
+def parse_variable_name(value: Any) -> str:
+    """The name of a variable of the application's environment."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value, re.ASCII):
+        raise expected("a variable name such as APP_ENV", value)
+    return str(value)
+
+
+def parse_name(value: Any) -> str:
+    """The name of a backend: what logs, metrics and Proxy-Status call it (RFC 9209 2)."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", value, re.ASCII):
+        raise expected("a name of letters, digits, '-', '_' and '.'", value)
+    return str(value)
+
+
+def parse_file_name(value: Any) -> str:
+    """The name of a file, without directories; or a suffix or a glob of one."""
+    if not isinstance(value, str) or value in {"", ".", ".."} or re.search(r"[/\0-\x1f\x7f]", value):
+        raise expected("the name of a file, without directories", value)
+    return str(value)
+
+
+_TEXT: Final = WithJsonSchema({"type": "string"})
+PathPattern: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_path_pattern),
+    WithJsonSchema({"type": "string", "examples": ["/exact", "/prefix/*", "*.php", "~^/user/[0-9]+$"]}),
+]
+WantedValue: TypeAlias = Annotated[str, PlainValidator(parse_wanted_value), _TEXT]
+HostPattern: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_host_pattern),
+    WithJsonSchema({"type": "string", "examples": ["example.com", "*.example.com"]}),
+]
+Method: TypeAlias = Annotated[str, PlainValidator(parse_method), _TEXT]
+HeaderName: TypeAlias = Annotated[str, PlainValidator(parse_header_name), _TEXT]
+ResponseHeaderName: TypeAlias = Annotated[str, PlainValidator(parse_response_header_name), _TEXT]
+Mount: TypeAlias = Annotated[
+    str, PlainValidator(parse_mount), WithJsonSchema({"type": "string", "pattern": r"^(/.*[^/])?$|\$\{.+\}"})
+]
+VariableName: TypeAlias = Annotated[str, PlainValidator(parse_variable_name), _TEXT]
+Name: TypeAlias = Annotated[str, PlainValidator(parse_name), _TEXT]
+FileName: TypeAlias = Annotated[str, PlainValidator(parse_file_name), _TEXT]
+
+
+# ---- templates
+
+
+def parse_template(value: Any) -> str:
+    """Text with placeholders such as ``{path}``; see `gateway.template`."""
+    if not isinstance(value, str):
+        raise expected("text", value)
+    Template.parse(value)
+    return str(value)
+
+
+def parse_line_template(value: Any) -> str:
+    """A template that stays on one line: header values, variables, redirect targets."""
+    text = parse_template(value)
+    # RFC 9110 5.5: CR, LF and NUL end or break a header field.
+    if re.search(r"[\0-\x08\x0a-\x1f\x7f]", text):
+        raise expected("text without control characters", value)
+    return text
+
+
+def parse_target(value: Any) -> str:
+    """Where a redirect leads: a path, a URL, or a template of one."""
+    text = parse_line_template(value)
+    if not re.match(r"/|\{|[A-Za-z][A-Za-z0-9+.-]*://", text) or re.search(r"\s", text):
+        raise expected("a path such as /new/{path.rest} or a URL", value)
+    return text
+
+
+TemplateText: TypeAlias = Annotated[str, PlainValidator(parse_template), _TEXT]
+LineTemplateText: TypeAlias = Annotated[str, PlainValidator(parse_line_template), _TEXT]
+Target: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_target),
+    WithJsonSchema({"type": "string", "examples": ["/new/{path.rest}", "https://{host}{path}"]}),
+]
+
+
+# ---- one or many
+
+
+class Many:
+    """Metadata of a tuple that may be written as one value or as a list of them."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: value if isinstance(value, list | tuple) else [value], handler(source)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        several = handler(schema)
+        return {"anyOf": [several["items"], several]}
+
+
+class AtLeastOne:
+    """Metadata of a tuple that must not be empty (MinLen would not count values that are wrong)."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_not_empty, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "minItems": 1}
+
+
+def _not_empty(value: Any) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("expected at least one, got an empty list")
+    return value
+
+
+class Short:
+    """Metadata of a mapping that may be written as a scalar, which *expand* turns into the mapping."""
+
+    def __init__(self, expand: Callable[[Any], Any], schema: dict[str, Any]) -> None:
+        self.expand = expand
+        self.schema = schema
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.expand, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), self.schema]}
+
+
+def switch(value: Any) -> Any:
+    """YAML 1.1 reads on and off as booleans; where they are words, they are words again."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+Lifespan: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)]

@@ -1,0 +1,81 @@
+"""How mistakes are worded: one plain sentence each, in the terms of the file, never of the library.
+
+Nothing in here knows a particular setting.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+LONGEST_VALUE = 60
+"""Characters of a wrong value that a message usually shows."""
+
+
+def show(value: Any, longest: int = LONGEST_VALUE) -> str:
+    """*value* as a message shows it: short, on one line, without control characters."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case str():
+            # Built from str: a subclass may have another repr.
+            return repr(value[:longest] + "…" if len(value) > longest else str(value))
+        case _:
+            return str(value)
+
+
+def expected(what: str, value: Any) -> ValueError:
+    """The error for *value* where *what* should be."""
+    return ValueError(f"expected {what}, got {show(value)}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``did you mean …?`` if *word* looks like one of *known*, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def alternatives(words: Iterable[str]) -> str:
+    """``a, b or c``."""
+    *rest, last = words
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def describe(error: ErrorDetails) -> str:
+    """The message for one error of the validation library."""
+    kind = error["type"]
+    value = error["input"]
+    context = error.get("ctx", {})
+    match kind:
+        case "value_error":
+            return str(context["error"])
+        case "missing":
+            return "is missing"
+        case "greater_than_equal":
+            return str(expected(f"a number of at least {context['ge']}", value))
+        case "less_than_equal":
+            return str(expected(f"a number of at most {context['le']}", value))
+        case "literal_error":
+            # pydantic lists the values as 'a', 'b' or 'c'.
+            words = str(context["expected"]).replace("'", "")
+            return str(expected(words if " or " in words else f"{words}, the only choice", value))
+        case "string_type":
+            hint = "" if value is None or isinstance(value, dict | list) else " (put it in quotes)"
+            return f"{expected('text', value)}{hint}"
+        case "bool_type" | "bool_parsing":
+            return str(expected("true or false", value))
+        case _ if kind.startswith("int_"):
+            return str(expected("a whole number", value))
+        case "tuple_type" | "list_type":
+            return str(expected("a list", value))
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return str(expected("a mapping", value))
+        case _:
+            return f"is not valid here, got {show(value)}"

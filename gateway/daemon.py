@@ -1,0 +1,165 @@
+"""The daemon: opens listeners and backends, runs until told to stop, ends from the inside out.
+
+::
+
+    pump > backends > connections > listeners
+
+Each stands in the nursery of the one before. On SIGTERM or SIGINT the listeners close at once, idle
+connections too; requests that run have ``timeouts.shutdown`` to end; then the backends stop. A second
+signal ends the wait.
+"""
+
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+
+import structlog
+import trio
+
+from gateway.backend import StartError
+from gateway.build import Gateway, build
+from gateway.config import Config
+from gateway.front.http1 import Http1Connection
+from gateway.listener import ListeningSocket, accept, open_listener
+from gateway.logs import AccessLog, configure
+from gateway.pump import Pump
+from gateway.request import Address
+
+log = structlog.get_logger()
+
+
+def serve(config: Config) -> int:
+    """Run the daemon until a signal ends it; the exit status of the command.
+
+    0 after SIGTERM or SIGINT, 1 if something could not start or the daemon failed.
+    """
+    configure(debug=config.debug)
+    failures: list[StartError] = []
+    try:
+        with ExitStack() as stack:
+            access_log = None
+            if config.access_log is not None:
+                access_log = AccessLog(
+                    format=config.access_log.format, destination=config.access_log.destination
+                )
+                stack.callback(access_log.close)
+            sockets: list[ListeningSocket] = []
+            for listener in config.listeners:
+                for opened in open_listener(listener):
+                    stack.callback(opened.close)
+                    sockets.append(opened)
+            trio.run(run, config, sockets, access_log)
+    except* StartError as errors:
+        failures.extend(_leaves(errors))
+    for failure in failures:
+        print(f"gateway: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+async def run(config: Config, sockets: list[ListeningSocket], access_log: AccessLog | None) -> None:
+    """Serve on *sockets* until SIGTERM or SIGINT. Raises StartError (in groups) if a backend cannot start."""
+    pump = Pump()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as pumping:
+            await pumping.start(pump.run)
+            gateway = build(config, pump, access_log)
+            async with trio.open_nursery() as backends:
+                if await _start(gateway, backends, signals):
+                    await Connections(gateway, sockets, grace=config.timeouts.shutdown).serve(signals)
+                backends.cancel_scope.cancel()
+            pumping.cancel_scope.cancel()
+
+
+async def _start(gateway: Gateway, backends: trio.Nursery, signals: AsyncIterator[int]) -> bool:
+    """Start all backends side by side; False if a signal came before they were ready."""
+    ready = False
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(_cancel_at_signal, waiting.cancel_scope, signals)
+        async with trio.open_nursery() as starting:
+            for service in gateway.services:
+                starting.start_soon(backends.start, service.run)
+        ready = True
+        waiting.cancel_scope.cancel()
+    return ready
+
+
+class Connections:
+    """The client connections of a worker: accepts them, and ends them when the daemon stops."""
+
+    def __init__(self, gateway: Gateway, sockets: list[ListeningSocket], *, grace: float) -> None:
+        self._service = gateway.service
+        self._sockets = sockets
+        self._grace = grace
+        self._open: set[Http1Connection] = set()
+
+    async def serve(self, signals: AsyncIterator[int]) -> None:
+        """Serve until a signal comes, then drain: what runs has the grace, a second signal ends it."""
+        async with trio.open_nursery() as hurrying:
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    for listening in self._sockets:
+                        accepting.start_soon(self._accept, listening, connections)
+                    log.info("ready", addresses=[str(listening) for listening in self._sockets])
+                    async for number in signals:
+                        log.info("stopping", signal=signal.Signals(number).name)
+                        break
+                    accepting.cancel_scope.cancel()
+                for listening in self._sockets:
+                    listening.close()
+                self._drain()
+                connections.cancel_scope.deadline = trio.current_time() + self._grace
+                hurrying.start_soon(_cancel_at_signal, connections.cancel_scope, signals)
+            if connections.cancel_scope.cancelled_caught:
+                log.warning("requests were cut off", grace=self._grace)
+            hurrying.cancel_scope.cancel()
+        log.info("stopped")
+
+    def _drain(self) -> None:
+        """complaints.md 40, 41: idle connections end now, busy ones after their response."""
+        self._service.draining = True
+        for connection in self._open:
+            connection.close_if_idle()
+        busy = sum(not connection.idle for connection in self._open)
+        if busy:
+            log.info("waiting for requests", connections=busy, seconds=self._grace)
+
+    async def _accept(self, listening: ListeningSocket, nursery: trio.Nursery) -> None:
+        await accept(listening, lambda sock: nursery.start_soon(self._serve_connection, sock))
+
+    async def _serve_connection(self, sock: socket.socket) -> None:
+        try:
+            client, server = _address(sock.getpeername()), _address(sock.getsockname())
+        except OSError:
+            sock.close()  # gone before it was looked at
+            return
+        connection = Http1Connection(
+            self._service.pump.attach(sock), self._service, client=client, server=server
+        )
+        self._open.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._open.discard(connection)
+
+
+async def _cancel_at_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
+    async for _ in signals:
+        scope.cancel()
+        return
+
+
+def _address(name: object) -> Address:
+    """A socket's name as the request's facts have it."""
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    return (str(name), None) if name else None
+
+
+def _leaves(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

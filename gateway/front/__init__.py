@@ -1,0 +1,7 @@
+"""The fronts: one per protocol that clients speak. Each turns bytes into Requests and answers them.
+
+``http1``      HTTP/1.1 and 1.0 connections
+``response``   the Responder of HTTP/1.1: framing, queueing, sending
+``body``       the request body of HTTP/1.1
+``service``    what every front shares: the router, limits, timeouts, and how failures are answered
+"""

@@ -1,0 +1,117 @@
+"""The request body of an HTTP/1.1 connection, pulled from the codec as the handler reads it."""
+
+from typing import Final
+
+import trio
+
+from gateway.errors import ClientGone, RequestError
+from gateway.front.service import Service
+from gateway.pump import PumpStream
+from protocols.errors import Incomplete, RemoteProtocolError
+from protocols.events import NEED_DATA, Data
+from protocols.http1 import Http1Server
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+DRAINED_BYTES: Final = 256 * 1024
+"""An unread body up to this size is read so that the connection can go on; beyond, closing is cheaper."""
+
+
+class Http1Body:
+    """Reads nothing ahead: bytes stay in the kernel until the handler asks, which slows the client.
+
+    ``complete`` says that the codec has come to the end of the body.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_expects_continue",
+        "_received",
+        "_service",
+        "_stream",
+        "complete",
+        "failed",
+        "length",
+    )
+
+    def __init__(self, codec: Http1Server, stream: PumpStream, service: Service) -> None:
+        self._codec = codec
+        self._stream = stream
+        self._service = service
+        self._expects_continue = codec.expects_continue
+        self._received = 0
+        self.length: int | None = codec.body_length
+        self.complete = False
+        self.failed = False
+        """Malformed, late or too large: nothing after it can be understood."""
+
+    def settle(self) -> bool:
+        """The response begins: whether the connection can go on after it.
+
+        RFC 9112 9.3: a body must be read to its end or the connection closed. What is small enough is
+        read (`drain`); a client that still waits for 100 (Continue) will not get it any more.
+        """
+        if self.complete:
+            return True
+        waiting, self._expects_continue = self._expects_continue, False
+        return not (
+            waiting or self.failed or self.length is None or self.length - self._received > DRAINED_BYTES
+        )
+
+    async def drain(self) -> bool:
+        """Read what the handler left; False if that is too much or fails."""
+        left = DRAINED_BYTES
+        try:
+            while piece := await self.read():
+                left -= len(piece)
+                if left < 0:
+                    return False
+        except (RequestError, ClientGone):
+            return False
+        return True
+
+    def read_nowait(self) -> bytes | None:
+        if self.complete:
+            return b""
+        try:
+            event = self._codec.next_event()
+        except Incomplete as error:
+            raise ClientGone("the client closed the connection in the middle of the body") from error
+        except RemoteProtocolError as error:
+            self.failed = True
+            raise RequestError(error.status, str(error), close=True) from error
+        if event is NEED_DATA:
+            return None
+        if isinstance(event, Data):
+            self._received += len(event.data)
+            if self._received > self._service.limits.body:
+                self.failed = True
+                raise RequestError(413, "the request body is too large", close=True)
+            return event.data
+        self.complete = True
+        return b""
+
+    async def read(self) -> bytes:
+        while (piece := self.read_nowait()) is None:
+            await self._receive()
+        return piece
+
+    async def _receive(self) -> None:
+        stream = self._stream
+        if self._expects_continue:
+            # RFC 9110 10.1.1: sent only now that somebody wants the body, so that an early refusal
+            # reaches a client that has not begun to send.
+            self._expects_continue = False
+            try:
+                await stream.send_all(CONTINUE)
+            except trio.BrokenResourceError as error:
+                raise ClientGone("the client reset the connection") from error
+        stream.read_deadline = self._service.pump.now + self._service.timeouts.body
+        try:
+            data = await stream.receive_some()
+        except trio.TooSlowError as error:
+            self.failed = True
+            raise RequestError(408, "the request body did not arrive in time", close=True) from error
+        except trio.BrokenResourceError as error:
+            raise ClientGone("the client reset the connection") from error
+        self._codec.receive_data(data)

@@ -1,0 +1,120 @@
+"""What every front shares: where requests go, what bounds them, and how failures are answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.errors import BackendError, ClientGone, RequestError, ResponseAborted
+from gateway.failure import plain_response, response_for
+from gateway.pump import Pump
+from gateway.request import Request, Responder, respond
+from gateway.router import Router
+
+log = structlog.get_logger()
+
+AccessLog = Callable[[Request, int, int, float], None]
+"""Called after each request with (request, status, bytes of body sent, seconds it took)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Timeouts:
+    """How long a client may take, in seconds."""
+
+    header: float = 10.0
+    """From the first byte of a request's head to its last."""
+    body: float = 30.0
+    """Between two reads of the body."""
+    send: float = 60.0
+    """Between two writes that the client takes."""
+    keep_alive: float = 75.0
+    """Between two requests on one connection."""
+    disconnect_grace: float = 3.0
+    """What a request may go on for after its client closed its side of the connection."""
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """How much a client may send."""
+
+    request_line: int = 8 * 1024
+    headers: int = 64 * 1024
+    header_count: int = 100
+    body: int = 1024 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Service:
+    """One for the whole worker."""
+
+    pump: Pump
+    router: Router
+    timeouts: Timeouts
+    limits: Limits
+    access_log: AccessLog | None = None
+    draining: bool = False
+    """The daemon is stopping: answer what runs, keep no connection."""
+
+    async def answer(self, request: Request, responder: Responder) -> bool:
+        """Answer *request*, whatever happens; False if the connection must be cut after it.
+
+        Lets nothing out but cancellation.
+        """
+        try:
+            await self.dispatch(request, responder)
+        except ClientGone:
+            return False
+        except Exception as error:
+            return await _answer_failure(error, request, responder)
+        return True
+
+    async def dispatch(self, request: Request, responder: Responder) -> None:
+        """Route *request* and let its handler answer. Raises GatewayError, and what bugs raise."""
+        route = self.router.match(request)
+        if route is None:
+            await _answer_unrouted(responder)
+            return
+        await route.handler.handle(request, responder)
+        if not responder.started:
+            raise RuntimeError("the handler returned without answering")
+
+
+async def _answer_unrouted(responder: Responder) -> None:
+    failure = plain_response(404, "no route of this server matches the request")
+    await respond(responder, failure.status, failure.headers, failure.body)
+
+
+async def _answer_failure(error: Exception, request: Request, responder: Responder) -> bool:
+    """Log *error* as its kind deserves, and answer with it if no answer has begun."""
+    match error:
+        case BackendError():
+            log.error(
+                "backend failed",
+                backend=error.backend,
+                address=error.address,
+                phase=error.phase.value,
+                cause=error.cause.value,
+                detail=error.detail,
+                request_id=request.id,
+                method=request.method,
+                target=request.path,
+                answered=not responder.started,
+            )
+        case RequestError() | ResponseAborted():
+            log.info(
+                "request failed",
+                reason=str(error),
+                method=request.method,
+                target=request.path,
+                backend=request.backend or None,
+            )
+        case _:
+            log.error("request crashed", request_id=request.id, target=request.path, exc_info=error)
+    if responder.started:
+        return False
+    failure = response_for(error)
+    try:
+        await respond(responder, failure.status, failure.headers, failure.body)
+    except (ClientGone, ResponseAborted):
+        return False
+    return not (isinstance(error, RequestError) and error.close)

@@ -1,0 +1,149 @@
+"""Listening sockets: opening them, and accepting connections from them.
+
+Opening happens before anything else of the daemon starts, so that an address that is taken ends it with
+one message. Accepting goes on until cancelled; a shortage of descriptors pauses it instead of ending it.
+"""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+import trio
+
+from gateway.address import TcpAddress, UnixAddress
+from gateway.backend import StartError
+from gateway.config import Listener
+
+log = structlog.get_logger()
+
+ACCEPT_BATCH: Final = 64
+"""Connections accepted in one turn, so that a flood of them cannot hold the worker."""
+
+EXHAUSTED_PAUSE: Final = 0.1
+"""Seconds to wait for a descriptor to become free; the kernel gives no event for that."""
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class ListeningSocket:
+    """An open listening socket. Use `close`: it removes the file of a Unix socket."""
+
+    def __init__(self, sock: socket.socket, *, path: str | None = None) -> None:
+        self.sock = sock
+        self.path = path
+        """The file of a Unix socket that is ours to remove."""
+        self._inode = os.stat(path).st_ino if path is not None else 0
+
+    def __str__(self) -> str:
+        """The real address: ``http://127.0.0.1:8080`` or ``unix:/path``."""
+        name = self.sock.getsockname()
+        if isinstance(name, tuple):
+            host = f"[{name[0]}]" if ":" in name[0] else name[0]
+            return f"http://{host}:{name[1]}"
+        return f"unix:{name}"
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.sock.close()
+        # Another daemon may have put its own socket there meanwhile.
+        with suppress(FileNotFoundError):
+            if self.path is not None and os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
+
+
+def open_listener(listener: Listener) -> list[ListeningSocket]:
+    """Listen on the address; a host name may stand for several. Raises StartError."""
+    address = listener.address
+    try:
+        if isinstance(address, TcpAddress):
+            return _open_tcp(address, listener)
+        if isinstance(address, UnixAddress):
+            return [_open_unix(address.path, listener)]
+        return [_open_inherited(address.fd)]
+    except socket.gaierror as error:
+        raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+    except OSError as error:
+        raise StartError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+
+
+def _open_tcp(address: TcpAddress, listener: Listener) -> list[ListeningSocket]:
+    found = socket.getaddrinfo(
+        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    opened: list[ListeningSocket] = []
+    try:
+        for family, kind, protocol, _, sockaddr in found:
+            sock = socket.socket(family, kind, protocol)
+            opened.append(ListeningSocket(sock))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Inherited by what is accepted: a response is written whole, waiting only delays it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if family == socket.AF_INET6:
+                # IPv4 has a socket of its own, or is not wanted.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(sockaddr)
+            sock.listen(listener.backlog)
+            sock.setblocking(False)
+    except OSError:
+        for each in opened:
+            each.close()
+        raise
+    return opened
+
+
+def _open_unix(path: str, listener: Listener) -> ListeningSocket:
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        if listener.mode is not None:
+            os.chmod(path, listener.mode)
+        sock.listen(listener.backlog)
+        sock.setblocking(False)
+        return ListeningSocket(sock, path=path)
+    except OSError:
+        sock.close()
+        raise
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that a dead process left behind; one that is answered stays, and binding fails."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            if probe.connect_ex(path) == errno.ECONNREFUSED:
+                os.unlink(path)
+
+
+def _open_inherited(descriptor: int) -> ListeningSocket:
+    sock = socket.socket(fileno=os.dup(descriptor))
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.close()
+        raise StartError(f"file descriptor {descriptor} is not a listening socket")
+    sock.setblocking(False)
+    return ListeningSocket(sock)
+
+
+async def accept(listening: ListeningSocket, take: Callable[[socket.socket], None]) -> None:
+    """Hand every accepted connection to *take*, until cancelled."""
+    sock = listening.sock
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            for _ in range(ACCEPT_BATCH):
+                connection, _address = sock.accept()
+                take(connection)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                log.error("cannot accept connections", address=str(listening), cause=error.strerror)  # noqa: TRY400
+                await trio.sleep(EXHAUSTED_PAUSE)  # noqa: TID251 - see EXHAUSTED_PAUSE
+            # Others (ECONNABORTED, EPROTO) are about one connection that is gone (accept(2)).

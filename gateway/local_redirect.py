@@ -1,0 +1,67 @@
+"""Local redirects of programs: the answer is that of another path of this server (RFC 3875 6.2.2)."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from gateway.errors import BackendError, Cause, Phase, RequestError
+from gateway.request import NO_BODY, Request, Responder
+from gateway.target import decode_path, split_target
+
+MAX_HOPS: Final = 10
+"""Local redirects that one request may cause, as Apache's LimitInternalRecursion."""
+
+Dispatch: TypeAlias = Callable[[Request, Responder], Awaitable[None]]
+"""Routes a request and answers it."""
+
+# The new request has no body (RFC 3875 6.2.2 leaves it to the server).
+_BODY_FIELDS: Final = frozenset(
+    {b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"expect", b"trailer"}
+)
+
+
+class RedirectedRequest(Request):
+    """A request that a program made by a local redirect; ``hops`` counts them from the client's on."""
+
+    __slots__ = ("hops",)
+    hops: int
+
+
+async def follow(
+    request: Request, target: bytes, responder: Responder, *, dispatch: Dispatch, backend: str, address: str
+) -> None:
+    """Answer *request* as if the client had requested *target*.
+
+    Raises BackendError if the target is impossible or the redirects go round in circles.
+    """
+    hops = request.hops + 1 if isinstance(request, RedirectedRequest) else 1
+    try:
+        if hops > MAX_HOPS:
+            raise RequestError(400, f"more than {MAX_HOPS} local redirects, a loop")  # noqa: TRY301
+        redirected = _redirected(request, target, hops)
+    except RequestError as error:
+        raise BackendError(
+            Cause.MALFORMED,
+            f"a local redirect that cannot be followed: {error.detail}",
+            backend=backend,
+            address=address,
+            phase=Phase.HEAD,
+        ) from error
+    await dispatch(redirected, responder)
+
+
+def _redirected(request: Request, target: bytes, hops: int) -> RedirectedRequest:
+    """The GET (or HEAD) of *target* that stands in for *request*: same client, same fields, no body."""
+    raw_path, query = split_target(target)
+    redirected = RedirectedRequest(
+        method="HEAD" if request.method == "HEAD" else "GET",
+        path=decode_path(raw_path),
+        raw_path=raw_path,
+        query=query,
+        version=request.version,
+        headers=[field for field in request.headers if field[0] not in _BODY_FIELDS],
+        host=request.host,
+        connection=request.connection,
+        body=NO_BODY,
+    )
+    redirected.hops = hops
+    return redirected

@@ -1,0 +1,360 @@
+"""The readiness pump: one epoll set for every socket of a worker, one trio task that waits for it.
+
+Why it exists: trio arms and disarms a socket in its own epoll for each wait, which costs more than
+parsing a request. Here each socket is registered once, edge-triggered; the pump's task waits for the
+epoll descriptor itself (an epoll descriptor is pollable), reads the sockets whose tasks are parked,
+and reschedules those tasks with the bytes. Writes are tried at once and park only when the kernel's
+buffer is full. It is still trio: tasks own their streams and every wait can be cancelled::
+
+    kernel ─► epoll ─► Pump.run ─► recv ─► reschedule(task that waits in receive_some)
+                              └──► on_hangup (the peer closed while the task was busy elsewhere)
+
+Promises: a stream whose task is busy elsewhere costs nothing (its readiness is remembered, not
+polled), and its hang-up is still told at once. Deadlines are attributes of a stream, kept by a coarse
+sweeper (:data:`SWEEP_INTERVAL`), because a cancel scope per wait would cost as much as the wait.
+
+It does not do TLS, accepting (`listener`), or name resolution.
+"""
+
+import os
+import select
+import socket
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+import trio
+from outcome import Error
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+READ_SIZE: Final = 64 * 1024
+"""Bytes asked from the kernel in one read: the default size of a pipe, and one FastCGI record."""
+
+SWEEP_INTERVAL: Final = 0.25
+"""Seconds between two looks at the deadlines; a deadline is kept to that precision."""
+
+_REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+_CLOSED_EVENTS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_BROKEN_EVENTS: Final = select.EPOLLHUP | select.EPOLLERR
+
+_FULL_READS: Final = 16
+"""Reads that filled their buffer between two checkpoints, for the same reason."""
+
+_SPLICE_CHUNK: Final = 4 * 1024 * 1024
+"""Bytes of a file sent between two checkpoints, so that one fast reader cannot hold the worker."""
+
+
+class PumpStream(trio.abc.HalfCloseableStream):
+    """A connected socket that the pump watches.
+
+    One task may receive and one may send at a time (BusyResourceError otherwise). Receiving or
+    sending does not pass a checkpoint unless it has to wait.
+    """
+
+    __slots__ = (
+        "_error",
+        "_fd",
+        "_full_reads",
+        "_pump",
+        "_readable",
+        "_reader",
+        "_received",
+        "_recv",
+        "_send",
+        "_writer",
+        "hangup_deadline",
+        "hung_up",
+        "on_hangup",
+        "on_hangup_deadline",
+        "peer_closed",
+        "read_deadline",
+        "sock",
+        "write_deadline",
+    )
+
+    def __init__(self, pump: "Pump", sock: socket.socket) -> None:
+        self.sock = sock
+        self._pump = pump
+        self._fd = sock.fileno()
+        self._recv = sock.recv
+        self._send = sock.send
+        # Something may be there already: the first receive_some tries before it parks.
+        self._readable = True
+        self._reader: Task | None = None
+        self._writer: Task | None = None
+        self._received = b""
+        self._error: OSError | None = None
+        self._full_reads = 0
+        self.read_deadline = inf
+        """Clock time at which a parked receive_some raises TooSlowError."""
+        self.write_deadline = inf
+        """Clock time at which a parked send raises TooSlowError."""
+        self.peer_closed = False
+        """The peer has closed its sending side, or all of it. Data may still be unread."""
+        self.hung_up = False
+        """The connection is gone in both directions (reset, or closed on a Unix socket)."""
+        self.on_hangup: Callable[[], None] | None = None
+        """Called from the pump's task when ``peer_closed`` or ``hung_up`` becomes true."""
+        self.hangup_deadline = inf
+        self.on_hangup_deadline: Callable[[], None] | None = None
+        """Called from the sweeper once ``hangup_deadline`` has passed."""
+
+    # --- receiving
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Some bytes, ``b""`` once the peer has closed its side.
+
+        *max_bytes* is ignored: what one read gave has to be taken.
+        Raises TooSlowError after ``read_deadline``, BrokenResourceError if the connection is gone.
+        """
+        if self._readable:
+            data = self.receive_nowait()
+            if data is not None:
+                if self._readable:
+                    self._full_reads += 1
+                    if self._full_reads >= _FULL_READS:
+                        # Shielded: the data is taken already, and must not be lost.
+                        self._full_reads = 0
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._reader = current_task()
+        await wait_task_rescheduled(self._abort_receive)
+        return self._received
+
+    def receive_nowait(self) -> bytes | None:
+        """What is there already, or None. Raises BrokenResourceError if the connection is gone."""
+        if not self._readable:
+            return None
+        try:
+            data = self._recv(READ_SIZE)
+        except BlockingIOError:
+            self._readable = False
+            return None
+        except OSError as error:
+            raise self._broken(error) from error
+        # epoll(7): a short read from a stream socket means that it is drained, unless the end of
+        # input is still to be read.
+        self._readable = len(data) == READ_SIZE or self.peer_closed
+        return data
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing has arrived since the last read, not even the peer's close."""
+        return not self._readable and not self.peer_closed
+
+    def _abort_receive(self, _raise_cancel: RaiseCancelT) -> Abort:
+        self._reader = None
+        return Abort.SUCCEEDED
+
+    # --- sending
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Send what the kernel takes now; the number of bytes taken.
+
+        Raises BrokenResourceError if the connection is gone.
+        """
+        try:
+            return self._send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._broken(error) from error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of *data*. Raises TooSlowError after ``write_deadline``, BrokenResourceError."""
+        rest = memoryview(data)
+        while rest:
+            sent = self.try_send(rest)
+            rest = rest[sent:]
+            if rest and not sent:
+                await self.wait_writable()
+
+    async def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send *count* bytes of a regular file from *offset* by sendfile(2); how many it had."""
+        end = offset + count
+        unchecked = 0
+        while offset < end:
+            try:
+                sent = os.sendfile(self._fd, descriptor, offset, end - offset)
+            except BlockingIOError:
+                await self.wait_writable()
+                unchecked = 0
+                continue
+            except OSError as error:
+                raise self._broken(error) from error
+            if not sent:
+                break
+            offset += sent
+            unchecked += sent
+            if unchecked >= _SPLICE_CHUNK:
+                await trio.lowlevel.checkpoint()
+                unchecked = 0
+        return count - (end - offset)
+
+    async def wait_writable(self) -> None:
+        """Wait until the kernel's buffer has room again, after a send that took nothing."""
+        if self._writer is not None:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._writer = current_task()
+        await wait_task_rescheduled(self._abort_send)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Not known without trying: a checkpoint only."""
+        await trio.lowlevel.checkpoint()
+
+    def _abort_send(self, _raise_cancel: RaiseCancelT) -> Abort:
+        self._writer = None
+        return Abort.SUCCEEDED
+
+    # --- closing
+
+    async def send_eof(self) -> None:
+        """Close the sending side; receiving goes on."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def close(self) -> None:
+        """Close at once; the tasks that wait here get ClosedResourceError."""
+        if self._fd < 0:
+            return
+        self._pump.detach(self._fd)
+        self._fd = -1
+        self.sock.close()
+        self._readable = True  # so that the next receive tries, and finds it closed
+        self._wake_with(trio.ClosedResourceError("the stream was closed by another task"))
+
+    async def aclose(self) -> None:
+        """Close, and pass a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    # --- what the pump calls
+
+    def _ready(self, events: int) -> None:
+        """Take the events that epoll told: read for the parked reader, wake the parked writer."""
+        if events & _CLOSED_EVENTS:
+            self.peer_closed = True
+            if events & _BROKEN_EVENTS:
+                self.hung_up = True
+        if events & _READ_EVENTS:
+            self._readable = True
+            reader = self._reader
+            if reader is not None:
+                try:
+                    data = self.receive_nowait()
+                except trio.BrokenResourceError as broken:
+                    self._reader = None
+                    reschedule(reader, Error(broken))
+                else:
+                    if data is not None:
+                        self._received = data
+                        self._reader = None
+                        reschedule(reader)
+        if events & _WRITE_EVENTS and self._writer is not None:
+            writer, self._writer = self._writer, None
+            reschedule(writer)
+        if events & _CLOSED_EVENTS and self.on_hangup is not None:
+            self.on_hangup()
+
+    def _sweep(self, now: float) -> None:
+        """Wake whoever has waited too long."""
+        if self.read_deadline <= now and self._reader is not None:
+            reader, self._reader = self._reader, None
+            reschedule(reader, Error(trio.TooSlowError("nothing was received in time")))
+        if self.write_deadline <= now and self._writer is not None:
+            writer, self._writer = self._writer, None
+            reschedule(writer, Error(trio.TooSlowError("the peer did not read in time")))
+        if self.hangup_deadline <= now:
+            self.hangup_deadline = inf
+            if self.on_hangup_deadline is not None:
+                self.on_hangup_deadline()
+
+    def _wake_with(self, error: Exception) -> None:
+        for task in (self._reader, self._writer):
+            if task is not None:
+                reschedule(task, Error(error))
+        self._reader = self._writer = None
+
+    def _broken(self, error: OSError) -> trio.BrokenResourceError | trio.ClosedResourceError:
+        if self._fd < 0:
+            return trio.ClosedResourceError("the stream is closed")
+        self.hung_up = True
+        return trio.BrokenResourceError(os.strerror(error.errno or 0))
+
+
+class Pump:
+    """The one epoll set of a worker. ``now`` is trio's clock as of the last batch of events."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._streams: dict[int, PumpStream] = {}
+        self._watches: dict[int, Callable[[], None]] = {}
+        self._detached: set[int] = set()
+        """Descriptors forgotten since the last batch began: its events about them are about the dead."""
+        self.now = trio.current_time()
+
+    def attach(self, sock: socket.socket) -> PumpStream:
+        """Watch a connected (or connecting) socket from now on; it is made non-blocking."""
+        sock.setblocking(False)
+        stream = PumpStream(self, sock)
+        fd = sock.fileno()
+        self._streams[fd] = stream
+        self._epoll.register(fd, _REGISTERED)
+        return stream
+
+    def detach(self, fd: int) -> None:
+        """Forget a socket that is about to be closed."""
+        if self._streams.pop(fd, None) is not None and not self._epoll.closed:
+            self._epoll.unregister(fd)
+            self._detached.add(fd)
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call *callback* in the pump's task whenever *fd* is readable (level-triggered)."""
+        self._watches[fd] = callback
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching *fd*."""
+        if self._watches.pop(fd, None) is not None and not self._epoll.closed:
+            self._epoll.unregister(fd)
+            self._detached.add(fd)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Dispatch events until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                task_status.started()
+                descriptor = self._epoll.fileno()
+                while True:
+                    await trio.lowlevel.wait_readable(descriptor)
+                    self._dispatch()
+        finally:
+            self._epoll.close()
+
+    def _dispatch(self) -> None:
+        self.now = trio.current_time()
+        streams = self._streams
+        detached = self._detached
+        detached.clear()
+        for fd, events in self._epoll.poll(0):
+            if fd in detached:
+                continue
+            stream = streams.get(fd)
+            if stream is not None:
+                stream._ready(events)
+            elif fd in self._watches:
+                self._watches[fd]()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_INTERVAL)  # noqa: TID251 - the sweeper is the clock
+            self.now = now = trio.current_time()
+            for stream in list(self._streams.values()):
+                stream._sweep(now)

@@ -1,0 +1,225 @@
+"""What a front hands to the router and a backend: the Request, its Body, and the Responder.
+
+Every front makes a :class:`Request` and implements :class:`Responder`; every backend reads the one and
+answers through the other. So any front works with any backend::
+
+    front ─► Request ─► router ─► backend.handle(request, responder)
+    front ◄─ Responder ◄──────────┘
+"""
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from protocols.events import Headers
+
+Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
+"""(numeric host, port); (path, None) for a Unix socket; None if the peer has no address."""
+
+
+class Body(Protocol):
+    """The request body, read once, in order."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes in all, 0 if there is no body, None if unknown until it ends (chunked)."""
+        ...
+
+    def read_nowait(self) -> bytes | None:
+        """The next piece that is here already; ``b""`` at the end; None if it must be waited for."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next piece, at most 64 KiB or what one read gave; ``b""`` at the end, for good.
+
+        Raises RequestError (400, 408, 413) if the body is malformed, late or too large, and
+        ClientGone if the client closed the connection before it was complete.
+        """
+        ...
+
+
+class NoBody:
+    """The body of a request without one."""
+
+    __slots__ = ()
+    length = 0
+
+    def read_nowait(self) -> bytes:
+        return b""
+
+    async def read(self) -> bytes:
+        return b""
+
+
+NO_BODY = NoBody()
+
+
+class Connection(Protocol):
+    """Facts about the client's connection that outlive one request."""
+
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def client(self) -> Address: ...
+    @property
+    def server(self) -> Address: ...
+
+    environ: dict[str, str] | None
+    """The CGI variables that all requests of the connection share: None at first, filled and used by
+    ``build_environ``."""
+
+
+class Request:
+    """One request, as the client meant it.
+
+    ``path`` is percent-decoded (UTF-8, undecodable bytes as surrogate escapes), without ``.`` and
+    ``..`` segments, and starts with ``/`` (or is ``*`` for OPTIONS). ``raw_path`` and ``query`` are
+    the bytes of the target as sent. ``headers`` have lower-case names, in order, duplicates kept.
+    ``host`` is the authority without its port, lower-case.
+    """
+
+    __slots__ = (
+        "_id",
+        "backend",
+        "body",
+        "connection",
+        "headers",
+        "host",
+        "method",
+        "mount",
+        "path",
+        "path_rest",
+        "query",
+        "raw_path",
+        "upstream_time",
+        "version",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        path: str,
+        raw_path: bytes,
+        query: bytes,
+        version: str,
+        headers: Headers,
+        host: str,
+        connection: Connection,
+        body: Body = NO_BODY,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.raw_path = raw_path
+        self.query = query
+        self.version = version
+        self.headers = headers
+        self.host = host
+        self.connection = connection
+        self.body = body
+        # Set by the router when a route has won.
+        self.mount = ""
+        """The prefix that belongs to the route, ``""`` or ``/x/y``: SCRIPT_NAME, root_path."""
+        self.path_rest = ""
+        """What ``*`` of the route's pattern matched, for ``{path.rest}``."""
+        self.backend = ""
+        """Name of the backend that the route chose, for the logs."""
+        # Set by the backend.
+        self.upstream_time: float | None = None
+        """Seconds from connecting to the backend until its response was complete, for the logs."""
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """A random id, made when it is first asked for: most requests never need one."""
+        if self._id is None:
+            self._id = secrets.token_hex(8)
+        return self._id
+
+    @property
+    def rest(self) -> str:
+        """The path below the mount: PATH_INFO."""
+        return self.path[len(self.mount) :]
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the first field called *name* (lower-case), or None."""
+        for field, value in self.headers:
+            if field == name:
+                return value
+        return None
+
+
+class Responder(Protocol):
+    """Where the answer goes.
+
+    ``start``, ``write`` and ``end`` only queue; ``flush`` sends what is queued, and waiting for it is
+    the back-pressure. Flush before waiting for anything else, and after ``end``; then a small response
+    leaves in one system call. ``end`` before the first flush lets the front know the whole length.
+
+    ``try_flush`` is the same without waiting, for callers that are not trio tasks.
+
+    ``on_disconnect`` is called once, synchronously, when the client has closed its side. A half-closed
+    client may still read its answer (RFC 9112 9.6), so the call goes on; it is cancelled when the
+    connection is reset or ``timeouts.disconnect_grace`` has passed.
+    """
+
+    on_disconnect: Callable[[], None] | None
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client has closed its side of the connection."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """Whether ``start`` was called: too late for another answer."""
+        ...
+
+    async def inform(self, status: int, headers: Headers) -> None:
+        """Send a 1xx response at once; nothing is sent to an HTTP/1.0 client (RFC 9110 15.2)."""
+        ...
+
+    def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
+        """Begin the final response.
+
+        Connection-level fields in *headers* are dropped. Raises LocalProtocolError for a field name or
+        value that HTTP cannot carry; the response has not begun then.
+        """
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Queue some of the body. Dropped where no body may be sent (HEAD, 204, 304).
+
+        Raises ResponseAborted if it is more than the Content-Length promised.
+        """
+        ...
+
+    async def write_file(self, descriptor: int, offset: int, count: int) -> None:
+        """Send *count* bytes of an open regular file, by the kernel where that is possible.
+
+        Raises ResponseAborted if the file turns out to be shorter.
+        """
+        ...
+
+    def end(self, trailers: Headers | None = None) -> None:
+        """The response is complete. Raises ResponseAborted if it is less than Content-Length promised."""
+        ...
+
+    def try_flush(self) -> bool:
+        """Send what the kernel takes now; True if nothing is left. Raises ClientGone."""
+        ...
+
+    async def flush(self) -> None:
+        """Send all that is queued, as fast as the client reads. Raises ClientGone."""
+        ...
+
+
+async def respond(
+    responder: Responder, status: int, headers: Headers, body: bytes = b"", reason: bytes = b""
+) -> None:
+    """Send a whole response."""
+    responder.start(status, headers, reason)
+    if body:
+        responder.write(body)
+    responder.end()
+    await responder.flush()

@@ -1,0 +1,187 @@
+"""Answers requests with files from a directory.
+
+The file is found by the path below the mount: without a mount ``/assets/x`` is ``ROOT/assets/x`` (as
+nginx's ``root``), with ``mount: /assets`` it is ``ROOT/x`` (as ``alias``). GET and HEAD only. A directory is
+answered by its index file, never by a listing, and only under its name with a slash at the end; links in
+its pages would lead elsewhere otherwise.
+
+Files are opened and read in the loop's own thread, as nginx does by default: for a file in the page cache
+that takes microseconds, and handing it to a thread takes longer. On a network file system that hangs, the
+worker hangs with it. Small files leave with their head in one system call, large ones by the kernel
+(``sendfile``). Nothing is cached: each answer is about the file that is there now.
+"""
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from gateway.errors import RequestError
+from gateway.failure import plain_response
+from gateway.request import Request, Responder, respond
+from gateway.static.conditional import conditional_fields, failed_precondition, http_date, range_is_current
+from gateway.static.mime import content_type
+from gateway.static.ranges import ByteRange, Multipart, parse_range
+from gateway.static.resolve import Symlinks, Tree, check_names
+from gateway.template import quote_path, quote_query
+from protocols.events import Headers
+
+log = structlog.get_logger()
+
+SMALL: Final = 32 * 1024
+"""Bytes up to which copying a file costs less than the second system call of ``sendfile``."""
+
+_ALLOW: Final = (b"allow", b"GET, HEAD, OPTIONS")
+_ACCEPT_RANGES: Final = (b"accept-ranges", b"bytes")
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class StaticFiles:
+    """Serves the files below *root*."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        index: Sequence[str] = ("index.html",),
+        symlinks: Symlinks = "inside",
+    ) -> None:
+        """*index*: names that stand for their directory, the first that is there. Raises ValueError."""
+        for name in index:
+            if not name or "/" in name or "\0" in name:
+                raise ValueError(f"index: expected the name of a file, got {name!r}")
+        self._tree = Tree(root, symlinks=symlinks)
+        self._index = tuple(index)
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        if request.method not in ("GET", "HEAD"):
+            await self._refuse_method(request, responder)
+            return
+        rest = request.rest
+        check_names(request.raw_path, rest)
+        try:
+            descriptor, facts, name = self._find(rest)
+        except OSError as error:
+            await _report(error, request, responder)
+            return
+        try:
+            if stat.S_ISDIR(facts.st_mode):
+                await _add_slash(request, responder)
+            else:
+                await _send(descriptor, facts, name, request, responder)
+        finally:
+            os.close(descriptor)
+
+    def _find(self, rest: str) -> tuple[int, os.stat_result, str]:
+        """The open file, or the directory whose name lacks its slash; and the name that has its type."""
+        if not rest.endswith("/"):
+            return *self._tree.open(rest), rest
+        for name in self._index:
+            try:
+                descriptor, facts = self._tree.open(rest + name)
+            except RequestError as error:
+                if error.status != 404:
+                    raise
+                continue
+            if stat.S_ISREG(facts.st_mode):
+                return descriptor, facts, name
+            os.close(descriptor)
+        raise RequestError(404, "no such file")
+
+    async def _refuse_method(self, request: Request, responder: Responder) -> None:
+        if request.method == "OPTIONS":
+            await respond(responder, 204, [_ALLOW])
+            return
+        failure = plain_response(405, "files can only be read")
+        await respond(responder, 405, [_ALLOW, *failure.headers], failure.body)
+
+
+async def _report(error: OSError, request: Request, responder: Responder) -> None:
+    """The machine is at fault, not the client: no descriptors left, a broken disk."""
+    log.error("file not readable", path=request.path, cause=str(error))
+    failure = plain_response(503 if error.errno in _EXHAUSTED else 500, "the file cannot be read now")
+    await respond(responder, failure.status, failure.headers, failure.body)
+
+
+async def _add_slash(request: Request, responder: Responder) -> None:
+    """A directory is asked for without its slash."""
+    # The path cannot begin with `//`, which would be another host: check_names refused empty segments.
+    location = quote_path(request.path) + "/"
+    if request.query:
+        location += "?" + quote_query(request.query)
+    failure = plain_response(308, location)
+    await respond(responder, 308, [(b"location", location.encode("ascii")), *failure.headers], failure.body)
+
+
+async def _send(
+    descriptor: int, facts: os.stat_result, name: str, request: Request, responder: Responder
+) -> None:
+    size = facts.st_size
+    now = time.time()
+    # RFC 9110 8.8.2.1: no Last-Modified in the future.
+    modified = max(0, min(facts.st_mtime_ns // 1_000_000_000, int(now)))
+    etag = b'"%x-%x"' % (facts.st_mtime_ns, size)
+    kind = content_type(name)
+    validators: Headers = [(b"last-modified", http_date(modified)), (b"etag", etag), _ACCEPT_RANGES]
+    fields = conditional_fields(request.headers)
+    if fields:
+        status = failed_precondition(fields, etag, modified)
+        if status == 304:
+            await respond(responder, 304, [(b"etag", etag)])  # RFC 9110 15.4.5: all that is needed
+            return
+        if status is not None:
+            raise RequestError(status, "the file is another one than the request is about")
+        # RFC 9110 14.2: Range has a meaning for GET only.
+        if b"range" in fields and request.method == "GET" and range_is_current(fields, etag, modified, now):
+            ranges = parse_range(fields[b"range"], size)
+            if ranges is not None:
+                await _send_ranges(descriptor, ranges, size, kind, validators, responder)
+                return
+    responder.start(200, [(b"content-type", kind), (b"content-length", b"%d" % size), *validators])
+    if request.method == "GET":
+        await _write(descriptor, ByteRange(0, size), responder)
+    responder.end()
+    await responder.flush()
+
+
+async def _send_ranges(
+    descriptor: int,
+    ranges: list[ByteRange],
+    size: int,
+    kind: bytes,
+    validators: Headers,
+    responder: Responder,
+) -> None:
+    if not ranges:
+        failure = plain_response(416, f"the file has {size} bytes")
+        whole = (b"content-range", b"bytes */%d" % size)
+        await respond(responder, 416, [whole, _ACCEPT_RANGES, *failure.headers], failure.body)
+        return
+    if len(ranges) == 1:
+        # RFC 9110 15.3.7.2: one part is never sent as multipart.
+        part = ranges[0]
+        described = [(b"content-type", kind), (b"content-range", part.content_range(size))]
+        responder.start(206, [*described, (b"content-length", b"%d" % part.length), *validators])
+        await _write(descriptor, part, responder)
+    else:
+        multipart = Multipart(ranges, size, kind)
+        described = [(b"content-type", multipart.content_type)]
+        responder.start(206, [*described, (b"content-length", b"%d" % multipart.length), *validators])
+        for head, part in zip(multipart.heads, ranges, strict=True):
+            responder.write(head)
+            await _write(descriptor, part, responder)
+        responder.write(multipart.end)
+    responder.end()
+    await responder.flush()
+
+
+async def _write(descriptor: int, part: ByteRange, responder: Responder) -> None:
+    """Raises ResponseAborted, now or at the end, if the file has become shorter."""
+    if part.length > SMALL:
+        await responder.write_file(descriptor, part.first, part.length)
+    elif part.length:
+        responder.write(os.pread(descriptor, part.length, part.first))

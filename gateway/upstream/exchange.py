@@ -1,0 +1,315 @@
+"""One exchange with an application over a connection: any client codec, one driver.
+
+::
+
+    head, body ──► codec.send ──► stream ──► application
+    responder ◄── codec.next_event ◄── stream ◄──┘
+
+The request goes out in one write when all of it is here. Otherwise the body is sent by a task beside
+the one that receives, because an application may answer before it has read everything (FCGI-10, UW-13,
+H1-23); then sending stops, and the answer reaches the client whole.
+
+What goes wrong leaves here as a GatewayError: the application's faults as BackendError with their phase,
+the client's as they came. It does not dial, pool or retry: `StaleConnectionError` says that a reused
+connection turned out to be dead before a byte of the answer came, which the caller may repair.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from gateway.errors import BackendError, Cause, GatewayError, Phase
+from gateway.pump import Pump
+from gateway.request import Request, Responder
+from gateway.upstream.dial import SocketAddress
+from gateway.upstream.pool import UpstreamConnection
+from protocols.errors import (
+    Incomplete,
+    LimitExceeded,
+    LocalProtocolError,
+    Refusal,
+    RemoteProtocolError,
+    RequestRefused,
+)
+from protocols.events import (
+    NEED_DATA,
+    Data,
+    EndOfMessage,
+    InformationalResponse,
+    LocalRedirect,
+    RequestHead,
+    RequestVariables,
+    ResponseHead,
+    Stderr,
+)
+
+log = structlog.get_logger()
+
+FLUSH_BYTES: Final = 64 * 1024
+"""Response bytes gathered before they are sent although more is at hand: one read's worth."""
+
+GATHER_BYTES: Final = 64 * 1024
+"""Request body bytes sent together with the head if they are here already."""
+
+CONTINUE_SECONDS: Final = 1.0
+"""How long an upstream may take to answer ``Expect: 100-continue`` before the body is sent anyway
+(RFC 9110 10.1.1 asks not to wait for ever; curl waits as long)."""
+
+STDERR_LIMIT: Final = 16 * 1024
+"""Bytes of an application's error stream that are logged for one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTimeouts:
+    """How long a backend may take, in seconds, each counted from the last progress."""
+
+    connect: float = 5.0
+    send: float = 30.0
+    first_byte: float = 60.0
+    read: float = 60.0
+
+
+class StaleConnectionError(Exception):
+    """A reused connection was closed by the application before it answered anything."""
+
+
+class Exchange:
+    """One request and its response. Make it, call `run`, look at `sent`."""
+
+    __slots__ = (
+        "_address",
+        "_awaits_continue",
+        "_backend",
+        "_body",
+        "_client_failure",
+        "_connection",
+        "_phase",
+        "_pump",
+        "_request",
+        "_responder",
+        "_stderr",
+        "_timeouts",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        connection: UpstreamConnection,
+        request: Request,
+        responder: Responder,
+        *,
+        pump: Pump,
+        timeouts: UpstreamTimeouts,
+        backend: str,
+        address: SocketAddress,
+    ) -> None:
+        self._connection = connection
+        self._request = request
+        self._responder = responder
+        self._body = request.body
+        self._pump = pump
+        self._timeouts = timeouts
+        self._backend = backend
+        self._address = address
+        self._phase = Phase.SEND
+        self.sent = False
+        """Whether the whole request went out."""
+        self._client_failure: GatewayError | None = None
+        self._awaits_continue: trio.Event | None = None
+        self._stderr = 0
+
+    async def run(
+        self, head: RequestHead | RequestVariables, *, awaits_continue: bool = False
+    ) -> LocalRedirect | None:
+        """Send the request, pass the response on. A local redirect is returned, not followed.
+
+        With *awaits_continue* the body is held back until the application says 100 (Continue).
+        Raises BackendError, RequestError, ClientGone, ResponseAborted, StaleConnectionError.
+        """
+        codec = self._connection.codec
+        data = codec.send(head)
+        if awaits_continue:
+            self._awaits_continue = trio.Event()
+        elif self._body.length == 0:
+            data += codec.send(EndOfMessage())
+            self.sent = True
+        else:
+            data += self._gather()
+        try:
+            await self._send(data)
+        except trio.BrokenResourceError as error:
+            # The application may have answered before it closed its end; if so, that is the answer.
+            if self._connection.reused:
+                raise StaleConnectionError from error
+        if self.sent:
+            return await self._receive()
+        return await self._receive_while_sending()
+
+    # --- sending
+
+    def _gather(self) -> bytes:
+        """What has arrived of the body, so that a small request is one write."""
+        codec = self._connection.codec
+        pieces: list[bytes] = []
+        gathered = 0
+        while gathered < GATHER_BYTES and (piece := self._body.read_nowait()) is not None:
+            if not piece:
+                pieces.append(codec.send(EndOfMessage()))
+                self.sent = True
+                break
+            gathered += len(piece)
+            pieces.append(codec.send(Data(piece)))
+        return b"".join(pieces)
+
+    async def _send(self, data: bytes) -> None:
+        stream = self._connection.stream
+        sent = stream.try_send(data)
+        if sent < len(data):
+            rest = memoryview(data)[sent:]
+            while rest:
+                stream.write_deadline = trio.current_time() + self._timeouts.send
+                try:
+                    await stream.wait_writable()
+                except trio.TooSlowError as error:
+                    raise self._failed(Cause.WRITE_TIMEOUT, "the request was not taken in time") from error
+                rest = rest[stream.try_send(rest) :]
+
+    async def _send_body(self, finished: Callable[[], None]) -> None:
+        """The task beside the receiving one. A failure of the client ends the exchange by *finished*."""
+        codec = self._connection.codec
+        try:
+            if self._awaits_continue is not None:
+                with trio.move_on_after(CONTINUE_SECONDS):
+                    await self._awaits_continue.wait()
+            while piece := await self._body.read():
+                await self._send(codec.send(Data(piece)))
+            await self._send(codec.send(EndOfMessage()))
+            self.sent = True
+        except trio.BrokenResourceError:
+            pass  # The application reads no further; its answer, or its end, comes by the other way.
+        except LocalProtocolError as error:
+            self._client_failure = self._failed(Cause.MALFORMED, str(error))
+            finished()
+        except GatewayError as error:
+            self._client_failure = error
+            finished()
+
+    # --- receiving
+
+    async def _receive_while_sending(self) -> LocalRedirect | None:
+        outcome: LocalRedirect | None = None
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_body, nursery.cancel_scope.cancel)
+            try:
+                outcome = await self._receive()
+            except (GatewayError, StaleConnectionError) as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if self._client_failure is not None:
+            raise self._client_failure
+        if failure is not None:
+            raise failure
+        return outcome
+
+    async def _receive(self) -> LocalRedirect | None:
+        connection = self._connection
+        codec = connection.codec
+        stream = connection.stream
+        responder = self._responder
+        pump = self._pump
+        queued = 0
+        redirect: LocalRedirect | None = None
+        self._phase = Phase.FIRST_BYTE
+        while True:
+            try:
+                event = codec.next_event()
+            except RemoteProtocolError as error:
+                raise self._protocol_failure(error) from error
+            if event is NEED_DATA:
+                if queued:
+                    await responder.flush()
+                    queued = 0
+                timeouts = self._timeouts
+                stream.read_deadline = pump.now + (
+                    timeouts.first_byte if self._phase is Phase.FIRST_BYTE else timeouts.read
+                )
+                try:
+                    data = await stream.receive_some()
+                except trio.TooSlowError as error:
+                    raise self._failed(Cause.READ_TIMEOUT, "nothing was received in time") from error
+                except trio.BrokenResourceError as error:
+                    raise self._ended_early(str(error)) from error
+                if self._phase is Phase.FIRST_BYTE:
+                    if not data and connection.reused:
+                        raise StaleConnectionError
+                    self._phase = Phase.HEAD
+                codec.receive_data(data)
+            elif isinstance(event, Data):
+                responder.write(event.data)
+                queued += len(event.data)
+                if queued >= FLUSH_BYTES:
+                    await responder.flush()
+                    queued = 0
+            elif isinstance(event, ResponseHead):
+                self._phase = Phase.BODY
+                try:
+                    responder.start(event.status, event.headers, event.reason)
+                except LocalProtocolError as error:
+                    raise self._failed(Cause.MALFORMED, str(error)) from error
+                queued = 1  # The head alone must not wait for a body that is late.
+            elif isinstance(event, EndOfMessage):
+                if redirect is None:
+                    responder.end(event.trailers)
+                    await responder.flush()
+                return redirect
+            elif isinstance(event, Stderr):
+                self._log_stderr(event.data)
+            elif isinstance(event, InformationalResponse):
+                await self._inform(event)
+            else:
+                redirect = event
+
+    async def _inform(self, event: InformationalResponse) -> None:
+        if event.status != 100:
+            await self._responder.inform(event.status, event.headers)
+        elif self._awaits_continue is not None:
+            # RFC 9110 15.2.1: the client is told when its body is read.
+            self._awaits_continue.set()
+
+    def _log_stderr(self, data: bytes) -> None:
+        """FCGI-12: an error stream is never a failure by itself; it is logged with its request."""
+        room = STDERR_LIMIT - self._stderr
+        self._stderr += len(data)
+        for line in data[: max(room, 0)].decode("utf-8", "replace").splitlines():
+            log.warning("application stderr", backend=self._backend, request_id=self._request.id, line=line)
+
+    # --- failures
+
+    def _ended_early(self, detail: str) -> Exception:
+        """The connection broke; before the first byte on a reused one that is the pool's risk."""
+        if self._phase is Phase.FIRST_BYTE and self._connection.reused:
+            return StaleConnectionError()
+        return self._failed(Cause.TERMINATED, detail)
+
+    def _protocol_failure(self, error: RemoteProtocolError) -> BackendError:
+        match error:
+            case RequestRefused(refusal=Refusal.OVERLOADED):
+                cause = Cause.OVERLOADED
+            case LimitExceeded():
+                cause = Cause.HEAD_TOO_LARGE
+            case Incomplete() if self._phase in (Phase.FIRST_BYTE, Phase.HEAD):
+                cause = Cause.TERMINATED
+            case Incomplete():
+                cause = Cause.INCOMPLETE
+            case _:
+                cause = Cause.MALFORMED
+        return self._failed(cause, str(error))
+
+    def _failed(self, cause: Cause, detail: str) -> BackendError:
+        return BackendError(
+            cause, detail, backend=self._backend, address=str(self._address), phase=self._phase
+        )

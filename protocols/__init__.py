@@ -1,0 +1,17 @@
+"""Sans-I/O codecs of the protocols between web servers and applications: bytes in, events out.
+
+No sockets, no trio, no clock, no logging in here; a test imports the package with trio blocked.
+
+====================  ====================================================================
+``events``            the shared vocabulary of all codecs
+``errors``            what a codec may raise, by whose fault it is
+``codec``             the surface: ``send``, ``receive_data``, ``next_event``
+``buffer``            the receive buffer
+``cgi``               the CGI response (RFC 3875 section 6), shared by CGI, FastCGI, SCGI, uwsgi
+``fastcgi``           FastCGI 1.0, both roles
+``single``            what SCGI and uwsgi share: one request per connection, ended by its close
+``scgi``              SCGI, both roles
+``uwsgi``             the uwsgi packet protocol, both roles
+``http1``             HTTP/1.1 (RFC 9112) over httptools, both roles
+====================  ====================================================================
+"""

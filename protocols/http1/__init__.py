@@ -1,0 +1,37 @@
+"""HTTP/1.1 (RFC 9112), both roles: bytes in, events out.
+
+====================  ====================================================================
+``server``            `Http1Server`: receives requests, sends responses
+``client``            `Http1Client`: sends requests, receives responses
+``reading``           the machine under both: buffer, states, body framing, sticky errors
+``fields``            the field section, over httptools (llhttp)
+``checks``            grammar of start lines, Host, Connection, Transfer-Encoding
+``serialise``         events to bytes, as plain functions; the framing of a sent body
+====================  ====================================================================
+"""
+
+from protocols.http1.client import Http1Client
+from protocols.http1.serialise import (
+    CHUNKED_FIELD,
+    CLOSE_FIELD,
+    KEEP_ALIVE_FIELD,
+    LAST_CHUNK,
+    encode_chunk,
+    encode_last_chunk,
+    encode_request_head,
+    encode_response_head,
+)
+from protocols.http1.server import Http1Server
+
+__all__ = [
+    "CHUNKED_FIELD",
+    "CLOSE_FIELD",
+    "KEEP_ALIVE_FIELD",
+    "LAST_CHUNK",
+    "Http1Client",
+    "Http1Server",
+    "encode_chunk",
+    "encode_last_chunk",
+    "encode_request_head",
+    "encode_response_head",
+]

@@ -1,0 +1,163 @@
+"""The servers of spawned WSGI applications: the same promises for FastCGI, SCGI and uwsgi."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from protocols.codec import ClientCodec
+from protocols.fastcgi import FastCgiClient
+from protocols.scgi import ScgiClient
+from protocols.uwsgi import PING, PONG, UwsgiClient
+from tests.gateway.appserver.conftest import CHECKOUT, Server
+
+PROTOCOLS: list[tuple[str, Callable[[], ClientCodec]]] = [
+    ("fastcgi", FastCgiClient),
+    ("scgi", ScgiClient),
+    ("uwsgi", UwsgiClient),
+]
+
+
+@pytest.fixture(params=PROTOCOLS, ids=[name for name, _ in PROTOCOLS])
+def protocol(request: pytest.FixtureRequest) -> tuple[str, Callable[[], ClientCodec]]:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_application_sees_the_variables(server: Server) -> None:
+    response = server.ask("variables", HTTP_X_TEA="gr\xfcn", HTTPS="on")
+    assert response.status == 200
+    assert (b"content-type", b"text/plain") in response.headers
+    variables = dict(line.split(b"=", 1) for line in response.body.splitlines())
+    assert variables.pop(b"SCGI", b"1") == b"1"
+    assert variables == {
+        b"CONTENT_LENGTH": b"0",
+        b"HTTPS": b"on",
+        b"HTTP_X_TEA": b"gr\xfcn",
+        b"PATH_INFO": b"/x y",
+        b"QUERY_STRING": b"variables",
+        b"REQUEST_METHOD": b"GET",
+        b"REQUEST_URI": b"/m/x%20y?variables",
+        b"SCRIPT_NAME": b"/m",
+        b"SERVER_NAME": b"localhost",
+        b"SERVER_PORT": b"80",
+        b"SERVER_PROTOCOL": b"HTTP/1.1",
+    }
+
+
+def test_empty_path_info_stays_empty(server: Server) -> None:
+    """CGI-24: REQUEST_URI is no source of it."""
+    assert b"PATH_INFO=\n" in server.ask("variables", SCRIPT_NAME="/m/x y", PATH_INFO="").body
+
+
+def test_wsgi_variables(server: Server) -> None:
+    """PEP 3333."""
+    response = server.ask("wsgi", HTTPS="on")
+    assert response.body == b"[(1, 0), 'https', True, True, False]"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_body_is_read_to_its_end(server: Server, size: int) -> None:
+    body = os.urandom(size)
+    assert server.ask("echo", body).body == body
+
+
+def test_body_is_a_file(server: Server) -> None:
+    assert server.ask("lines", b"one\ntwo\nthree").body == b"[b'one\\n', b'tw', b'o\\n', b'three']"
+
+
+def test_body_that_is_not_read_does_not_harm_the_response(server: Server) -> None:
+    """Complaint 16: no reset instead of the end."""
+    response = server.ask("ignore_body", b"x" * 100_000)
+    assert (response.status, response.body) == (403, b"no")
+
+
+def test_response_is_streamed(server: Server) -> None:
+    first, second = server.fifo("first"), server.fifo("second")
+    exchange = server.start("stream")
+    exchange.read_until(b"first")
+    first.write_text("")
+    exchange.read_until(b"firstsecond")
+    second.write_text("")
+    assert exchange.read_until(None).body == b"firstsecond"
+
+
+def test_exception_is_500_and_a_traceback_for_the_operator(server: Server) -> None:
+    response = server.ask("fail")
+    assert response.status == 500
+    assert b"Traceback" not in response.body
+    assert server.stop() == 0
+    assert "RuntimeError: the application is broken" in server.errors + response.stderr.decode()
+
+
+def test_application_may_complain(server: Server) -> None:
+    response = server.ask("errors")
+    assert response.body == b"ok"
+    assert server.stop() == 0
+    assert "a complaint" in server.errors + response.stderr.decode()
+
+
+def test_requests_run_at_the_same_time(server: Server) -> None:
+    first, second = server.start("meet"), server.start("meet")
+    assert first.read_until(None).body == second.read_until(None).body == b"met"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_running_request_is_finished_at_the_end(server: Server, number: int) -> None:
+    """FCGI-24; complaint 41."""
+    started, go = server.fifo("started"), server.fifo("go")
+    exchange = server.start("slow")
+    started.read_text()
+    server.process.send_signal(number)
+    go.write_text("")
+    assert exchange.read_until(None).body == b"finished"
+    assert server.process.wait(60) == 0
+    assert server.errors == ""
+
+
+def test_rejects_a_broken_request_and_lives_on(server: Server) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(server.address)
+        connection.sendall(b"\xff" * 100)
+        connection.shutdown(socket.SHUT_WR)
+        while True:
+            try:
+                if not connection.recv(100):
+                    break
+            except ConnectionResetError:
+                break
+    assert server.ask("echo", b"next").body == b"next"
+
+
+def test_rejects_a_target_that_cannot_be_loaded(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gateway.appserver", "uwsgi", "no_such:app", "--name", "blog"]
+    result = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "backend blog: there is no module 'no_such'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_idle_connection_does_not_keep_fastcgi_alive(tmp_path: Path) -> None:
+    """flup would wait for its thread, and so for the web server to close."""
+    with Server("fastcgi", FastCgiClient, tmp_path) as server:
+        codec = FastCgiClient(keep_connection=True)
+        exchange = server.start("variables", codec=codec)
+        exchange.read_until(None)
+        assert server.stop() == 0
+
+
+def test_uwsgi_answers_ping(tmp_path: Path) -> None:
+    """UW-10."""
+    with Server("uwsgi", UwsgiClient, tmp_path) as server, socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(server.address)
+        connection.sendall(PING.encode())
+        assert connection.recv(100) == PONG.encode()
+        assert connection.recv(100) == b""

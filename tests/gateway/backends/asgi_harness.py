@@ -1,0 +1,78 @@
+"""Runs an ASGI application of a test in a real AsgiBackend, with a real pump."""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.backend import StartError
+from gateway.backends.asgi import AsgiBackend
+from gateway.pump import Pump
+from gateway.request import Request, Responder
+
+both_loops = pytest.mark.parametrize("loop", ["trio", "asyncio"])
+
+_published = ModuleType("application_of_a_test")
+sys.modules[_published.__name__] = _published
+
+
+def make_backend(app: Any, pump: Pump, **options: Any) -> AsgiBackend:
+    """A backend whose target is *app*."""
+    _published.app = app  # type: ignore[attr-defined]
+    options.setdefault("lifespan", "off")
+    return AsgiBackend("api", target=f"{_published.__name__}:app", pump=pump, **options)
+
+
+@asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[AsgiBackend]:
+    """*app* between the start and the stop of its backend."""
+    async with trio.open_nursery() as sockets:
+        pump = Pump()
+        await sockets.start(pump.run)
+        async with trio.open_nursery() as backends:
+            backend = make_backend(app, pump, **options)
+            await backends.start(backend.run)
+            yield backend
+            backends.cancel_scope.cancel()
+        sockets.cancel_scope.cancel()
+
+
+async def start_error(app: Any, **options: Any) -> str:
+    """The message with which the backend of *app* refuses to start, or ends."""
+    async with trio.open_nursery() as sockets:
+        pump = Pump()
+        await sockets.start(pump.run)
+        with pytest.raises(StartError) as caught:
+            await make_backend(app, pump, **options).run(task_status=trio.TASK_STATUS_IGNORED)
+        sockets.cancel_scope.cancel()
+    return str(caught.value)
+
+
+def handle(app: Any, request: Request, responder: Responder, **options: Any) -> None:
+    """One request, from the start of the backend to its stop. Raises what ``handle`` raises."""
+    failures: list[BaseException] = []
+
+    async def main() -> None:
+        async with serving(app, **options) as backend:
+            try:
+                await backend.handle(request, responder)
+            except Exception as error:
+                failures.append(error)
+
+    trio.run(main)
+    if failures:
+        raise failures[0]
+
+
+def answering(body: bytes = b"ok", **start: Any) -> Callable[..., Awaitable[None]]:
+    """An application that always answers the same."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], **start})
+        await send({"type": "http.response.body", "body": body})
+
+    return app

@@ -1,0 +1,697 @@
+"""The scope, receive and send of one request, on both loops."""
+
+import asyncio
+import contextvars
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import sniffio
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from gateway.backends.asgi.http import ClientDisconnected, http_scope
+from gateway.errors import BackendError, Cause, ClientGone, RequestError, ResponseAborted
+from tests.gateway.backends.asgi_harness import answering, both_loops, handle, serving
+from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+BODY = {"type": "http.response.body", "body": b"ok"}
+
+
+# --- scope
+
+
+def test_scope_says_all_that_the_request_says() -> None:
+    """ASGI-2, ASGI-6, ASGI-7."""
+    request = make_request(
+        b"/m/caf%C3%A9?a=%20b",
+        method="POST",
+        headers=[(b"host", b"example.com"), (b"x", b"1"), (b"x", b"2")],
+        scheme="https",
+        mount="/m",
+    )
+    scope = http_scope(request, {"db": 1})
+    assert scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "https",
+        "path": "/m/café",
+        "raw_path": b"/m/caf%C3%A9",
+        "query_string": b"a=%20b",
+        "root_path": "/m",
+        "headers": [(b"host", b"example.com"), (b"x", b"1"), (b"x", b"2")],
+        "client": ("127.0.0.1", 40000),
+        "server": ("127.0.0.1", 80),
+        "state": {"db": 1},
+    }
+
+
+def test_scope_path_has_no_lone_surrogates() -> None:
+    """ASGI-6: the path is text; bytes that are not UTF-8 become U+FFFD, raw_path keeps them."""
+    scope = http_scope(make_request(b"/%ff/x", mount="/\udcff"), {})
+    assert (scope["path"], scope["root_path"]) == ("/\ufffd/x", "/\ufffd")
+    assert scope["raw_path"] == b"/%ff/x"
+
+
+def test_scope_of_a_unix_socket() -> None:
+    """ASGI-8: the server is [path, None]; a client without an address is None."""
+    scope = http_scope(make_request(client=("", None), server=("/run/x.sock", None)), {})
+    assert scope["server"] == ("/run/x.sock", None)
+    assert scope["client"] is None
+
+
+def test_scope_state_is_a_shallow_copy() -> None:
+    """ASGI-22."""
+    state: dict[str, Any] = {"shared": []}
+    scope = http_scope(make_request(), state)
+    scope["state"]["own"] = 1
+    scope["state"]["shared"].append(1)
+    assert state == {"shared": [1]}
+
+
+# --- receive
+
+
+def reading(received: list[Any]) -> Any:
+    """An application that reads the whole body, then answers."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            received.append(message)
+            if not message.get("more_body"):
+                break
+        await send(START)
+        await send(BODY)
+
+    return app
+
+
+def piece(body: bytes, more: bool) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("body", "messages"),
+    [
+        (BytesBody(), [piece(b"", False)]),
+        (BytesBody(b"one"), [piece(b"one", False)]),
+        (BytesBody(b"one", b"two", sized=False), [piece(b"one", True), piece(b"two", False)]),
+        (
+            BytesBody(b"one", b"two", sized=False, waits=True),
+            [piece(b"one", True), piece(b"two", False)],
+        ),
+    ],
+    ids=["none", "one piece", "two pieces", "two pieces that come late"],
+)
+def test_body_arrives_in_pieces(
+    loop: str, body: BytesBody, messages: list[Any], recorder: RecordingResponder
+) -> None:
+    """ASGI-9: more_body is False on the last piece, however the body arrives."""
+    received: list[Any] = []
+    again = BytesBody(*body._pieces, sized=body.length is not None, waits=body._waits)
+    handle(reading(received), make_request(body=again), recorder, loop=loop)
+    assert received == messages
+    assert recorder.body == b"ok"
+
+
+def test_receive_gives_what_is_there_without_a_checkpoint(recorder: RecordingResponder) -> None:
+    """ASGI-13: applications poll receive() in a cancelled scope."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with trio.testing.assert_no_checkpoints():
+            messages.append(await receive())
+        await send(START)
+        await send(BODY)
+        with trio.testing.assert_no_checkpoints():
+            messages.append(await receive())
+
+    messages: list[Any] = []
+    handle(app, make_request(body=BytesBody(b"x")), recorder, loop="trio")
+    assert [message["type"] for message in messages] == ["http.request", "http.disconnect"]
+
+
+@both_loops
+def test_polling_for_a_disconnect_does_not_lose_the_body(loop: str, recorder: RecordingResponder) -> None:
+    """hypercorn#210: a receive() that is cancelled leaves its piece to the next one."""
+    arrive = trio.Event()
+
+    class LateBody(BytesBody):
+        async def read(self) -> bytes:
+            await arrive.wait()
+            return await super().read()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(3):
+            with anyio.CancelScope() as cancelled:
+                cancelled.cancel()
+                polled.append(await receive())
+        await send(START)
+        arrive.set()
+        await reading(received)(scope, receive, lambda _: send({**BODY, "more_body": True}))
+        await send({"type": "http.response.body"})
+
+    polled: list[Any] = []
+    received: list[Any] = []
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend:
+            await backend.handle(make_request(body=LateBody(b"x", sized=False, waits=True)), recorder)
+
+    trio.run(main)
+    assert polled == []
+    assert b"".join(message["body"] for message in received) == b"x"
+
+
+@both_loops
+def test_receive_waits_until_the_client_leaves(loop: str, recorder: RecordingResponder) -> None:
+    """ASGI-12; sends after it raise an OSError, which is not logged (ASGI-4)."""
+    waiting = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.request"
+        await send(START)
+        await send({**BODY, "more_body": True})
+        waiting.set()
+        seen.append((await receive())["type"])
+        await send(BODY)
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend, trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def _() -> None:
+                await waiting.wait()
+                await trio.testing.wait_all_tasks_blocked()
+                recorder.disconnect()
+
+            with pytest.raises(ClientGone) as caught:
+                await backend.handle(make_request(), recorder)
+            assert isinstance(caught.value.__cause__, ClientDisconnected)
+
+    seen: list[str] = []
+    with capture_logs() as logs:
+        trio.run(main)
+    assert seen == ["http.disconnect"]
+    assert [entry for entry in logs if entry["log_level"] != "debug"] == []
+
+
+@both_loops
+def test_receive_tells_at_once_that_the_client_has_left(loop: str, recorder: RecordingResponder) -> None:
+    """ASGI-12, when it left before anybody asked."""
+    recorder.disconnected = True
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([(await receive())["type"], (await receive())["type"]])
+
+    seen: list[str] = []
+    with pytest.raises(ClientGone):
+        handle(app, make_request(), recorder, loop=loop)
+    assert seen == ["http.request", "http.disconnect"]
+
+
+@both_loops
+def test_receive_waits_until_the_response_is_complete(loop: str, recorder: RecordingResponder) -> None:
+    """ASGI-12: a task that listens for the disconnect ends with the response."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            seen.append((await receive())["type"])
+
+        await receive()
+        async with anyio.create_task_group() as group:
+            group.start_soon(listen)
+            await anyio.lowlevel.checkpoint()
+            await send(START)
+            await send(BODY)
+
+    seen: list[str] = []
+    handle(app, make_request(), recorder, loop=loop)
+    assert seen == ["http.disconnect"]
+    assert recorder.body == b"ok"
+
+
+@both_loops
+@pytest.mark.parametrize(
+    "error", [RequestError(413, "too large", close=True), ClientGone("closed in the middle")], ids=repr
+)
+def test_a_body_that_breaks_off_is_a_disconnect(loop: str, error: Exception) -> None:
+    """ASGI-9; what it means for the client is the front's, whatever the application answers."""
+    recorder = RecordingResponder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((await receive())["body"])
+        seen.append((await receive())["type"])
+        with pytest.raises(OSError, match="disconnected"):
+            await send(START)
+
+    seen: list[Any] = []
+    assert isinstance(error, RequestError | ClientGone)
+    with pytest.raises(type(error)) as caught:
+        handle(app, make_request(body=FailingBody(b"one", error=error)), recorder, loop=loop)
+    assert caught.value is error
+    assert seen == [b"one", "http.disconnect"]
+    assert not recorder.started
+
+
+@both_loops
+@pytest.mark.parametrize("pieces", [(), (b"one",)], ids=["at once", "after a piece"])
+def test_a_body_that_is_wrong_when_it_is_looked_at(loop: str, pieces: tuple[bytes, ...]) -> None:
+    """What has arrived is given to the application first."""
+    error = RequestError(400, "bad chunk", close=True)
+
+    class WrongBody(BytesBody):
+        def read_nowait(self) -> bytes | None:
+            if not self._pieces:
+                raise error
+            return super().read_nowait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        messages.extend([await receive() for _ in range(len(pieces) + 1)])
+
+    messages: list[Any] = []
+    with pytest.raises(RequestError) as caught:
+        handle(app, make_request(body=WrongBody(*pieces, sized=False)), RecordingResponder(), loop=loop)
+    assert caught.value is error
+    assert messages == [*(piece(each, True) for each in pieces), {"type": "http.disconnect"}]
+
+
+@both_loops
+def test_two_tasks_cannot_wait_for_the_body(loop: str, recorder: RecordingResponder) -> None:
+    """Only one may have the next piece; the other is told at once."""
+    arrive = trio.Event()
+
+    class LateBody(BytesBody):
+        async def read(self) -> bytes:
+            await arrive.wait()
+            return await super().read()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def take() -> None:
+            try:
+                results.append((await receive())["body"])
+            except RuntimeError:
+                results.append("busy")
+                arrive.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(take)
+            group.start_soon(take)
+        await answering()(scope, receive, send)
+
+    results: list[Any] = []
+    handle(app, make_request(body=LateBody(b"x", sized=False, waits=True)), recorder, loop=loop)
+    assert results == ["busy", b"x"]
+
+
+# --- send
+
+
+@both_loops
+def test_small_response_is_flushed_once(loop: str, recorder: RecordingResponder) -> None:
+    """ASGI-10: the head leaves together with the first body message."""
+    app = answering(b"hello", status=201, headers=[[b"x-a", b"1"], (b"x-a", b"2")], extra="ignored")
+    handle(app, make_request(), recorder, loop=loop)
+    assert recorder.status == 201
+    assert recorder.headers == [(b"x-a", b"1"), (b"x-a", b"2")]
+    assert (recorder.body, recorder.ended, recorder.flushes) == (b"hello", True, 1)
+
+
+@both_loops
+def test_each_piece_is_flushed(loop: str, recorder: RecordingResponder) -> None:
+    """ASGI-11."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for number in range(3):
+            await send({"type": "http.response.body", "body": b"%d" % number, "more_body": True})
+            flushed.append((recorder.body, recorder.unflushed))
+        await send({"type": "http.response.body"})
+
+    flushed: list[Any] = []
+    handle(app, make_request(), recorder, loop=loop)
+    assert flushed == [(b"0", False), (b"01", False), (b"012", False)]
+    assert recorder.ended
+
+
+@both_loops
+@pytest.mark.parametrize("body", [bytearray(b"ok"), memoryview(b"ok")], ids=["bytearray", "memoryview"])
+def test_bytes_like_bodies_are_taken(loop: str, body: Any, recorder: RecordingResponder) -> None:
+    """Starlette passes memoryviews on."""
+    handle(answering(body), make_request(), recorder, loop=loop)
+    assert recorder.body == b"ok"
+
+
+@both_loops
+def test_messages_after_the_response_are_ignored(loop: str, recorder: RecordingResponder) -> None:
+    """ASGI-11."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in (START, BODY, BODY, START):
+            await send(message)
+
+    handle(app, make_request(), recorder, loop=loop)
+    assert recorder.body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("messages", "error"),
+    [
+        ([{"type": "http.response.trailers"}], ValueError),
+        ([{"type": "websocket.accept"}], ValueError),
+        ([{}], KeyError),
+        ([{"type": "http.response.start"}], ValueError),
+        ([{"type": "http.response.start", "status": "200"}], TypeError),
+        ([{"type": "http.response.start", "status": 103}], ValueError),
+        ([{"type": "http.response.start", "status": 200, "headers": [("a", b"b")]}], TypeError),
+        ([{"type": "http.response.start", "status": 200, "headers": [(b"a", "b")]}], TypeError),
+        ([{"type": "http.response.start", "status": 200, "headers": [b"abc"]}], ValueError),
+        ([{"type": "http.response.start", "status": 200, "headers": [(b"a\n", b"b")]}, BODY], ValueError),
+        ([BODY], RuntimeError),
+        ([START, START], RuntimeError),
+        ([START, {**BODY, "more_body": True}, START], RuntimeError),
+        ([START, {"type": "http.response.body", "body": "text"}], TypeError),
+        ([START, {"type": "http.response.body", "body": None}], TypeError),
+    ],
+)
+def test_rejects_wrong_messages(
+    messages: list[Any], error: type[Exception], recorder: RecordingResponder
+) -> None:
+    """ASGI-3: unknown type, missing key, wrong Python type, wrong order."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages[:-1]:
+            await send(message)
+        try:
+            await send(messages[-1])
+        except Exception as caught:
+            raised.append(type(caught))
+
+    raised: list[type[Exception]] = []
+    with pytest.raises((BackendError, ResponseAborted)):
+        handle(app, make_request(), recorder, loop="trio")
+    assert raised == [error]
+
+
+class FullResponder(RecordingResponder):
+    """The client reads slowly: what is queued leaves when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drained = trio.Event()
+
+    def try_flush(self) -> bool:
+        return self.drained.is_set() and super().try_flush()
+
+    async def flush(self) -> None:
+        await self.drained.wait()
+        await super().flush()
+
+
+@both_loops
+@pytest.mark.parametrize("more", [True, False])
+def test_send_waits_for_a_slow_client(loop: str, more: bool) -> None:
+    """ASGI-11: awaiting send is the back-pressure."""
+    responder = FullResponder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        steps.append("sending")
+        await send({**BODY, "more_body": more})
+        steps.append("sent")
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(), responder)
+            await trio.testing.wait_all_tasks_blocked()
+            assert steps == ["sending"]
+            responder.drained.set()
+
+    steps: list[str] = []
+    trio.run(main)
+    assert steps == ["sending", "sent"]
+    assert (responder.body, responder.ended) == (b"ok", True)
+
+
+class GoneResponder(RecordingResponder):
+    """The client has reset the connection: the first flush finds out."""
+
+    def try_flush(self) -> bool:
+        raise ClientGone("reset")
+
+
+@both_loops
+def test_send_raises_an_oserror_when_the_client_is_gone(loop: str) -> None:
+    """ASGI-4."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        for _ in range(2):
+            with pytest.raises(OSError, match="the client has disconnected"):
+                await send({**BODY, "more_body": True})
+        seen.append((await receive())["type"])
+
+    seen: list[str] = []
+    with capture_logs() as logs, pytest.raises(ClientGone, match="reset"):
+        handle(app, make_request(), GoneResponder(), loop=loop)
+    assert seen == ["http.disconnect"]
+    assert logs == []
+
+
+@both_loops
+@pytest.mark.parametrize("body", [b"too long", b"short"])
+def test_a_broken_content_length_aborts(loop: str, body: bytes, recorder: RecordingResponder) -> None:
+    """Even if the application swallows the error."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [(b"content-length", b"6")]})
+        with pytest.raises(ResponseAborted):
+            await send({"type": "http.response.body", "body": body})
+
+    with pytest.raises(ResponseAborted):
+        handle(app, make_request(), recorder, loop=loop)
+
+
+# --- how an application ends
+
+
+@both_loops
+@pytest.mark.parametrize("sent", [[], [START]], ids=["nothing", "only the start"])
+@pytest.mark.parametrize("error", [None, ValueError("bug"), SystemExit(1)], ids=repr)
+def test_no_response_is_a_500(loop: str, sent: list[Any], error: BaseException | None) -> None:
+    """ASGI-5, ASGI-10: the start is held, so a proper answer is still possible."""
+    recorder = RecordingResponder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in sent:
+            await send(message)
+        if error is not None:
+            raise error
+
+    request = make_request(b"/x")
+    with capture_logs() as logs, pytest.raises(BackendError) as caught:
+        handle(app, request, recorder, loop=loop)
+    assert caught.value.cause is Cause.FAILED
+    assert not recorder.started
+    if error is not None:
+        (entry,) = logs
+        assert entry["exc_info"] is error
+        assert (entry["event"], entry["request_id"], entry["path"]) == (
+            "application failed",
+            request.id,
+            "/x",
+        )
+
+
+@both_loops
+@pytest.mark.parametrize("error", [None, ValueError("bug")], ids=repr)
+def test_half_a_response_is_aborted(loop: str, error: Exception | None) -> None:
+    """ASGI-5: the client must see that it is cut short."""
+    recorder = RecordingResponder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send({**BODY, "more_body": True})
+        if error is not None:
+            raise error
+
+    with capture_logs() as logs, pytest.raises(ResponseAborted):
+        handle(app, make_request(), recorder, loop=loop)
+    assert not recorder.ended
+    assert [entry["exc_info"] for entry in logs] == ([] if error is None else [error])
+
+
+@both_loops
+def test_a_failure_after_the_response_is_only_logged(loop: str, recorder: RecordingResponder) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(BODY)
+        raise error
+
+    error = ValueError("bug")
+    with capture_logs() as logs:
+        handle(app, make_request(), recorder, loop=loop)
+    assert recorder.ended
+    assert [entry["exc_info"] for entry in logs] == [error]
+
+
+def test_an_application_that_cancels_itself_on_asyncio_has_failed(recorder: RecordingResponder) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(BackendError):
+        handle(app, make_request(), recorder, loop="asyncio")
+
+
+@both_loops
+def test_requests_do_not_share_context_variables(loop: str) -> None:
+    """One request's bytes never reach another: not by what an application set for itself either."""
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(user.get())
+        user.set("alice")
+        await send(START)
+        await send({**BODY, "more_body": True})
+        seen.append(user.get())
+        await send(BODY)
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend:
+            await backend.handle(make_request(), RecordingResponder())
+            await backend.handle(make_request(), RecordingResponder())
+            seen.append(user.get())
+
+    seen: list[str] = []
+    trio.run(main)
+    assert seen == ["nobody", "alice", "nobody", "alice", "nobody"]
+
+
+@both_loops
+def test_the_application_sees_its_own_loop(loop: str, recorder: RecordingResponder) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(sniffio.current_async_library())
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend:
+            await backend.handle(make_request(), recorder)
+            seen.append(sniffio.current_async_library())
+
+    seen: list[str] = []
+    trio.run(main)
+    assert seen == [loop, "trio"]
+
+
+@both_loops
+def test_an_application_may_return_any_awaitable(loop: str, recorder: RecordingResponder) -> None:
+    """ASGI-1: a callable that returns an awaitable."""
+
+    class Awaitable:
+        def __init__(self, *arguments: Any) -> None:
+            self.arguments = arguments
+
+        def __await__(self) -> Any:
+            return answering()(*self.arguments).__await__()
+
+    handle(Awaitable, make_request(), recorder, loop=loop)
+    assert recorder.body == b"ok"
+
+
+# --- turns and cancellation
+
+
+@both_loops
+def test_an_endless_response_lets_others_have_their_turn(loop: str) -> None:
+    """A client that reads fast must not keep the worker to itself."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        while scope["path"] != "/other" and not other_done:
+            await send({**BODY, "more_body": True})
+        await send(BODY)
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(b"/endless"), RecordingResponder())
+            await trio.lowlevel.checkpoint()
+            await backend.handle(make_request(b"/other"), RecordingResponder())
+            other_done.append(True)
+
+    other_done: list[bool] = []
+    trio.run(main)
+    assert other_done
+
+
+@both_loops
+def test_cancelling_the_request_cancels_the_application(loop: str, recorder: RecordingResponder) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        entered.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(), recorder)
+            await entered.wait()
+            nursery.cancel_scope.cancel()
+        assert nursery.cancel_scope.cancelled_caught
+
+    entered = trio.Event()
+    ended: list[bool] = []
+    trio.run(main)
+    assert ended == [True]
+
+
+@both_loops
+@pytest.mark.parametrize("where", ["receive", "send"])
+def test_cancelled_while_it_waits_for_the_client(loop: str, where: str) -> None:
+    """The wait on the trio side ends too."""
+    waits: list[str] = []
+
+    class Body(BytesBody):
+        async def read(self) -> bytes:
+            waits.append("receive")
+            try:
+                await trio.sleep_forever()
+            finally:
+                waits.append("ended")
+
+    class Responder(RecordingResponder):
+        def try_flush(self) -> bool:
+            return False
+
+        async def flush(self) -> None:
+            waits.append("send")
+            try:
+                await trio.sleep_forever()
+            finally:
+                waits.append("ended")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if where == "receive":
+            await receive()
+        await send(START)
+        await send(BODY)
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(body=Body(b"x", waits=True)), Responder())
+            await trio.testing.wait_all_tasks_blocked()
+            assert waits == [where]
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert waits == [where, "ended"]

@@ -1,0 +1,743 @@
+"""gateway.backends.cgi, with real programs: small shell and Python scripts."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from gateway.backend import StartError
+from gateway.backends.cgi import MAX_STDERR, CgiBackend
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
+from gateway.process import LINE_LIMIT
+from gateway.request import Request, Responder
+from gateway.template import Template
+from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+
+HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
+VARIABLES = "printf 'Content-Type: text/plain\\n\\n'; env"
+CAT = "printf 'Content-Type: text/plain\\n\\n'; cat"
+
+
+@pytest.fixture(autouse=True)
+def no_leak() -> Iterator[None]:
+    """Complaints 29, 30: no descriptor and no zombie stays."""
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+class Programs:
+    """A directory of programs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def sh(self, name: str, script: str, mode: int = 0o755) -> Path:
+        return self.file(name, f"#!/bin/sh\n{script}\n", mode)
+
+    def python(self, name: str, script: str) -> Path:
+        return self.file(name, f"#!{sys.executable}\n{script}\n")
+
+    def file(self, name: str, content: str, mode: int = 0o755) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        path.chmod(mode)
+        return path
+
+    def fifo(self, name: str) -> Path:
+        """For programs to tell something: `await_fifo` waits for it."""
+        path = self.root / name
+        os.mkfifo(path)
+        return path
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    root = tmp_path / "cgi-bin"
+    root.mkdir()
+    return Programs(root)
+
+
+class Outside:
+    """The reading end of a named pipe that a program writes to."""
+
+    def __init__(self, path: Path) -> None:
+        # Opened for writing too, so that there is never an end.
+        self.descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    async def read(self) -> bytes:
+        with trio.fail_after(60):
+            await trio.lowlevel.wait_readable(self.descriptor)
+        return os.read(self.descriptor, 4096)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+async def no_dispatch(request: Request, responder: Responder) -> None:
+    raise AssertionError("there is no local redirect in this test")
+
+
+async def answer(
+    programs: Programs | Path, request: Request, responder: RecordingResponder | None = None, **options: Any
+) -> RecordingResponder:
+    """Answer one request by a backend of its own."""
+    responder = responder or RecordingResponder(method=request.method)
+    path = programs.root if isinstance(programs, Programs) else programs
+    options.setdefault("dispatch", no_dispatch)
+    backend = CgiBackend("tools", path=path, **options)
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            await nursery.start(backend.run)
+            await backend.handle(request, responder)
+        except Exception as error:  # out of the nursery as it is, not in a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return responder
+
+
+def get(
+    programs: Programs | Path,
+    target: str | bytes = "/x",
+    *,
+    responder: RecordingResponder | None = None,
+    method: str = "GET",
+    headers: list[tuple[bytes, bytes]] | None = None,
+    mount: str = "",
+    body: Any = None,
+    client: Any = ("127.0.0.1", 40000),
+    **options: Any,
+) -> RecordingResponder:
+    """The response to one request."""
+    target = target.encode() if isinstance(target, str) else target
+    extra = {} if body is None else {"body": body}
+    request = make_request(target, method=method, headers=headers, mount=mount, client=client, **extra)
+    return trio.run(partial(answer, programs, request, responder, **options))
+
+
+def variables(response: RecordingResponder) -> dict[str, str]:
+    assert response.status == 200
+    pairs = (line.partition(b"=") for line in response.body.splitlines())
+    return {name.decode(): value.decode() for name, _, value in pairs}
+
+
+# ---- the way to the program
+
+
+def test_document_response(programs: Programs) -> None:
+    """CGI-33."""
+    programs.sh("x", HELLO)
+    response = get(programs)
+    assert (response.status, response.reason) == (200, b"OK")
+    assert response.headers == [(b"content-type", b"text/plain")]
+    assert response.body == b"hello"
+    assert response.ended
+    assert not response.unflushed
+
+
+@pytest.mark.parametrize(
+    ("target", "mount", "script_name", "path_info"),
+    [
+        ("/x", "", "/x", ""),
+        ("/x/", "", "/x", "/"),
+        ("/x/a/b", "", "/x", "/a/b"),
+        ("/x//a//", "", "/x", "//a//"),
+        ("/m/n/x/a%20b", "/m/n", "/m/n/x", "/a b"),
+        ("/d/e/y/z", "", "/d/e/y", "/z"),
+        ("/%C3%A4/%FF", "", "/ä", "/\udcff"),
+    ],
+)
+def test_path_is_split_at_the_program(
+    programs: Programs, target: str, mount: str, script_name: str, path_info: str
+) -> None:
+    """CGI-8, CGI-9, CGI-16, CGI-24."""
+    for name in ("x", "d/e/y", "ä"):
+        programs.sh(name, VARIABLES)
+    response = get(programs, target, mount=mount)
+    found = dict(line.split(b"=", 1) for line in response.body.splitlines())
+    assert found[b"SCRIPT_NAME"] == os.fsencode(script_name)
+    assert found[b"PATH_INFO"] == os.fsencode(path_info)
+    filename = os.fsencode(programs.root) + os.fsencode(script_name.removeprefix(mount))
+    assert found[b"SCRIPT_FILENAME"] == filename
+    if path_info:
+        assert found[b"PATH_TRANSLATED"] == os.fsencode(programs.root) + os.fsencode(path_info)
+    else:
+        assert b"PATH_TRANSLATED" not in found
+
+
+def test_one_program_gets_the_whole_rest(programs: Programs) -> None:
+    """CGI-16, CGI-30."""
+    path = programs.sh("only", f"{VARIABLES}; echo CWD=$(pwd)")
+    found = variables(get(path, "/git/repo.git/info/refs?service=x", mount="/git"))
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("/git", "/repo.git/info/refs")
+    assert found["QUERY_STRING"] == "service=x"
+    assert found["CWD"] == str(programs.root)
+
+
+def test_working_directory_is_the_programs(programs: Programs) -> None:
+    """CGI-30."""
+    programs.sh("d/y", "printf 'Content-Type: text/plain\\n\\n'; pwd")
+    assert get(programs, "/d/y").body == f"{programs.root}/d\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/missing", 404),
+        ("/plain", 403),
+        ("/d", 403),
+        ("/d/", 403),
+        ("/", 403),
+        ("", 403),
+        ("//x", 404),
+        ("/d//y", 404),
+        ("/d%2Fy", 404),
+        ("/fifo", 404),
+        ("/" + "n" * 300, 404),
+        ("/out", 403),
+        ("/out-directory/secret", 403),
+        ("/dangling", 404),
+        ("/loop", 404),
+        ("/sibling", 403),
+    ],
+)
+def test_no_such_program(programs: Programs, target: str, status: int) -> None:
+    """CGI-43, and no way out of the directory."""
+    programs.sh("x", HELLO)
+    programs.sh("d/y", HELLO)
+    programs.sh("plain", HELLO, mode=0o644)
+    programs.fifo("fifo")
+    outside = Programs(programs.root.parent / "outside")
+    secret = outside.sh("secret", HELLO)
+    Programs(programs.root.parent / "cgi-bin-2").sh("z", HELLO)
+    (programs.root / "out").symlink_to(secret)
+    (programs.root / "out-directory").symlink_to(outside.root)
+    (programs.root / "dangling").symlink_to("nowhere")
+    (programs.root / "loop").symlink_to("loop")
+    (programs.root / "sibling").symlink_to("../cgi-bin-2/z")
+    with pytest.raises(RequestError) as raised:
+        get(programs, f"/m{target}", mount="/m")
+    assert raised.value.status == status
+
+
+def test_links_inside_the_directory_are_followed(programs: Programs) -> None:
+    programs.sh("d/y", HELLO)
+    (programs.root / "link").symlink_to("d")
+    assert get(programs, "/link/y").body == b"hello"
+
+
+def test_path_of_the_directory_may_be_a_link(programs: Programs) -> None:
+    programs.sh("x", HELLO)
+    link = programs.root.parent / "link"
+    link.symlink_to(programs.root)
+    assert get(link).body == b"hello"
+
+
+@pytest.mark.parametrize("target", ["/m", "/m/", "/m/d/", "/m/d"])
+def test_index_stands_for_its_directory(programs: Programs, target: str) -> None:
+    programs.sh("index", VARIABLES)
+    programs.sh("d/index", VARIABLES)
+    found = variables(get(programs, target, mount="/m", index="index"))
+    assert found["SCRIPT_NAME"] == target.rstrip("/") + "/index"
+    assert found["PATH_INFO"] == ""
+
+
+# ---- the environment
+
+
+def test_environment_is_that_of_the_request_and_nothing_of_ours(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CGI-1 to CGI-23; complaint 31 (httpoxy, configured variables win)."""
+    monkeypatch.setenv("SECRET", "ours")
+    programs.sh("x", VARIABLES)
+    headers = [
+        (b"host", b"example.com"),
+        (b"x-tea", b"green"),
+        (b"proxy", b"http://evil"),
+        (b"authorization", b"Basic Zm9v"),
+        (b"x-set", b"by the client"),
+    ]
+    configured = {
+        "HTTP_X_SET": Template.parse("by us"),
+        "METHOD_AGAIN": Template.parse("{method} ä"),
+        "LANG": Template.parse("C.UTF-8"),
+    }
+    found = variables(get(programs, "/x?a=b+c", headers=headers, variables=configured))
+    shell = {"PWD", "SHLVL", "_", "OLDPWD"}
+    assert {name: value for name, value in found.items() if name not in shell} == {
+        "DOCUMENT_ROOT": str(programs.root),
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "HTTP_HOST": "example.com",
+        "HTTP_X_SET": "by us",
+        "HTTP_X_TEA": "green",
+        "LANG": "C.UTF-8",
+        "METHOD_AGAIN": "GET ä",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PATH_INFO": "",
+        "QUERY_STRING": "a=b+c",
+        "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_HOST": "127.0.0.1",
+        "REMOTE_PORT": "40000",
+        "REQUEST_METHOD": "GET",
+        "REQUEST_SCHEME": "http",
+        "REQUEST_URI": "/x?a=b+c",
+        "SCRIPT_FILENAME": f"{programs.root}/x",
+        "SCRIPT_NAME": "/x",
+        "SERVER_ADDR": "127.0.0.1",
+        "SERVER_NAME": "example.com",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_SOFTWARE": found["SERVER_SOFTWARE"],
+    }
+
+
+def test_authorization_can_be_configured(programs: Programs) -> None:
+    """CGI-23: not by itself."""
+    programs.sh("x", VARIABLES)
+    configured = {"HTTP_AUTHORIZATION": Template.parse("{header.authorization}")}
+    headers = [(b"authorization", b"Basic Zm9v")]
+    found = variables(get(programs, headers=headers, variables=configured))
+    assert found["HTTP_AUTHORIZATION"] == "Basic Zm9v"
+
+
+def test_program_gets_three_descriptors_and_no_other(programs: Programs) -> None:
+    """Complaint 29."""
+    script = "import os; print('Content-Type: text/plain\\n'); print(*sorted(os.listdir('/proc/self/fd')))"
+    programs.python("x", script)
+    assert get(programs, method="POST", body=BytesBody(b"abc")).body == b"0 1 2 3\n"  # 3: the listing
+
+
+# ---- the request body
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1_000_000])
+@pytest.mark.parametrize("waits", [False, True])
+def test_body_of_known_length(programs: Programs, size: int, waits: bool) -> None:
+    """CGI-5, CGI-26; complaint 29: the end of input comes after CONTENT_LENGTH bytes."""
+    programs.sh("x", f"{CAT}; echo :$CONTENT_LENGTH")
+    content = os.urandom(size)
+    body = BytesBody(*(content[i : i + 60_000] for i in range(0, size, 60_000)), waits=waits)
+    response = get(programs, method="POST", body=body)
+    assert response.body == content + (b":%d\n" % size if size else b":\n")
+
+
+@pytest.mark.parametrize("size", [0, 1_000, 300_000])
+@pytest.mark.parametrize("memory", [500, 1_000_000])
+def test_body_of_unknown_length_is_spooled(programs: Programs, size: int, memory: int) -> None:
+    """CGI-5, CGI-27, complaint 11."""
+    programs.sh("x", f"{CAT}; echo :$CONTENT_LENGTH")
+    content = os.urandom(size)
+    body = BytesBody(content, sized=False, waits=True)
+    response = get(programs, method="POST", body=body, spool_memory=memory)
+    assert response.body == content + (b":%d\n" % size if size else b":\n")
+
+
+def test_body_of_unknown_length_may_be_streamed(programs: Programs) -> None:
+    programs.sh("x", f"{CAT}; echo :$CONTENT_LENGTH")
+    body = BytesBody(b"one", b"two", sized=False, waits=True)
+    assert get(programs, method="POST", body=body, body_policy="stream").body == b"onetwo:\n"
+
+
+def test_body_of_unknown_length_may_be_rejected(programs: Programs) -> None:
+    """CGI-27; complaint 11: the 411 says why, and which option decides it."""
+    programs.sh("x", HELLO)
+    with pytest.raises(RequestError, match="body: spool") as raised:
+        get(programs, method="POST", body=BytesBody(b"one", sized=False), body_policy="reject")
+    assert raised.value.status == 411
+
+
+def test_spooled_body_is_bounded(programs: Programs) -> None:
+    programs.sh("x", HELLO)
+    with pytest.raises(RequestError) as raised:
+        get(programs, method="POST", body=BytesBody(b"x" * 101, sized=False), max_body=100)
+    assert raised.value.status == 413
+
+
+def test_program_without_a_body_reads_the_end(programs: Programs) -> None:
+    programs.sh("x", f"{CAT}; echo end")
+    assert get(programs).body == b"end\n"
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_program_need_not_read_its_input(programs: Programs, size: int) -> None:
+    """CGI-28."""
+    programs.sh("x", f"exec 0<&-; {HELLO}")
+    assert get(programs, method="POST", body=BytesBody(b"x" * size)).body == b"hello"
+
+
+def test_answer_may_come_before_the_body_is_complete(programs: Programs) -> None:
+    """CGI-26, complaint 16: the response is whole though the client never sends the rest."""
+    programs.sh("x", HELLO)
+
+    class Stalling(BytesBody):
+        async def read(self) -> bytes:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    body = Stalling(b"x" * 100, waits=True)
+    assert get(programs, method="POST", body=body).body == b"hello"
+
+
+def test_program_may_answer_while_it_reads(programs: Programs) -> None:
+    """FCGI-10's counterpart: both directions at once, far more than the pipes hold."""
+    programs.sh("x", CAT)
+    content = os.urandom(65_536) * 64
+    body = BytesBody(*(content[i : i + 65_536] for i in range(0, len(content), 65_536)), waits=True)
+    assert get(programs, method="POST", body=body).body == content
+
+
+@pytest.mark.parametrize("error", [RequestError(400, "bad chunk"), ClientGone("reset")])
+def test_failing_body_ends_the_program(programs: Programs, error: RequestError | ClientGone) -> None:
+    programs.sh("x", CAT)
+    with pytest.raises(type(error)) as raised:
+        get(programs, method="POST", body=FailingBody(b"some", error=error), body_policy="stream")
+    assert raised.value is error
+
+
+# ---- the response
+
+
+def test_output_is_passed_on_as_it_comes(programs: Programs) -> None:
+    """CGI-39; what is ready is flushed before waiting."""
+    fifo = programs.fifo("go")
+    programs.sh("x", f"printf 'Content-Type: text/plain\\n\\none'; cat {fifo}; printf two")
+
+    class Watching(RecordingResponder):
+        async def flush(self) -> None:
+            await super().flush()
+            if self.body == b"one" and not self.ended:
+                with open(fifo, "w") as go:  # noqa: ASYNC230 (the reader is there, or comes at once)
+                    go.write("-")
+
+    response = get(programs, responder=Watching())
+    assert response.body == b"one-two"
+
+
+def test_head_has_no_body(programs: Programs) -> None:
+    """CGI-38."""
+    programs.sh("x", HELLO)
+    response = get(programs, method="HEAD")
+    assert response.headers == [(b"content-type", b"text/plain")]
+    assert response.body == b""
+    assert response.ended
+
+
+def test_client_redirect(programs: Programs) -> None:
+    """CGI-35."""
+    programs.sh("x", "printf 'Location: https://example.org/\\n\\n'")
+    response = get(programs)
+    assert response.status == 302
+    assert response.header(b"location") == b"https://example.org/"
+
+
+def test_local_redirect_is_answered_by_the_router(programs: Programs) -> None:
+    """CGI-34."""
+    programs.sh("x", "printf 'Location: /other/p%%20q?r=s\\n\\n'")
+    seen: list[Request] = []
+
+    async def dispatch(request: Request, responder: Responder) -> None:
+        seen.append(request)
+        responder.start(200, [])
+        responder.end()
+        await responder.flush()
+
+    response = get(programs, method="POST", body=BytesBody(b"abc"), dispatch=dispatch)
+    assert response.ended
+    (request,) = seen
+    assert (request.method, request.path, request.query) == ("GET", "/other/p q", b"r=s")
+    assert request.body.length == 0
+
+
+def test_local_redirects_in_a_circle_end(programs: Programs) -> None:
+    """CGI-34."""
+    programs.sh("x", "echo again >> count; printf 'Location: /x\\n\\n'")
+    backend: CgiBackend
+
+    async def main() -> None:
+        nonlocal backend
+
+        async def dispatch(request: Request, responder: Responder) -> None:
+            await backend.handle(request, responder)
+
+        backend = CgiBackend("tools", path=programs.root, dispatch=dispatch)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(backend.run)
+            with pytest.raises(BackendError, match="loop") as raised:
+                await backend.handle(make_request(b"/x"), RecordingResponder())
+            assert raised.value.cause is Cause.MALFORMED
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert (programs.root / "count").read_text().splitlines() == ["again"] * 11
+
+
+def test_nph_output_is_a_whole_http_response(programs: Programs) -> None:
+    """CGI-42."""
+    programs.sh("nph-x", r"printf 'HTTP/1.1 418 Teapot\r\nX-Tea: green\r\n\r\nshort and stout'")
+    response = get(programs, "/nph-x")
+    assert (response.status, response.reason) == (418, b"Teapot")
+    assert response.headers == [(b"x-tea", b"green")]
+    assert response.body == b"short and stout"
+
+
+def test_nph_names_are_configured(programs: Programs) -> None:
+    programs.sh("x.nph", r"printf 'HTTP/1.1 200 OK\r\n\r\nraw'")
+    assert get(programs, "/x.nph", nph=["nph-*", "*.nph"]).body == b"raw"
+
+
+# ---- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("script", "detail"),
+    [
+        ("exit 0", "without a response; exit status 0"),
+        ("exit 3", "without a response; exit status 3"),
+        ("kill -9 $$", r"without a response; signal 9 \(SIGKILL\)"),
+        ("printf 'Content-Type: text/plain\\n'", "inside the response head; exit status 0"),
+        ("echo 'no header'; echo; cat /dev/zero", "malformed header line"),
+        ("printf 'X-Foo: bar\\n\\n'", "neither Content-Type, Location nor Status"),
+    ],
+)
+def test_malformed_output(programs: Programs, script: str, detail: str) -> None:
+    """CGI-32, CGI-39."""
+    path = programs.sh("x", script)
+    with pytest.raises(BackendError, match=detail) as raised:
+        get(programs)
+    assert raised.value.cause is Cause.MALFORMED
+    assert raised.value.backend == "tools"
+    assert raised.value.address == str(path)
+
+
+def test_last_words_are_for_the_log_not_for_the_client(programs: Programs) -> None:
+    """CGI-39; a traceback may hold secrets."""
+    programs.sh("x", "echo 'the password is wrong' >&2; exit 1")
+    with pytest.raises(BackendError) as raised:
+        get(programs)
+    assert "password" not in raised.value.detail
+    assert raised.value.__notes__ == ["the program's last words: the password is wrong"]
+
+
+def test_head_is_bounded(programs: Programs) -> None:
+    programs.sh("x", "while :; do echo 'X-More: and more'; done")
+    with pytest.raises(BackendError) as raised:
+        get(programs, head_limit=1000)
+    assert raised.value.cause is Cause.HEAD_TOO_LARGE
+
+
+def test_body_shorter_than_promised(programs: Programs) -> None:
+    programs.sh("x", "printf 'Content-Type: text/plain\\nContent-Length: 10\\n\\nfive!'")
+    response = RecordingResponder()
+    with pytest.raises(BackendError) as raised:
+        get(programs, responder=response)
+    assert (raised.value.cause, raised.value.phase) == (Cause.INCOMPLETE, Phase.BODY)
+    assert not response.ended
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [("#!/no/such/interpreter\n", "interpreter"), ("neither\n", "no program of this machine")],
+)
+def test_program_that_cannot_be_started(programs: Programs, content: str, detail: str) -> None:
+    programs.file("x", content)
+    with pytest.raises(BackendError, match=detail) as raised:
+        get(programs)
+    assert (raised.value.cause, raised.value.phase) == (Cause.UNREACHABLE, Phase.SPAWN)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN])
+def test_lack_of_processes_or_descriptors_is_an_overload(
+    programs: Programs, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    programs.sh("x", HELLO)
+    monkeypatch.setattr(subprocess, "Popen", exhausted)
+    with pytest.raises(BackendError) as raised:
+        get(programs)
+    assert (raised.value.cause, raised.value.phase) == (Cause.OVERLOADED, Phase.SPAWN)
+
+
+def test_stderr_is_logged_by_line_with_the_request(programs: Programs) -> None:
+    """Complaints 5, 27: it never makes a response an error."""
+    programs.sh("x", f"echo one >&2; {HELLO}; printf two >&2")
+    request = make_request(b"/x")
+    with capture_logs() as logs:
+        response = trio.run(partial(answer, programs, request))
+    assert response.body == b"hello"
+    assert [entry["line"] for entry in logs] == ["one", "two"]
+    for entry in logs:
+        assert entry["request_id"] == request.id
+        assert entry["backend"] == "tools"
+        assert entry["program"] == str(programs.root / "x")
+
+
+def test_flood_of_stderr_neither_blocks_nor_fills_the_log(programs: Programs) -> None:
+    """Complaint 27."""
+    programs.sh("x", f"head -c 3000000 /dev/zero | tr '\\0' x >&2; {HELLO}")
+    with capture_logs() as logs:
+        assert get(programs).body == b"hello"
+    *lines, last = logs
+    logged = sum(len(entry["line"]) for entry in lines)
+    assert MAX_STDERR <= logged <= MAX_STDERR + 65_536
+    assert last["event"] == "CGI program wrote too much to stderr"
+    assert logged + last["dropped"] == 3_000_000
+    assert max(len(entry["line"]) for entry in lines) <= LINE_LIMIT
+
+
+def test_exit_status_is_logged(programs: Programs) -> None:
+    programs.sh("x", f"{HELLO}; exit 4")
+    with capture_logs() as logs:
+        assert get(programs).body == b"hello"
+    assert [(entry["event"], entry["end"]) for entry in logs] == [("CGI program failed", "exit status 4")]
+
+
+# ---- time
+
+
+def test_silent_program_is_ended(programs: Programs) -> None:
+    """CGI-31, complaint 28: TERM, then KILL, for the whole group."""
+    fifo = programs.fifo("pipe")
+    programs.sh("x", f"trap '' TERM; exec 9> {fifo}; while :; do sleep 1000; done")
+    with pytest.raises(BackendError, match=r"nothing in or out for 0\.01 s") as raised:
+        get(programs, timeout=0.01, kill_after=0.01)
+    assert (raised.value.cause, raised.value.phase) == (Cause.READ_TIMEOUT, Phase.FIRST_BYTE)
+
+
+@pytest.mark.parametrize("script", ["echo noise >&2", "cat /dev/zero >&2"])
+def test_noise_on_stderr_is_no_progress(programs: Programs, script: str) -> None:
+    programs.sh("x", f"while :; do {script}; done")
+    with capture_logs(), pytest.raises(BackendError) as raised:
+        get(programs, timeout=0.05, kill_after=0)
+    assert raised.value.cause is Cause.READ_TIMEOUT
+
+
+class FlushEvent(RecordingResponder):
+    """Tells when something was flushed, or all of the response."""
+
+    def __init__(self, *, all_of_it: bool) -> None:
+        super().__init__()
+        self.flushed = trio.Event()
+        self._all = all_of_it
+
+    async def flush(self) -> None:
+        await super().flush()
+        if self.ended or not self._all:
+            self.flushed.set()
+
+
+def answer_and_let_time_pass(programs: Programs, responder: FlushEvent) -> None:
+    """After the flush, nothing happens for longer than the timeout."""
+    clock = trio.testing.MockClock()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(answer, programs, make_request(b"/x"), responder, timeout=60))
+            await responder.flushed.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(61)
+
+    trio.run(main, clock=clock)
+
+
+def test_grandchild_that_holds_the_output_is_ended(programs: Programs) -> None:
+    programs.sh("x", f"{HELLO}; sleep 1000 &")
+    responder = FlushEvent(all_of_it=False)
+    with pytest.RaisesGroup(BackendError) as raised:
+        answer_and_let_time_pass(programs, responder)
+    (error,) = raised.value.exceptions
+    assert isinstance(error, BackendError)
+    assert (error.cause, error.phase) == (Cause.READ_TIMEOUT, Phase.BODY)
+    assert responder.body == b"hello"
+    assert not responder.ended
+
+
+def test_program_that_lives_on_after_its_response_is_ended(programs: Programs) -> None:
+    """The response is complete when the output is closed; then the program has the timeout to exit."""
+    programs.sh("x", f"{HELLO}; exec >&-; sleep 1000")
+    responder = FlushEvent(all_of_it=True)
+    with capture_logs() as logs:
+        answer_and_let_time_pass(programs, responder)
+    assert responder.body == b"hello"
+    assert [entry["event"] for entry in logs] == ["CGI program does not exit"]
+
+
+def test_waiting_for_the_client_is_not_the_programs_fault(programs: Programs) -> None:
+    """Complaint 19: a slow upload is no silence of the program."""
+    programs.sh("x", CAT)
+    clock = trio.testing.MockClock()
+
+    class Slow(BytesBody):
+        async def read(self) -> bytes:
+            clock.jump(100)
+            await trio.testing.wait_all_tasks_blocked()
+            return await super().read()
+
+    async def main() -> None:
+        body = Slow(b"one", b"two", waits=True)
+        response = await answer(programs, make_request(b"/x", method="POST", body=body), timeout=60)
+        assert response.body == b"onetwo"
+
+    trio.run(main, clock=clock)
+
+
+def test_cancelled_request_ends_its_program(programs: Programs) -> None:
+    """CGI-31, complaint 30: the client has gone, or the daemon stops."""
+    ready, gone = Outside(programs.fifo("ready")), Outside(programs.fifo("gone"))
+    script = "trap 'echo bye > gone; exit' TERM; echo > ready; while :; do sleep 1000 & wait; done"
+    programs.sh("x", script)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(answer, programs, make_request(b"/x")))
+            await ready.read()
+            nursery.cancel_scope.cancel()
+        assert await gone.read() == b"bye\n"
+
+    trio.run(main)
+    ready.close()
+    gone.close()
+
+
+def test_client_that_has_gone_ends_the_program(programs: Programs) -> None:
+    programs.sh("x", f"{HELLO}; cat /dev/zero")
+
+    class Gone(RecordingResponder):
+        async def flush(self) -> None:
+            raise ClientGone("reset")
+
+    with pytest.raises(ClientGone):
+        get(programs, responder=Gone())
+
+
+# ---- start
+
+
+def test_rejects_a_path_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"tools: .*/nowhere: no such file or directory"):
+        get(tmp_path / "nowhere")
+
+
+def test_rejects_one_program_that_is_not_executable(programs: Programs) -> None:
+    path = programs.sh("x", HELLO, mode=0o644)
+    assert not path.stat().st_mode & stat.S_IXUSR
+    with pytest.raises(StartError, match="is not executable"):
+        get(path)

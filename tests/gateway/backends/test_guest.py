@@ -1,0 +1,433 @@
+"""The asyncio loop inside the worker's thread: what applications do on it works as usual."""
+
+import asyncio
+import gc
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import sniffio
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from gateway.backends.asgi.host import Event
+from tests.gateway.backends.asgi_harness import answering, serving
+from tests.gateway.conftest import RecordingResponder, make_request
+
+
+def in_application(function: Callable[[], Awaitable[Any]], **options: Any) -> Any:
+    """What *function* returns when an application awaits it while it answers a request."""
+    results: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        results.append(await function())
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio", **options) as backend:
+            await backend.handle(make_request(), RecordingResponder())
+
+    trio.run(main)
+    return results[0]
+
+
+# --- the loop is an asyncio loop
+
+
+def test_the_running_loop_and_task_are_asyncios() -> None:
+    async def look() -> None:
+        assert asyncio.get_running_loop() is asyncio.get_event_loop()
+        assert asyncio.current_task() in asyncio.all_tasks()
+        assert sniffio.current_async_library() == "asyncio"
+
+    in_application(look)
+
+
+def test_timers_follow_trios_clock() -> None:
+    """One clock: a timer of asyncio fires when a deadline of trio would."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        late = loop.call_later(9, lambda: None)
+        await asyncio.sleep(2)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.sleep(5)
+        late.cancel()
+        elapsed.append(loop.time() - began)
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            began = trio.current_time()
+            await backend.handle(make_request(), RecordingResponder())
+            elapsed.append(trio.current_time() - began)
+
+    elapsed: list[float] = []
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    assert elapsed == [pytest.approx(3, abs=0.1), pytest.approx(3, abs=0.1)]
+
+
+def test_executors_and_threads_call_back() -> None:
+    async def work() -> tuple[int, str]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[str] = loop.create_future()
+        thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(future.set_result, "called"))
+        thread.start()
+        called = await future
+        thread.join()
+        return await loop.run_in_executor(None, lambda: 6 * 7), called
+
+    assert in_application(work) == (42, "called")
+
+
+def test_streams_and_sockets_work() -> None:
+    async def echo() -> bytes:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"x" * 1_000_000)
+        writer.write_eof()
+        received = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return received
+
+    assert in_application(echo) == b"x" * 1_000_000
+
+
+def test_a_subprocess_works() -> None:
+    async def run() -> bytes:
+        process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        output, _ = await process.communicate(b"hello")
+        return output
+
+    assert in_application(run) == b"hello"
+
+
+def test_trio_goes_on_while_an_application_waits_in_a_thread() -> None:
+    """The loop never blocks the worker."""
+    turns: list[int] = []
+    blocked = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.to_thread(blocked.wait)
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(), RecordingResponder())
+            for turn in range(3):
+                await trio.lowlevel.checkpoint()
+                turns.append(turn)
+            blocked.set()
+
+    trio.run(main)
+    assert turns == [0, 1, 2]
+
+
+def test_anyio_keeps_its_worker_threads_between_requests() -> None:
+    """FastAPI's plain functions run in anyio's threads: a new one for each request would be slow."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        threads.append(await anyio.to_thread.run_sync(threading.current_thread))
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            for _ in range(3):
+                await backend.handle(make_request(), RecordingResponder())
+
+    threads: list[threading.Thread] = []
+    trio.run(main)
+    assert len({id(thread) for thread in threads}) == 1
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+
+
+# --- turns
+
+
+def test_a_task_that_never_waits_lets_trio_have_its_turn() -> None:
+    stop: list[bool] = []
+
+    async def spin() -> None:
+        while not stop:  # noqa: ASYNC110 - never to wait is the point
+            await asyncio.sleep(0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await spin()
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(), RecordingResponder())
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            stop.append(True)
+
+    trio.run(main)
+    assert stop == [True]
+
+
+def test_an_idle_loop_costs_no_turns() -> None:
+    """The stepper is parked while nothing is to be done: trio finds all tasks blocked."""
+
+    async def main() -> None:
+        async with serving(answering(), loop="asyncio") as backend:
+            await backend.handle(make_request(), RecordingResponder())
+            with trio.fail_after(5):
+                await trio.testing.wait_all_tasks_blocked(0.01)
+
+    trio.run(main)
+
+
+# --- what goes wrong
+
+
+def test_uncaught_exceptions_are_logged() -> None:
+    """By the loop's exception handler, with the backend's name."""
+
+    async def leave_failed_task() -> None:
+        async def fail() -> None:
+            raise ValueError("nobody asks")
+
+        task = asyncio.create_task(fail())
+        await asyncio.wait([task])
+        del task
+        asyncio.get_running_loop().call_soon(fail_in_callback)
+
+    def fail_in_callback() -> None:
+        raise KeyError("callback")
+
+    with capture_logs() as logs:
+        in_application(leave_failed_task)
+        gc.collect()
+    assert {(entry["event"], entry["backend"], type(entry["exc_info"])) for entry in logs} == {
+        ("uncaught in asyncio", "api", ValueError),
+        ("uncaught in asyncio", "api", KeyError),
+    }
+
+
+def test_a_task_that_exits_does_not_end_the_worker() -> None:
+    responder = RecordingResponder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        task = asyncio.create_task(leave())
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), SystemExit)
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            await backend.handle(make_request(), responder)
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert responder.body == b"ok"
+    assert [entry["event"] for entry in logs] == ["uncaught in asyncio"]
+
+
+def test_work_after_the_response_does_not_hold_the_connection() -> None:
+    """And what goes wrong in it is logged."""
+    error = ValueError("late")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answering()(scope, receive, send)
+        await go[0].wait()
+        raise error
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            go.append(backend._host.event())
+            await backend.handle(make_request(b"/x"), RecordingResponder())
+            gc.collect()
+            go[0].set()
+            await trio.testing.wait_all_tasks_blocked()
+
+    go: list[Event] = []
+    with capture_logs() as logs:
+        trio.run(main)
+    assert [(entry["event"], entry["path"], entry["exc_info"]) for entry in logs] == [
+        ("application failed after its response", "/x", error)
+    ]
+
+
+def test_work_after_the_response_is_waited_for_at_the_end() -> None:
+    """Within the time to stop, then it is cancelled."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answering()(scope, receive, send)
+        await asyncio.sleep(2)
+        done.append("short")
+        await asyncio.sleep(10)
+        done.append("long")
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio", shutdown_timeout=5.0) as backend:
+            await backend.handle(make_request(), RecordingResponder())
+            began.append(trio.current_time())
+        began.append(trio.current_time())
+
+    done: list[str] = []
+    began: list[float] = []
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    assert done == ["short"]
+    assert began[1] - began[0] == pytest.approx(5.0, abs=0.3)
+
+
+def test_an_application_that_ignores_its_cancellation_is_left_behind() -> None:
+    """A stop of the daemon is never held up by it."""
+    entered = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        entered.set()
+        while True:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                if (await receive())["type"] == "http.disconnect":
+                    left.append(True)
+                    return
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio", shutdown_timeout=1.0) as backend:
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(backend.handle, make_request(), RecordingResponder())
+                await entered.wait()
+                nursery.cancel_scope.cancel()
+            waited.append(trio.current_time() - began)
+
+    left: list[bool] = []
+    waited: list[float] = []
+    with capture_logs() as logs:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    assert waited == [pytest.approx(5.0, abs=0.1)]
+    assert "application ignores its cancellation" in [entry["event"] for entry in logs]
+
+
+def test_cancelled_before_it_began() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        called.append(True)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await backend.handle(make_request(), RecordingResponder())
+            assert scope.cancelled_caught
+
+    called: list[bool] = []
+    trio.run(main)
+    assert called == []
+
+
+def test_an_application_that_finishes_in_spite_of_its_cancellation() -> None:
+    """Its answer counts; the cancellation is delivered at the next checkpoint."""
+    responder = RecordingResponder()
+    entered = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(), responder)
+            await entered.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert responder.ended
+
+
+# --- the end
+
+
+def test_what_is_left_running_is_cancelled_at_the_end() -> None:
+    ended: list[str] = []
+
+    async def leave_tasks() -> None:
+        async def run_on() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("task")
+
+        async def generate() -> Any:
+            try:
+                yield
+            finally:
+                ended.append("generator")
+
+        tasks.append(asyncio.create_task(run_on()))
+        generators.append(generate())
+        await anext(generators[0])
+
+    tasks: list[Any] = []
+    generators: list[Any] = []
+    in_application(leave_tasks)
+    assert ended == ["task", "generator"]
+
+
+def test_a_task_that_fails_when_cancelled_is_logged() -> None:
+    async def leave_task() -> None:
+        async def fail() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("clean-up")
+
+        tasks.append(asyncio.create_task(fail()))
+        await asyncio.sleep(0)
+
+    tasks: list[Any] = []
+    with capture_logs() as logs:
+        in_application(leave_task)
+    assert [entry["event"] for entry in logs] == ["task failed while it was cancelled"]
+
+
+def test_the_end_waits_for_a_busy_thread_only_so_long() -> None:
+    blocked = threading.Event()
+
+    async def leave_thread() -> None:
+        asyncio.get_running_loop().run_in_executor(None, blocked.wait)
+
+    with capture_logs() as logs:
+        in_application(leave_thread, shutdown_timeout=0.01)
+    blocked.set()
+    assert [entry["event"] for entry in logs] == ["application ignores its end"]
+
+
+def test_no_descriptor_is_left_open() -> None:
+    async def nothing() -> None:
+        pass
+
+    in_application(nothing)
+    before = _next_descriptor()
+    in_application(nothing)
+    assert _next_descriptor() == before
+
+
+def _next_descriptor() -> int:
+    with socket.socket() as probe:
+        return probe.fileno()

@@ -1,0 +1,1096 @@
+"""The WSGI backend: rules WSGI-1 to WSGI-19 (PEP 3333), its threads, and what cancels a call."""
+
+import gzip
+import io
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from gateway.backend import StartError
+from gateway.backends.wsgi import WsgiBackend
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
+from gateway.request import Body
+from tests.gateway.backends.wsgi_harness import (
+    connected,
+    exchange,
+    handle,
+    hello,
+    make_backend,
+    serving,
+    wait_for,
+)
+from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Callable[[bytes], None]]
+
+TEXT = [("Content-Type", "text/plain")]
+
+
+def environ_seen(request_body: Body | None = None, /, **options: Any) -> Environ:
+    """The environ that an application is called with."""
+    seen: Environ = {}
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        seen.update(environ)
+        seen["type"] = type(environ)
+        seen["body"] = environ["wsgi.input"].read()
+        return hello(environ, start_response)
+
+    request = make_request(b"/m/x?q", mount="/m", method="POST", body=request_body or BytesBody())
+    handle(app, request, RecordingResponder(), **options)
+    return seen
+
+
+class Closing:
+    """An iterable that knows whether it was closed."""
+
+    def __init__(self, *blocks: bytes, failure: BaseException | None = None) -> None:
+        self._blocks = iter(blocks)
+        self._failure = failure
+        self.taken = 0
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block = next(self._blocks, None)
+        if block is None:
+            if self._failure is not None:
+                raise self._failure
+            raise StopIteration
+        self.taken += 1
+        return block
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def returning(result: Any, *headers: tuple[str, str]) -> Any:
+    """An application that returns *result* after a 200."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", [*TEXT, *headers])
+        return result
+
+    return app
+
+
+# --- the environ
+
+
+def test_environ_is_complete() -> None:
+    """WSGI-1, WSGI-2, WSGI-3."""
+    environ = environ_seen()
+    assert environ["type"] is dict
+    assert environ["REQUEST_METHOD"] == "POST"
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/m", "/x", "q")
+    assert environ["SERVER_NAME"] == "example.com"
+    assert environ["SERVER_PORT"] == "80"
+    assert environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+    assert environ["wsgi.version"] == (1, 0)
+    assert environ["wsgi.url_scheme"] == "http"
+    assert environ["wsgi.multithread"] is True
+    assert environ["wsgi.multiprocess"] is False
+    assert environ["wsgi.run_once"] is False
+    assert all(type(value) is str for name, value in environ.items() if name.isupper())
+
+
+def test_one_thread_and_many_processes() -> None:
+    """WSGI-3."""
+    environ = environ_seen(threads=1, multiprocess=True)
+    assert environ["wsgi.multithread"] is False
+    assert environ["wsgi.multiprocess"] is True
+
+
+# --- the request body
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_input_ends_with_the_body(waits: bool) -> None:
+    """WSGI-5, WSGI-17: whether the body is here with the head or has to be waited for."""
+    seen: list[object] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        body = environ["wsgi.input"]
+        seen.extend([body.read(3), body.readline(), body.readline(2), body.readlines(1), list(body)])
+        seen.extend([body.read(), body.read(5), body.readline(), body.readlines()])
+        return hello(environ, start_response)
+
+    body = BytesBody(b"abcd", b"ef\ngh", b"ij\nkl\n", b"m\nn", waits=waits)
+    handle(app, make_request(method="POST", body=body), RecordingResponder())
+    assert seen == [b"abc", b"def\n", b"gh", [b"ij\n"], [b"kl\n", b"m\n", b"n"], b"", b"", b"", []]
+
+
+def test_input_is_read_only_when_the_application_reads() -> None:
+    """WSGI-5, WSGI-17: what has not arrived is not asked for, so 100 Continue waits for the first read."""
+    body = BytesBody(b"abc", waits=True)
+    handle(hello, make_request(method="POST", body=body), RecordingResponder())
+    assert body.read_nowait() is None
+
+
+def test_large_body_that_is_here_goes_along_in_part() -> None:
+    """WSGI-5: the rest follows when it is read."""
+    pieces = [bytes([number]) * 40_000 for number in range(10)]
+    environ = environ_seen(BytesBody(*pieces))
+    assert environ["body"] == b"".join(pieces)
+    assert environ["CONTENT_LENGTH"] == "400000"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_body_of_unknown_length_is_spooled(waits: bool) -> None:
+    """CGI-5, CGI-27: the length is exact, so no framework takes the body for empty."""
+    environ = environ_seen(BytesBody(b"abc", b"de", sized=False, waits=waits))
+    assert (environ["CONTENT_LENGTH"], environ["body"]) == ("5", b"abcde")
+
+
+def test_body_beyond_memory_is_spooled_to_a_file() -> None:
+    """CGI-27."""
+    environ = environ_seen(BytesBody(b"a" * 50_000, b"b" * 50_000, sized=False), spool_memory=1000)
+    assert (environ["CONTENT_LENGTH"], environ["body"]) == ("100000", b"a" * 50_000 + b"b" * 50_000)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_body_of_unknown_length_is_streamed(waits: bool) -> None:
+    """WSGI-5, WSGI-16: no CONTENT_LENGTH, but an end."""
+    environ = environ_seen(BytesBody(b"abc", b"de", sized=False, waits=waits), body="stream")
+    assert "CONTENT_LENGTH" not in environ
+    assert environ["wsgi.input_terminated"] is True
+    assert environ["body"] == b"abcde"
+
+
+def test_body_of_unknown_length_is_rejected() -> None:
+    """CGI-27: 411 Length Required."""
+    with pytest.raises(RequestError) as caught:
+        environ_seen(BytesBody(b"abc", sized=False), body="reject")
+    assert caught.value.status == 411
+
+
+def test_failing_body_is_answered_with_its_own_status() -> None:
+    """WSGI-5: what the application does not handle becomes the front's 413, and no traceback."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        environ["wsgi.input"].read()
+        return hello(environ, start_response)
+
+    body = FailingBody(b"abc", error=RequestError(413, "the body is too large"))
+    with capture_logs() as logs, pytest.raises(RequestError) as caught:
+        handle(app, make_request(method="POST", body=body), RecordingResponder(), body="stream")
+    assert caught.value.status == 413
+    assert logs == []
+
+
+def test_application_may_answer_a_failing_body_itself() -> None:
+    """WSGI-5."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        try:
+            environ["wsgi.input"].read()
+        except OSError as error:
+            start_response("400 Bad", TEXT)
+            return [str(error).encode()]
+        return []
+
+    body = FailingBody(b"abc", error=RequestError(413, "the body is too large"))
+    recorder = RecordingResponder()
+    handle(app, make_request(method="POST", body=body), recorder, body="stream")
+    assert (recorder.status, recorder.body) == (400, b"the body is too large")
+
+
+def test_client_that_leaves_while_it_sends() -> None:
+    """WSGI-13: the application gets an OSError, close() and the front its ClientGone."""
+    errors: list[Exception] = []
+    result = Closing(b"x")
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        try:
+            environ["wsgi.input"].read()
+        except ConnectionError as error:
+            errors.append(error)
+        start_response("200 OK", TEXT)
+        return result
+
+    body = FailingBody(b"abc", error=ClientGone("the client reset the connection"))
+    with pytest.raises(ClientGone):
+        handle(app, make_request(method="POST", body=body), RecordingResponder(), body="stream")
+    assert len(errors) == 1
+    assert result.closed.is_set()
+
+
+def test_body_is_gone_after_the_response() -> None:
+    """WSGI-5: close() may not read what the connection needs for the next request."""
+    errors: list[Exception] = []
+
+    class ReadingInClose(Closing):
+        def close(self) -> None:
+            try:
+                environ_of_call["wsgi.input"].read()
+            except ConnectionError as error:
+                errors.append(error)
+            super().close()
+
+    environ_of_call: Environ = {}
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        environ_of_call.update(environ)
+        start_response("200 OK", TEXT)
+        return ReadingInClose(b"x")
+
+    body = BytesBody(b"abc", waits=True)
+    handle(app, make_request(method="POST", body=body), RecordingResponder())
+    assert len(errors) == 1
+
+
+# --- wsgi.errors
+
+
+def test_errors_go_to_the_log() -> None:
+    """WSGI-6."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        errors = environ["wsgi.errors"]
+        errors.write("first\nsecond\n")
+        errors.writelines(["third\n", "\n", "fóurth — ☃"])
+        errors.flush()
+        print("fifth", file=errors)
+        return hello(environ, start_response)
+
+    with capture_logs() as logs:
+        handle(app, make_request(), RecordingResponder())
+    assert [entry["text"] for entry in logs] == ["first", "second", "third", "fóurth — ☃", "fifth"]
+    assert {entry["backend"] for entry in logs} == {"admin"}
+
+
+# --- start_response
+
+
+def test_head_waits_for_the_first_bytes() -> None:
+    """WSGI-7, WSGI-10: nothing is sent by start_response, nor for an empty block."""
+    recorder = RecordingResponder()
+    reached, go_on = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        yield b""
+        reached.set()
+        go_on.wait(10)
+        yield b"x"
+
+    async def main() -> None:
+        async with serving(app) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(), recorder)
+            await wait_for(reached)
+            assert not recorder.started
+            go_on.set()
+
+    trio.run(main)
+    assert (recorder.status, recorder.reason, recorder.body) == (200, b"OK", b"x")
+
+
+@pytest.mark.parametrize("result", [[], [b""], (), iter(()), iter([b"", b""])])
+def test_head_alone(result: Any) -> None:
+    """WSGI-7: an exhausted iterable sends the head."""
+    recorder = RecordingResponder()
+    handle(returning(result), make_request(), recorder)
+    assert (recorder.status, recorder.ended, recorder.body) == (200, True, b"")
+
+
+def test_headers_keep_order_and_duplicates() -> None:
+    """WSGI-9."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("299 So So", [("X-A", "1"), ("Set-Cookie", "a"), ("x-a", "é"), ("Set-Cookie", "b")])
+        return [b"x"]
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert (recorder.status, recorder.reason) == (299, b"So So")
+    assert recorder.headers == [
+        (b"x-a", b"1"),
+        (b"set-cookie", b"a"),
+        (b"x-a", b"\xe9"),
+        (b"set-cookie", b"b"),
+    ]
+
+
+def test_mistakes_are_raised_where_start_response_is_called() -> None:
+    """WSGI-9: so that the application may still answer; each kind has a row in test_wsgi_head."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        with pytest.raises(ValueError, match="control character"):
+            start_response("200 OK", [("X-A", "b\r\nSet-Cookie: c")])
+        return hello(environ, start_response)
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert recorder.body == b"Hello, world!"
+
+
+def test_second_start_response_without_exc_info_is_fatal() -> None:
+    """WSGI-8."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", TEXT)
+        start_response("200 OK", TEXT)
+        return []
+
+    with capture_logs() as logs, pytest.raises(BackendError):
+        handle(app, make_request(), RecordingResponder())
+    assert "called again" in str(logs[0]["exc_info"])
+
+
+def test_exc_info_replaces_a_head_that_was_not_sent() -> None:
+    """WSGI-8."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "99")])
+        try:
+            int("no")
+        except ValueError:
+            start_response("500 Sorry", TEXT, sys.exc_info())
+        return [b"sorry"]
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert (recorder.status, recorder.body) == (500, b"sorry")
+    assert recorder.header(b"content-length") is None
+
+
+@pytest.mark.parametrize("failure", [LookupError("no"), None])
+def test_exc_info_is_raised_again_after_the_head_was_sent(failure: Exception | None) -> None:
+    """WSGI-8."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        yield b"x"
+        exc_info = (type(failure), failure, None) if failure else (None, None, None)
+        start_response("500 Sorry", TEXT, exc_info)
+
+    recorder = RecordingResponder()
+    with capture_logs() as logs, pytest.raises(ResponseAborted):
+        handle(app, make_request(), recorder)
+    assert type(logs[0]["exc_info"]) is (LookupError if failure else RuntimeError)
+    assert recorder.body == b"x"
+    assert not recorder.ended
+
+
+def test_body_without_start_response() -> None:
+    """WSGI-10: it may come late, but not after the body."""
+    with capture_logs() as logs, pytest.raises(BackendError):
+        handle(lambda environ, start_response: [b"x"], make_request(), RecordingResponder())
+    assert "did not call start_response" in str(logs[0]["exc_info"])
+
+
+# --- the body of the response
+
+
+class SlowResponder(RecordingResponder):
+    """Its flush waits until the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go_on = trio.Event(), trio.Event()
+
+    async def flush(self) -> None:
+        self.reached.set()
+        await self.go_on.wait()
+        await super().flush()
+
+
+def test_a_block_is_asked_for_when_the_one_before_is_being_sent() -> None:
+    """WSGI-11: one block may be on its way while the next is made; a slow client stops the application."""
+    second_made = threading.Event()
+    made: list[int] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        for number in range(5):
+            made.append(number)
+            if number == 1:
+                second_made.set()
+            yield b"%d" % number
+
+    async def main() -> None:
+        recorder = SlowResponder()
+        async with serving(app) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(), recorder)
+            await recorder.reached.wait()
+            await wait_for(second_made)
+            assert recorder.body == b"0"
+            assert made == [0, 1]
+            recorder.go_on.set()
+        assert recorder.pieces == [b"0", b"1", b"2", b"3", b"4"]
+        assert recorder.flushes >= 5
+
+    trio.run(main)
+
+
+def test_written_data_comes_before_returned_data() -> None:
+    """WSGI-12."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        write = start_response("200 OK", TEXT)
+        for number in range(3):
+            write(b"%d" % number)
+        write(b"")
+        return [b"3", b"4"]
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert recorder.body == b"01234"
+    assert recorder.ended
+
+
+def test_blocks_of_a_list_are_one_message() -> None:
+    """WSGI-15: its length is known before anything is sent."""
+    recorder = RecordingResponder()
+    handle(returning([b"a", b"", b"b"]), make_request(), recorder)
+    assert (recorder.pieces, recorder.flushes) == ([b"ab"], 1)
+
+
+@pytest.mark.parametrize("result", [["text"], [b"a", "text"], iter(["text"]), 7, None])
+def test_body_that_is_not_bytes(result: Any) -> None:
+    """WSGI-19."""
+    with capture_logs() as logs, pytest.raises(BackendError):
+        handle(returning(result), make_request(), RecordingResponder())
+    assert type(logs[0]["exc_info"]) is TypeError
+
+
+@pytest.mark.parametrize(
+    "result", [Closing(b"x"), Closing(), Closing(b"x", b"y"), Closing(b"x", failure=ValueError("no"))]
+)
+def test_close_is_called(result: Closing) -> None:
+    """WSGI-13: after the last block, or the error."""
+    with capture_logs():
+        try:
+            handle(returning(result), make_request(), RecordingResponder())
+        except ResponseAborted:
+            assert result.taken == 1
+    assert result.closed.is_set()
+
+
+def test_failing_close_is_logged() -> None:
+    """WSGI-13: the response has been given by then."""
+
+    class Failing(Closing):
+        def close(self) -> None:
+            raise ValueError("no")
+
+    recorder = RecordingResponder()
+    with capture_logs() as logs:
+        handle(returning(Failing(b"x")), make_request(), recorder)
+    assert recorder.ended
+    assert logs[0]["event"] == "application failed in close()"
+
+
+@pytest.mark.parametrize("make", [list, iter])
+def test_more_than_content_length_is_cut(make: Callable[[list[bytes]], Any]) -> None:
+    """WSGI-14: never more than promised."""
+    recorder = RecordingResponder()
+    with capture_logs() as logs:
+        handle(returning(make([b"abc", b"def"]), ("Content-Length", "5")), make_request(), recorder)
+    assert recorder.body == b"abcde"
+    assert recorder.ended
+    assert logs[0]["event"] == "the response is longer than its Content-Length"
+
+
+def test_iteration_stops_at_content_length() -> None:
+    """WSGI-14."""
+    result = Closing(b"ab", b"c", b"never asked for")
+    recorder = RecordingResponder()
+    handle(returning(result, ("Content-Length", "3")), make_request(), recorder)
+    assert (recorder.body, result.taken) == (b"abc", 2)
+    assert result.closed.is_set()
+
+
+def test_write_beyond_content_length_is_ignored() -> None:
+    """WSGI-14."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        write = start_response("200 OK", [("Content-Length", "1")])
+        write(b"a")
+        write(b"b")
+        return [b"c"]
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert recorder.body == b"a"
+
+
+@pytest.mark.parametrize("result", [[b"ab"], [], iter([b"a", b"b"])])
+def test_less_than_content_length_aborts(result: Any) -> None:
+    """WSGI-14: the client must see that something is missing, and so must the log."""
+    with capture_logs() as logs, pytest.raises(ResponseAborted):
+        handle(returning(result, ("Content-Length", "5")), make_request(), RecordingResponder())
+    assert logs[0]["event"] == "the response is shorter than its Content-Length"
+
+
+@pytest.mark.parametrize("result", [[], iter(()), [b"abcde"]])
+def test_head_request_may_promise_what_it_does_not_send(result: Any) -> None:
+    """CGI-38, WSGI-14."""
+    recorder = RecordingResponder(method="HEAD")
+    with capture_logs() as logs:
+        handle(returning(result, ("Content-Length", "5")), make_request(method="HEAD"), recorder)
+    assert (recorder.header(b"content-length"), recorder.body, recorder.ended) == (b"5", b"", True)
+    assert logs == []
+
+
+# --- files
+
+
+def test_real_file_is_sent_as_a_file(tmp_path: Path) -> None:
+    """WSGI-18: from where it stands, and closed afterwards."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+    file = (tmp_path / "file").open("rb")
+    file.read(3)
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](file)
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert (recorder.files, recorder.body) == ([(3, 7)], b"3456789")
+    assert recorder.ended
+    assert file.closed
+
+
+def test_file_is_sent_up_to_content_length(tmp_path: Path) -> None:
+    """WSGI-14, WSGI-18: what was written before counts."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        write = start_response("206 Partial Content", [("Content-Length", "5")])
+        write(b"a")
+        return environ["wsgi.file_wrapper"]((tmp_path / "file").open("rb", buffering=0), 4)
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert (recorder.files, recorder.body) == ([(0, 4)], b"a0123")
+
+
+def _pipe() -> Any:
+    reader, writer = map(io.FileIO, os.pipe(), "rw")
+    with writer:
+        writer.write(b"content")
+    return io.BufferedReader(reader)
+
+
+def _compressed() -> Any:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the wrapper
+    with gzip.open(file, "wb") as writer:
+        writer.write(b"content")
+    file.seek(0)
+    wrapped = gzip.GzipFile(fileobj=file, mode="rb")
+    wrapped.myfileobj = file  # type: ignore[assignment]  # closed with it
+    return wrapped
+
+
+@pytest.mark.parametrize("make", [lambda: io.BytesIO(b"content"), _pipe, _compressed])
+def test_what_is_no_plain_file_is_iterated(make: Callable[[], Any]) -> None:
+    """WSGI-18: a descriptor does not mean that its bytes are the content."""
+    file = make()
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](file, 3)
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert (recorder.files, recorder.pieces) == ([], [b"con", b"ten", b"t"])
+    assert file.closed
+
+
+def test_file_without_close() -> None:
+    """WSGI-18: the wrapper has close() only if the file has it."""
+
+    class Reader:
+        def __init__(self) -> None:
+            self.read = io.BytesIO(b"content").read
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", TEXT)
+        wrapper = environ["wsgi.file_wrapper"](Reader())
+        assert not hasattr(wrapper, "close")
+        return wrapper
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert recorder.body == b"content"
+
+
+# --- failures
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError("no"), SystemExit(1)])
+def test_uncaught_exception_is_a_500(failure: BaseException) -> None:
+    """WSGI-19: logged with its traceback; what it says is not for the client."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        raise failure
+
+    with capture_logs() as logs, pytest.raises(BackendError) as caught:
+        handle(app, make_request(b"/x"), RecordingResponder())
+    assert (caught.value.cause, caught.value.phase) == (Cause.FAILED, Phase.RUN)
+    assert "no" not in caught.value.detail.split()
+    assert logs[0]["exc_info"] is failure
+    assert (logs[0]["event"], logs[0]["method"], logs[0]["path"]) == ("application failed", "GET", "/x")
+
+
+def test_uncaught_exception_within_the_body_aborts() -> None:
+    """WSGI-19: what was yielded before it is sent, and the end is not."""
+    recorder = RecordingResponder()
+    with capture_logs(), pytest.raises(ResponseAborted):
+        handle(returning(Closing(b"x", failure=ValueError("no"))), make_request(), recorder)
+    assert recorder.body == b"x"
+    assert not recorder.ended
+    assert recorder.flushes == 1
+
+
+def test_a_thread_survives_its_application() -> None:
+    """WSGI-19: the one thread answers the next request."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] == "/exit":
+            sys.exit("no")
+        return hello(environ, start_response)
+
+    async def main() -> None:
+        recorder = RecordingResponder()
+        async with serving(app, threads=1) as backend:
+            with pytest.raises(BackendError):
+                await backend.handle(make_request(b"/exit"), RecordingResponder())
+            await backend.handle(make_request(), recorder)
+        assert recorder.body == b"Hello, world!"
+
+    with capture_logs():
+        trio.run(main)
+
+
+class GoneResponder(RecordingResponder):
+    """Its client leaves after the first block."""
+
+    async def flush(self) -> None:
+        await super().flush()
+        raise ClientGone("the client reset the connection")
+
+
+def test_client_that_leaves_while_it_receives() -> None:
+    """WSGI-13: the application is not asked for more than it had begun, and its iterable is closed."""
+    result = Closing(*[b"x"] * 100)
+    with capture_logs() as logs, pytest.raises(ClientGone):
+        handle(returning(result), make_request(), GoneResponder())
+    assert result.closed.is_set()
+    assert result.taken == 2
+    assert logs == []
+
+
+def test_write_to_a_client_that_left_raises() -> None:
+    """WSGI-12, WSGI-13."""
+    errors: list[Exception] = []
+    ended = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        write = start_response("200 OK", TEXT)
+        write(b"x")
+        try:
+            write(b"y")
+        except ConnectionError as error:
+            errors.append(error)
+        ended.set()
+        return [b"more"]
+
+    async def main() -> None:
+        async with serving(app) as backend:
+            with pytest.raises(ClientGone):
+                await backend.handle(make_request(), GoneResponder())
+            await wait_for(ended)
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert len(errors) == 1
+    assert logs == []  # Above all, no thread that still waits for room.
+
+
+# --- cancellation
+
+
+def test_cancelled_call_is_closed_by_its_thread() -> None:
+    """WSGI-13: cancelling does not wait for the thread; its next block finds nobody."""
+    entered, go_on = threading.Event(), threading.Event()
+    closed = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        try:
+            entered.set()
+            go_on.wait(10)
+            yield b"x"
+            raise AssertionError("asked for more")
+        finally:
+            closed.set()
+
+    recorder = RecordingResponder()
+
+    async def main() -> None:
+        async with serving(app) as backend:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(backend.handle, make_request(), recorder)
+                    await wait_for(entered)
+                    scope.cancel()
+            assert scope.cancelled_caught
+            assert not closed.is_set()
+            go_on.set()
+            await wait_for(closed)
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert not recorder.started
+    assert logs == []
+
+
+def test_call_cancelled_while_its_client_is_slow() -> None:
+    """WSGI-13: the thread that waits for room is let go."""
+    result = Closing(*[b"x"] * 100)
+
+    async def main() -> None:
+        recorder = SlowResponder()
+        async with serving(returning(result)) as backend:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(backend.handle, make_request(), recorder)
+                    await recorder.reached.wait()
+                    scope.cancel()
+            await wait_for(result.closed)
+
+    trio.run(main)
+    assert result.taken == 2
+
+
+def test_call_cancelled_while_its_body_is_late() -> None:
+    """WSGI-13: the thread that waits for input is let go."""
+    waiting = trio.Event()
+    closed = threading.Event()
+
+    class LateBody(BytesBody):
+        def read_nowait(self) -> bytes | None:
+            return None
+
+        async def read(self) -> bytes:
+            waiting.set()
+            await trio.sleep_forever()
+            raise AssertionError
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        try:
+            environ["wsgi.input"].read(1)
+        except ConnectionError:
+            closed.set()
+        return []
+
+    async def main() -> None:
+        async with serving(app) as backend:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    request = make_request(method="POST", body=LateBody(b"x"))
+                    nursery.start_soon(backend.handle, request, RecordingResponder())
+                    await waiting.wait()
+                    scope.cancel()
+            await wait_for(closed)
+
+    with capture_logs():
+        trio.run(main)
+
+
+def test_call_cancelled_before_a_thread_was_free_is_not_made() -> None:
+    """WSGI-13: nobody wants the answer any more."""
+    entered, go_on = threading.Event(), threading.Event()
+    paths: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        paths.append(environ["PATH_INFO"])
+        entered.set()
+        go_on.wait(10)
+        return hello(environ, start_response)
+
+    async def main() -> None:
+        async with serving(app, threads=1) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(b"/first"), RecordingResponder())
+            await wait_for(entered)
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as cancelled:
+                    cancelled.start_soon(backend.handle, make_request(b"/second"), RecordingResponder())
+                    await trio.testing.wait_all_tasks_blocked()
+                    scope.cancel()
+            nursery.start_soon(backend.handle, make_request(b"/third"), RecordingResponder())
+            go_on.set()
+
+    trio.run(main)
+    assert paths == ["/first", "/third"]
+
+
+# --- threads
+
+
+def test_all_threads_work_at_the_same_time() -> None:
+    """WSGI-3: calls that block do not wait for each other."""
+    barrier = threading.Barrier(5)
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        barrier.wait(10)
+        return hello(environ, start_response)
+
+    recorders = [RecordingResponder() for _ in range(20)]
+
+    async def main() -> None:
+        async with serving(app, threads=5) as backend, trio.open_nursery() as nursery:
+            for recorder in recorders:
+                nursery.start_soon(backend.handle, make_request(), recorder)
+
+    trio.run(main)
+    assert all(recorder.body == b"Hello, world!" for recorder in recorders)
+
+
+def test_many_requests_are_each_answered_with_their_own() -> None:
+    """No answer is lost or exchanged when threads and tasks overlap."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", TEXT)
+        path = environ["PATH_INFO"].encode()
+        return [path] if path.endswith(b"0") else iter([path[:2], path[2:]])
+
+    wrong: list[bytes] = []
+
+    async def ask(backend: WsgiBackend, client: int) -> None:
+        for number in range(30):
+            recorder = RecordingResponder()
+            path = b"/%d/%d" % (client, number)
+            await backend.handle(make_request(path), recorder)
+            if recorder.body != path or not recorder.ended:
+                wrong.append(path)
+
+    async def main() -> None:
+        async with serving(app, threads=4) as backend, trio.open_nursery() as nursery:
+            for client in range(50):
+                nursery.start_soon(ask, backend, client)
+
+    trio.run(main)
+    assert wrong == []
+
+
+def test_threads_end_with_the_backend() -> None:
+    """Nothing outlives run()."""
+    handle(hello, make_request(), RecordingResponder(), threads=3)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wsgi admin")]
+
+
+def test_application_that_hangs_does_not_keep_the_backend(autojump_clock: trio.testing.MockClock) -> None:
+    """Stopping waits for a grace, says what is still running, and goes on."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        entered.set()
+        go_on.wait(10)
+        return hello(environ, start_response)
+
+    async def main() -> None:
+        async with serving(app, threads=1) as backend:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(backend.handle, make_request(), RecordingResponder())
+                    while not entered.is_set():
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+
+    with capture_logs() as logs:
+        trio.run(main, clock=autojump_clock)
+    assert logs == [
+        {
+            "event": "application calls are still running",
+            "backend": "admin",
+            "calls": 1,
+            "log_level": "warning",
+        }
+    ]
+    hanging = [thread for thread in threading.enumerate() if thread.name.startswith("wsgi admin")]
+    assert len(hanging) == 1
+    assert hanging[0].daemon
+    # Its posts after the loop has ended go nowhere, quietly.
+    go_on.set()
+    hanging[0].join(10)
+    assert not hanging[0].is_alive()
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+# --- loading
+
+
+def start_error(**options: Any) -> str:
+    with pytest.raises(StartError) as caught:
+        trio.run(WsgiBackend("admin", **options).run)
+    return str(caught.value)
+
+
+def test_application_is_loaded_from_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`directory` goes in front of the search path; the attribute may be dotted, or a factory."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "loaded_wsgi_app.py").write_text(
+        "class App:\n"
+        "    @staticmethod\n"
+        "    def make():\n"
+        "        from tests.gateway.backends.wsgi_harness import hello\n"
+        "        return hello\n"
+    )
+    recorder = RecordingResponder()
+
+    async def main() -> None:
+        backend = WsgiBackend("admin", target="loaded_wsgi_app:App.make", directory=tmp_path, factory=True)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(backend.run)
+            await backend.handle(make_request(), recorder)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert recorder.body == b"Hello, world!"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_module_here:app", "there is no module 'no_such_module_here'"),
+        ("os.no_such:app", "there is no module 'os.no_such'"),
+        ("os:no_such_attribute", "'os' has no attribute 'no_such_attribute'"),
+        ("os:sep", "not callable, but a str"),
+        ("os", "expected 'module:attribute'"),
+        (":app", "expected 'module:attribute'"),
+    ],
+)
+def test_application_that_does_not_exist(target: str, message: str) -> None:
+    """A user's mistake is one message without a traceback."""
+    with capture_logs() as logs:
+        assert message in start_error(target=target)
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    ("source", "factory"),
+    [
+        ("raise ValueError('no')", False),
+        ("import no_such_module", False),
+        ("def app(): raise ValueError", True),
+    ],
+)
+def test_application_whose_code_fails(
+    source: str, factory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The traceback is in the log, for it is the application's."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"failing_wsgi_app_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    with capture_logs() as logs:
+        assert "failed" in start_error(target=f"{name}:app", directory=tmp_path, factory=factory)
+    assert logs[0]["event"] == "application cannot be loaded"
+    assert isinstance(logs[0]["exc_info"], Exception)
+
+
+@pytest.mark.parametrize("factory", [3, lambda: 3])
+def test_factory_that_makes_no_application(factory: Any) -> None:
+    with pytest.raises(StartError, match="int"):
+        trio.run(make_backend(factory, factory=True).run)
+
+
+# --- behind the real front
+
+
+def test_validator_has_no_complaint() -> None:
+    """WSGI-1 to WSGI-16: wsgiref.validate checks both sides, with its warnings as errors."""
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        body = environ["wsgi.input"].read(3) + environ["wsgi.input"].readline()
+        environ["wsgi.errors"].flush()
+        start_response("200 OK", [*TEXT, ("Content-Length", "10")])
+        return [environ["REQUEST_METHOD"].encode(), b" ", body]
+
+    head = b"POST /m/x?q=1 HTTP/1.1\r\nhost: example.com\r\nconnection: close\r\n"
+    with capture_logs() as logs:
+        sized = exchange(validator(app), head + b"content-length: 5\r\n\r\nabcde", mount="/m")
+        chunked = exchange(
+            validator(app), head + b"transfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", mount="/m"
+        )
+    assert logs == []
+    for answer in (sized, chunked):
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\nPOST abcde")
+        assert b"content-length: 10\r\n" in answer
+
+
+def test_continue_is_sent_at_the_first_read() -> None:
+    """WSGI-17: and not before."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        entered.set()
+        go_on.wait(10)
+        body = environ["wsgi.input"].read()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    async def main() -> None:
+        async with connected(app) as client:
+            await client.send_all(
+                b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n"
+            )
+            await wait_for(entered)
+            with trio.move_on_after(0):
+                raise AssertionError(f"sent too early: {await client.receive_some()!r}")
+            go_on.set()
+            assert await client.receive_some() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await client.send_all(b"abc")
+            answer = await client.receive_some()
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert answer.endswith(b"\r\n\r\nabc")
+
+    trio.run(main)
+
+
+def test_client_that_disconnects_ends_the_call() -> None:
+    """WSGI-13: a reset while the application streams reaches it through its next block."""
+    result = Closing(*[b"x" * 100_000] * 10_000)
+
+    async def main() -> None:
+        async with connected(returning(result)) as client:
+            await client.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await client.receive_some(1)
+            await client.aclose()
+            await wait_for(result.closed)
+
+    trio.run(main)
+    assert result.taken < 10_000
+
+
+def test_failure_is_answered_by_the_front() -> None:
+    """WSGI-19."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        raise ZeroDivisionError("secret")
+
+    with capture_logs():
+        answer = exchange(app, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"secret" not in answer

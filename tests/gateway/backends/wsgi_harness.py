@@ -1,0 +1,98 @@
+"""Runs a WSGI application of a test in a real WsgiBackend, alone or behind the real HTTP/1.1 front."""
+
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any
+
+import trio
+
+from gateway.backends.wsgi import WsgiBackend
+from gateway.front.http1 import Http1Connection
+from gateway.front.service import Limits, Service, Timeouts
+from gateway.pump import Pump
+from gateway.request import Request, Responder
+from gateway.router import Route, Router
+
+_published = ModuleType("wsgi_application_of_a_test")
+sys.modules[_published.__name__] = _published
+
+
+def make_backend(app: Any, **options: Any) -> WsgiBackend:
+    """A backend whose target is *app*."""
+    _published.app = app  # type: ignore[attr-defined]
+    return WsgiBackend("admin", target=f"{_published.__name__}:app", **options)
+
+
+@asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[WsgiBackend]:
+    """*app* between the start and the stop of its backend."""
+    async with trio.open_nursery() as backends:
+        backend = make_backend(app, **options)
+        await backends.start(backend.run)
+        yield backend
+        backends.cancel_scope.cancel()
+
+
+def handle(app: Any, request: Request, responder: Responder, **options: Any) -> None:
+    """One request, from the start of the backend to its stop. Raises what ``handle`` raises."""
+    failures: list[Exception] = []
+
+    async def main() -> None:
+        async with serving(app, **options) as backend:
+            try:
+                await backend.handle(request, responder)
+            except Exception as error:
+                failures.append(error)
+
+    trio.run(main)
+    if failures:
+        raise failures[0]
+
+
+@asynccontextmanager
+async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterator[trio.SocketStream]:
+    """A client's connection to the HTTP/1.1 front with *app* behind it."""
+    async with trio.open_nursery() as pumping:
+        pump = Pump()
+        await pumping.start(pump.run)
+        async with serving(app, **options) as backend:
+            service = Service(pump, Router([Route(backend, mount=mount)]), Timeouts(), Limits())
+            ours, theirs = socket.socketpair()
+            connection = Http1Connection(
+                pump.attach(ours), service, client=("192.0.2.7", 40000), server=("192.0.2.1", 80)
+            )
+            async with trio.open_nursery() as connections:
+                connections.start_soon(connection.serve)
+                async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
+                    yield client
+        pumping.cancel_scope.cancel()
+
+
+def exchange(app: Any, request: bytes, **options: Any) -> bytes:
+    """All that the front answers to *request*, which should end the connection."""
+    answer = b""
+
+    async def main() -> None:
+        nonlocal answer
+        async with connected(app, **options) as client:
+            await client.send_all(request)
+            async for data in client:
+                answer += data
+
+    trio.run(main)
+    return answer
+
+
+async def wait_for(event: threading.Event) -> None:
+    """Wait in trio for what a thread sets; a failing test ends after ten seconds."""
+    assert await trio.to_thread.run_sync(event.wait, 10, abandon_on_cancel=True)
+
+
+def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    """The usual application."""
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "13")])
+    return [b"Hello, world!"]

@@ -1,0 +1,372 @@
+"""Every key of the language means something, or is refused with a word why; contradictions are found."""
+
+# ruff: noqa: E501 - one row is one case
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
+
+from gateway.config import (
+    KINDS,
+    AccessLog,
+    Config,
+    ConfigError,
+    FastCGIBackend,
+    SpawnedApp,
+    from_mapping,
+    load,
+    load_text,
+    schema,
+)
+from gateway.config.base import Model
+
+DESIGN = """\
+listeners:
+  - http: 127.0.0.1:8080
+  - http: unix:/run/gateway/http.sock
+    mode: "0660"
+workers: 1
+access_log: true
+debug: false
+trusted_proxies: [127.0.0.0/8, unix]
+timeouts: {header: 10s, body: 30s, keep_alive: 75s, shutdown: 30s}
+limits: {request_line: 8KiB, headers: 64KiB, header_count: 100, body: 1GiB}
+backends:
+  site:   {fastcgi: unix:/run/php/php-fpm.sock, root: /srv/www, preset: php-fpm}
+  shop:   {uwsgi: [127.0.0.1:3031, 127.0.0.1:3032], balance: round-robin,
+           timeouts: {connect: 5s, send: 30s, first_byte: 60s, read: 60s}}
+  search: {fastcgi: 127.0.0.1:9000, keep_connection: true, pool: {idle: 32, idle_time: 60s}}
+  tools:  {cgi: /}
+  node:   {http: "http://127.0.0.1:3000"}
+  legacy: {scgi: 127.0.0.1:4000}
+  api:    {asgi: "api.main:app", directory: ./api, loop: asyncio}
+  admin:  {wsgi: "admin:application", directory: ./admin, threads: 8}
+  blog:   {fastcgi: {spawn: {wsgi: "blog:app", processes: 2}}}
+  perl:   {fastcgi: {spawn: {command: [./app.fcgi], processes: 4}}}
+routes:
+  - match: {host: [api.example.com, "*.api.example.com"], method: [GET, POST]}
+    backend: api
+  - match: {path: /admin/*}
+    mount: /admin
+    backend: admin
+  - match: {path: /assets/*}
+    static: ./public
+  - match: {path: /old/*}
+    redirect: {to: "/new/{path.rest}", status: 308}
+  - match: {path: /healthz}
+    respond: {status: 200, body: "ok\\n"}
+  - backend: site
+"""
+
+
+def make(**changes: Any) -> Config:
+    base = {"listeners": [{"http": ":8000"}], "routes": [{"respond": {}}]}
+    return from_mapping(base | changes, "", "/")
+
+
+def mistakes(**changes: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        make(**changes)
+    return [f"{mistake.path}: {mistake.message}" for mistake in caught.value.mistakes]
+
+
+def backend(**settings: Any) -> Any:
+    return make(backends={"b": settings}).backends["b"]
+
+
+def refused_backend(**settings: Any) -> list[str]:
+    return [text.removeprefix("backends.b") for text in mistakes(backends={"b": settings})]
+
+
+def refused_route(**settings: Any) -> list[str]:
+    return [
+        text.removeprefix("routes[0]")
+        for text in mistakes(backends={"b": {"scgi": "a:1"}}, routes=[settings])
+    ]
+
+
+def test_the_example_of_the_design(tmp_path: Path) -> None:
+    for name in ("api", "admin", "public"):
+        (tmp_path / name).mkdir()
+    config = load_text(DESIGN, "gateway.yaml", tmp_path)
+    assert [type(backend).kind for backend in config.backends.values()] == [
+        "fastcgi", "uwsgi", "fastcgi", "cgi", "http", "scgi", "asgi", "wsgi", "fastcgi", "fastcgi",
+    ]  # fmt: skip
+    assert config.timeouts.keep_alive == 75.0
+    assert config.limits.body == 2**30
+    assert config.listeners[1].mode == 0o660
+    perl = config.backends["perl"]
+    assert isinstance(perl, FastCGIBackend)
+    assert perl.addresses == ()
+    assert perl.spawn == SpawnedApp.model_validate(
+        {"command": ["./app.fcgi"], "processes": 4}, context={"directory": str(tmp_path)}
+    )
+    assert config.routes[2].static is not None
+    assert config.routes[2].static.index == ("index.html",)
+
+
+def test_models_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        make().workers = 2
+
+
+def test_the_access_log_is_a_switch_or_a_mapping() -> None:
+    assert make().access_log == AccessLog()
+    assert make(access_log=True).access_log == AccessLog()
+    assert make(access_log=False).access_log is None
+    log = make(access_log={"format": "json", "destination": "access.log"}).access_log
+    assert log is not None
+    assert (log.format, log.destination) == ("json", Path("/access.log"))
+    assert mistakes(access_log="yes") == [
+        "access_log: expected true, false or a mapping with format and destination, got 'yes'"
+    ]
+
+
+@pytest.mark.parametrize("number", [8000, 8001])
+def test_two_listeners_cannot_have_one_address(number: int) -> None:
+    listeners = [{"http": f"127.0.0.1:{port}"} for port in (8000, number)] + [{"http": ":0"}, {"http": ":0"}]
+    if number == 8000:
+        assert mistakes(listeners=listeners) == [
+            "listeners[1].http: listeners[0] has the address '127.0.0.1:8000' already"
+        ]
+    else:
+        assert len(make(listeners=listeners).listeners) == 4
+
+
+@pytest.mark.parametrize(
+    ("listener", "found"),
+    [
+        ({"tls": {}, "http": ":1"}, [".tls: TLS is not supported yet"]),
+        ({"uwsgi": "unix:/x"}, [".http: is missing", ".uwsgi: uwsgi listeners are not supported yet"]),
+        ({"fastcgi": ":1"}, [".http: is missing", ".fastcgi: FastCGI listeners are not supported yet"]),
+        ({"scgi": ":1"}, [".http: is missing", ".scgi: SCGI listeners are not supported yet"]),
+        ({}, [".http: is missing"]),
+        ({"htp": ":1"}, [".http: is missing", ".htp: unknown key; did you mean http?"]),
+        ({"http": ":1", "mode": "0600"}, [".mode: permissions belong to a Unix socket (unix:/path), not to ':1'"]),
+        (":8000", [": expected a mapping, got ':8000'"]),
+    ],
+)  # fmt: skip
+def test_refuses_listeners(listener: Any, found: list[str]) -> None:
+    assert mistakes(listeners=[listener]) == [f"listeners[0]{text}" for text in found]
+
+
+def test_a_file_needs_listeners_and_routes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text("{}", "gateway.yaml", "/")
+    assert str(caught.value) == "gateway.yaml:1: listeners: is missing\ngateway.yaml:1: routes: is missing"
+    assert sorted(mistakes(listeners=[], routes=[], tests=[])) == [
+        "listeners: expected at least one, got an empty list",
+        "routes: expected at least one, got an empty list",
+        "tests: tests in the configuration are not supported yet",
+    ]
+
+
+# ---- backends
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or wsgi)"]),
+        ({"fastcig": "a:1"}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or wsgi); did you mean fastcgi?"]),
+        ({"scgi": "a:1", "wsgi": "a:b"}, [": a backend is of one kind, got scgi and wsgi"]),
+        ({"scgi": "a:1", "balance": "least-connections"}, [".balance: least-connections is not supported yet: expected round-robin"]),
+        ({"scgi": "a:1", "balance": "best"}, [".balance: expected round-robin, the only choice, got 'best'"]),
+        ({"scgi": "a:1", "health": {}}, [".health: health checks are not supported yet"]),
+        ({"scgi": []}, [".scgi: expected at least one, got an empty list"]),
+        ({"scgi": {"spwn": {}}}, [".scgi.spawn: is missing", ".scgi.spwn: unknown key; did you mean spawn?"]),
+        ({"scgi": {"spawn": {}}}, [".scgi.spawn: expected exactly one of command or wsgi, got none"]),
+        ({"scgi": {"spawn": {"wsgi": "a:b", "command": ["a"]}}}, [".scgi.spawn: expected exactly one of command or wsgi, got both"]),
+        ({"fastcgi": "a:1", "split": ".php", "index": "x"}, [
+            ".split: scripts are looked for below a root: split needs root",
+            ".index: scripts are looked for below a root: index needs root",
+        ]),
+        ({"fastcgi": "a:1", "pool": {}}, [".pool: without keep_connection: true no connection is kept"]),
+        ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
+        ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
+        ({"cgi": "/", "interpreter": {}}, [".interpreter: interpreters by extension are not supported yet: make the program executable"]),
+        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of http, host, balance, timeouts, pool"]),
+        ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
+        ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
+        ({"wsgi": "a:b", "directory": "/", "factory": 1}, [".factory: expected true or false, got 1"]),
+        ({"asgi": "a:b", "directory": "/", "loop": "uvloop"}, [".loop: expected asyncio or trio, got 'uvloop'"]),
+        ({"scgi": "a:1", "variables": {"A B": "x", "C": "{nope}"}}, None),
+    ],
+)  # fmt: skip
+def test_refuses_backends(settings: dict[str, Any], found: list[str] | None) -> None:
+    refused = refused_backend(**settings)
+    if found is None:
+        assert refused[0] == ".variables['A B']: expected a variable name such as APP_ENV, got 'A B'"
+        assert refused[1].startswith(".variables.C: unknown placeholder {nope}; ")
+    else:
+        assert refused == found
+
+
+def test_a_backend_that_is_no_mapping() -> None:
+    assert mistakes(backends={"b": "127.0.0.1:9000"}) == [
+        "backends.b: expected a mapping with a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or "
+        "wsgi), got '127.0.0.1:9000'"
+    ]
+
+
+def test_php_fpm_never_streams_a_body_without_length() -> None:
+    """complaints.md 12: php-fpm gives the script an empty body when CONTENT_LENGTH is absent."""
+    settings = {"fastcgi": "a:1", "root": "/", "preset": "php-fpm"}
+    assert refused_backend(**settings, body="stream") == [
+        ".body: php-fpm loses a body that has no length: expected spool or reject"
+    ]
+    assert backend(**settings, body="reject").body == "reject"
+
+
+def test_scripts_are_split_only_below_a_root() -> None:
+    plain, rooted = backend(fastcgi="a:1"), backend(fastcgi="a:1", root="/r")
+    assert (plain.script_split, plain.script_index) == (None, None)
+    assert (rooted.script_split, rooted.script_index) == (".php", "index.php")
+    other = backend(fastcgi="a:1", root="/r", split=".pl", index="main.pl")
+    assert (other.script_split, other.script_index) == (".pl", "main.pl")
+
+
+def test_fastcgi_connections_are_not_kept_by_default() -> None:
+    """complaints.md 1: idle connections block php-fpm's workers."""
+    assert backend(fastcgi="a:1").keep_connection is False
+    assert backend(fastcgi="a:1", keep_connection=True, pool={"idle": 2}).pool.idle == 2
+
+
+# ---- routes
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({}, [": expected exactly one action (backend, static, redirect or respond), got none"]),
+        ({"backend": "b", "static": "/"}, [": expected exactly one action (backend, static, redirect or respond), got backend and static"]),
+        ({"backend": None}, [".backend: expected a value, got nothing"]),
+        ({"backend": "bb"}, [".backend: there is no backend 'bb'; did you mean b?"]),
+        ({"backend": "other"}, [".backend: there is no backend 'other'; expected one of b"]),
+        ({"backend": "b", "mount": "/x", "match": {"path": ["/x", "/x/*", "/y"]}}, [".match.path[2]: '/y' is not below the route's mount '/x'"]),
+        ({"backend": "b", "mount": "/x", "match": {"path": "/xy"}}, [".match.path: '/xy' is not below the route's mount '/x'"]),
+        ({"backend": "b", "mount": "x"}, [".mount: expected a path such as /admin, without / at its end, got 'x'"]),
+        ({"respond": {}, "mount": "/x"}, [".mount: has no meaning for respond: expected backend or static beside it"]),
+        ({"redirect": {"to": "/"}, "mount": "/x"}, [".mount: has no meaning for redirect: expected backend or static beside it"]),
+        ({"redirect": {}}, [".redirect.to: is missing"]),
+        ({"redirect": {"to": "/", "status": 200}}, [".redirect.status: expected 301, 302, 303, 307 or 308, got 200"]),
+        ({"respond": {"status": 101}}, [".respond.status: expected a number of at least 200, got 101"]),
+        ({"respond": {"status": 204, "body": "x"}}, [".respond.body: a response with status 204 has no body"]),
+        ({"respond": {"headers": {"Content-Length": "1"}}}, [".respond.headers.Content-Length: content-length is set by the gateway"]),
+        ({"static": {"symlinks": "follow"}}, [".static.root: is missing"]),
+        ({"static": "/nonexistent"}, [".static: '/nonexistent' does not exist: expected a directory"]),
+        ({"backend": "b", "headers": {}}, [".headers: changing headers is not supported yet"]),
+        ({"backend": "b", "match": {"cookie": {}}}, [".match.cookie: matching cookies is not supported yet: match the header"]),
+        ({"backend": "b", "match": {"paht": "/"}}, [".match.paht: unknown key; did you mean path?"]),
+        ({"backend": "b", "match": {"path": []}}, [".match.path: expected at least one, got an empty list"]),
+        ({"backend": "b", "match": {"scheme": "ftp"}}, [".match.scheme: expected http or https, got 'ftp'"]),
+        ({"backend": "b", "match": {"header": {"X": "~a"}}}, [".match.header.X: regular expressions are not supported here yet, got '~a'"]),
+    ],
+)  # fmt: skip
+def test_refuses_routes(settings: dict[str, Any], found: list[str]) -> None:
+    assert refused_route(**settings) == found
+
+
+@pytest.mark.parametrize(
+    "match",
+    [{}, {"host": "a.example"}, {"path": "/x/y"}, {"path": "/*"}, {"path": "*.php"}, {"path": "~^/x/[0-9]"}],
+)
+def test_a_mount_goes_with_anything_that_can_lie_below_it(match: dict[str, Any]) -> None:
+    config = make(backends={"b": {"scgi": "a:1"}}, routes=[{"backend": "b", "mount": "/x", "match": match}])
+    assert config.routes[0].mount == "/x"
+
+
+def test_without_backends_a_route_cannot_name_one() -> None:
+    assert mistakes(routes=[{"backend": "b"}]) == [
+        "routes[0].backend: there is no backend 'b'; there are no backends"
+    ]
+
+
+def test_static_is_a_path_or_a_mapping() -> None:
+    short, long = make(
+        routes=[{"static": "/"}, {"static": {"root": "/", "index": "a", "symlinks": "refuse"}}]
+    ).routes
+    assert short.static is not None
+    assert long.static is not None
+    assert (short.static.root, short.static.symlinks) == (Path("/"), "inside")
+    assert (long.static.index, long.static.symlinks) == (("a",), "refuse")
+
+
+def test_header_and_query_values_may_be_anything_present() -> None:
+    match = (
+        make(
+            routes=[
+                {"respond": {}, "match": {"header": {"X-A": None, "X-B": "b"}, "query": {"q": ["1", "2"]}}}
+            ]
+        )
+        .routes[0]
+        .match
+    )
+    assert match.header == {"x-a": None, "x-b": ("b",)}
+    assert match.query == {"q": ("1", "2")}
+
+
+# ---- documentation
+
+
+def all_models(model: type[Model] = Model) -> Iterator[type[Model]]:
+    for child in model.__subclasses__():
+        yield child
+        yield from all_models(child)
+
+
+def test_every_field_of_every_model_is_described() -> None:
+    models = list(all_models())
+    assert set(KINDS) < set(models)
+    missing = [
+        f"{model.__name__}.{name}"
+        for model in models
+        if not model.__name__.startswith("_")
+        for name, field in model.model_fields.items()
+        if not field.description
+    ]
+    assert missing == []
+
+
+def test_the_schema_is_valid_and_says_what_fields_mean() -> None:
+    made = json.loads(json.dumps(schema()))
+    Draft202012Validator.check_schema(made)
+    assert made["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert set(made["properties"]) == set(Config.keys())
+    assert made["$defs"]["ClientTimeouts"]["properties"]["header"]["default"] == "10s"
+    for definition in [made, *made["$defs"].values()]:
+        assert definition["additionalProperties"] is False
+        for settings in definition["properties"].values():
+            assert settings["description"]
+
+
+def test_the_schema_accepts_the_example_and_refuses_mistakes() -> None:
+    validator = Draft202012Validator(schema())
+    data = yaml.safe_load(DESIGN)
+    assert list(validator.iter_errors(data)) == []
+    for path, value in [
+        ("workers", "many"),
+        ("acess_log", True),
+        ("listeners", []),
+        ("timeouts", {"header": 10}),
+    ]:
+        assert list(validator.iter_errors(data | {path: value}))
+    variables = {"workers": "${N}", "debug": "${D:-no}", "limits": {"body": "${S}", "header_count": "${C}"}}
+    assert list(validator.iter_errors(data | variables)) == []
+
+
+EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
+
+
+def test_the_example_file_is_sound() -> None:
+    if not EXAMPLE.exists():
+        pytest.skip("config.example.yaml is not part of this copy")
+    assert load(EXAMPLE).routes
+    data = yaml.safe_load(EXAMPLE.read_text())
+    assert list(Draft202012Validator(schema()).iter_errors(data)) == []

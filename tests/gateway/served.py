@@ -1,0 +1,317 @@
+"""Runs real connections for tests: the pump, a Service and Http1Connection on a listening socket, or a
+whole configuration, all in the test's own trio loop; and backends that behave as a script says.
+
+Everything goes over real sockets. ``from tests.gateway.served import …``.
+"""
+
+import http.client
+import io
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import pytest
+import trio
+
+from gateway.build import build
+from gateway.config import from_mapping
+from gateway.front.http1 import Http1Connection
+from gateway.front.service import AccessLog, Limits, Service, Timeouts
+from gateway.listener import ListeningSocket, accept
+from gateway.pump import Pump
+from gateway.request import Address, Request, Responder
+from gateway.router import Route, Router
+from protocols.codec import ServerCodec
+from protocols.events import Data, EndOfMessage, NeedData, RequestEvent
+
+Answer: TypeAlias = Callable[[Request, Responder], Awaitable[None]]
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+# ---- the front
+
+
+class Answering:
+    """A handler made of a function."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.handle = answer
+
+
+@dataclass
+class Served:
+    """A service that accepts clients."""
+
+    service: Service
+    address: Any
+    open: set[Http1Connection] = field(default_factory=set)
+
+    async def connect(self) -> trio.SocketStream:
+        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        await sock.connect(self.address)
+        return trio.SocketStream(sock)
+
+    async def ask(self, data: bytes) -> bytes:
+        """All that comes for *data*; the server has to end the connection."""
+        async with await self.connect() as client:
+            await client.send_all(data)
+            return await read_all(client)
+
+
+@asynccontextmanager
+async def serving(
+    answer: Answer,
+    *,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+    access_log: AccessLog | None = None,
+    path: str | None = None,
+    send_buffer: int | None = None,
+) -> AsyncIterator[Served]:
+    """A service whose only route is *answer*, on a TCP port, or on a Unix socket at *path*."""
+    async with trio.open_nursery() as pumping:
+        pump = Pump()
+        await pumping.start(pump.run)
+        service = Service(
+            pump=pump,
+            router=Router([Route(Answering(answer))]),
+            timeouts=timeouts or Timeouts(),
+            limits=limits or Limits(),
+            access_log=access_log,
+        )
+        async with accepting(service, path=path, send_buffer=send_buffer) as served:
+            yield served
+        pumping.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def gateway_of(
+    config: Mapping[str, Any], *, access_log: AccessLog | None = None, path: str | None = None
+) -> AsyncIterator[Served]:
+    """The backends and routes of *config*, built and started as the daemon does it."""
+    data = {"listeners": [{"http": "127.0.0.1:0"}], **config}
+    async with trio.open_nursery() as pumping:
+        pump = Pump()
+        await pumping.start(pump.run)
+        gateway = build(from_mapping(data, "", "."), pump, access_log)
+        async with trio.open_nursery() as backends:
+            for each in gateway.services:
+                await backends.start(each.run)
+            async with accepting(gateway.service, path=path) as served:
+                yield served
+            backends.cancel_scope.cancel()
+        pumping.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def accepting(
+    service: Service, *, path: str | None = None, send_buffer: int | None = None
+) -> AsyncIterator[Served]:
+    """Accept connections for *service*; those that are open at the end are ended."""
+    sock = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(("127.0.0.1", 0) if path is None else path)
+    sock.listen(128)
+    sock.setblocking(False)
+    if send_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    served = Served(service, sock.getsockname())
+
+    async def serve(client: socket.socket) -> None:
+        connection = Http1Connection(
+            service.pump.attach(client),
+            service,
+            client=_address(client.getpeername()),
+            server=_address(client.getsockname()),
+        )
+        served.open.add(connection)
+        await connection.serve()
+        served.open.discard(connection)
+
+    with sock:
+        async with trio.open_nursery() as connections:
+            connections.start_soon(
+                accept, ListeningSocket(sock), lambda client: connections.start_soon(serve, client)
+            )
+            yield served
+            connections.cancel_scope.cancel()
+
+
+def _address(name: object) -> Address:
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    return (str(name), None) if name else None
+
+
+# ---- clients
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    """All bytes to the end of the connection. A reset raises BrokenResourceError."""
+    pieces = []
+    while piece := await stream.receive_some(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
+    """All bytes up to and with *end*, which nothing follows."""
+    received = b""
+    while not received.endswith(end):
+        piece = await stream.receive_some(65536)
+        assert piece, f"the connection ended after {received[-200:]!r}"
+        received += piece
+    return received
+
+
+def reset(stream: trio.SocketStream) -> None:
+    """Close by RST (a Unix socket: at once)."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+@dataclass
+class Response:
+    """A response as a client of the standard library reads it."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    complete: bool
+
+
+class _Source(io.BytesIO):
+    def makefile(self, *_: object) -> io.BytesIO:
+        return self
+
+    def close(self) -> None:
+        pass  # HTTPResponse closes its file, and the next response is in the same
+
+
+def responses(data: bytes, *methods: str) -> list[Response]:
+    """What `http.client`, which is not ours, finds in *data*; *methods* of the requests, default GET."""
+    source = _Source(data)
+    found = []
+    while source.tell() < len(data):
+        method = methods[len(found)] if len(found) < len(methods) else "GET"
+        response = http.client.HTTPResponse(source, method=method)  # type: ignore[arg-type]
+        response.begin()
+        try:
+            body, complete = response.read(), True
+        except http.client.IncompleteRead as error:
+            body, complete = error.partial, False
+        found.append(Response(response.status, response.headers, body, complete))
+    return found
+
+
+def response(data: bytes, method: str = "GET") -> Response:
+    """The only response in *data*."""
+    (found,) = responses(data, method)
+    return found
+
+
+# ---- backends
+
+
+@dataclass
+class ScriptedBackend:
+    """A server on a TCP port; ``url`` and ``address`` are as the configuration writes them."""
+
+    address: str
+    connections: int = 0
+    open: int = 0
+
+
+Behaviour: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+@asynccontextmanager
+async def backend(behave: Behaviour, *, path: str | None = None) -> AsyncIterator[ScriptedBackend]:
+    """A server that does *behave* with each connection, and closes it then."""
+    sock = trio.socket.socket(socket.AF_INET if path is None else socket.AF_UNIX, socket.SOCK_STREAM)
+    await sock.bind(("127.0.0.1", 0) if path is None else path)
+    sock.listen(16)
+    name = sock.getsockname()
+    scripted = ScriptedBackend(f"unix:{path}" if path is not None else f"127.0.0.1:{name[1]}")
+
+    async def run(client: trio.SocketStream) -> None:
+        scripted.connections += 1
+        scripted.open += 1
+        try:
+            async with client:
+                await behave(client)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            scripted.open -= 1
+
+    with sock:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, run, [trio.SocketListener(sock)])
+            yield scripted
+            nursery.cancel_scope.cancel()
+
+
+def unused_port() -> int:
+    """A port that refuses connections (nobody else takes ports of that range while a test runs)."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def next_event(stream: trio.SocketStream, codec: ServerCodec) -> RequestEvent:
+    """The next event of the request that arrives on *stream*."""
+    while isinstance(event := codec.next_event(), NeedData):
+        codec.receive_data(await stream.receive_some(65536))
+    return event
+
+
+async def read_request(stream: trio.SocketStream, codec: ServerCodec) -> tuple[RequestEvent, bytes]:
+    """The head and the body of the request that arrives on *stream*."""
+    head = await next_event(stream, codec)
+    body = b""
+    while not isinstance(event := await next_event(stream, codec), EndOfMessage):
+        assert isinstance(event, Data)
+        body += event.data
+    return head, body
+
+
+# ---- what must not be left
+
+
+def descriptors() -> int:
+    """How many file descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until *condition* holds (the test's own time-out ends a wait in vain)."""
+    with trio.fail_after(5):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+def run(main: Callable[[], Awaitable[None]], *, seconds: float = 10.0) -> None:
+    """`trio.run`, which fails after *seconds*, and when a task or descriptor of *main* is left."""
+
+    async def bounded() -> None:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        before = descriptors()
+        with trio.fail_after(seconds):
+            await main()
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+        assert descriptors() == before, "descriptors are left open"
+
+    trio.run(bounded)
+
+
+@pytest.fixture
+def quick_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines are kept to 10 ms instead of a quarter of a second."""
+    monkeypatch.setattr("gateway.pump.SWEEP_INTERVAL", 0.01)

@@ -1,0 +1,146 @@
+"""The commands as programs: exit status, streams, messages."""
+
+# ruff: noqa: E501 - one row is one case
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gateway
+from gateway.cli import main
+
+GOOD = "listeners: [{http: '127.0.0.1:0'}]\nbackends: {a: {scgi: 'a:1'}}\nroutes: [{backend: a}, {respond: {}}]\n"
+BAD = "listeners: [{http: 127.0.0.1}]\nworkers: none\nroutes: [{}]\n"
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `python -m gateway` with the package that is tested, wherever *cwd* is."""
+    root = Path(gateway.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "gateway", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=60, check=False
+    )
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"gateway {gateway.__version__}\n", "")
+
+
+def test_help_shows_examples() -> None:
+    done = run("serve", "--help")
+    assert done.returncode == 0
+    assert "\n  gateway serve --asgi main:app\n" in done.stdout
+    assert "\b" not in done.stdout
+    assert list(main.commands) == ["serve", "check", "schema"]
+
+
+def test_check_counts_what_a_sound_file_has(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(GOOD)
+    done = run("check", "gateway.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "gateway.yaml: ok (1 listener, 1 backend, 2 routes)\n"
+
+
+@pytest.mark.parametrize(("command", "status"), [("check", 1), ("serve", 2)])
+def test_every_mistake_of_a_file_goes_to_standard_error(tmp_path: Path, command: str, status: int) -> None:
+    (tmp_path / "gateway.yaml").write_text(BAD)
+    done = run(command, "gateway.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.splitlines() == [
+        "gateway.yaml:1: listeners[0].http: expected an address such as 127.0.0.1:8000, [::1]:8000, :8000, "
+        "unix:/run/app.sock or fd:3, got '127.0.0.1'",
+        "gateway.yaml:2: workers: expected a number of at least 1, or auto, got 'none'",
+        "gateway.yaml:3: routes[0]: expected exactly one action (backend, static, redirect or respond), got none",
+        "3 mistakes",
+    ]
+
+
+@pytest.mark.parametrize(("command", "status"), [("check", 1), ("serve", 2)])
+def test_a_file_that_is_absent_is_one_message(tmp_path: Path, command: str, status: int) -> None:
+    done = run(command, "absent.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr == "absent.yaml: cannot be read: No such file or directory\n"
+
+
+def test_schema_is_json() -> None:
+    done = run("schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["title"] == "Gateway configuration"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve"], "Expected a CONFIG, or exactly one of --asgi, --wsgi, --cgi, --fastcgi, --uwsgi, --scgi, "
+                    "--proxy, --static; got none."),
+        (["serve", "--wsgi", "a:b", "--static", "."], "got --wsgi and --static."),
+        (["serve", "x.yaml", "--listen", ":1"], "--listen is for running without a file: put it into x.yaml."),
+        (["serve", "x.yaml", "--cgi", "/"], "--cgi is for running without a file: put it into x.yaml."),
+        (["serve", "--nope"], "No such option"),
+        (["check"], "Missing argument 'CONFIG'"),
+        (["reload"], "No such command 'reload'"),
+    ],
+)  # fmt: skip
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["--wsgi", "app"], ["--wsgi: expected module:attribute, such as app:application, got 'app'"]),
+        (["--asgi", ""], ["--asgi: expected module:attribute, such as app:application, got ''"]),
+        (["--static", "/absent"], ["--static: '/absent' does not exist: expected a directory"]),
+        (["--proxy", "a:1"], ["--proxy: expected a URL such as http://127.0.0.1:3000 or http://unix:/run/app.sock, got 'a:1'"]),
+        (["--scgi", ":1", "--listen", ":1", "--listen", ":1"], [
+            "--listen: listeners[0] has the address ':1' already",
+            "--scgi: a backend needs a host: write 127.0.0.1:1, got ':1'",
+        ]),
+        (["--fastcgi", "a:1", "--listen", "x"], ["--listen: expected an address such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock or fd:3, got 'x'"]),
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing_are_named(arguments: list[str], messages: list[str]) -> None:
+    done = run("serve", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == messages
+
+
+def test_serves_one_directory_without_a_file(tmp_path: Path) -> None:
+    """Port 0: the chosen port is logged. SIGTERM ends it with status 0."""
+    (tmp_path / "hello.txt").write_text("hello")
+    root = Path(gateway.__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", "--static", ".", "--listen", "127.0.0.1:0"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as daemon:
+        try:
+            assert daemon.stderr is not None
+            ready = json.loads(daemon.stderr.readline())
+            assert ready["event"] == "ready"
+            (address,) = ready["addresses"]
+            fetched = subprocess.run(
+                ["curl", "-sS", "--noproxy", "*", f"{address}/hello.txt"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert fetched.stdout == "hello"
+            access = json.loads(daemon.stderr.readline())
+            assert (access["event"], access["target"], access["status"]) == ("request", "/hello.txt", 200)
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(timeout=30) == 0

@@ -1,0 +1,372 @@
+"""One entry a line, on a terminal and elsewhere, whatever clients and applications put into it."""
+
+import io
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.backend import StartError
+from gateway.logs import AccessLog, configure
+from gateway.request import Address, Request
+
+EVIL = 'a\nb\r\x1b[2J\x00\x7f\x9b\u2028\u202e\udc80"'
+
+
+class Terminal(io.StringIO):
+    """Says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Logging is the process's own: leave it as it was."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers, root.level = handlers, level
+
+
+def entries(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def make_request(
+    *,
+    target: bytes = b"/a",
+    query: bytes = b"",
+    method: str = "GET",
+    client: Address = ("127.0.0.1", 5000),
+    backend: str = "",
+    upstream_time: float | None = None,
+) -> Request:
+    request = Request(
+        method=method,
+        path="/",
+        raw_path=target,
+        query=query,
+        version="1.1",
+        headers=[],
+        host="example.com",
+        connection=SimpleNamespace(scheme="http", client=client, server=None),
+    )
+    request.backend = backend
+    request.upstream_time = upstream_time
+    return request
+
+
+# ---- events
+
+
+def test_events_are_json_lines_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    structlog.get_logger().warning("backend failed", backend="php", phase="connect", times=3)
+    (entry,) = entries(stream)
+    assert list(entry)[:3] == ["timestamp", "level", "event"]
+    assert entry["timestamp"].endswith("Z")
+    del entry["timestamp"]
+    assert entry == {
+        "level": "warning", "event": "backend failed", "backend": "php", "phase": "connect", "times": 3,
+    }  # fmt: skip
+
+
+def test_events_are_readable_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    configure(stream=stream)
+    structlog.get_logger().warning("backend failed", backend="php")
+    assert "\x1b[" in stream.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    configure(stream=plain)
+    structlog.get_logger().warning("backend failed", backend="php")
+    assert "\x1b" not in plain.getvalue()
+    assert "backend failed" in plain.getvalue()
+    assert plain.getvalue().endswith("backend=php\n")
+
+
+@pytest.mark.parametrize(("format", "is_json"), [("json", True), ("text", False)])
+def test_the_format_can_be_chosen(format: Any, is_json: bool) -> None:  # noqa: A002
+    for stream in (io.StringIO(), Terminal()):
+        configure(stream=stream, format=format)
+        structlog.get_logger().info("ready")
+        assert stream.getvalue().startswith("{") is is_json
+
+
+def test_debug_events_are_dropped_unless_asked_for() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    structlog.get_logger().debug("detail")
+    assert stream.getvalue() == ""
+    configure(stream=stream, debug=True)
+    structlog.get_logger().debug("detail")
+    assert entries(stream)[0]["level"] == "debug"
+
+
+def test_a_logger_in_use_follows_a_new_configuration() -> None:
+    log = structlog.get_logger()
+    first, second = io.StringIO(), io.StringIO()
+    configure(stream=first)
+    log.info("one")
+    configure(stream=second, format="text")
+    log.info("two")
+    assert [entry["event"] for entry in entries(first)] == ["one"]
+    assert "two" in second.getvalue()
+
+
+class Phase(Enum):
+    CONNECT = "connect"
+
+
+def test_values_that_json_does_not_have_become_text() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    structlog.get_logger().info(
+        "x", phase=Phase.CONNECT, cause=OSError(2, "no"), path=PurePosixPath("/x"), raw=b"\xff", some=[b"a"]
+    )
+    entry = entries(stream)[0]
+    del entry["timestamp"], entry["level"], entry["event"]
+    assert entry == {
+        "phase": "connect",
+        "cause": "[Errno 2] no",
+        "path": "/x",
+        "raw": "\\xff",
+        "some": ["b'a'"],
+    }
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_no_value_can_forge_an_entry_or_send_control_sequences(format: Any) -> None:  # noqa: A002
+    stream = io.StringIO()
+    configure(stream=stream, format=format)
+    structlog.get_logger().warning(EVIL, value=EVIL, some=[EVIL])
+    logging.getLogger("app").warning("said %s", EVIL)
+    text = stream.getvalue()
+    assert text.count("\n") == 2
+    assert all(line.isprintable() for line in text.splitlines())
+    if format == "json":
+        assert entries(stream)[0]["value"] == EVIL
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_a_traceback_stands_below_its_entry(format: Any) -> None:  # noqa: A002
+    stream = io.StringIO()
+    configure(stream=stream, format=format)
+    try:
+        int("1\n2026-01-01 [error] forged \x1b[2J")
+    except ValueError as error:
+        error.add_note("2026-01-01 [error] forged \x1b[2J")
+        structlog.get_logger().exception("application failed")
+    if format == "json":
+        (entry,) = entries(stream)
+        assert entry["exception"].startswith("Traceback")
+    else:
+        first, *rest = stream.getvalue().splitlines()
+        assert "application failed" in first
+        assert rest[0] == "    Traceback (most recent call last):"
+        assert all(line.startswith("    ") and line.isprintable() for line in rest)
+
+
+def test_what_applications_log_goes_to_the_same_output() -> None:
+    stream = io.StringIO()
+    logging.getLogger().handlers = []  # pytest's own fails on arguments that do not fit
+    configure(stream=stream)
+    logger = logging.getLogger("some.app")
+    logger.debug("not this")
+    logger.info("hello %s", "world")
+    logger.error("bad %d %d", 1)
+    try:
+        os.environ["NO SUCH VARIABLE"]
+    except KeyError:
+        logger.exception("failed")
+    found = entries(stream)
+    assert [(entry["level"], entry["event"], entry["logger"]) for entry in found] == [
+        ("info", "hello world", "some.app"),
+        ("error", "bad %d %d (1,)", "some.app"),
+        ("error", "failed", "some.app"),
+    ]
+    assert "KeyError: 'NO SUCH VARIABLE'" in found[2]["exception"]
+
+
+def test_configuring_again_does_not_double_what_applications_log() -> None:
+    stream = io.StringIO()
+    configure(stream=io.StringIO())
+    configure(stream=stream)
+    logging.getLogger("app").warning("once")
+    assert len(entries(stream)) == 1
+
+
+def test_an_output_that_is_gone_is_no_failure() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    stream.close()
+    structlog.get_logger().info("nobody hears")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as broken:
+        configure(stream=broken)
+        structlog.get_logger().info("nobody hears")
+
+
+def test_an_entry_larger_than_the_pipe_is_written_whole() -> None:
+    """Also when somebody else made the shared pipe non-blocking."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    received = bytearray()
+
+    def read() -> None:
+        with open(read_end, "rb") as pipe:
+            received.extend(pipe.read())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(write_end, "w") as stream:
+        configure(stream=stream)
+        structlog.get_logger().info("x" * 1_000_000)
+        configure(stream=io.StringIO())
+    reader.join()
+    assert len(json.loads(received)["event"]) == 1_000_000
+
+
+# ---- the access log
+
+
+def access_lines(tmp_path: Path, format: Any, *requests: Request) -> list[str]:  # noqa: A002
+    log = AccessLog(format=format, destination=tmp_path / "access.log")
+    for request in requests:
+        log(request, 200, 1234, 0.0125)
+    log.close()
+    return (tmp_path / "access.log").read_text().splitlines()
+
+
+def test_an_access_line_as_json(tmp_path: Path) -> None:
+    request = make_request(query=b"q=1", backend="php", upstream_time=0.01)
+    request_id = request.id
+    (line,) = access_lines(tmp_path, "json", request)
+    entry = json.loads(line)
+    assert entry.pop("timestamp")[10:11] == "T"
+    assert entry == {
+        "event": "request", "client": "127.0.0.1", "method": "GET", "target": "/a?q=1", "host": "example.com",
+        "status": 200, "bytes": 1234, "duration": 0.0125, "backend": "php", "upstream_time": 0.01,
+        "request_id": request_id,
+    }  # fmt: skip
+
+
+def test_an_access_line_has_only_what_there_is(tmp_path: Path) -> None:
+    """The id of a request is random: making one only for the log would cost and say nothing."""
+    request = make_request(client=None)
+    (line,) = access_lines(tmp_path, "json", request)
+    assert list(json.loads(line)) == [
+        "timestamp", "event", "client", "method", "target", "host", "status", "bytes", "duration",
+    ]  # fmt: skip
+    assert json.loads(line)["client"] is None
+
+
+def test_an_access_line_as_text(tmp_path: Path) -> None:
+    requests = [
+        make_request(query=b"q=1", backend="php", upstream_time=0.01),
+        make_request(method="POST", client=("", None)),
+        make_request(client=None),
+    ]
+    lines = [line.partition(" ")[2] for line in access_lines(tmp_path, "text", *requests)]
+    assert lines == [
+        "127.0.0.1 GET /a?q=1 200 1234B 12.5ms backend=php upstream=10.0ms",
+        "unix POST /a 200 1234B 12.5ms",
+        "- GET /a 200 1234B 12.5ms",
+    ]
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_no_client_can_forge_an_access_line(tmp_path: Path, format: Any) -> None:  # noqa: A002
+    evil = EVIL.encode("utf-8", "surrogateescape")
+    request = make_request(
+        target=b"/" + evil + b" 200", query=evil, method=EVIL, client=(EVIL, 1), backend=EVIL
+    )
+    request.host = EVIL
+    lines = access_lines(tmp_path, format, request)
+    assert len(lines) == 1
+    assert lines[0].isprintable()
+    if format == "text":
+        assert len(lines[0].split(" ")) == 8
+    else:
+        assert json.loads(lines[0])["client"] == EVIL
+
+
+def test_times_are_utc_with_milliseconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 59.9996, 1e9 + 0.5])
+    monkeypatch.setattr("gateway.logs.time.time", lambda: next(times))
+    lines = access_lines(tmp_path, "text", make_request(), make_request(), make_request())
+    assert [line.split(" ")[0] for line in lines] == [
+        "1970-01-01T00:00:00.000Z",
+        "1970-01-01T00:00:59.999Z",
+        "2001-09-09T01:46:40.500Z",
+    ]
+
+
+def test_a_file_is_appended_to_and_not_readable_by_everyone(tmp_path: Path) -> None:
+    access_lines(tmp_path, "json", make_request())
+    assert len(access_lines(tmp_path, "json", make_request())) == 2
+    assert (tmp_path / "access.log").stat().st_mode & 0o007 == 0
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=f"access log {tmp_path}: Is a directory"):
+        AccessLog(destination=tmp_path)
+
+
+PROGRAM = """
+import sys, types
+from gateway.logs import AccessLog, configure
+from gateway.request import Request
+import structlog
+connection = types.SimpleNamespace(scheme="http", client=("::1", 1), server=None)
+request = Request(method="GET", path="/", raw_path=b"/", query=b"", version="1.1", headers=[], host="",
+                  connection=connection)
+configure()
+for destination in ("stdout", "stderr"):
+    log = AccessLog(destination=destination)
+    log(request, 404, 0, 0.001)
+    log.close()
+structlog.get_logger().info("stopped")
+import os
+os._exit(0)  # nothing is flushed after this
+"""
+
+
+def test_nothing_is_lost_when_the_process_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["request"]
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["request", "stopped"]
+
+
+def test_standard_error_on_a_real_terminal_is_text() -> None:
+    master, slave = pty.openpty()
+    with open(master, "rb", buffering=0) as ours, open(slave, "wb", buffering=0) as theirs:
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            check=True,
+            env=environment,
+        )
+        shown = ours.read(65536)
+    assert done.stdout.startswith(b"{")
+    access, stopped = shown.decode().splitlines()
+    assert "GET / \x1b[33m404\x1b[0m 0B" in access
+    assert "stopped" in stopped

@@ -1,0 +1,248 @@
+"""gateway.process: what a child gets, how it ends, and that nothing of it stays."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from gateway.process import LINE_LIMIT, LineSplitter, describe_end, spawn
+
+ENVIRON = {b"PATH": b"/usr/bin:/bin", b"NAME": "wärts".encode()}
+
+
+class Child:
+    """A child of the test with a pipe for its output."""
+
+    def __init__(self, *argv: str, directory: Path | str = "/") -> None:
+        self.output, end = os.pipe2(os.O_CLOEXEC)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.process = spawn(
+                argv, env=ENVIRON, directory=str(directory), stdin=null, stdout=end, stderr=2
+            )
+        except OSError:
+            os.close(self.output)
+            raise
+        finally:
+            os.close(end)
+            os.close(null)
+
+    async def read_line(self) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            await trio.lowlevel.wait_readable(self.output)
+            piece = os.read(self.output, 1)
+            assert piece, f"the output ended after {line!r}"
+            line += piece
+        return line
+
+    async def read_all(self) -> bytes:
+        data = b""
+        with trio.fail_after(60):
+            while True:
+                await trio.lowlevel.wait_readable(self.output)
+                piece = os.read(self.output, 65536)
+                if not piece:
+                    os.close(self.output)
+                    return data
+                data += piece
+
+
+@pytest.fixture(autouse=True)
+def no_leak() -> Iterator[None]:
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):  # neither running nor a zombie
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_child_gets_exactly_what_it_is_given(tmp_path: Path) -> None:
+    async def main() -> None:
+        child = Child("/bin/sh", "-c", "pwd; env", directory=tmp_path)
+        lines = (await child.read_all()).splitlines()
+        assert lines[0] == os.fsencode(tmp_path)
+        variables = {line for line in lines[1:] if not line.startswith((b"PWD=", b"SHLVL=", b"_="))}
+        assert variables == {b"PATH=/usr/bin:/bin", "NAME=wärts".encode()}
+        assert await child.process.wait() == 0
+
+    trio.run(main)
+
+
+def test_child_gets_three_descriptors_and_no_other() -> None:
+    """FCGI-23, complaint 29: a write end that a child inherits keeps the reader waiting for ever."""
+
+    async def main() -> None:
+        inheritable, other = os.pipe2(0)
+        try:
+            child = Child(sys.executable, "-c", "import os; print(*os.listdir('/proc/self/fd'))")
+            found = set((await child.read_all()).split())
+        finally:
+            os.close(inheritable)
+            os.close(other)
+        assert found - {b"3"} == {b"0", b"1", b"2"}  # 3 is the listing itself
+        assert await child.process.wait() == 0
+
+    trio.run(main)
+
+
+def test_child_has_default_signal_handling() -> None:
+    """Python ignores SIGPIPE, and ignored signals are inherited; `yes | head` would run for ever."""
+
+    async def main() -> None:
+        assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+        child = Child("/bin/sh", "-c", "grep -E '^Sig(Ign|Blk)' /proc/self/status")
+        words = (await child.read_all()).split()
+        assert words == [b"SigBlk:", b"0" * 16, b"SigIgn:", b"0" * 16]
+        assert await child.process.wait() == 0
+
+    trio.run(main)
+
+
+def test_child_leads_a_session_of_its_own() -> None:
+    async def main() -> None:
+        child = Child("/bin/cat", "/proc/self/stat")
+        fields = (await child.read_all()).rpartition(b")")[2].split()
+        group, session, terminal = map(int, fields[2:5])
+        assert group == session == child.process.pid
+        assert terminal == 0
+        assert await child.process.wait() == 0
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(("script", "returncode"), [("exit 3", 3), ("kill -KILL $$", -9), ("exit 0", 0)])
+def test_wait_tells_how_it_ended(script: str, returncode: int) -> None:
+    async def main() -> None:
+        child = Child("/bin/sh", "-c", script)
+        assert await child.process.wait() == returncode
+        assert await child.process.wait() == returncode, "once more, from memory"
+        os.close(child.output)
+
+    trio.run(main)
+
+
+def test_reap_says_whether_it_has_ended() -> None:
+    async def main() -> None:
+        child = Child("/bin/cat", "/dev/zero")
+        assert not child.process.reap()
+        os.close(child.output)  # SIGPIPE ends it
+        await trio.lowlevel.wait_readable(child.process.pidfd)
+        assert child.process.reap()
+        assert child.process.returncode == -signal.SIGPIPE
+
+    trio.run(main)
+
+
+def test_terminate_is_polite_first() -> None:
+    async def main() -> None:
+        child = Child(
+            "/bin/sh", "-c", 'trap "echo bye; exit 7" TERM; echo ready; while :; do sleep 1 & wait; done'
+        )
+        assert await child.read_line() == b"ready\n"
+        await child.process.terminate(60)
+        assert child.process.returncode == 7
+        assert await child.read_all() == b"bye\n"
+
+    trio.run(main)
+
+
+def test_terminate_kills_the_whole_group_that_does_not_listen() -> None:
+    """Complaint 28: TERM, then KILL, and for the group: the pipe ends only when all of it are gone."""
+
+    async def main() -> None:
+        script = "trap '' TERM; sleep 1000 & echo $!; while :; do sleep 1000; done"
+        child = Child("/bin/sh", "-c", script)
+        await child.read_line()
+        await child.process.terminate(0)
+        assert child.process.returncode == -signal.SIGKILL
+        assert await child.read_all() == b"", "the pipe ends when nobody of the group is left"
+
+    trio.run(main)
+
+
+def test_terminate_after_the_end_kills_what_is_left_of_the_group() -> None:
+    async def main() -> None:
+        child = Child("/bin/sh", "-c", "sleep 1000 & echo $!")
+        await child.read_line()
+        await trio.lowlevel.wait_readable(child.process.pidfd)
+        await child.process.terminate(60)
+        assert child.process.returncode == 0
+        assert await child.read_all() == b"", "the pipe ends when nobody of the group is left"
+
+    trio.run(main)
+
+
+def test_terminate_is_not_interrupted_by_cancellation() -> None:
+    """Complaint 30: always reap, also after the client has gone."""
+
+    async def main() -> None:
+        child = Child("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done")
+        await child.read_line()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await child.process.terminate(0)
+        assert child.process.returncode == -signal.SIGKILL
+        os.close(child.output)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("missing", None, FileNotFoundError),
+        ("not-executable", "#!/bin/sh\n", PermissionError),
+        ("no-interpreter", "#!/no/such/interpreter\n", FileNotFoundError),
+        ("no-program", "neither ELF nor a script", OSError),
+    ],
+)
+def test_rejects_what_cannot_be_started(
+    tmp_path: Path, name: str, content: str | None, error: type[OSError]
+) -> None:
+    program = tmp_path / name
+    if content is not None:
+        program.write_text(content)
+        program.chmod(0o644 if name == "not-executable" else 0o755)
+    with pytest.raises(error):
+        Child(str(program))
+
+
+def test_kills_the_child_if_no_descriptor_is_left_to_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor(pid: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", no_descriptor)
+    with pytest.raises(OSError, match="Too many open files"):
+        Child("/bin/sleep", "1000")
+
+
+def test_describe_end() -> None:
+    assert describe_end(0) == "exit status 0"
+    assert describe_end(-9) == "signal 9 (SIGKILL)"
+    assert describe_end(-40) == "signal 40"
+
+
+def test_lines_are_found_over_pieces_and_the_last_one_at_the_end() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed(b"one\r\ntw") == ["one"]
+    assert splitter.feed(b"o\n\nth") == ["two"]
+    assert splitter.end() == ["th"]
+    assert splitter.end() == []
+
+
+def test_lines_are_bounded() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed(b"x" * LINE_LIMIT) == ["x" * LINE_LIMIT]
+    assert splitter.feed(b"y" * (LINE_LIMIT + 1) + b"\n") == ["y" * LINE_LIMIT, "y"]
+    assert splitter.end() == []
+
+
+def test_lines_have_no_control_characters() -> None:
+    """A terminal that shows the log would act on them."""
+    splitter = LineSplitter()
+    assert splitter.feed(b"\x1b[2J\ta\x00\xff\xc2\x9b\n") == ["\\x1b[2J\ta\\x00\\xff\\x9b"]

@@ -1,0 +1,576 @@
+"""The readiness pump over real sockets: both directions, hang-ups, deadlines, cancellation, closing."""
+
+import gc
+import os
+import socket
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
+
+from gateway.pump import READ_SIZE, Pump, PumpStream
+from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("quick_sweeper")
+
+KINDS = pytest.mark.parametrize("kind", ["tcp", "unix"])
+
+
+def connected(kind: str) -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets."""
+    if kind == "unix":
+        return socket.socketpair()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    for sock in (ours, theirs):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
+@asynccontextmanager
+async def pumping() -> AsyncIterator[Pump]:
+    async with trio.open_nursery() as nursery:
+        pump = Pump()
+        await nursery.start(pump.run)
+        yield pump
+        nursery.cancel_scope.cancel()
+
+
+def pumped(kind: str, test: Callable[[PumpStream, trio.SocketStream], Awaitable[None]]) -> None:
+    """Run *test* with a stream of the pump and its peer."""
+
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = connected(kind)
+            stream = pump.attach(ours)
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as peer:
+                await test(stream, peer)
+            stream.close()
+
+    run(main)
+
+
+def fill(stream: PumpStream) -> int:
+    """Send until the kernel takes no more; the bytes it took."""
+    total = 0
+    while sent := stream.try_send(b"x" * 65536):
+        total += sent
+    return total
+
+
+def reset(peer: trio.SocketStream) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.socket.close()
+
+
+# ---- trio's own idea of a stream
+
+
+def test_is_a_half_closeable_stream() -> None:
+    """Trio's check passes but for two promises that are too dear for the hot path, added here.
+
+    *max_bytes* is ignored (what one read gave is taken), and a call that need not wait is no checkpoint.
+    """
+
+    class Limited(trio.abc.HalfCloseableStream):
+        """Gives at most *max_bytes* at a time, as the check wants it."""
+
+        def __init__(self, stream: PumpStream) -> None:
+            self._stream = stream
+            self._rest = b""
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            if max_bytes is not None and max_bytes < 1:
+                raise ValueError("max_bytes must be at least 1")
+            if not self._rest:
+                self._rest = await self._stream.receive_some()
+            given, self._rest = self._rest[:max_bytes], self._rest[max_bytes or len(self._rest) :]
+            await trio.lowlevel.checkpoint()
+            return bytes(given)
+
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            await trio.lowlevel.checkpoint()
+            await self._stream.send_all(data)
+
+        async def wait_send_all_might_not_block(self) -> None:
+            await self._stream.wait_send_all_might_not_block()
+
+        async def send_eof(self) -> None:
+            await trio.lowlevel.checkpoint()
+            await self._stream.send_eof()
+
+        async def aclose(self) -> None:
+            self._rest = b""
+            await self._stream.aclose()
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def make() -> tuple[Limited, Limited]:
+                left, right = connected("unix")
+                return Limited(pump.attach(left)), Limited(pump.attach(right))
+
+            await check_half_closeable_stream(make, None)
+
+    trio.run(main)
+
+
+# ---- both directions
+
+
+@KINDS
+def test_carries_bytes_both_ways_at_once(kind: str) -> None:
+    """A megabyte each way, through kernel buffers that hold less."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        size = 8 * 1024 * 1024
+        outgoing, incoming = os.urandom(1024) * (size // 1024), os.urandom(1024) * (size // 1024)
+        received, echoed = bytearray(), bytearray()
+
+        async def receive() -> None:
+            while len(received) < size:
+                received.extend(await stream.receive_some())
+
+        async def peer_receive() -> None:
+            while len(echoed) < size:
+                echoed.extend(await peer.receive_some(50_000))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            nursery.start_soon(peer_receive)
+            nursery.start_soon(stream.send_all, outgoing)
+            nursery.start_soon(peer.send_all, incoming)
+        assert received == incoming
+        assert echoed == outgoing
+
+    pumped(kind, test)
+
+
+def test_readiness_is_remembered_while_the_task_is_busy() -> None:
+    """Edge-triggered: the edge comes while nobody receives, and the bytes are found later all the same."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        assert stream.receive_nowait() is None
+        assert stream.quiet
+        await peer.send_all(b"early")
+        await until(lambda: not stream.quiet)
+        assert await stream.receive_some() == b"early"
+        assert stream.quiet
+        sizes: list[int] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.send_all, b"x" * (3 * READ_SIZE))
+            await until(lambda: not stream.quiet)
+            while sum(sizes) < 3 * READ_SIZE:
+                sizes.append(len(await stream.receive_some()))
+        assert max(sizes) <= READ_SIZE
+
+    pumped("tcp", test)
+
+
+def test_unread_data_costs_no_wake_ups() -> None:
+    """A stream whose task is busy elsewhere does not make the pump spin."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        await peer.send_all(b"unread")
+        await until(lambda: not stream.quiet)
+        pump = stream._pump
+        batches = 0
+        dispatch = pump._dispatch
+
+        def counted() -> None:
+            nonlocal batches
+            batches += 1
+            dispatch()
+
+        ours, theirs = socket.socketpair()
+        with theirs:
+            other = pump.attach(ours)
+            other.receive_nowait()
+            await wait_all_tasks_blocked()
+            pump._dispatch = counted  # type: ignore[method-assign]
+            for _ in range(5):
+                theirs.send(b".")
+                assert await other.receive_some() == b"."
+                await wait_all_tasks_blocked()
+            other.close()
+        assert batches == 5
+        assert await stream.receive_some() == b"unread"
+
+    pumped("tcp", test)
+
+
+# ---- hang-ups
+
+
+@KINDS
+def test_end_of_input_is_told_to_a_busy_task(kind: str) -> None:
+    """FIN: the peer sends no more; what it sent is read first, then the end, for good (H1-21)."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        told: list[tuple[bool, bool]] = []
+        stream.on_hangup = lambda: told.append((stream.peer_closed, stream.hung_up))
+        await peer.send_all(b"last words")
+        await peer.send_eof()
+        await until(lambda: bool(told))
+        assert told[0] == (True, False)
+        assert await stream.receive_some() == b"last words"
+        assert await stream.receive_some() == b""
+        assert await stream.receive_some() == b""
+        await stream.send_all(b"still heard")
+        assert await peer.receive_some(100) == b"still heard"
+
+    pumped(kind, test)
+
+
+def test_reset_is_told_to_a_busy_task() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        told: list[bool] = []
+        stream.on_hangup = lambda: told.append(stream.hung_up)
+        assert stream.receive_nowait() is None
+        reset(peer)
+        await until(lambda: bool(told))
+        assert told[-1] is True
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.send_all(b"x")
+
+    pumped("tcp", test)
+
+
+def test_close_of_a_unix_socket_is_told_as_gone_in_both_directions() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        told: list[bool] = []
+        stream.on_hangup = lambda: told.append(stream.hung_up)
+        await peer.send_all(b"last words")
+        peer.socket.close()
+        await until(lambda: bool(told))
+        assert told[-1] is True
+        assert await stream.receive_some() == b"last words"
+        assert await stream.receive_some() == b""
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.send_all(b"x")
+
+    pumped("unix", test)
+
+
+@KINDS
+def test_hang_up_wakes_the_tasks_that_wait(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        fill(stream)
+        outcomes: list[str] = []
+
+        async def receive() -> None:
+            try:
+                outcomes.append(f"received {await stream.receive_some()!r}")
+            except trio.BrokenResourceError:
+                outcomes.append("receive broken")
+
+        async def send() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.send_all(b"x")
+            outcomes.append("send broken")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            reset(peer)
+        assert len(outcomes) == 2
+        assert "send broken" in outcomes
+
+    pumped(kind, test)
+
+
+# ---- cancellation, two tasks, closing
+
+
+@KINDS
+def test_cancelled_receive_loses_nothing(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.receive_some)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        await peer.send_all(b"kept")
+        assert await stream.receive_some() == b"kept"
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_cancelled_send_leaves_a_usable_stream(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        taken = fill(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.wait_writable)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        received = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, b"end")
+            while received < taken + 3:
+                received += len(await peer.receive_some(65536))
+
+    pumped(kind, test)
+
+
+def test_two_tasks_in_one_direction_are_refused() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        fill(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.receive_some)
+            nursery.start_soon(stream.wait_writable)
+            await wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError):
+                await stream.receive_some()
+            with pytest.raises(trio.BusyResourceError):
+                await stream.send_all(b"x")
+            nursery.cancel_scope.cancel()
+
+    pumped("tcp", test)
+
+
+def test_data_given_to_one_task_is_not_given_to_the_next() -> None:
+    """A reader that was woken but did not run yet keeps its bytes whoever receives meanwhile."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        received: list[bytes] = []
+
+        async def receive() -> None:
+            received.append(await stream.receive_some())
+
+        for _ in range(20):
+            received.clear()
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):
+                    nursery.start_soon(receive)
+                    await wait_all_tasks_blocked()
+                    await peer.send_all(b"ab"[len(received) : len(received) + 1])
+                    await until(lambda: not stream._reader)
+            assert sorted(received) == [b"a", b"b"]
+
+    pumped("tcp", test)
+
+
+def test_closing_wakes_the_tasks_that_wait() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        fill(stream)
+
+        async def closed(call: Callable[[], Awaitable[object]]) -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await call()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(closed, stream.receive_some)
+            nursery.start_soon(closed, stream.wait_writable)
+            await wait_all_tasks_blocked()
+            stream.close()
+        await closed(stream.receive_some)
+        await closed(lambda: stream.send_all(b"x"))
+        await closed(stream.send_eof)
+        with pytest.raises(trio.ClosedResourceError):
+            stream.try_send(b"x")
+        stream.close()
+        await stream.aclose()
+
+    pumped("tcp", test)
+
+
+def test_events_of_a_closed_socket_do_not_reach_its_successor() -> None:
+    """A batch tells of a socket that was closed meanwhile, and a new one has its number."""
+
+    async def main() -> None:
+        async with pumping() as pump:
+            trigger, pull = socket.socketpair()
+            old, old_peer = socket.socketpair()
+            new, new_peer = socket.socketpair()
+            with trigger, pull, new_peer:
+                stream = pump.attach(old)
+                number = old.fileno()
+                told: list[str] = []
+                successors: list[PumpStream] = []
+
+                def exchange() -> None:
+                    pump.unwatch(trigger.fileno())
+                    stream.close()
+                    os.dup2(new.fileno(), number)
+                    successor = pump.attach(socket.socket(fileno=number))
+                    successor.on_hangup = lambda: told.append("hung up")
+                    successors.append(successor)
+
+                pump.watch(trigger.fileno(), exchange)
+                await wait_all_tasks_blocked()  # the events of being registered
+                pull.send(b"x")
+                old_peer.close()  # in the same batch, after the trigger
+                await until(lambda: bool(successors))
+                await wait_all_tasks_blocked()
+                assert told == []
+                assert not successors[0].peer_closed
+                successors[0].close()
+                new.close()
+
+    run(main)
+
+
+# ---- deadlines
+
+
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_deadline_ends_a_wait_and_only_that(direction: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        taken = fill(stream)
+        if direction == "read":
+            stream.read_deadline = trio.current_time() + 0.02
+            with pytest.raises(trio.TooSlowError):
+                await stream.receive_some()
+            await peer.send_all(b"late")
+            assert await stream.receive_some() == b"late"
+        else:
+            stream.write_deadline = trio.current_time() + 0.02
+            with pytest.raises(trio.TooSlowError):
+                await stream.wait_writable()
+            received = 0
+            while received < taken:
+                received += len(await peer.receive_some(65536))
+            await stream.wait_writable() if not stream.try_send(b"x") else None
+
+    pumped("tcp", test)
+
+
+def test_hangup_deadline_calls_once() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        calls: list[float] = []
+        stream.on_hangup_deadline = lambda: calls.append(trio.current_time())
+        stream.hangup_deadline = due = trio.current_time() + 0.02
+        await until(lambda: bool(calls))
+        assert calls[0] >= due
+        stream.read_deadline = trio.current_time() + 0.05
+        with pytest.raises(trio.TooSlowError):
+            await stream.receive_some()
+        assert len(calls) == 1
+
+    pumped("tcp", test)
+
+
+def test_now_is_kept_by_the_sweeper_and_by_events() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        earlier = stream._pump.now
+        await peer.send_all(b"x")
+        await stream.receive_some()
+        assert earlier <= stream._pump.now <= trio.current_time()
+        now = stream._pump.now
+        await until(lambda: stream._pump.now > now)
+
+    pumped("tcp", test)
+
+
+# ---- files, watches
+
+
+@KINDS
+def test_send_file_sends_the_part_of_the_file(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        content = os.urandom(4096) * 1024
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            received = bytearray()
+            sent: list[int] = []
+
+            async def send() -> None:
+                sent.append(await stream.send_file(file.fileno(), 10, len(content) - 20))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                while len(received) < len(content) - 20:
+                    received.extend(await peer.receive_some(65536))
+            assert received == content[10:-10]
+            assert sent == [len(content) - 20]
+            assert await stream.send_file(file.fileno(), len(content) - 5, 100) == 5
+
+    pumped(kind, test)
+
+
+def test_send_file_to_a_peer_that_is_gone_is_broken() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        peer.socket.close()
+        with tempfile.TemporaryFile() as file:
+            file.write(b"x" * 1000)
+            file.flush()
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.send_file(file.fileno(), 0, 1000)
+
+    pumped("unix", test)
+
+
+def test_watch_calls_while_readable() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                read: list[bytes] = []
+                pump.watch(ours.fileno(), lambda: read.append(ours.recv(1)))
+                theirs.send(b"ab")
+                await until(lambda: len(read) == 2)
+                pump.unwatch(ours.fileno())
+                pump.unwatch(ours.fileno())
+                theirs.send(b"c")
+                await wait_all_tasks_blocked()
+                assert read == [b"a", b"b"]
+
+    run(main)
+
+
+def test_streams_may_be_closed_after_the_pump() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = socket.socketpair()
+            stream = pump.attach(ours)
+            theirs.close()
+        stream.close()
+        gc.collect()
+
+    run(main)
+
+
+def test_a_fast_peer_does_not_hold_the_loop() -> None:
+    """While one connection's data never ends, the tasks of the others have their turn."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
+        stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
+        sent = 0
+        with trio.move_on_after(0.05):
+            while True:
+                sent += await peer.socket.send(b"x" * 65536)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            await wait_turn()
+            turns = 0
+            received = 0
+            while received < sent:
+                received += len(await stream.receive_some())
+            nursery.cancel_scope.cancel()
+        assert sent > 40 * READ_SIZE
+        assert turns > 0
+
+    async def wait_turn() -> None:
+        await trio.lowlevel.checkpoint()
+
+    pumped("unix", test)

@@ -1,0 +1,290 @@
+"""gateway.supervisor, with real processes on real sockets."""
+
+import os
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from gateway.backend import StartError
+from gateway.supervisor import FIRST_PAUSE, LONGEST_PAUSE, STABLE_AFTER, Pauses, SpawnedApplication
+
+# Accepts on descriptor 0 and answers each connection with its number and a line of its own.
+SERVER = """
+import os, socket, sys
+listener = socket.socket(fileno=0)
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        command = connection.makefile().readline()
+        exec(command)
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert list(temporary.iterdir()) == []
+    with pytest.raises(ChildProcessError):  # neither running nor a zombie
+        os.waitpid(-1, os.WNOHANG)
+
+
+def python(script: str) -> list[str]:
+    return [sys.executable, "-u", "-c", script]
+
+
+def spawned(command: list[str], **options: Any) -> SpawnedApplication:
+    options.setdefault("grace", 60)
+    return SpawnedApplication("blog", protocol="scgi", command=command, **options)
+
+
+async def running(application: SpawnedApplication, test: Callable[[], Awaitable[None]]) -> None:
+    """Run *test* while *application* runs."""
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(application.run)
+            await test()
+            nursery.cancel_scope.cancel()
+
+
+async def ask(application: SpawnedApplication, command: str) -> bytes:
+    """What one of the processes writes to the connection when it runs *command*."""
+    stream = await trio.open_unix_socket(application.address.removeprefix("unix:"))
+    async with stream:
+        await stream.send_all(command.encode() + b"\n")
+        answer = b""
+        try:
+            async for piece in stream:
+                answer += piece
+        except trio.BrokenResourceError:  # it died while it was being asked
+            pass
+        return answer
+
+
+def events(logs: list[Any], event: str) -> list[Any]:
+    return [entry for entry in logs if entry["event"] == event]
+
+
+PID = "connection.sendall(str(os.getpid()).encode())"
+
+
+def test_processes_accept_on_descriptor_0(tmp_path: Path) -> None:
+    """FCGI-23."""
+    application = spawned(python(SERVER), processes=2, directory=tmp_path, env={"COLOUR": "grün"})
+
+    async def test() -> None:
+        path = application.address.removeprefix("unix:")
+        assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+        facts = (
+            "connection.sendall(repr((os.getcwd(), os.environ['COLOUR'], listener.getsockname())).encode())"
+        )
+        assert await ask(application, facts) == repr((str(tmp_path), "grün", path)).encode()
+
+    trio.run(running, application, test)
+
+
+def test_processes_share_the_socket() -> None:
+    application = spawned(python(SERVER), processes=2)
+
+    async def test() -> None:
+        # One process is kept busy, so the other must answer.
+        first = await trio.open_unix_socket(application.address.removeprefix("unix:"))
+        async with first:
+            await first.send_all(f"{PID}; connection.recv(1)\n".encode())
+            pid = await first.receive_some()
+            assert await ask(application, PID) != pid
+
+    trio.run(running, application, test)
+
+
+def test_process_inherits_nothing_else() -> None:
+    """Complaint 29; the gateway's sockets are not the application's."""
+    command = python(
+        SERVER.replace("while True", "descriptors = sorted(os.listdir('/proc/self/fd'))\nwhile True")
+    )
+    application = spawned(command)
+
+    async def test() -> None:
+        answer = await ask(application, "connection.sendall(' '.join(descriptors).encode())")
+        assert answer == b"0 1 2 3"  # 3: the listing
+
+    with socket.socket() as other:
+        other.set_inheritable(True)
+        trio.run(running, application, test)
+
+
+def test_environment_is_ours_without_what_speaks_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("FLAVOUR", "sweet")
+    application = spawned(python(SERVER))
+
+    async def test() -> None:
+        names = ("NOTIFY_SOCKET", "LISTEN_FDS", "FLAVOUR")
+        command = f"connection.sendall(repr([os.environ.get(n) for n in {names}]).encode())"
+        assert await ask(application, command) == b"[None, None, 'sweet']"
+
+    trio.run(running, application, test)
+
+
+def test_output_is_logged_by_line() -> None:
+    script = "import sys; print('one\\ntwo'); sys.stderr.write('thr'); sys.stderr.write('ee\\nlast')" + SERVER
+    application = spawned(python(script))
+
+    async def test() -> None:
+        await ask(application, PID)
+
+    with capture_logs() as logs:
+        trio.run(running, application, test)
+    lines = {(entry["stream"], entry["line"]) for entry in events(logs, "application output")}
+    assert lines == {("stdout", "one"), ("stdout", "two"), ("stderr", "three"), ("stderr", "last")}
+    (started,) = events(logs, "application process started")
+    for entry in events(logs, "application output"):
+        assert (entry["backend"], entry["pid"]) == ("blog", started["pid"])
+
+
+def test_process_that_dies_is_started_again() -> None:
+    """Connections wait in the backlog meanwhile: none is refused."""
+    application = spawned(python(SERVER))
+
+    async def test() -> None:
+        first = await ask(application, PID)
+        assert await ask(application, "os._exit(3)") == b""
+        second = await ask(application, PID)
+        assert second.isdigit()
+        assert second != first
+        assert await ask(application, "os.kill(os.getpid(), 9)") == b""
+        assert (await ask(application, PID)).isdigit()
+
+    with capture_logs() as logs:
+        trio.run(running, application, test)
+    ends = events(logs, "application process ended")
+    assert [entry["end"] for entry in ends] == ["exit status 3", "signal 9 (SIGKILL)"]
+    assert [entry["restart_in"] for entry in ends] == [FIRST_PAUSE, 2 * FIRST_PAUSE]
+
+
+def test_pause_grows_to_its_bound_and_begins_again_after_a_while() -> None:
+    pauses = Pauses()
+    assert [pauses.after(0.01) for _ in range(4)] == [0.1, 0.2, 0.4, 0.8]
+    assert [pauses.after(STABLE_AFTER - 0.1) for _ in range(7)][-2:] == [LONGEST_PAUSE, LONGEST_PAUSE]
+    assert [pauses.after(STABLE_AFTER), pauses.after(0.01)] == [FIRST_PAUSE, 2 * FIRST_PAUSE]
+
+
+def test_program_that_vanishes_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+
+    def install() -> None:
+        program.write_text(f"#!{sys.executable} -u\n{SERVER}")
+        program.chmod(0o755)
+
+    def follow(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if entry["event"] == "application process cannot be started":
+            failed.set()
+        return entry
+
+    install()
+    failed = trio.Event()
+    application = spawned([str(program)])
+
+    async def test() -> None:
+        first = await ask(application, "os.remove(sys.argv[0]); " + PID)
+        assert await ask(application, "os._exit(0)") == b""
+        await failed.wait()
+        install()
+        assert (await ask(application, PID)) != first
+
+    with capture_logs(processors=[follow]) as logs:
+        trio.run(running, application, test)
+    (failure, *_) = events(logs, "application process cannot be started")
+    assert "No such file" in failure["cause"]
+
+
+def test_stop_is_polite_and_waits(tmp_path: Path) -> None:
+    """FCGI-24."""
+    polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))"
+    application = spawned(python(polite + SERVER), processes=2)
+
+    async def test() -> None:
+        assert await ask(application, PID)
+
+    with capture_logs() as logs:
+        trio.run(running, application, test)
+    pids = {entry["pid"] for entry in events(logs, "application output") if entry["line"] == "bye"}
+    answered = {entry["pid"] for entry in events(logs, "application process started")}
+    assert pids, "at least the one that has answered had its handler in place"
+    assert pids <= answered
+
+
+def test_stop_kills_what_does_not_listen() -> None:
+    """With its group: the test ends only if nobody keeps the pipes open."""
+    deaf = "import signal, subprocess; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    deaf += "subprocess.Popen(['sleep', '1000']);"
+    application = spawned(python(deaf + SERVER), grace=0)
+
+    async def test() -> None:
+        assert await ask(application, PID)
+
+    trio.run(running, application, test)
+
+
+@pytest.mark.parametrize(
+    ("command", "directory", "problem"),
+    [
+        (["/no/such/program"], "/", r"blog: /no/such/program: no such command"),
+        (["no-such-program-anywhere"], "/", r"no-such-program-anywhere: no such command"),
+        (["./app"], "/", r"/\./app: no such command"),
+        (["/etc/passwd"], "/", r"not executable"),
+        (["sh"], "/no/such/directory", r"/no/such/directory: no such directory"),
+    ],
+)
+def test_rejects_what_cannot_be_started(command: list[str], directory: str, problem: str) -> None:
+    async def main() -> None:
+        with pytest.raises(StartError, match=problem):
+            await spawned(command, directory=directory).run()
+
+    trio.run(main)
+
+
+def test_rejects_a_program_without_interpreter(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+
+    async def main() -> None:
+        with pytest.raises(StartError, match="cannot be started: No such file or directory"):
+            await spawned([str(program)], processes=3).run()
+
+    trio.run(main)
+
+
+def test_rejects_a_directory_that_is_too_long_for_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+
+    async def main() -> None:
+        with pytest.raises(StartError, match="AF_UNIX path too long"):
+            await spawned(python(SERVER)).run()
+
+    trio.run(main)
+    assert list(deep.iterdir()) == []
+
+
+def test_address_is_known_before_the_start() -> None:
+    application = spawned(["sh"])
+    assert application.address.startswith(f"unix:{tempfile.gettempdir()}/gateway-")
+    assert application.address != spawned(["sh"]).address

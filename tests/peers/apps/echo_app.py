@@ -1,0 +1,21 @@
+"""A WSGI application that shows some variables and the body; /early answers without reading."""
+
+from collections.abc import Iterable
+from typing import Any
+
+NAMES = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_LENGTH", "HTTP_X_TAG")
+
+
+def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    early = environ["PATH_INFO"] == "/early"
+    status = "413 Content Too Large" if early else "201 Created"
+    start_response(status, [("Content-Type", "text/plain"), ("X-Test", "a"), ("X-Test", "b")])
+    for name in NAMES:
+        yield f"{name}={environ.get(name) or '-'}\n".encode("latin-1")
+    yield b"\n"
+    if early:
+        return
+    left = int(environ.get("CONTENT_LENGTH") or 0)
+    while left > 0 and (piece := environ["wsgi.input"].read(min(left, 65536))):
+        left -= len(piece)
+        yield piece
