@@ -31,7 +31,10 @@ How to read the figures
     * Resident memory is summed over the server's processes: pages that they share count once for each.
       The JSON file also has the proportional size (PSS), which counts them once.
     * CPU time of children that a server has the kernel reap (SIGCHLD ignored) is lost to every
-      accounting; Apache's mod_cgid does that. The cgi scenario compares wall time for this reason.
+      accounting; fcgiwrap and Apache's mod_cgid do that. So the cgi scenario compares wall time: one
+      second divided by requests/s, with the server and its programs on one core.
+    * Throughput, latencies and wall times need a machine that does nothing else. Both cores are watched
+      for a moment before each run; if others used them, a line below the table says so.
     * A run with a socket error, a timeout or an answer other than 2xx or 3xx is invalid and said so;
       a server with no valid run has no figures.
 

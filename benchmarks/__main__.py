@@ -2,8 +2,7 @@
 
 import signal
 import sys
-from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 from rich.console import Console
@@ -21,7 +20,7 @@ _WIDTH = 120
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("names", nargs=-1, metavar="[SCENARIO]...", type=click.Choice(list(_BY_NAME)))
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Save everything.")
+@click.option("--json", "json_file", type=click.File("w", "utf-8", lazy=False), help="Save everything.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Starts of each server.")
 @click.option("--seconds", default=3, show_default=True, type=click.IntRange(1), help="Load in each round.")
 @click.option(
@@ -31,7 +30,7 @@ _WIDTH = 120
 @click.option("--list", "list_only", is_flag=True, help="Show scenarios and peers, and measure nothing.")
 def main(
     names: tuple[str, ...],
-    json_file: Path | None,
+    json_file: TextIO | None,
     rounds: int,
     seconds: int,
     connections: int,
@@ -67,7 +66,10 @@ def main(
     report.show_verdicts(console, report.verdicts(results))
     if json_file is not None:
         report.save(json_file, plan, results)
-    sys.exit(1 if report.broken(results) else 0)
+    broken = report.broken(results)
+    for line in broken:
+        click.echo(f"not measured: {line}", err=True)
+    sys.exit(1 if broken else 0)
 
 
 def _wanted(peers: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""CPU time and memory of a process and everything below it, from ``/proc``.
+"""CPU time and memory of a process and everything below it, and how busy a core is, from ``/proc``.
 
 A living process is read with its CPU clock, which counts nanoseconds over all its threads, ended ones
 included. What it has inherited from children that it waited for (cutime, cstime) comes in clock ticks of
@@ -59,6 +59,24 @@ def memory(roots: Iterable[int]) -> Memory:
         resident=sum(_field(pid, "status", "VmRSS:") for pid in pids),
         proportional=sum(_field(pid, "smaps_rollup", "Pss:") for pid in pids),
     )
+
+
+def busy_share(core: int, seconds: float) -> float:
+    """Watch *core* for *seconds*: the share of the time in which it was not idle, stolen time included."""
+    busy_before, all_before = _core_ticks(core)
+    time.sleep(seconds)
+    busy, everything = _core_ticks(core)
+    return (busy - busy_before) / max(everything - all_before, 1)
+
+
+def _core_ticks(core: int) -> tuple[int, int]:
+    """Clock ticks since boot in which the core was busy, and all."""
+    lines = (_PROC / "stat").read_text().splitlines()
+    (fields,) = (line.split()[1:] for line in lines if line.startswith(f"cpu{core} "))
+    # proc(5): user nice system idle iowait irq softirq steal; guest times are part of user and nice.
+    user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields[:8])
+    busy = user + nice + system + irq + softirq + steal
+    return busy, busy + idle + iowait
 
 
 def _own_cpu(pid: int) -> float:

@@ -122,7 +122,7 @@ class Processes:
             try:
                 status, got = _get(port, path)
             except (OSError, http.client.HTTPException) as error:
-                return f"GET {path} is not answered: {error or type(error).__name__}"
+                return f"GET {path} is not answered: {error!r}"
             if (status, got) == (200, body):
                 return ""
             return f"GET {path} is answered {status} with {got[:60]!r}"

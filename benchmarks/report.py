@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -36,6 +36,19 @@ _COLUMNS: Final[dict[str, tuple[Callable[[Run], float], str]]] = {
     "p99 ms": (lambda run: run.p99 * 1e3, ",.2f"),
     "resident MiB": (lambda run: run.memory.resident / _MIB, ",.0f"),
 }
+
+
+_HIDDEN: Final = {
+    Measure.CPU: {"wall ms/request", "MB/s"},
+    # What CGI programs use is counted for some servers and lost for others (see the package).
+    Measure.WALL: {"CPU µs/request", "MB/s"},
+    Measure.THROUGHPUT: {"wall ms/request"},
+}
+"""Columns that say nothing, or nothing new."""
+
+
+QUIET: Final = 0.15
+"""The share of a core that others may use before it is said that they disturb."""
 
 
 # ---- figures
@@ -123,10 +136,12 @@ def show(console: Console, result: Result) -> None:
     if result.failure:
         console.print(f"  not compared: {escape(result.failure)}", style="red")
         return
-    columns = [name for name in _COLUMNS if name not in _hidden(scenario.measure)]
+    columns = [name for name in _COLUMNS if name not in _HIDDEN[scenario.measure]]
     table = Table("server", box=None, pad_edge=False)
-    for column in (*columns, f"gateway ÷ it ({scenario.measure.value})"):
-        table.add_column(column, justify="right")
+    table.columns[0].no_wrap = True
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column(f"gateway ÷ it:\n{scenario.measure.value}", justify="right", no_wrap=True)
     gateway = result.outcome(GATEWAY)
     for outcome in result.outcomes:
         if outcome.valid_runs:
@@ -141,6 +156,7 @@ def show(console: Console, result: Result) -> None:
         console.print(table)
     for outcome in result.outcomes:
         _show_absence(console, outcome)
+    _show_disturbance(console, result)
 
 
 def show_verdicts(console: Console, found: Sequence[Verdict]) -> None:
@@ -150,11 +166,6 @@ def show_verdicts(console: Console, found: Sequence[Verdict]) -> None:
     for verdict in found:
         style = {True: "green", False: "red", None: "yellow"}[verdict.met]
         console.print(escape(str(verdict)), style=style)
-
-
-def _hidden(measure: Measure) -> set[str]:
-    """The columns that say nothing new."""
-    return {kind.value for kind in (Measure.WALL, Measure.THROUGHPUT) if kind is not measure}
 
 
 def _median(column: str, outcome: Outcome) -> str:
@@ -170,6 +181,17 @@ def _show_absence(console: Console, outcome: Outcome) -> None:
         console.print(f"  {name} failed: {escape(outcome.failure)}", style="red")
     if problems := _problems(outcome):
         console.print(f"  {name}: {escape(problems)}", style="red")
+
+
+def _show_disturbance(console: Console, result: Result) -> None:
+    shares = [run.disturbance for outcome in result.outcomes for run in outcome.runs.values()]
+    disturbed = [share for share in shares if share > QUIET]
+    if disturbed:
+        console.print(
+            f"  Others used up to {max(disturbed):.0%} of a core before {len(disturbed)} of {len(shares)} runs: "
+            "do not trust requests/s, latencies and throughput.",
+            style="yellow",
+        )
 
 
 def _hint(missing: Iterable[Need]) -> str:
@@ -188,7 +210,7 @@ def _problems(outcome: Outcome) -> str:
 # ---- for machines
 
 
-def save(path: Path, plan: Plan, results: Sequence[Result]) -> None:
+def save(file: TextIO, plan: Plan, results: Sequence[Result]) -> None:
     """Write everything that was measured, with versions and facts about the machine, as JSON."""
     data = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -200,7 +222,8 @@ def save(path: Path, plan: Plan, results: Sequence[Result]) -> None:
             for verdict in verdicts(results)
         ],
     }
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    json.dump(data, file, indent=2, ensure_ascii=False)
+    file.write("\n")
 
 
 def machine() -> dict[str, Any]:

@@ -20,6 +20,9 @@ from benchmarks.scenarios import Scenario
 WARM_UP: Final = 1
 """Seconds of load before the measured run."""
 
+_WATCH: Final = 0.3
+"""Seconds, before the load, in which the cores should be idle: thirty clock ticks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -45,6 +48,8 @@ class Run:
     """Seconds."""
     memory: measure.Memory
     """At the end of the load."""
+    disturbance: float
+    """The share of the time for which the busier core was busy before the load, with work of others."""
     problems: tuple[str, ...]
     """Why the figures are invalid."""
 
@@ -172,6 +177,7 @@ def _measure(bench: _Bench, peer: Peer, seconds: int) -> Run:
     server_core, load_core = cores()
     with running(peer.start(place), place.directory, server_core) as server:
         server.wait_for_answer(place.port, scenario.path, bench.body)
+        disturbance = max(measure.busy_share(core, _WATCH) for core in {server_core, load_core})
         url = f"http://{place.listen}{scenario.path}"
         with pinned(load_core):
             load.run(url, connections=bench.connections, seconds=WARM_UP)
@@ -188,5 +194,6 @@ def _measure(bench: _Bench, peer: Peer, seconds: int) -> Run:
         p50=found.p50,
         p99=found.p99,
         memory=memory,
+        disturbance=disturbance,
         problems=found.problems,
     )

@@ -7,7 +7,7 @@ only if the configuration names it (see `template.py`). What does not depend on 
 from http import HTTPStatus
 from typing import Final
 
-from gateway.request import Request, Responder
+from gateway.request import Request, Responder, respond
 from gateway.template import Template, field_value, quote_query
 from protocols.events import Headers
 
@@ -35,17 +35,12 @@ class Redirect:
         self._length = str(len(self._body)).encode()
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        responder.start(
-            self._status,
-            [
-                (b"location", self.location(request)),
-                (b"content-type", _TEXT),
-                (b"content-length", self._length),
-            ],
-        )
-        responder.write(self._body)
-        responder.end()
-        await responder.flush()
+        headers = [
+            (b"location", self.location(request)),
+            (b"content-type", _TEXT),
+            (b"content-length", self._length),
+        ]
+        await respond(responder, self._status, headers, self._body)
 
     def location(self, request: Request) -> bytes:
         """The value of the Location field (RFC 9110 10.2.2)."""
@@ -86,11 +81,8 @@ class Respond:
         else:
             body = _encode(self._body.render(request))
             headers = self._head([(name, value.render_field(request)) for name, value in self._fields], body)
-        responder.start(self._status, headers)
-        if body:
-            responder.write(body)
-        responder.end()
-        await responder.flush()
+        if not responder.try_respond(self._status, headers, body):
+            await responder.flush()
 
     def _prebuild(self) -> tuple[Headers, bytes] | None:
         """Head and body, if both are the same for every request."""

@@ -158,6 +158,9 @@ class _Builder:
                     threads=config.threads,
                     factory=config.factory,
                     multiprocess=self._config.workers > 1,
+                    body=config.body,
+                    spool_memory=config.spool_memory,
+                    max_body=self._max_body(config),
                 )
             case _:
                 assert_never(config)
@@ -220,7 +223,14 @@ class _Builder:
         )
 
     def _max_body(
-        self, config: models.CGIBackend | models.FastCGIBackend | models.SCGIBackend | models.UWSGIBackend
+        self,
+        config: (
+            models.CGIBackend
+            | models.FastCGIBackend
+            | models.SCGIBackend
+            | models.UWSGIBackend
+            | models.WSGIBackend
+        ),
     ) -> int:
         return self._config.limits.body if config.max_body is None else config.max_body
 

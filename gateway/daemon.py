@@ -120,7 +120,7 @@ class Connections:
         """complaints.md 40, 41: idle connections end now, busy ones after their response."""
         self._service.draining = True
         for connection in self._open:
-            connection.close_if_idle()
+            connection.drain()
         busy = sum(not connection.idle for connection in self._open)
         if busy:
             log.info("waiting for requests", connections=busy, seconds=self._grace)

@@ -166,6 +166,7 @@ class PumpStream(trio.abc.HalfCloseableStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of *data*. Raises TooSlowError after ``write_deadline``, BrokenResourceError."""
+        self._check_open()
         rest = memoryview(data)
         while rest:
             sent = self.try_send(rest)
@@ -173,14 +174,18 @@ class PumpStream(trio.abc.HalfCloseableStream):
             if rest and not sent:
                 await self.wait_writable()
 
-    async def send_file(self, descriptor: int, offset: int, count: int) -> int:
-        """Send *count* bytes of a regular file from *offset* by sendfile(2); how many it had."""
+    async def send_file(self, descriptor: int, offset: int, count: int, *, timeout: float = inf) -> int:
+        """Send *count* bytes of a regular file from *offset* by sendfile(2); how many it had.
+
+        Raises TooSlowError when the peer takes nothing for *timeout* seconds.
+        """
         end = offset + count
         unchecked = 0
         while offset < end:
             try:
                 sent = os.sendfile(self._fd, descriptor, offset, end - offset)
             except BlockingIOError:
+                self.write_deadline = self._pump.now + timeout
                 await self.wait_writable()
                 unchecked = 0
                 continue
@@ -205,6 +210,11 @@ class PumpStream(trio.abc.HalfCloseableStream):
     async def wait_send_all_might_not_block(self) -> None:
         """Not known without trying: a checkpoint only."""
         await trio.lowlevel.checkpoint()
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise trio.ClosedResourceError("the stream is closed")
 
     def _abort_send(self, _raise_cancel: RaiseCancelT) -> Abort:
         self._writer = None
@@ -243,24 +253,30 @@ class PumpStream(trio.abc.HalfCloseableStream):
             if events & _BROKEN_EVENTS:
                 self.hung_up = True
         if events & _READ_EVENTS:
-            self._readable = True
             reader = self._reader
-            if reader is not None:
-                try:
-                    data = self.receive_nowait()
-                except trio.BrokenResourceError as broken:
-                    self._reader = None
-                    reschedule(reader, Error(broken))
-                else:
-                    if data is not None:
-                        self._received = data
-                        self._reader = None
-                        reschedule(reader)
+            if reader is None:
+                self._readable = True
+            else:
+                self._read_for(reader)
         if events & _WRITE_EVENTS and self._writer is not None:
             writer, self._writer = self._writer, None
             reschedule(writer)
         if events & _CLOSED_EVENTS and self.on_hangup is not None:
             self.on_hangup()
+
+    def _read_for(self, reader: Task) -> None:
+        """`receive_nowait` for a parked task, once more without the call: this is the hot path."""
+        try:
+            self._received = data = self._recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._reader = None
+            reschedule(reader, Error(self._broken(error)))
+            return
+        self._readable = self.peer_closed or len(data) == READ_SIZE
+        self._reader = None
+        reschedule(reader)
 
     def _sweep(self, now: float) -> None:
         """Wake whoever has waited too long."""

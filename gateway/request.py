@@ -9,9 +9,12 @@ answers through the other. So any front works with any backend::
 
 import secrets
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from protocols.events import Headers
+
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110 9.2.2: methods of which asking again does not change what was meant."""
 
 Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
 """(numeric host, port); (path, None) for a Unix socket; None if the peer has no address."""
@@ -179,6 +182,10 @@ class Responder(Protocol):
         """Send a 1xx response at once; nothing is sent to an HTTP/1.0 client (RFC 9110 15.2)."""
         ...
 
+    def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
+        """``start``, ``write``, ``end`` and ``try_flush`` of a whole response in one call."""
+        ...
+
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         """Begin the final response.
 
@@ -218,8 +225,5 @@ async def respond(
     responder: Responder, status: int, headers: Headers, body: bytes = b"", reason: bytes = b""
 ) -> None:
     """Send a whole response."""
-    responder.start(status, headers, reason)
-    if body:
-        responder.write(body)
-    responder.end()
-    await responder.flush()
+    if not responder.try_respond(status, headers, body, reason):
+        await responder.flush()

@@ -14,8 +14,9 @@ from gateway.backends.script import find_script
 from gateway.environ import build_environ
 from gateway.errors import RequestError
 from gateway.local_redirect import Dispatch, follow
-from gateway.request import Request, Responder
+from gateway.request import IDEMPOTENT, Request, Responder
 from gateway.spool import BodyPolicy, spool
+from gateway.static.resolve import check_segments
 from gateway.template import Template
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError, TooLargeToEncode
@@ -65,6 +66,8 @@ class ApplicationBackend:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
         body = request.body
         if body.length is not None:
+            if body.length > self._max_body:
+                raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
             redirect = await self._exchange(request, responder, body.length)
         elif self._body_policy == "stream":
             redirect = await self._exchange(request, responder, None)
@@ -95,8 +98,9 @@ class ApplicationBackend:
     ) -> LocalRedirect | None:
         head = RequestVariables(self._environ(request, length))
         try:
-            # Without a body nothing is lost by asking again.
-            return await self._upstream.exchange(request, responder, head, replayable=length == 0)
+            return await self._upstream.exchange(
+                request, responder, head, replayable=length == 0 and request.method in IDEMPOTENT
+            )
         except TooLargeToEncode as error:
             # UW-4, FCGI-26: no room in the protocol. RFC 6585 5.
             raise RequestError(431, str(error)) from error
@@ -110,6 +114,8 @@ class ApplicationBackend:
                 request, script_name=request.mount, path_info=request.rest, content_length=length
             )
         else:
+            # One script has one name, so that no route in front of it can be walked round.
+            check_segments(request.raw_path, request.rest)
             script = find_script(
                 request.rest, root=script_root.root, split=script_root.split, index=script_root.index
             )

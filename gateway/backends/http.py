@@ -11,7 +11,7 @@ from urllib.parse import quote
 import trio
 
 from gateway.errors import RequestError
-from gateway.request import Request, Responder
+from gateway.request import IDEMPOTENT, Request, Responder
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
@@ -25,6 +25,7 @@ _DROPPED: Final = frozenset(
     {
         b"connection",
         b"content-length",
+        b"expect",
         b"forwarded",
         b"host",
         b"keep-alive",
@@ -42,9 +43,6 @@ _DROPPED: Final = frozenset(
     }
 )
 
-# RFC 9110 9.2.2: asking again does not change what was meant.
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-
 
 class HttpBackend:
     """Implements `backend.Backend`."""
@@ -61,33 +59,38 @@ class HttpBackend:
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
         length = request.body.length
-        head = self._head(request, length)
+        # RFC 9110 10.1.1: only with a body to wait for, and never from an HTTP/1.0 client.
+        expects = length != 0 and request.version != "1.0" and request.header(b"expect") is not None
+        head = self._head(request, length, expects)
         try:
             await self._upstream.exchange(
                 request,
                 responder,
                 head,
-                replayable=length == 0 and request.method in _IDEMPOTENT,
-                awaits_continue=length != 0 and request.header(b"expect") is not None,
+                replayable=length == 0 and request.method in IDEMPOTENT,
+                awaits_continue=expects,
             )
         except LocalProtocolError as error:
             raise RequestError(400, f"the request cannot be passed on: {error}") from error
 
-    def _head(self, request: Request, length: int | None) -> RequestHead:
+    def _head(self, request: Request, length: int | None, expects: bool) -> RequestHead:
         headers: Headers = []
         host = b""
         dropped = _DROPPED
-        via = b"%b gateway" % request.version.encode()
+        vias: list[bytes] = []
+        takes_trailers = False
         for field in request.headers:
             name = field[0]
             if name not in dropped:
                 headers.append(field)
             elif name == b"connection":
-                dropped = _DROPPED.union(option.strip() for option in field[1].lower().split(b","))
+                dropped = dropped.union(option.strip() for option in field[1].lower().split(b","))
             elif name == b"host":
                 host = field[1]
             elif name == b"via":
-                via = b"%b, %b" % (field[1], via)
+                vias.append(field[1])
+            elif name == b"te":
+                takes_trailers = takes_trailers or b"trailers" in field[1].lower()
         if dropped is not _DROPPED:
             # RFC 9110 7.6.1: also those that came before Connection named them.
             headers = [field for field in headers if field[0] not in dropped]
@@ -97,7 +100,13 @@ class HttpBackend:
         elif length or request.method in ("POST", "PUT", "PATCH"):
             headers.append((b"content-length", b"%d" % length))
         self._add_forwarded(headers, request, host)
-        headers.append((b"via", via))
+        if expects:
+            headers.append((b"expect", b"100-continue"))
+        if takes_trailers:
+            # RFC 9110 6.5.1, 10.1.4: said anew for each connection; gRPC servers insist on it.
+            headers += [(b"te", b"trailers"), (b"connection", b"te")]
+        vias.append(b"%b gateway" % request.version.encode())
+        headers.append((b"via", b", ".join(vias)))
         return RequestHead(request.method.encode("ascii"), _target(request), headers)
 
     def _add_forwarded(self, headers: Headers, request: Request, host: bytes) -> None:

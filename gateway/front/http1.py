@@ -24,13 +24,17 @@ from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request
 from gateway.target import decode_path, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
-from protocols.events import NEED_DATA, RequestHead
+from protocols.events import NEED_DATA, NeedData, RequestHead
 from protocols.http1 import Http1Server
 
 LINGER_BYTES: Final = 4 * 1024 * 1024
 LINGER_SECONDS: Final = 5.0
 """What is read from a client after our last byte, so that a reset does not eat the response on its way."""
 
+NOT_ANSWERED: Final = 499
+"""Status in the access log of a request whose client went before the answer began (nginx's number)."""
+
+_SLASH: Final = 0x2F
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _HOSTS_KEPT: Final = 1024
@@ -84,10 +88,12 @@ class Http1Connection:
             finally:
                 stream.close()
 
-    def close_if_idle(self) -> None:
-        """The daemon is stopping: end the connection unless a request is under way."""
+    def drain(self) -> None:
+        """The daemon is stopping: an idle connection ends now, a busy one with its response."""
         if self.idle:
             self._scope.cancel()
+        elif self._responder is not None:
+            self._responder.keep_alive = False
 
     def cancel(self) -> None:
         """End the connection now."""
@@ -96,100 +102,111 @@ class Http1Connection:
     # --- one request after the other
 
     async def _answer_requests(self) -> bool:
-        """Whether to linger: True unless the client has closed first."""
+        """Whether to linger: True unless the client has closed first.
+
+        The hot path: everything that is not the usual case is elsewhere.
+        """
         codec = self._codec
         service = self._service
+        stream = self._stream
+        pump = service.pump
+        persistent = service.timeouts.keep_alive > 0
+        patience = service.timeouts.header
         while True:
             try:
-                event = codec.next_event()
-                head = event if isinstance(event, RequestHead) else await self._receive_head()
+                head: RequestHead | NeedData | None
+                if codec.pending:
+                    # Pipelined: others must have their turn, and each request begins in a step of its own.
+                    await trio.lowlevel.checkpoint()
+                    head = await self._receive_head()
+                else:
+                    stream.read_deadline = pump.now if service.draining else pump.now + patience
+                    self.idle = True
+                    data = await stream.receive_some()
+                    self.idle = False
+                    if not data:
+                        return False
+                    codec.receive_data(data)
+                    head = codec.next_request()
+                    if head is NEED_DATA:
+                        head = await self._receive_head()
                 if head is None:
                     return False
-                request, body = self._make_request(head)
+                body = None if codec.body_length == 0 else self._make_body()
+                if head.target[0] != _SLASH:
+                    _make_origin_form(head, codec.authority)
+                raw_path, query = split_target(head.target)
+                method = head.method.decode("ascii")
+                request = Request(
+                    method=method,
+                    path=decode_path(raw_path),
+                    raw_path=raw_path,
+                    query=query,
+                    version="1.1" if head.version == b"1.1" else "1.0",
+                    headers=head.headers,
+                    host=_hosts.get(codec.authority) or _host_of(codec.authority),
+                    connection=self,
+                    body=NO_BODY if body is None else body,
+                )
             except RemoteProtocolError as error:
                 return await self._refuse(error.status, str(error))
             except RequestError as error:
                 return await self._refuse(error.status, error.detail)
-            started_at = service.pump.now
-            responder = Http1Responder(
-                self._stream,
-                head_only=request.method == "HEAD",
+            except trio.TooSlowError:
+                return False  # idle for too long
+            started_at = pump.now
+            self._responder = responder = Http1Responder(
+                stream,
+                body,
+                head_only=method == "HEAD",
                 version10=head.version == b"1.0",
-                keep_alive=codec.keep_alive and not service.draining,
+                keep_alive=codec.keep_alive and persistent and not service.draining,
                 now=started_at,
                 send_timeout=service.timeouts.send,
             )
-            responder.body = body
-            self._responder = responder
-            if self._stream.peer_closed:
+            if stream.peer_closed:
                 self._on_hangup()
-            sound = await service.answer(request, responder)
-            self._responder = None
-            if service.access_log is not None:
-                service.access_log(
-                    request, responder.status, responder.body_sent, trio.current_time() - started_at
-                )
+            try:
+                sound = await service.answer(request, responder)
+            finally:
+                self._responder = None
+                if service.access_log is not None:
+                    seconds = trio.current_time() - started_at
+                    status = responder.status or NOT_ANSWERED
+                    service.access_log(request, status, responder.body_sent, seconds)
             if not responder.ended:
                 self._reset_if_ambiguous(responder)
                 return False
-            if not sound or not responder.keep_alive:
+            if not (sound and responder.keep_alive):
                 return True
             if body is not None and not (body.complete or await body.drain()):
                 return True
+            patience = service.timeouts.keep_alive
 
     async def _receive_head(self) -> RequestHead | None:
-        """The next head; None if the client closed the connection, or let it idle for too long."""
+        """The next head, of which something has come; None if the client closed before the rest did."""
         codec = self._codec
         stream = self._stream
-        pump = self._service.pump
-        timeouts = self._service.timeouts
-        stream.read_deadline = pump.now + timeouts.keep_alive
-        self.idle = not codec.pending
-        event: object = NEED_DATA
+        service = self._service
+        stream.read_deadline = service.pump.now + service.timeouts.header
         try:
-            while event is NEED_DATA:
+            while (head := codec.next_request()) is NEED_DATA:
                 data = await stream.receive_some()
-                if self.idle:
-                    self.idle = False
-                    stream.read_deadline = pump.now + timeouts.header
-                codec.receive_data(data)
                 if not data and not codec.pending:
                     return None
-                event = codec.next_event()
+                codec.receive_data(data)
         except trio.TooSlowError:
-            if self.idle:
-                return None
             raise RequestError(408, "the request head did not arrive in time") from None
         except Incomplete:
             return None
-        finally:
-            self.idle = False
-        assert isinstance(event, RequestHead)
-        return event
+        return head
 
-    def _make_request(self, head: RequestHead) -> tuple[Request, Http1Body | None]:
-        codec = self._codec
-        raw_path, query = split_target(head.target)
-        body = None
-        if codec.body_length == 0:
-            codec.next_event()  # EndOfMessage
-        else:
-            limit = self._service.limits.body
-            if codec.body_length is not None and codec.body_length > limit:
-                raise RequestError(413, f"the request body is larger than {limit} bytes")
-            body = Http1Body(codec, self._stream, self._service)
-        request = Request(
-            method=head.method.decode("ascii"),
-            path=decode_path(raw_path),
-            raw_path=raw_path,
-            query=query,
-            version=head.version.decode("ascii"),
-            headers=head.headers,
-            host=_host_of(codec.authority),
-            connection=self,
-            body=NO_BODY if body is None else body,
-        )
-        return request, body
+    def _make_body(self) -> Http1Body:
+        length = self._codec.body_length
+        limit = self._service.limits.body
+        if length is not None and length > limit:
+            raise RequestError(413, f"the request body is larger than {limit} bytes")
+        return Http1Body(self._codec, self._stream, self._service)
 
     # --- the end of a connection
 
@@ -198,6 +215,7 @@ class Http1Connection:
         failure = plain_response(status, detail)
         responder = Http1Responder(
             self._stream,
+            None,
             head_only=False,
             version10=False,
             keep_alive=False,
@@ -242,6 +260,15 @@ class Http1Connection:
         if responder.on_disconnect is not None:
             callback, responder.on_disconnect = responder.on_disconnect, None
             callback()
+
+
+def _make_origin_form(head: RequestHead, authority: bytes) -> None:
+    """RFC 9112 3.2.2: absolute-form means the same; its authority replaces Host."""
+    if head.target == b"*":
+        return
+    target = head.target[head.target.index(b"://") + 3 + len(authority) :]
+    head.target = target if target.startswith(b"/") else b"/" + target
+    head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
 
 
 _hosts: dict[bytes, str] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -9,7 +10,7 @@ from gateway.errors import BackendError, ClientGone, RequestError, ResponseAbort
 from gateway.failure import plain_response, response_for
 from gateway.pump import Pump
 from gateway.request import Request, Responder, respond
-from gateway.router import Router
+from gateway.router import Route, Router
 
 log = structlog.get_logger()
 
@@ -61,7 +62,9 @@ class Service:
         Lets nothing out but cancellation.
         """
         try:
-            await self.dispatch(request, responder)
+            await (self.router.match(request) or _UNROUTED).handler.handle(request, responder)
+            if not responder.started:
+                raise RuntimeError("the handler returned without answering")  # noqa: TRY301
         except ClientGone:
             return False
         except Exception as error:
@@ -69,19 +72,22 @@ class Service:
         return True
 
     async def dispatch(self, request: Request, responder: Responder) -> None:
-        """Route *request* and let its handler answer. Raises GatewayError, and what bugs raise."""
-        route = self.router.match(request)
-        if route is None:
-            await _answer_unrouted(responder)
-            return
-        await route.handler.handle(request, responder)
-        if not responder.started:
-            raise RuntimeError("the handler returned without answering")
+        """For a request inside a request (a local redirect): route it and let its handler answer.
+
+        Raises GatewayError, and what bugs raise.
+        """
+        await (self.router.match(request) or _UNROUTED).handler.handle(request, responder)
 
 
-async def _answer_unrouted(responder: Responder) -> None:
-    failure = plain_response(404, "no route of this server matches the request")
-    await respond(responder, failure.status, failure.headers, failure.body)
+class _NotFound:
+    """Answers what no route matches."""
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        failure = plain_response(404, "no route of this server matches the request")
+        await respond(responder, failure.status, failure.headers, failure.body)
+
+
+_UNROUTED: Final = Route(_NotFound())
 
 
 async def _answer_failure(error: Exception, request: Request, responder: Responder) -> bool:

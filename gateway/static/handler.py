@@ -141,7 +141,11 @@ async def _send(
             if ranges is not None:
                 await _send_ranges(descriptor, ranges, size, kind, validators, responder)
                 return
-    responder.start(200, [(b"content-type", kind), (b"content-length", b"%d" % size), *validators])
+    headers = [(b"content-type", kind), (b"content-length", b"%d" % size), *validators]
+    if request.method == "GET" and size <= SMALL:
+        await respond(responder, 200, headers, os.pread(descriptor, size, 0))
+        return
+    responder.start(200, headers)
     if request.method == "GET":
         await _write(descriptor, ByteRange(0, size), responder)
     responder.end()

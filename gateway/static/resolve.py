@@ -44,14 +44,19 @@ def check_names(raw_path: bytes, rest: str) -> None:
 
     Raises RequestError (404).
     """
+    check_segments(raw_path, rest)
+    if "/." in rest and "/." in (rest[12:] if rest.startswith("/.well-known/") else rest):
+        raise RequestError(404, "hidden files are not served")
+
+
+def check_segments(raw_path: bytes, rest: str) -> None:
+    """Refuse the paths that are a second name of a file. Raises RequestError (404)."""
     if rest and rest[0] != "/":
         raise RequestError(404, "the path is not below the directory")  # `GET *`
     if 37 in raw_path and b"%2f" in raw_path.lower():  # "%"
         raise RequestError(404, "the path has an encoded slash")
     if "//" in rest:
         raise RequestError(404, "the path has an empty segment")
-    if "/." in rest and "/." in (rest[12:] if rest.startswith("/.well-known/") else rest):
-        raise RequestError(404, "hidden files are not served")
 
 
 class Tree:

@@ -69,7 +69,7 @@ class Dialer:
     async def _dial_unix(self, path: str, deadline: float) -> PumpStream:
         pause = _BUSY_RETRY
         while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock = self._socket(socket.AF_UNIX)
             sock.setblocking(False)
             try:
                 sock.connect(path)
@@ -87,7 +87,7 @@ class Dialer:
                 return self._pump.attach(sock)
 
     async def _dial_tcp(self, family: int, sockaddr: tuple[str, int], deadline: float) -> PumpStream:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = self._socket(family)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = self._pump.attach(sock)
         try:
@@ -104,9 +104,13 @@ class Dialer:
         except BaseException:
             stream.close()
             raise
-        # The events of the unconnected socket (EPOLLHUP) are not those of the connection.
-        stream.peer_closed = stream.hung_up = False
         return stream
+
+    def _socket(self, family: int) -> socket.socket:
+        try:
+            return socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise self._from_errno(error.errno) from error
 
     def _from_errno(self, code: int | None) -> BackendError:
         cause = Cause.REFUSED if code in (errno.ECONNREFUSED, errno.ENOENT) else Cause.UNREACHABLE

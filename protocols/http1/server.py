@@ -44,6 +44,9 @@ from protocols.http1.serialise import (
 MAX_EMPTY_LINES = 2
 """Empty lines skipped in front of a request line: RFC 9112 2.2 asks for at least one."""
 
+KNOWN_SECTION_LIMIT = 2048
+"""Bytes of a field section that is kept to be recognised in the next request: a browser's with cookies."""
+
 _CARRIAGE_RETURN = 0x0D
 _MEANINGFUL = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"expect"})
 
@@ -58,6 +61,8 @@ class Http1Server(MessageReader[RequestHead]):
     __slots__ = (
         "_body",
         "_empty_lines",
+        "_known_headers",
+        "_known_section",
         "_max_line",
         "_method",
         "_sending",
@@ -90,6 +95,8 @@ class Http1Server(MessageReader[RequestHead]):
         self._max_line = request_line
         self._empty_lines = 0
         self._valid_host = b""
+        self._known_section = b""
+        self._known_headers: Headers = []
         self._method = b""
         self._version = b"1.1"
         self._sending = SENDING_HEAD
@@ -100,6 +107,25 @@ class Http1Server(MessageReader[RequestHead]):
         self.keep_alive = True
 
     # Receiving -----------------------------------------------------------------------------------
+
+    def next_request(self) -> RequestHead | NeedData:
+        """`next_event` between two requests; a request without a body is complete with its head.
+
+        ``body_length == 0`` says so: no EndOfMessage follows then. This saves a front two calls of the
+        twenty that a small request costs. Raises RemoteProtocolError.
+        """
+        if self._reading is not READING_HEAD:
+            event = self.next_event()
+            assert event is NEED_DATA, f"between two requests only, not in {self._reading.value}"
+            return event
+        try:
+            head = self._read_head()
+        except RemoteProtocolError as error:
+            self._fail(error)
+            raise
+        if self.body_length == 0 and head is not NEED_DATA:
+            self._message_complete()
+        return head
 
     def _read_head(self) -> RequestHead | NeedData:
         data = self._data
@@ -121,14 +147,30 @@ class Http1Server(MessageReader[RequestHead]):
         else:
             start = self._request_line_end(position)
             method, target, version, authority = parse_request_line(bytes(data[position:start]))
-        headers = self._section(start, end + 4)
-        self._understand(version, headers, authority)
+        section = data[start : end + 4]
+        if section == self._known_section and version == self._version and authority is None:
+            # A client says the same about itself in each request of a connection; what the same bytes
+            # mean is known. Half of the cost of a small head, more of a browser's.
+            headers = self._known_headers.copy()
+            self._consume(end + 4)
+        else:
+            headers = self._section(start, end + 4)
+            self._understand(version, headers, authority)
+            self._remember(section, headers, authority)
         self._method = method
         self._version = version
         self._sending = SENDING_HEAD
         self._empty_lines = 0
         self._begin_body(self.body_length)
         return RequestHead(method, target, headers, version)
+
+    def _remember(self, section: bytes | bytearray, headers: Headers, authority: bytes | None) -> None:
+        """Keep the meaning of *section* for the next request, if it is all that the facts depend on."""
+        if authority is None and self.body_length == 0 and len(section) <= KNOWN_SECTION_LIMIT:
+            self._known_section = bytes(section)
+            self._known_headers = headers.copy()
+        else:
+            self._known_section = b""
 
     def _skip_empty_lines(self) -> int:
         """Where the request line begins, or -1 if nothing of it is there."""

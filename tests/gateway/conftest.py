@@ -112,6 +112,12 @@ class RecordingResponder:
         assert 100 <= status <= 199
         self.informed.append((status, list(headers)))
 
+    def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
+        self.start(status, headers, reason)
+        self.write(body)
+        self.end()
+        return self.try_flush()
+
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         assert not self.started, "start was called twice"
         assert 200 <= status <= 999

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -26,7 +26,7 @@ RequireProgram = Callable[[str, str], str]
 StartGateway = Callable[..., "Gateway"]
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
 
-WAIT = 60.0
+WAIT = 30.0
 """Seconds until a program that says nothing fails the test."""
 
 CHECKOUT = Path(__file__).parents[2]
@@ -66,8 +66,11 @@ class Program:
         self._stop = stop
         self._news = threading.Condition()
         self._ended = False
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
-        self._reader = threading.Thread(target=self._read)
+        # A session of its own: no program gets signals that others send to their group.
+        self._process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.pid = self._process.pid
         self.status: int | None = None
@@ -82,7 +85,7 @@ class Program:
         self.stop()
 
     def stop(self) -> None:
-        """End the program, by force if it does not listen."""
+        """End the program, by force if it does not listen, and what it left behind."""
         if self.status is not None:
             return
         self._process.send_signal(self._stop)
@@ -91,6 +94,8 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self.status = self._process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._reader.join(WAIT)
 
     def wait_for(self, wanted: Callable[[str], bool]) -> str:

@@ -26,7 +26,7 @@ _EVENTS_PER_TURN: Final = 16
 would otherwise keep the worker to itself; a turn costs as much as a small message."""
 
 
-class ClientDisconnected(OSError):  # noqa: N818 - the protocol's word, and no error
+class ClientDisconnected(OSError):
     """What `send` raises once the client has gone (ASGI HTTP spec 2.4)."""
 
 
@@ -43,6 +43,15 @@ class _Stage(Enum):
     """Whatever comes is ignored."""
 
 
+# A member of an Enum is found in 50 times the time of a global (CPython 3.11), eight times a request.
+_START: Final = _Stage.START
+_HELD: Final = _Stage.HELD
+_BODY: Final = _Stage.BODY
+_COMPLETE: Final = _Stage.COMPLETE
+
+_ASGI: Final = {"version": "3.0", "spec_version": SPEC_VERSION}
+
+
 def http_scope(request: Request, state: dict[str, Any]) -> Scope:
     """The connection scope of *request*; *state* is the lifespan's, copied shallowly."""
     connection = request.connection
@@ -53,7 +62,7 @@ def http_scope(request: Request, state: dict[str, Any]) -> Scope:
         mount = _replace_surrogates(mount)
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+        "asgi": _ASGI.copy(),
         "http_version": request.version,
         "method": request.method,
         "scheme": connection.scheme,
@@ -102,7 +111,7 @@ class HttpExchange:
         self._host = host
         self._body = request.body
         self._responder = responder
-        self._stage = _Stage.START
+        self._stage = _START
         self._status = 0
         self._headers: Headers = []
         self._ahead: bytes | None = None
@@ -119,7 +128,7 @@ class HttpExchange:
 
     async def receive(self) -> Message:
         """``http.request`` until the body has ended, then ``http.disconnect`` when it is over."""
-        if self._stage is _Stage.COMPLETE or self.gone:
+        if self._stage is _COMPLETE or self.gone:
             return {"type": "http.disconnect"}
         if not self._received:
             piece = self._ahead
@@ -210,27 +219,32 @@ class HttpExchange:
             if body.__class__ is not bytes:
                 body = _as_bytes(body)
             stage = self._stage
-            if stage is _Stage.COMPLETE:
+            if stage is _COMPLETE:
                 return  # ASGI HTTP spec, response body: later messages are ignored.
             if self.gone:
                 raise ClientDisconnected("the client has disconnected")
-            if stage is _Stage.START:
+            if stage is _START:
                 raise _misplaced(kind, stage)
             responder = self._responder
+            more = message.get("more_body", False)
             try:
-                if stage is _Stage.HELD:
-                    responder.start(self._status, self._headers)
-                    self._stage = _Stage.BODY
-                if body:
-                    responder.write(body)
-                if message.get("more_body", False):
-                    await self._flush_some()
-                    return
-                responder.end()
-                self._stage = _Stage.COMPLETE
+                if stage is _HELD and not more:
+                    flushed = responder.try_respond(self._status, self._headers, body)
+                else:
+                    if stage is _HELD:
+                        responder.start(self._status, self._headers)
+                        self._stage = _BODY
+                    if body:
+                        responder.write(body)
+                    if more:
+                        await self._flush_some()
+                        return
+                    responder.end()
+                    flushed = responder.try_flush()
+                self._stage = _COMPLETE
                 if self._closed is not None:
                     self._closed.set()
-                if not responder.try_flush():
+                if not flushed:
                     await self._host.wait(responder.flush)
                 if self.on_complete is not None:
                     self.on_complete()
@@ -241,18 +255,18 @@ class HttpExchange:
                 self._leave(error)
                 raise
         elif kind == "http.response.start":
-            if self._stage is _Stage.COMPLETE:
+            if self._stage is _COMPLETE:
                 return
             if self.gone:
                 raise ClientDisconnected("the client has disconnected")
-            if self._stage is not _Stage.START:
+            if self._stage is not _START:
                 raise _misplaced(kind, self._stage)
             status = message.get("status")
             if status.__class__ is not int or not 200 <= status <= 999:
                 status = _check_status(message)
             self._status = status
             self._headers = _check_headers(message.get("headers", ()))
-            self._stage = _Stage.HELD
+            self._stage = _HELD
         else:
             raise ValueError(f"{kind!r} is not a message of an HTTP response")
 
@@ -273,7 +287,7 @@ class HttpExchange:
     @property
     def complete(self) -> bool:
         """The response was sent whole."""
-        return self._stage is _Stage.COMPLETE and self._failure is None
+        return self._stage is _COMPLETE and self._failure is None
 
     @property
     def failure(self) -> GatewayError | None:
@@ -282,7 +296,7 @@ class HttpExchange:
             return self._failure
         if self.gone:
             return ClientGone("the client closed the connection before it was answered")
-        if self._stage is _Stage.BODY:
+        if self._stage is _BODY:
             return ResponseAborted("the application returned before its response was complete")
         return None
 

@@ -20,7 +20,7 @@ from gateway.backends.wsgi.streams import ErrorLog, FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
-from gateway.request import Body, Request, Responder
+from gateway.request import Body, Request, Responder, respond
 from gateway.spool import BodyPolicy, spool
 
 _READ_AHEAD: Final = 64 * 1024
@@ -88,7 +88,10 @@ class WsgiBackend:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Call the application in a thread and pass on what it answers."""
-        if request.body.length is None and self._body_policy != "stream":
+        length = request.body.length
+        if length is not None and length > self._max_body:
+            raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
+        if length is None and self._body_policy != "stream":
             await self._handle_unsized(request, responder)
         else:
             await self._handle(request, request.body, responder)
@@ -114,11 +117,7 @@ class WsgiBackend:
         try:
             await call.submitted()
             if call.finished and call.file is None:
-                responder.start(call.status, call.headers, call.reason)
-                if call.block is not None:
-                    responder.write(call.block)
-                responder.end()
-                await responder.flush()
+                await respond(responder, call.status, call.headers, call.block or b"", call.reason)
             else:
                 await self._converse(call, body, responder)
         finally:

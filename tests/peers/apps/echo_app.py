@@ -11,7 +11,10 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     status = "413 Content Too Large" if early else "201 Created"
     start_response(status, [("Content-Type", "text/plain"), ("X-Test", "a"), ("X-Test", "b")])
     for name in NAMES:
-        yield f"{name}={environ.get(name) or '-'}\n".encode("latin-1")
+        value = environ.get(name, "")
+        # SCGI always says how long the body is; elsewhere no bytes have no length.
+        shown = "-" if value in ("", "0") else value
+        yield f"{name}={shown}\n".encode("latin-1")
     yield b"\n"
     if early:
         return
