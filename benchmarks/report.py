@@ -187,8 +187,9 @@ def _show_disturbance(console: Console, result: Result) -> None:
     shares = [run.disturbance for outcome in result.outcomes for run in outcome.runs.values()]
     disturbed = [share for share in shares if share > QUIET]
     if disturbed:
+        runs = f"{len(disturbed)} of {len(shares)} runs"
         console.print(
-            f"  Others used up to {max(disturbed):.0%} of a core before {len(disturbed)} of {len(shares)} runs: "
+            f"  Others used up to {max(disturbed):.0%} of a core before {runs}: "
             "do not trust requests/s, latencies and throughput.",
             style="yellow",
         )

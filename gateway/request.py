@@ -178,6 +178,10 @@ class Responder(Protocol):
         """Whether ``start`` was called: too late for another answer."""
         ...
 
+    def withdraw(self) -> bool:
+        """Take back an answer of which nothing was sent; whether (another) one may be started now."""
+        ...
+
     async def inform(self, status: int, headers: Headers) -> None:
         """Send a 1xx response at once; nothing is sent to an HTTP/1.0 client (RFC 9110 15.2)."""
         ...

@@ -5,6 +5,7 @@ No sockets, no trio, no clock, no logging in here; a test imports the package wi
 ====================  ====================================================================
 ``events``            the shared vocabulary of all codecs
 ``errors``            what a codec may raise, by whose fault it is
+``memo``              what the same bytes meant the last time
 ``codec``             the surface: ``send``, ``receive_data``, ``next_event``
 ``buffer``            the receive buffer
 ``cgi``               the CGI response (RFC 3875 section 6), shared by CGI, FastCGI, SCGI, uwsgi

@@ -25,6 +25,7 @@ from protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
+from protocols.memo import LONGEST_HEAD, Memo, is_personal
 
 HEAD_LIMIT: Final = 64 * 1024
 """Bytes of a response head, blank line included. nginx stops at 4 or 8 KiB and users raise it
@@ -66,6 +67,10 @@ _SPECIAL_FIELDS: Final = _CGI_FIELDS | _CONNECTION_FIELDS | {b"content-length"}
 
 # RFC 9110 6.4.1: answers that have no body whatever their Content-Length says.
 _BODILESS: Final = frozenset({101, 204, 304})
+
+
+# A head, and whether it may begin with a status line -> status, fields, reason, Content-Length.
+_known_heads: Final[Memo[tuple[bool, bytes], tuple[int, Headers, bytes, int | None]]] = Memo()
 
 
 class State(Enum):
@@ -210,14 +215,26 @@ class ResponseParser:
             self._chunks.appendleft(bytes(data[body:]))
         self._head = bytearray()
         self._scanned = 0
-        event = self._parse_head(head)
+        event = self._known_head(head) or self._parse_head(head)
         if event is None:
             self._state = State.REDIRECT
             return self._redirect_or_head()
         return event
 
+    def _known_head(self, head: bytes) -> ResponseHead | None:
+        """What *head* was found to be before."""
+        known = _known_heads.get((self._status_line, head))
+        if known is None:
+            return None
+        status, headers, reason, self._remaining = known
+        if self._head_request or status in _BODILESS:
+            self._remaining = None
+        self._state = State.BODY
+        return ResponseHead(status, headers.copy(), reason)
+
     def _parse_head(self, head: bytes) -> InformationalResponse | ResponseHead | None:
         """The response that *head* begins; None if it may be a local redirect."""
+        original = head
         # RFC 3875 7.2: LF, and CRLF too.
         head = head.replace(b"\r\n", b"\n")
         if b"\r" in head or b"\0" in head:  # RFC 9110 5.5
@@ -248,6 +265,9 @@ class ResponseParser:
             self._redirect = event
             return None
         self._state = State.BODY
+        if len(original) <= LONGEST_HEAD and status != 101 and not self._nph and not is_personal(original):
+            known = (status, headers.copy(), reason, None if length is None else int(length))
+            _known_heads.keep((self._status_line, original), known)
         return event
 
     def _parse_fields(self, lines: list[bytes]) -> tuple[Headers, dict[bytes, bytes]]:

@@ -167,7 +167,10 @@ class Http1Connection:
             if stream.peer_closed:
                 self._on_hangup()
             try:
-                sound = await service.answer(request, responder)
+                await service.dispatch(request, responder)
+                sound = responder.ended or await self._unfinished(request, responder)
+            except Exception as error:
+                sound = await service.answer_failure(error, request, responder)
             finally:
                 self._responder = None
                 if service.access_log is not None:
@@ -200,6 +203,10 @@ class Http1Connection:
         except Incomplete:
             return None
         return head
+
+    async def _unfinished(self, request: Request, responder: Http1Responder) -> bool:
+        error = RuntimeError("the handler returned before its response was complete")
+        return await self._service.answer_failure(error, request, responder)
 
     def _make_body(self) -> Http1Body:
         length = self._codec.body_length

@@ -18,6 +18,7 @@ from gateway.pump import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
 from protocols.http1 import LAST_CHUNK, encode_chunk, encode_last_chunk, encode_response_head
+from protocols.memo import LONGEST_HEAD, Memo, is_personal
 
 _FILE_PIECE: Final = 256 * 1024
 
@@ -82,6 +83,7 @@ class Http1Responder:
         "_body",
         "_chunked",
         "_head",
+        "_head_only",
         "_left",
         "_now",
         "_queued",
@@ -112,7 +114,7 @@ class Http1Responder:
     ) -> None:
         self._stream = stream
         self._body = body  # the request's, whose state decides whether the connection can go on
-        self._bodiless = head_only
+        self._bodiless = self._head_only = head_only
         self._version10 = version10
         self._now = now
         self._send_timeout = send_timeout
@@ -176,6 +178,19 @@ class Http1Responder:
         if status in _BODILESS:
             self._bodiless = True
         self.started = True
+
+    def withdraw(self) -> bool:
+        if not self.started:
+            return True
+        if self._head is None:
+            return False
+        self.started = self.ended = False
+        self.status = self.body_sent = 0
+        self._head = b""
+        self._left = self._trailers = None
+        self._queued = []
+        self._bodiless = self._head_only
+        return True
 
     def write(self, data: bytes) -> None:
         if self._bodiless or not data:
@@ -251,7 +266,7 @@ class Http1Responder:
     def _serialise(self) -> bytes | memoryview:
         """All that is queued as bytes, framed."""
         if self._unsent:
-            if not self._queued:
+            if not (self._queued or (self.ended and self._chunked)):
                 return self._unsent
             unsent = bytes(self._unsent)
         else:
@@ -314,12 +329,8 @@ class Http1Responder:
 class PreparedHead:
     """A head as far as it depends on status and fields only: those of one application repeat.
 
-    Preparing one costs a quarter of a small response, recognising it a tenth of that. What is kept is
-    bounded in number and size, and never a cookie.
+    Preparing one costs a quarter of a small response, recognising it a tenth of that (`protocols.memo`).
     """
-
-    KEPT: Final = 256
-    LARGEST: Final = 1024
 
     __slots__ = ("dated", "head", "length", "served")
 
@@ -345,12 +356,8 @@ class PreparedHead:
         self.head = encode_response_head(status, reason, fields)[:-2]
         """Status line and fields; ours and the empty line are still to come."""
 
-    @property
-    def keepable(self) -> bool:
-        return len(self.head) <= self.LARGEST and b"set-cookie" not in self.head.lower()
 
-
-_prepared: dict[tuple[int, bytes, tuple[tuple[bytes, bytes], ...]], PreparedHead] = {}
+_prepared: Final[Memo[tuple[int, bytes, tuple[tuple[bytes, bytes], ...]], PreparedHead]] = Memo()
 
 
 def _prepare(status: int, headers: Headers, reason: bytes) -> PreparedHead:
@@ -358,10 +365,8 @@ def _prepare(status: int, headers: Headers, reason: bytes) -> PreparedHead:
     prepared = _prepared.get(key)
     if prepared is None:
         prepared = PreparedHead(status, headers, reason)
-        if prepared.keepable:
-            if len(_prepared) >= PreparedHead.KEPT:
-                _prepared.clear()
-            _prepared[key] = prepared
+        if len(prepared.head) <= LONGEST_HEAD and not is_personal(prepared.head):
+            _prepared.keep(key, prepared)
     return prepared
 
 

@@ -56,27 +56,27 @@ class Service:
     draining: bool = False
     """The daemon is stopping: answer what runs, keep no connection."""
 
-    async def answer(self, request: Request, responder: Responder) -> bool:
-        """Answer *request*, whatever happens; False if the connection must be cut after it.
-
-        Lets nothing out but cancellation.
-        """
-        try:
-            await (self.router.match(request) or _UNROUTED).handler.handle(request, responder)
-            if not responder.started:
-                raise RuntimeError("the handler returned without answering")  # noqa: TRY301
-        except ClientGone:
-            return False
-        except Exception as error:
-            return await _answer_failure(error, request, responder)
-        return True
-
     async def dispatch(self, request: Request, responder: Responder) -> None:
-        """For a request inside a request (a local redirect): route it and let its handler answer.
-
-        Raises GatewayError, and what bugs raise.
-        """
+        """Route *request* and let its handler answer. Raises GatewayError, and what bugs raise."""
         await (self.router.match(request) or _UNROUTED).handler.handle(request, responder)
+
+    async def answer_failure(self, error: Exception, request: Request, responder: Responder) -> bool:
+        """Log *error* as its kind deserves, and answer with it if no answer has begun.
+
+        False if the connection must be cut. Lets nothing out but cancellation.
+        """
+        if isinstance(error, ClientGone):
+            return False
+        answerable = responder.withdraw()
+        _log_failure(error, request, answered=answerable)
+        if not answerable:
+            return False
+        failure = response_for(error)
+        try:
+            await respond(responder, failure.status, failure.headers, failure.body)
+        except (ClientGone, ResponseAborted):
+            return False
+        return not (isinstance(error, RequestError) and error.close)
 
 
 class _NotFound:
@@ -90,8 +90,7 @@ class _NotFound:
 _UNROUTED: Final = Route(_NotFound())
 
 
-async def _answer_failure(error: Exception, request: Request, responder: Responder) -> bool:
-    """Log *error* as its kind deserves, and answer with it if no answer has begun."""
+def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
     match error:
         case BackendError():
             log.error(
@@ -104,7 +103,7 @@ async def _answer_failure(error: Exception, request: Request, responder: Respond
                 request_id=request.id,
                 method=request.method,
                 target=request.path,
-                answered=not responder.started,
+                answered=answered,
             )
         case RequestError() | ResponseAborted():
             log.info(
@@ -116,11 +115,3 @@ async def _answer_failure(error: Exception, request: Request, responder: Respond
             )
         case _:
             log.error("request crashed", request_id=request.id, target=request.path, exc_info=error)
-    if responder.started:
-        return False
-    failure = response_for(error)
-    try:
-        await respond(responder, failure.status, failure.headers, failure.body)
-    except (ClientGone, ResponseAborted):
-        return False
-    return not (isinstance(error, RequestError) and error.close)

@@ -74,6 +74,8 @@ class UpstreamTimeouts:
 
 # A member of an Enum is found in 50 times the time of a global (CPython 3.11).
 _FIRST_BYTE: Final = Phase.FIRST_BYTE
+_HEAD: Final = Phase.HEAD
+_BODY: Final = Phase.BODY
 
 
 class StaleConnectionError(Exception):
@@ -90,6 +92,7 @@ class Exchange:
         "_body",
         "_client_failure",
         "_connection",
+        "_over",
         "_phase",
         "_pump",
         "_request",
@@ -123,6 +126,8 @@ class Exchange:
         """Whether the whole request went out."""
         self._client_failure: GatewayError | None = None
         self._awaits_continue: trio.Event | None = None
+        self._over = False
+        """Whether the application has said everything (or broken off): nothing more is sent to it."""
         self._stderr = 0
 
     async def run(
@@ -190,9 +195,12 @@ class Exchange:
             if self._awaits_continue is not None:
                 with trio.move_on_after(CONTINUE_SECONDS):
                     await self._awaits_continue.wait()
-            while piece := await self._body.read():
-                await self._send(codec.send(Data(piece)))
-            await self._send(codec.send(EndOfMessage()))
+            piece = None
+            while piece != b"":
+                piece = await self._body.read()
+                if self._over:
+                    return  # The answer ended while this waited; the codec takes nothing more.
+                await self._send(codec.send(Data(piece) if piece else EndOfMessage()))
             self.sent = True
         except trio.BrokenResourceError:
             pass  # The application reads no further; its answer, or its end, comes by the other way.
@@ -214,6 +222,7 @@ class Exchange:
                 outcome = await self._receive()
             except (GatewayError, StaleConnectionError) as error:
                 failure = error
+            self._over = True
             nursery.cancel_scope.cancel()
         if self._client_failure is not None:
             raise self._client_failure
@@ -222,66 +231,48 @@ class Exchange:
         return outcome
 
     async def _receive(self) -> LocalRedirect | None:
-        connection = self._connection
-        codec = connection.codec
-        stream = connection.stream
+        codec = self._connection.codec
         responder = self._responder
-        pump = self._pump
+        # The head and the first piece of the body are held until it is known whether they are all:
+        # then the whole response goes out at once.
+        head: ResponseHead | None = None
+        first = b""
         queued = 0
         redirect: LocalRedirect | None = None
         self._phase = _FIRST_BYTE
+        codec.receive_data(await self._receive_some())
         while True:
             try:
                 event = codec.next_event()
             except RemoteProtocolError as error:
                 raise self._protocol_failure(error) from error
             if event is NEED_DATA:
+                if head is not None:
+                    self._begin(head, first)
+                    head = None
+                    queued = 1
                 if queued:
                     await responder.flush()
                     queued = 0
-                timeouts = self._timeouts
-                stream.read_deadline = pump.now + (
-                    timeouts.first_byte if self._phase is _FIRST_BYTE else timeouts.read
-                )
-                try:
-                    data = await stream.receive_some()
-                except trio.TooSlowError as error:
-                    raise self._failed(Cause.READ_TIMEOUT, "nothing was received in time") from error
-                except trio.BrokenResourceError as error:
-                    if self._phase is _FIRST_BYTE or self._body.length == 0:
-                        raise self._ended_early(str(error)) from error
-                    # tcp(7): an application that closes before it has read the whole body resets the
-                    # connection. What it said before is all it had to say; the framing tells whether
-                    # that is a whole answer (complaints.md 16).
-                    data = b""
-                if self._phase is _FIRST_BYTE:
-                    if data:
-                        self._phase = Phase.HEAD
-                    elif connection.reused:
-                        raise StaleConnectionError
-                codec.receive_data(data)
+                codec.receive_data(await self._receive_some())
             elif isinstance(event, Data):
-                try:
-                    responder.write(event.data)
-                except ResponseAborted as error:
-                    raise self._failed(Cause.MALFORMED, str(error)) from error
+                if head is not None and not first:
+                    first = event.data
+                    continue
+                if head is not None:
+                    self._begin(head, first)
+                    head = None
+                self._write(event.data)
                 queued += len(event.data)
                 if queued >= FLUSH_BYTES:
                     await responder.flush()
                     queued = 0
             elif isinstance(event, ResponseHead):
-                self._phase = Phase.BODY
-                try:
-                    responder.start(event.status, event.headers, event.reason)
-                except LocalProtocolError as error:
-                    raise self._failed(Cause.MALFORMED, str(error)) from error
-                queued = 1  # The head alone must not wait for a body that is late.
+                self._phase = _BODY
+                head = event
             elif isinstance(event, EndOfMessage):
-                if redirect is None:
-                    try:
-                        responder.end(event.trailers)
-                    except ResponseAborted as error:
-                        raise self._failed(Cause.INCOMPLETE, str(error)) from error
+                self._over = True
+                if redirect is None and not self._end(head, first, event):
                     await responder.flush()
                 return redirect
             elif isinstance(event, Stderr):
@@ -290,6 +281,60 @@ class Exchange:
                 await self._inform(event)
             else:
                 redirect = event
+
+    async def _receive_some(self) -> bytes:
+        """More of the response; ``b""`` at its end."""
+        connection = self._connection
+        stream = connection.stream
+        timeouts = self._timeouts
+        beginning = self._phase is _FIRST_BYTE
+        stream.read_deadline = self._pump.now + (timeouts.first_byte if beginning else timeouts.read)
+        try:
+            data = await stream.receive_some()
+        except trio.TooSlowError as error:
+            raise self._failed(Cause.READ_TIMEOUT, "nothing was received in time") from error
+        except trio.BrokenResourceError as error:
+            if beginning or self._body.length == 0:
+                raise self._ended_early(str(error)) from error
+            # tcp(7): an application that closes before it has read the whole body resets the
+            # connection. What it said before is all it had to say; the framing tells whether
+            # that is a whole answer (complaints.md 16).
+            data = b""
+        if beginning:
+            if data:
+                self._phase = _HEAD
+            elif connection.reused:
+                raise StaleConnectionError
+        return data
+
+    def _begin(self, head: ResponseHead, first: bytes) -> None:
+        """Start the response, of which there is more to come."""
+        try:
+            self._responder.start(head.status, head.headers, head.reason)
+        except LocalProtocolError as error:
+            raise self._failed(Cause.MALFORMED, str(error)) from error
+        self._write(first)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._responder.write(data)
+        except ResponseAborted as error:
+            raise self._failed(Cause.MALFORMED, str(error)) from error
+
+    def _end(self, head: ResponseHead | None, whole: bytes, event: EndOfMessage) -> bool:
+        """The response is complete; whether it is on its way, too. *whole* is its body if *head* is held."""
+        responder = self._responder
+        try:
+            if head is not None:
+                if not event.trailers:
+                    return responder.try_respond(head.status, head.headers, whole, head.reason)
+                self._begin(head, whole)
+            responder.end(event.trailers)
+        except LocalProtocolError as error:
+            raise self._failed(Cause.MALFORMED, str(error)) from error
+        except ResponseAborted as error:
+            raise self._failed(Cause.INCOMPLETE, str(error)) from error
+        return False
 
     async def _inform(self, event: InformationalResponse) -> None:
         if event.status != 100:

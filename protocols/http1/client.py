@@ -4,6 +4,8 @@ Responses whose framing is doubtful are refused: a wrong guess would give one re
 on the same connection (RFC 9112 11.1). The status of every error is 502.
 """
 
+from typing import Final
+
 from protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from protocols.events import (
     NEED_DATA,
@@ -33,9 +35,18 @@ from protocols.http1.serialise import (
     content_length,
     encode_request_head,
 )
+from protocols.memo import LONGEST_HEAD, Memo, is_personal
 
 _VERSION_PREFIX = b"HTTP/1."
+_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade"})
 _MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
+
+
+# Requests whose responses are framed by their heads alone (RFC 9112 6.3).
+_PLAIN_METHODS: Final = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+
+# A response head -> status, fields, reason, version, bytes of body.
+_known_heads: Final[Memo[bytes, tuple[int, Headers, bytes, bytes, int]]] = Memo()
 
 
 class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
@@ -142,13 +153,35 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
         end = data.find(b"\r\n\r\n", self._scanned)
         if end < 0:
             return self._await_head()
+        head = bytes(data[position : end + 4])
+        known = _known_heads.get(head) if self._method in _PLAIN_METHODS else None
+        if known is not None and len(head) <= self._max_fields and len(known[1]) <= self._max_field_count:
+            self._consume(end + 4)
+            status, headers, reason, version, length = known
+            self._begin_body(length)
+            return ResponseHead(status, headers.copy(), reason, version)
         start = self._status_line_end()
         version, status, reason = parse_status_line(bytes(data[position:start]))
         headers = self._section(start, end + 4)
         if status < 200 and status != 101:  # RFC 9112 6.3: no body, and no say about the connection
             return InformationalResponse(status, headers, reason)
         self._understand_response(version, status, headers)
+        if (
+            self._keep_alive
+            and self._reading in (Reading.LENGTH, Reading.END)
+            and self._method in _PLAIN_METHODS
+        ):
+            self._remember(head, ResponseHead(status, headers.copy(), reason, version))
         return ResponseHead(status, headers, reason, version)
+
+    def _remember(self, head: bytes, event: ResponseHead) -> None:
+        """Keep the meaning of a head on which the connection goes on after a body of known length.
+
+        A server repeats its heads for as long as a second: then the Date is another one.
+        """
+        if len(head) <= LONGEST_HEAD and not is_personal(head):
+            length = self._remaining if self._reading is Reading.LENGTH else 0
+            _known_heads.keep(head, (event.status, event.headers, event.reason, event.version, length))
 
     def _check_start_line(self) -> int:
         end = self._status_line_end()
@@ -181,6 +214,9 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
             elif name == b"connection":
                 connection += b"," + value
         self._keep_alive = self._keep_alive and persists(version, connection)
+        named = set(list_members(connection)) - _CONNECTION_OPTIONS if connection else None
+        if named:  # RFC 9110 7.6.1: they are for this connection, like Connection itself
+            headers[:] = [field for field in headers if field[0] not in named]
         if status == 101 and not self._upgrade_offered:  # RFC 9110 15.2.2
             raise RemoteProtocolError("101 without a request to upgrade")
         if status == 101 or (self._method == b"CONNECT" and status < 300):

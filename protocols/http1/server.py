@@ -118,6 +118,9 @@ class Http1Server(MessageReader[RequestHead]):
             event = self.next_event()
             assert event is NEED_DATA, f"between two requests only, not in {self._reading.value}"
             return event
+        known = self._known_head()
+        if known is not None:
+            return known
         try:
             head = self._read_head()
         except RemoteProtocolError as error:
@@ -148,21 +151,38 @@ class Http1Server(MessageReader[RequestHead]):
             start = self._request_line_end(position)
             method, target, version, authority = parse_request_line(bytes(data[position:start]))
         section = data[start : end + 4]
-        if section == self._known_section and version == self._version and authority is None:
-            # A client says the same about itself in each request of a connection; what the same bytes
-            # mean is known. Half of the cost of a small head, more of a browser's.
-            headers = self._known_headers.copy()
-            self._consume(end + 4)
-        else:
-            headers = self._section(start, end + 4)
-            self._understand(version, headers, authority)
-            self._remember(section, headers, authority)
+        headers = self._section(start, end + 4)
+        self._understand(version, headers, authority)
+        self._remember(section, headers, authority)
         self._method = method
         self._version = version
         self._sending = SENDING_HEAD
         self._empty_lines = 0
         self._begin_body(self.body_length)
         return RequestHead(method, target, headers, version)
+
+    def _known_head(self) -> RequestHead | None:
+        """The head if it is all that is here, and all behind its request line is as the last time.
+
+        A client says the same about itself in each request of a connection, and what the same bytes mean
+        is known: the facts stay as they are. Half of the cost of a small head, more of a browser's.
+        """
+        section = self._known_section
+        data = self._data
+        if not section or self._position or self._sending is SENDING_BODY or not data.endswith(section):
+            return None
+        match = ORIGIN_FORM_LINE.match(data)
+        if match is None or match.end() + len(section) != len(data) or match.end() - 2 > self._max_line:
+            return None
+        method, target, version = match.groups()
+        if version != self._version:
+            return None
+        self._data = b""
+        self._scanned = 0
+        self._empty_lines = 0
+        self._method = method
+        self._sending = SENDING_HEAD
+        return RequestHead(method, target, self._known_headers.copy(), version)
 
     def _remember(self, section: bytes | bytearray, headers: Headers, authority: bytes | None) -> None:
         """Keep the meaning of *section* for the next request, if it is all that the facts depend on."""

@@ -36,10 +36,10 @@ sys.stdin.read()
 
 
 @contextmanager
-def python(program: str) -> Iterator[int]:
-    """Run *program* until it has printed a line; at the end its standard input is closed."""
+def python(text: str) -> Iterator[int]:
+    """Run *text* until it has printed a line; at the end its standard input is closed."""
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as program:
         assert program.stdout is not None
         assert program.stdin is not None

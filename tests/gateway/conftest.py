@@ -107,6 +107,15 @@ class RecordingResponder:
     def started(self) -> bool:
         return self.status != 0
 
+    def withdraw(self) -> bool:
+        if self.started and self.flushes:
+            return False
+        self.status = 0
+        self.headers, self.pieces, self.files = [], [], []
+        self.ended = False
+        self._written = 0
+        return True
+
     async def inform(self, status: int, headers: Headers) -> None:
         assert not self.started
         assert 100 <= status <= 199

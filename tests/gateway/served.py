@@ -266,9 +266,12 @@ def unused_port() -> int:
 
 
 async def next_event(stream: trio.SocketStream, codec: ServerCodec) -> RequestEvent:
-    """The next event of the request that arrives on *stream*."""
+    """The next event of the request that arrives on *stream*. Raises trio.BrokenResourceError at its end."""
     while isinstance(event := codec.next_event(), NeedData):
-        codec.receive_data(await stream.receive_some(65536))
+        data = await stream.receive_some(65536)
+        if not data:
+            raise trio.BrokenResourceError("the connection ended")
+        codec.receive_data(data)
     return event
 
 

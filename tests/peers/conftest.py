@@ -217,7 +217,8 @@ def _run_gateway(
     events = [json.loads(line) for line in gateway.lines]  # a traceback would be no JSON
     assert events[-1]["event"] == "stopped"
     troubles = [event for event in events if event.get("level") in ("warning", "error", "critical")]
-    assert [event for event in troubles if not {event["event"], event.get("logger")} & set(expect)] == []
+    unexpected = [event for event in troubles if not {event["event"], event.get("logger")} & set(expect)]
+    assert not unexpected, "\n".join(map(str, unexpected))
 
 
 @pytest.fixture(scope="session")

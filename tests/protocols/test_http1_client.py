@@ -151,6 +151,14 @@ ROWS: dict[str, tuple[bytes, bytes, list[Any]]] = {
         OK + b"Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n1;x\r\n!\r\n0\r\nA: b\r\n\r\n",
         [head(200, (b"transfer-encoding", b"Chunked")), Data(b"hello!"), EndOfMessage([(b"a", b"b")])],
     ),
+    "fields that Connection names": (
+        b"GET",
+        OK + b"X-Hop: 1\r\nX: 2\r\nConnection: x-hop, keep-alive\r\nContent-Length: 0\r\n\r\n",
+        [
+            head(200, (b"x", b"2"), (b"connection", b"x-hop, keep-alive"), (b"content-length", b"0")),
+            EndOfMessage(),
+        ],
+    ),
     "chunks": (
         b"GET",
         OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted

@@ -1,0 +1,302 @@
+"""The HTTP backend through the whole gateway: what the upstream server gets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from tests.gateway.served import (
+    backend,
+    gateway_of,
+    quick_sweeper,  # noqa: F401
+    read_all,
+    read_until,
+    response,
+    run,
+)
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def seen(
+    data: bytes, *, end: bytes = b"\r\n\r\n", route: Mapping[str, Any] | None = None, **options: Any
+) -> tuple[bytes, dict[bytes, bytes]]:
+    """Request line and fields that the upstream gets for *data* (which ends with *end*)."""
+    received = b""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        nonlocal received
+        received = await read_until(stream, end)
+        await stream.send_all(OK)
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {
+                "backends": {"app": {"http": f"http://{app.address}", **options}},
+                "routes": [{"backend": "app", **(route or {})}],
+            }
+            async with gateway_of(config) as served:
+                assert response(await served.ask(data)).body == b"ok"
+                address = app.address.encode()
+        nonlocal received
+        received = received.replace(address, b"UPSTREAM")
+
+    run(main)
+    head, _, _ = received.partition(b"\r\n\r\n")
+    line, *lines = head.split(b"\r\n")
+    fields: dict[bytes, bytes] = {}
+    for each in lines:
+        name, _, value = each.partition(b": ")
+        assert name.lower() not in fields, f"{name!r} was sent twice"
+        fields[name.lower()] = value
+    return line, fields
+
+
+def get(target: bytes, *fields: bytes) -> bytes:
+    lines = b"".join(field + b"\r\n" for field in fields)
+    return b"GET %b HTTP/1.1\r\nHost: a.example:81\r\n%bConnection: close\r\n\r\n" % (target, lines)
+
+
+def test_fields_of_the_clients_connection_are_removed() -> None:
+    """H-1, H-2."""
+    _, fields = seen(
+        get(
+            b"/", b"Connection: x-one, X-Two", b"X-One: 1", b"X-Two: 2", b"Connection: x-three", b"X-Three: 3",
+            b"Keep-Alive: timeout=5", b"Proxy-Connection: close", b"Upgrade: h2c", b"TE: gzip",
+            b"Proxy-Authorization: Basic x", b"X-Kept: 4",
+        )  # fmt: skip
+    )
+    assert fields == {
+        b"host": b"a.example:81",
+        b"x-kept": b"4",
+        b"x-forwarded-for": b"127.0.0.1",
+        b"x-forwarded-proto": b"http",
+        b"x-forwarded-host": b"a.example:81",
+        b"via": b"1.1 gateway",
+    }
+
+
+def test_trailers_are_asked_for_anew() -> None:
+    """H-9, complaints.md 63."""
+    _, fields = seen(get(b"/", b"TE: trailers, gzip"))
+    assert (fields[b"te"], fields[b"connection"]) == (b"trailers", b"te")
+
+
+def test_via_is_appended_in_order() -> None:
+    """H-3."""
+    _, fields = seen(get(b"/", b"Via: 1.0 one", b"Via: 2 two, 1.1 three"))
+    assert fields[b"via"] == b"1.0 one, 2 two, 1.1 three, 1.1 gateway"
+
+
+def test_via_has_the_version_that_was_received() -> None:
+    _, fields = seen(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    assert fields[b"via"] == b"1.0 gateway"
+
+
+def test_what_a_client_says_about_earlier_hops_is_not_believed() -> None:
+    """FWD-7."""
+    _, fields = seen(
+        get(
+            b"/", b"Forwarded: for=1.2.3.4", b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https",
+            b"X-Forwarded-Host: evil", b"X-Forwarded-Prefix: /evil",
+        )  # fmt: skip
+    )
+    assert fields[b"x-forwarded-for"] == b"127.0.0.1"
+    assert fields[b"x-forwarded-proto"] == b"http"
+    assert fields[b"x-forwarded-host"] == b"a.example:81"
+    assert b"forwarded" not in fields
+    assert b"x-forwarded-prefix" not in fields
+
+
+@pytest.mark.parametrize(("policy", "host"), [("preserve", b"a.example:81"), ("upstream", b"UPSTREAM")])
+def test_host(policy: str, host: bytes) -> None:
+    _, fields = seen(get(b"/"), host=policy)
+    assert fields[b"host"] == host
+    assert fields[b"x-forwarded-host"] == b"a.example:81"
+
+
+def test_host_of_a_request_without_one_is_the_upstreams() -> None:
+    """H1-5: HTTP/1.1 needs a Host."""
+    _, fields = seen(b"GET / HTTP/1.0\r\n\r\n")
+    assert fields[b"host"] == b"UPSTREAM"
+    assert b"x-forwarded-host" not in fields
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (b"/a/b?c=d", b"GET /a/b?c=d HTTP/1.1"),
+        (b"/a%2Fb//%7e/?", b"GET /a%2Fb//%7e/ HTTP/1.1"),
+        (b"/%c3%a4?%20&+", b"GET /%c3%a4?%20&+ HTTP/1.1"),
+        (b"http://other:80/x?y", b"GET /x?y HTTP/1.1"),
+    ],
+)
+def test_target_is_passed_on_as_it_came(target: bytes, line: bytes) -> None:
+    """H-6."""
+    assert seen(get(target))[0] == line
+
+
+def test_authority_of_an_absolute_target_becomes_the_host() -> None:
+    """H1-6."""
+    _, fields = seen(get(b"http://other:82/x"))
+    assert fields[b"host"] == b"other:82"
+
+
+def test_asterisk() -> None:
+    line, _ = seen(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert line == b"OPTIONS * HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (b"/m", b"GET / HTTP/1.1"),
+        (b"/m/", b"GET / HTTP/1.1"),
+        (b"/m?q", b"GET /?q HTTP/1.1"),
+        (b"/m/x%2Fy?q", b"GET /x%2Fy?q HTTP/1.1"),
+        (b"/m//x", b"GET //x HTTP/1.1"),
+        (b"/%6d/x%20y", b"GET /x%20y HTTP/1.1"),
+        (b"/%6D/%c3%a4", b"GET /%C3%A4 HTTP/1.1"),
+        (b"/m/../m/x", b"GET /x HTTP/1.1"),
+        (b"/./m/x", b"GET /x HTTP/1.1"),
+        (b"/m/a/../b", b"GET /b HTTP/1.1"),
+        (b"/m/%ff", b"GET /%ff HTTP/1.1"),
+    ],
+)
+def test_mount_is_stripped(target: bytes, line: bytes) -> None:
+    """Design section 4: however it is encoded; the upstream never sees another path than was matched."""
+    found, fields = seen(get(target), route={"mount": "/m"})
+    assert found == line
+    assert fields[b"x-forwarded-prefix"] == b"/m"
+
+
+def test_dot_segments_do_not_reach_the_upstream() -> None:
+    """The path that the routes have judged is the path that is asked for."""
+    line, _ = seen(get(b"/public/../private"))
+    assert line == b"GET /private HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("data", "end", "field"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n", b"abc", (b"content-length", b"3")),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", b"\r\n\r\n", (b"content-length", b"0")),
+        (b"PUT / HTTP/1.1\r\nHost: a\r\n", b"\r\n\r\n", (b"content-length", b"0")),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n",
+            b"3\r\nabc\r\n0\r\n\r\n",
+            (b"transfer-encoding", b"chunked"),
+        ),
+    ],
+)
+def test_framing_of_the_body(data: bytes, end: bytes, field: tuple[bytes, bytes]) -> None:
+    """H-8, H1-10."""
+    body = b"" if end == b"\r\n\r\n" else end
+    _, fields = seen(data + b"Connection: close\r\n\r\n" + body, end=end)
+    assert field in fields.items()
+    assert (b"content-length" in fields) != (b"transfer-encoding" in fields)
+
+
+@pytest.mark.usefixtures("quick_sweeper")
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 100 Continue\r\n\r\n", b""])
+def test_expectation_is_passed_on(answer: bytes) -> None:
+    """H-10: the body follows the upstream's 100, or a while of silence; the client is told when it is read."""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        head = await read_until(stream, b"\r\n\r\n")
+        assert b"\r\nexpect: 100-continue\r\n" in head
+        await stream.send_all(answer)
+        assert await stream.receive_some(100) == b"abc"
+        await stream.send_all(OK)
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served, await served.connect() as client:
+                await client.send_all(
+                    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n"
+                    b"Connection: close\r\n\r\n"
+                )
+                assert await read_until(client, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+                await client.send_all(b"abc")
+                assert response(await read_all(client)).body == b"ok"
+
+    run(main)
+
+
+def test_refusal_of_an_expectation_reaches_a_client_that_sent_nothing() -> None:
+    """H-10, complaints.md 20: the final status without 100, and the body is never asked for."""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        await read_until(stream, b"\r\n\r\n")
+        await stream.send_all(b"HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno")
+        assert await stream.receive_some(100) == b""
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                received = await served.ask(
+                    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+                )
+        found = response(received)
+        assert (found.status, found.body, found.headers["connection"]) == (417, b"no", "close")
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+        b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+    ],
+)
+def test_expectation_without_meaning_is_not_passed_on(data: bytes) -> None:
+    """H-10: without a body, or by HTTP/1.0."""
+    _, fields = seen(data, end=b"abc" if data.endswith(b"abc") else b"\r\n\r\n")
+    assert b"expect" not in fields
+
+
+def test_fields_of_the_upstreams_connection_are_removed() -> None:
+    """H-1 for responses: what its Connection names, too."""
+    answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop, keep-alive\r\nKeep-Alive: timeout=1\r\n"
+        b"X-Hop: 1\r\nX-Kept: 2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: upstream\r\n\r\nok"
+    )
+
+    async def behave(stream: trio.SocketStream) -> None:
+        await read_until(stream, b"\r\n\r\n")
+        await stream.send_all(answer)
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                found = response(await served.ask(get(b"/")))
+        names = sorted(name.lower() for name in found.headers)
+        assert names == ["connection", "content-length", "date", "server", "x-kept"]
+        assert found.headers["date"].startswith("Thu, 01 Jan 1970")
+
+    run(main)
+
+
+def test_http_1_0_upstream_whose_body_ends_with_the_connection() -> None:
+    """H1-3, H1-11: chunked for the client."""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        await read_until(stream, b"\r\n\r\n")
+        await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\nto the end")
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                found = response(await served.ask(get(b"/")))
+        assert (found.body, found.headers["transfer-encoding"]) == (b"to the end", "chunked")
+
+    with capture_logs() as logs:
+        run(main)
+    assert logs == []

@@ -1,0 +1,197 @@
+"""The request body of HTTP/1.1: pieces, waiting, limits, and whether the connection can go on."""
+
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from gateway.errors import ClientGone, RequestError
+from gateway.front.body import DRAINED_BYTES, Http1Body
+from gateway.front.service import Limits, Service, Timeouts
+from gateway.pump import Pump
+from gateway.router import Router
+from protocols.events import RequestHead
+from protocols.http1 import Http1Server
+from tests.gateway.served import quick_sweeper, read_until, reset, run  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("quick_sweeper")
+
+CHUNKED = b"Transfer-Encoding: chunked"
+
+Test = Callable[[Http1Body, trio.SocketStream], Awaitable[None]]
+
+
+def reading(test: Test, framing: bytes, *fields: bytes) -> None:
+    """Run *test* with the body of a request, and the client that sends it."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            pump = Pump()
+            await nursery.start(pump.run)
+            service = Service(pump, Router([]), Timeouts(body=0.05), Limits(body=DRAINED_BYTES + 10))
+            ours, theirs = socket.socketpair()
+            stream = pump.attach(ours)
+            codec = Http1Server()
+            lines = b"".join(field + b"\r\n" for field in (b"Host: a", framing, *fields))
+            codec.receive_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n")
+            assert isinstance(codec.next_event(), RequestHead)
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
+                await test(Http1Body(codec, stream, service), client)
+            stream.close()
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+async def whole(body: Http1Body) -> bytes:
+    pieces = b""
+    while piece := await body.read():
+        pieces += piece
+    return pieces
+
+
+@pytest.mark.parametrize(
+    ("framing", "data", "length"),
+    [(b"Content-Length: 6", b"abcdef", 6), (CHUNKED, b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n", None)],
+)
+def test_body_in_single_bytes(framing: bytes, data: bytes, length: int | None) -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        assert body.length == length
+        assert body.read_nowait() is None
+        read = b""
+
+        async def send() -> None:
+            for position in range(len(data)):
+                await client.send_all(data[position : position + 1])
+                await trio.testing.wait_all_tasks_blocked()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            read = await whole(body)
+        assert read == b"abcdef"
+        assert body.complete
+        assert (await body.read(), body.read_nowait()) == (b"", b"")
+        assert body.settle()
+
+    reading(test, framing)
+
+
+def test_silent_client_is_late() -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"abc")
+        assert await body.read() == b"abc"
+        with pytest.raises(RequestError) as caught:
+            await body.read()
+        assert (caught.value.status, caught.value.close) == (408, True)
+        assert not body.settle()
+
+    reading(test, b"Content-Length: 6")
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_client_that_goes(how: str) -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"abc")
+        assert await body.read() == b"abc"
+        if how == "end":
+            await client.send_eof()
+        else:
+            reset(client)
+        for _ in range(2):
+            with pytest.raises(ClientGone):
+                await body.read()
+
+    reading(test, b"Content-Length: 6")
+
+
+def test_malformed_chunk() -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"3\r\nabcX")
+        assert await body.read() == b"abc"
+        for _ in range(2):
+            with pytest.raises(RequestError) as caught:
+                await body.read()
+            assert (caught.value.status, caught.value.close) == (400, True)
+        assert not body.settle()
+        assert not await body.drain()
+
+    reading(test, CHUNKED)
+
+
+def test_chunked_body_that_is_too_large() -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        size = DRAINED_BYTES + 11
+        caught: list[RequestError] = []
+
+        async def read() -> None:
+            try:
+                await whole(body)
+            except RequestError as error:
+                caught.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await client.send_all(b"%x\r\n" % size + b"x" * size)
+        assert (caught[0].status, caught[0].close) == (413, True)
+        assert not body.settle()
+
+    reading(test, CHUNKED)
+
+
+@pytest.mark.parametrize(
+    ("framing", "fields", "goes_on"),
+    [
+        (b"Content-Length: %d" % DRAINED_BYTES, (), True),
+        (b"Content-Length: %d" % (DRAINED_BYTES + 1), (), False),
+        (CHUNKED, (), False),
+        (b"Content-Length: 1", (b"Expect: 100-continue",), False),
+    ],
+)
+def test_whether_the_connection_can_go_on(framing: bytes, fields: tuple[bytes, ...], goes_on: bool) -> None:
+    """H1-18: small unread bodies are read, others end the connection; so does a client that waits for 100."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        assert body.settle() is goes_on
+
+    reading(test, framing, *fields)
+
+
+def test_drain_reads_what_is_left() -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"abcdef")
+        assert await body.drain()
+        assert body.complete
+
+    reading(test, b"Content-Length: 6")
+
+
+def test_drain_gives_up_on_a_silent_client() -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"abc")
+        assert not await body.drain()
+
+    reading(test, b"Content-Length: 6")
+
+
+def test_continue_is_sent_once_and_only_when_waiting() -> None:
+    """H-10."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        assert body.read_nowait() is None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(body.read)
+            assert await read_until(client, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await client.send_all(b"abc")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(body.read)
+            await trio.testing.wait_all_tasks_blocked()
+            await client.send_all(b"def")
+        assert body.read_nowait() == b""
+        with trio.move_on_after(0.01) as scope:
+            await client.receive_some(100)
+        assert scope.cancelled_caught
+
+    reading(test, b"Content-Length: 6", b"Expect: 100-continue")

@@ -1,0 +1,322 @@
+"""The daemon as a program: starting, failing to start, draining, hurrying."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gateway
+
+ROOT = Path(gateway.__file__).parents[1]
+
+# /fast answers at once; /slow says that it was reached, and waits until it is let go; /begun begins
+# its answer before that.
+APPLICATION = """
+import threading
+go_on = threading.Event()
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/go":
+        go_on.set()
+    elif environ["PATH_INFO"] == "/slow":
+        environ["wsgi.errors"].write("reached\\n")
+        go_on.wait(20)
+    elif environ["PATH_INFO"] == "/begun":
+        write = start_response("200 OK", [])
+        write(b"begun")
+        environ["wsgi.errors"].write("reached\\n")
+        go_on.wait(20)
+        return [b"ended"]
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+    return [b"done"]
+"""
+
+
+class Daemon:
+    """A running `gateway serve`."""
+
+    def __init__(self, directory: Path, config: str, **options: Any) -> None:
+        (directory / "slow_application.py").write_text(APPLICATION)
+        (directory / "gateway.yaml").write_text(config)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "gateway.yaml"],
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+        self.lines: list[str] = []
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """The next line of the log that says *event* (in it, for lines of an application)."""
+        assert self.process.stderr is not None
+        for raw in self.process.stderr:
+            line = raw.decode()
+            self.lines.append(line)
+            if event in line:
+                found: dict[str, Any] = json.loads(line)
+                return found
+        raise AssertionError(f"the daemon ended before it said {event!r}: {''.join(self.lines)}")
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(self.address)
+        client.settimeout(10)
+        return client
+
+    def ask(self, path: str) -> socket.socket:
+        client = self.connect()
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        return client
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._address
+
+    def ready(self) -> list[str]:
+        addresses: list[str] = self.wait_for('"ready"')["addresses"]
+        if addresses[0].startswith("http://127.0.0.1:"):
+            self._address = ("127.0.0.1", int(addresses[0].rpartition(":")[2]))
+        return addresses
+
+    def end(self, status: int = 0) -> str:
+        """Wait for the end; all that was logged."""
+        _, rest = self.process.communicate(timeout=20)
+        self.lines.append(rest.decode())
+        logged = "".join(self.lines)
+        assert self.process.returncode == status, logged
+        assert "Traceback" not in logged
+        return logged
+
+
+@contextmanager
+def daemon(directory: Path, config: str, **options: Any) -> Iterator[Daemon]:
+    running = Daemon(directory, config, **options)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
+        assert running.process.stderr is not None
+        running.process.stderr.close()
+
+
+def slow(timeouts: str = "{}") -> str:
+    return (
+        "listeners: [{http: '127.0.0.1:0'}]\n"
+        f"timeouts: {timeouts}\n"
+        "backends: {app: {wsgi: 'slow_application:app'}}\n"
+        "routes: [{backend: app}]\n"
+    )
+
+
+FIXED = "listeners: [{http: '127.0.0.1:0'}]\nroutes: [{respond: {body: fixed}}]\n"
+
+
+def read_all(client: socket.socket) -> bytes:
+    received = b""
+    while data := client.recv(65536):
+        received += data
+    return received
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_connections_do_not_hold_the_end(tmp_path: Path, number: signal.Signals) -> None:
+    """complaints.md 41, 42, 44: idle ones, and those that never said anything, end at once."""
+    with daemon(tmp_path, FIXED) as running:
+        running.ready()
+        with running.ask("/") as used, running.connect() as silent:
+            assert used.recv(65536).endswith(b"fixed")
+            running.process.send_signal(number)
+            assert used.recv(100) == b""
+            assert silent.recv(100) == b""
+        logged = running.end()
+        assert f'"signal": "{number.name}"' in logged
+        assert '"stopped"' in logged
+        assert "waiting for requests" not in logged
+        with pytest.raises(ConnectionRefusedError):
+            running.connect()
+
+
+@pytest.mark.parametrize("path", ["/slow", "/begun"])
+def test_running_request_is_finished(tmp_path: Path, path: str) -> None:
+    """complaints.md 40, 41: whole, and with `Connection: close` if its head was still to be sent."""
+    with daemon(tmp_path, slow()) as running:
+        running.ready()
+        with running.ask(path) as client, running.connect() as helper:
+            running.wait_for("reached")
+            helper.sendall(b"GET /go HTTP/1.1\r\nHost: a\r\n")
+            running.process.terminate()
+            assert running.wait_for("waiting for requests")["connections"] >= 1
+            helper.sendall(b"\r\n")  # was begun before, so it is answered, too
+            received = read_all(client)
+            assert b"done" in received if path == "/slow" else received.endswith(b"0\r\n\r\n")
+            assert (b"\r\nconnection: close\r\n" in received) is (path == "/slow")
+            assert b"done" in read_all(helper)
+        assert "cut off" not in running.end()
+
+
+def test_new_connections_are_refused_while_draining(tmp_path: Path) -> None:
+    """complaints.md 44: the listeners close first."""
+    with daemon(tmp_path, slow("{shutdown: 10s}")) as running:
+        running.ready()
+        with running.ask("/slow"):
+            running.wait_for("reached")
+            running.process.terminate()
+            running.wait_for("waiting for requests")
+            with pytest.raises(ConnectionRefusedError):
+                running.connect()
+
+
+def test_grace_is_bounded(tmp_path: Path) -> None:
+    """complaints.md 40: what takes longer is cut off, and the daemon ends all the same."""
+    with daemon(tmp_path, asgi("{shutdown: 200ms}")) as running:
+        running.ready()
+        with running.ask("/slow") as client:
+            running.wait_for("reached")
+            running.process.terminate()
+            assert read_all(client) == b""
+        assert '"requests were cut off"' in running.end()
+
+
+def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
+    with daemon(tmp_path, asgi("{shutdown: 60s}")) as running:
+        running.ready()
+        with running.ask("/slow") as client:
+            running.wait_for("reached")
+            running.process.terminate()
+            running.wait_for("waiting for requests")
+            running.process.terminate()
+            assert read_all(client) == b""
+        assert '"requests were cut off"' in running.end()
+
+
+ASGI = """
+import sys, trio
+async def app(scope, receive, send):
+    print("reached", file=sys.stderr, flush=True)
+    await trio.sleep_forever()
+"""
+
+
+def asgi(timeouts: str) -> str:
+    """A configuration whose application never answers."""
+    return (
+        "listeners: [{http: '127.0.0.1:0'}]\n"
+        f"timeouts: {timeouts}\n"
+        "backends: {app: {asgi: 'endless_application:app', loop: trio, lifespan: off}}\n"
+        "routes: [{backend: app}]\n"
+    )
+
+
+@pytest.fixture(autouse=True)
+def endless_application(tmp_path: Path) -> None:
+    log = ASGI.replace('"reached"', '\'{"event": "reached"}\'')
+    (tmp_path / "endless_application.py").write_text(log)
+
+
+def test_taken_port_is_one_message(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with daemon(tmp_path, FIXED.replace(":0'", f":{port}'")) as running:
+            logged = running.end(1)
+        assert logged == f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_backend_that_cannot_start_is_one_message(tmp_path: Path, kind: str) -> None:
+    config = slow().replace("wsgi: 'slow_application:app'", f"{kind}: 'no_such_module:app'")
+    with daemon(tmp_path, config) as running:
+        (line,) = running.end(1).splitlines()
+    assert line.startswith("gateway: backend app: there is no module 'no_such_module'")
+
+
+def test_every_backend_that_cannot_start_is_named(tmp_path: Path) -> None:
+    config = slow().replace(
+        "{app: {wsgi: 'slow_application:app'}}",
+        "{app: {wsgi: 'slow_application:app'}, one: {wsgi: 'missing_one:app'}, two: {wsgi: 'missing_two:app'}}",
+    )
+    with daemon(tmp_path, config) as running:
+        logged = running.end(1)
+    assert "missing_one" in logged or "missing_two" in logged
+
+
+def test_unix_listener(tmp_path: Path) -> None:
+    """Its mode, a stale file in its place, and its removal at the end."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    config = FIXED.replace("{http: '127.0.0.1:0'}", "{http: 'unix:socket', mode: '0600'}")
+    with daemon(tmp_path, config) as running:
+        assert running.ready() == [f"unix:{path}"]
+        assert path.stat().st_mode & 0o777 == 0o600
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert read_all(client).endswith(b"fixed")
+        running.process.terminate()
+        running.end()
+    assert not path.exists()
+
+
+def test_ready_line_names_every_listener(tmp_path: Path) -> None:
+    config = FIXED.replace("{http: '127.0.0.1:0'}", "{http: '127.0.0.1:0'}, {http: 'unix:socket'}")
+    with daemon(tmp_path, config) as running:
+        first, second = running.ready()
+        assert first == f"http://127.0.0.1:{running.address[1]}"
+        assert second == f"unix:{tmp_path}/socket"
+        running.process.terminate()
+        running.end()
+
+
+def test_shortage_of_descriptors_is_survived(tmp_path: Path) -> None:
+    """EMFILE pauses accepting; when connections end, the others are served."""
+
+    def limit() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    with daemon(tmp_path, FIXED, preexec_fn=limit) as running:
+        running.ready()
+        clients = [running.connect() for _ in range(60)]
+        running.wait_for("cannot accept connections")
+        # The pipe of the log must not fill meanwhile.
+        drain = threading.Thread(target=lambda: [None for _ in running.process.stderr or ()])
+        drain.start()
+        for client in clients[:50]:
+            client.close()
+        with clients[-1] as last:
+            last.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert read_all(last).endswith(b"fixed")
+        for client in clients:
+            client.close()
+        running.process.terminate()
+        drain.join(20)
+        running.process.wait(20)
+        assert running.process.returncode == 0
+
+
+def test_signal_while_a_backend_starts(tmp_path: Path) -> None:
+    (tmp_path / "starting_application.py").write_text(
+        "import sys, trio\n"
+        "async def app(scope, receive, send):\n"
+        "    print('{\"event\": \"starting\"}', file=sys.stderr, flush=True)\n"
+        "    await trio.sleep_forever()\n"
+    )
+    config = asgi("{}").replace("endless_application", "starting_application").replace("lifespan: off", "lifespan: on")
+    with daemon(tmp_path, config) as running:
+        running.wait_for("starting")
+        running.process.terminate()
+        assert '"ready"' not in running.end()

@@ -1,0 +1,233 @@
+"""Connecting to a backend: families, names, refusals, a full backlog, and the deadline."""
+
+import resource
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from gateway.address import TcpAddress, UnixAddress
+from gateway.errors import BackendError, Cause, Phase
+from gateway.pump import Pump, PumpStream
+from gateway.upstream.dial import Dialer, SocketAddress
+from tests.gateway.served import quick_sweeper, run  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("quick_sweeper")
+
+
+def dialling(
+    address: SocketAddress, test: Callable[[Dialer], Awaitable[None]], *, timeout: float = 0.1
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            pump = Pump()
+            await nursery.start(pump.run)
+            await test(Dialer(pump, address, backend="app", timeout=timeout))
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def failure(address: SocketAddress) -> BackendError:
+    """How connecting to *address* fails."""
+    failures: list[BackendError] = []
+
+    async def test(dialer: Dialer) -> None:
+        with pytest.raises(BackendError) as caught:
+            await dialer.dial()
+        failures.append(caught.value)
+
+    dialling(address, test)
+    (found,) = failures
+    assert (found.backend, found.address, found.phase) == ("app", str(address), Phase.CONNECT)
+    return found
+
+
+async def speak(stream: PumpStream, listener: socket.socket) -> None:
+    """Bytes go both ways over *stream*."""
+    theirs, _ = listener.accept()
+    with theirs:
+        assert not stream.peer_closed
+        assert not stream.hung_up
+        assert stream.try_send(b"ping") == 4
+        assert theirs.recv(100) == b"ping"
+        theirs.send(b"pong")
+        assert await stream.receive_some() == b"pong"
+    assert await stream.receive_some() == b""
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "name"),
+    [
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
+        (socket.AF_INET6, "::1", "::1"),
+        (socket.AF_INET, "127.0.0.1", "localhost"),  # the resolver may say ::1 first: the next is tried
+    ],
+)
+def test_tcp(family: socket.AddressFamily, host: str, name: str) -> None:
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((host, 0))
+        except OSError:
+            pytest.skip("no IPv6 loopback on this machine")
+        listener.listen()
+
+        async def test(dialer: Dialer) -> None:
+            stream = await dialer.dial()
+            assert stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            await speak(stream, listener)
+
+        dialling(TcpAddress(name, listener.getsockname()[1]), test, timeout=2)
+
+
+def test_unix(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        async def test(dialer: Dialer) -> None:
+            await speak(await dialer.dial(), listener)
+
+        dialling(UnixAddress(path), test)
+
+
+def test_backend_that_speaks_and_closes_at_once() -> None:
+    """What it said is received, and then the end, although both came before anybody looked."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        async def test(dialer: Dialer) -> None:
+            stream = await dialer.dial()
+            theirs, _ = listener.accept()
+            theirs.send(b"bye")
+            theirs.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert await stream.receive_some() == b"bye"
+            assert await stream.receive_some() == b""
+            stream.close()
+
+        dialling(TcpAddress(*listener.getsockname()), test)
+
+
+def test_refused_port() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))  # not listening, and nobody else can have the port
+        assert failure(TcpAddress(*sock.getsockname())).cause is Cause.REFUSED
+
+
+def test_missing_socket(tmp_path: Path) -> None:
+    found = failure(UnixAddress(str(tmp_path / "none")))
+    assert (found.cause, found.detail) == (Cause.REFUSED, "No such file or directory")
+
+
+def test_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        assert failure(UnixAddress(path)).cause is Cause.REFUSED
+
+
+def test_path_that_is_no_socket(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert failure(UnixAddress(str(tmp_path / "file"))).cause is Cause.REFUSED
+
+
+def test_path_that_is_too_long(tmp_path: Path) -> None:
+    assert failure(UnixAddress(str(tmp_path / ("x" * 200)))).cause is Cause.UNREACHABLE
+
+
+def test_name_that_does_not_exist() -> None:
+    found = failure(TcpAddress("does-not-exist.invalid", 80))
+    assert found.cause in (Cause.UNREACHABLE, Cause.CONNECT_TIMEOUT)
+
+
+def test_unix_backlog_that_stays_full(tmp_path: Path) -> None:
+    """complaints.md 37: EAGAIN is tried again, up to the deadline."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, full(listener, path):
+        assert failure(UnixAddress(path)).cause is Cause.CONNECT_TIMEOUT
+
+
+def test_unix_backlog_that_becomes_free(tmp_path: Path) -> None:
+    """complaints.md 37."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener, full(listener, path):
+
+        async def test(dialer: Dialer) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dial, dialer)
+                await trio.testing.wait_all_tasks_blocked()
+                listener.accept()[0].close()
+
+        async def dial(dialer: Dialer) -> None:
+            (await dialer.dial()).close()
+
+        dialling(UnixAddress(path), test, timeout=5)
+
+
+class full:  # noqa: N801 - reads as a phrase
+    """A listening Unix socket whose backlog is full."""
+
+    def __init__(self, listener: socket.socket, path: str) -> None:
+        listener.bind(path)
+        listener.listen(0)
+        self._waiting = socket.socket(socket.AF_UNIX)
+        self._waiting.connect(path)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.close()
+
+
+def test_tcp_backend_that_does_not_accept() -> None:
+    """H-18: the connection timeout is a 504."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for sock in (first, second):
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        assert failure(TcpAddress(*listener.getsockname())).cause is Cause.CONNECT_TIMEOUT
+
+
+def test_cancelled_connection_is_closed() -> None:
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for sock in (first, second):
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+
+        async def test(dialer: Dialer) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dialer.dial)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+
+        dialling(TcpAddress(*listener.getsockname()), test, timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_no_descriptor_is_left(kind: str, tmp_path: Path) -> None:
+    """A shortage on the gateway's side is a failure with a name, too."""
+    address = TcpAddress("127.0.0.1", 1) if kind == "tcp" else UnixAddress(str(tmp_path / "none"))
+
+    async def test(dialer: Dialer) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as highest:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1, hard))
+            try:
+                with pytest.raises(BackendError) as caught:
+                    await dialer.dial()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert (caught.value.cause, caught.value.detail) == (Cause.UNREACHABLE, "Too many open files")
+
+    dialling(address, test)
