@@ -78,6 +78,9 @@ _HEAD: Final = Phase.HEAD
 _BODY: Final = Phase.BODY
 
 
+_END: Final = EndOfMessage()
+
+
 class StaleConnectionError(Exception):
     """A reused connection was closed by the application before it answered anything."""
 
@@ -131,26 +134,29 @@ class Exchange:
         self._stderr = 0
 
     async def run(
-        self, head: RequestHead | RequestVariables, *, awaits_continue: bool = False
+        self, head: RequestHead | RequestVariables, awaits_continue: bool = False
     ) -> LocalRedirect | None:
         """Send the request, pass the response on. A local redirect is returned, not followed.
 
         With *awaits_continue* the body is held back until the application says 100 (Continue).
         Raises BackendError, RequestError, ClientGone, ResponseAborted, StaleConnectionError.
         """
-        codec = self._connection.codec
+        connection = self._connection
+        codec = connection.codec
         data = codec.send(head)
         if awaits_continue:
             self._awaits_continue = trio.Event()
         elif self._body.length == 0:
-            data += codec.send(EndOfMessage())
+            data += codec.send(_END)
             self.sent = True
         else:
             data += self._gather()
         try:
-            await self._send(data)
+            taken = connection.stream.try_send(data)
+            if taken < len(data):
+                await self._send_rest(memoryview(data)[taken:])
         except trio.BrokenResourceError as error:
-            if self._connection.reused:
+            if connection.reused:
                 raise StaleConnectionError from error
             # The application may have answered before it closed its end; if so, that is the answer.
             self.sent = False
@@ -168,29 +174,28 @@ class Exchange:
         gathered = 0
         while gathered < GATHER_BYTES and (piece := self._body.read_nowait()) is not None:
             if not piece:
-                pieces.append(codec.send(EndOfMessage()))
+                pieces.append(codec.send(_END))
                 self.sent = True
                 break
             gathered += len(piece)
             pieces.append(codec.send(Data(piece)))
         return b"".join(pieces)
 
-    async def _send(self, data: bytes) -> None:
+    async def _send_rest(self, rest: memoryview) -> None:
+        """Send what the kernel did not take at once."""
         stream = self._connection.stream
-        sent = stream.try_send(data)
-        if sent < len(data):
-            rest = memoryview(data)[sent:]
-            while rest:
-                stream.write_deadline = trio.current_time() + self._timeouts.send
-                try:
-                    await stream.wait_writable()
-                except trio.TooSlowError as error:
-                    raise self._failed(Cause.WRITE_TIMEOUT, "the request was not taken in time") from error
-                rest = rest[stream.try_send(rest) :]
+        while rest:
+            stream.write_deadline = trio.current_time() + self._timeouts.send
+            try:
+                await stream.wait_writable()
+            except trio.TooSlowError as error:
+                raise self._failed(Cause.WRITE_TIMEOUT, "the request was not taken in time") from error
+            rest = rest[stream.try_send(rest) :]
 
     async def _send_body(self, finished: Callable[[], None]) -> None:
         """The task beside the receiving one. A failure of the client ends the exchange by *finished*."""
         codec = self._connection.codec
+        stream = self._connection.stream
         try:
             if self._awaits_continue is not None:
                 with trio.move_on_after(CONTINUE_SECONDS):
@@ -200,7 +205,8 @@ class Exchange:
                 piece = await self._body.read()
                 if self._over:
                     return  # The answer ended while this waited; the codec takes nothing more.
-                await self._send(codec.send(Data(piece) if piece else EndOfMessage()))
+                data = codec.send(Data(piece) if piece else _END)
+                await self._send_rest(memoryview(data)[stream.try_send(data) :])
             self.sent = True
         except trio.BrokenResourceError:
             pass  # The application reads no further; its answer, or its end, comes by the other way.
@@ -240,7 +246,8 @@ class Exchange:
         queued = 0
         redirect: LocalRedirect | None = None
         self._phase = _FIRST_BYTE
-        codec.receive_data(await self._receive_some())
+        data = await self._receive_some()
+        codec.receive_data(data)
         while True:
             try:
                 event = codec.next_event()

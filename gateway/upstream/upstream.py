@@ -85,24 +85,44 @@ class Upstream:
         """
         pool = self._next_pool()
         started = self._pump.now
-        try:
-            connection = pool.take()
-            if connection is not None:
-                try:
-                    return await self._run(pool, connection, request, responder, head, awaits_continue)
-                except StaleConnectionError as error:
-                    if not replayable:
-                        raise BackendError(
-                            Cause.TERMINATED,
-                            "the reused connection was closed, and the request cannot be sent again",
-                            backend=self._backend,
-                            address=str(pool.dialer.address),
-                            phase=Phase.FIRST_BYTE,
-                        ) from error
-            connection = UpstreamConnection(await pool.dialer.dial(), self._make_codec())
-            return await self._run(pool, connection, request, responder, head, awaits_continue)
-        finally:
-            request.upstream_time = self._pump.now - started
+        connection = pool.take()
+        while True:
+            reusable = False
+            try:
+                if connection is None:
+                    connection = UpstreamConnection(await pool.dialer.dial(), self._make_codec())
+                exchange = Exchange(
+                    connection,
+                    request,
+                    responder,
+                    pump=self._pump,
+                    timeouts=self._timeouts,
+                    backend=self._backend,
+                    address=pool.dialer.address,
+                )
+                redirect = await exchange.run(head, awaits_continue)
+                reusable = exchange.sent and connection.codec.reusable
+                return redirect  # noqa: TRY300 - the loop goes on after the except
+            except StaleConnectionError as error:
+                if not replayable:
+                    raise self._not_replayable(pool) from error
+            finally:
+                request.upstream_time = self._pump.now - started
+                if reusable:
+                    assert connection is not None
+                    pool.give_back(connection)
+                elif connection is not None:
+                    connection.close()
+            connection = None  # Once more, on a fresh one: that cannot be stale.
+
+    def _not_replayable(self, pool: Pool) -> BackendError:
+        return BackendError(
+            Cause.TERMINATED,
+            "the reused connection was closed, and the request cannot be sent again",
+            backend=self._backend,
+            address=str(pool.dialer.address),
+            phase=Phase.FIRST_BYTE,
+        )
 
     def _next_pool(self) -> Pool:
         pools = self._pools
@@ -110,32 +130,3 @@ class Upstream:
             return pools[0]
         self._turn = (self._turn + 1) % len(pools)
         return pools[self._turn]
-
-    async def _run(
-        self,
-        pool: Pool,
-        connection: UpstreamConnection,
-        request: Request,
-        responder: Responder,
-        head: RequestHead | RequestVariables,
-        awaits_continue: bool,
-    ) -> LocalRedirect | None:
-        reusable = False
-        try:
-            exchange = Exchange(
-                connection,
-                request,
-                responder,
-                pump=self._pump,
-                timeouts=self._timeouts,
-                backend=self._backend,
-                address=pool.dialer.address,
-            )
-            outcome = await exchange.run(head, awaits_continue=awaits_continue)
-            reusable = exchange.sent and connection.codec.reusable
-            return outcome
-        finally:
-            if reusable:
-                pool.give_back(connection)
-            else:
-                connection.close()

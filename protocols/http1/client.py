@@ -4,6 +4,7 @@ Responses whose framing is doubtful are refused: a wrong guess would give one re
 on the same connection (RFC 9112 11.1). The status of every error is 502.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
@@ -33,6 +34,7 @@ from protocols.http1.serialise import (
     Framing,
     Sending,
     content_length,
+    encode_fields,
     encode_request_head,
 )
 from protocols.memo import LONGEST_HEAD, Memo, is_personal
@@ -47,6 +49,50 @@ _PLAIN_METHODS: Final = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"PATCH",
 
 # A response head -> status, fields, reason, version, bytes of body.
 _known_heads: Final[Memo[bytes, tuple[int, Headers, bytes, bytes, int]]] = Memo()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFields:
+    """The fields of a request as they are sent, and what they say about its framing and connection."""
+
+    block: bytes
+    framing: Framing
+    length: int
+    closes: bool
+    upgrade: bool
+
+
+_known_fields: Final[Memo[tuple[tuple[bytes, bytes], ...], RequestFields]] = Memo()
+
+
+def _understand_request(headers: Headers) -> RequestFields:
+    hosts = 0
+    length: int | None = None
+    chunked = closes = upgrade = False
+    for name, value in headers:
+        name = name.lower()
+        if name not in _MEANINGFUL:
+            continue
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            if length is not None:
+                raise LocalProtocolError("more than one Content-Length")
+            length = content_length(value)
+        elif name == b"transfer-encoding":
+            if chunked or value.lower() != b"chunked":
+                raise LocalProtocolError(f"not one Transfer-Encoding of chunked: {value!r}")
+            chunked = True
+        elif name == b"connection":
+            closes = closes or b"close" in list_members(value)
+        else:
+            upgrade = True
+    if hosts != 1:
+        raise LocalProtocolError(f"{hosts} Host fields")
+    if chunked and length is not None:
+        raise LocalProtocolError("Transfer-Encoding and Content-Length together")
+    framing = Framing.CHUNKED if chunked else Framing.LENGTH
+    return RequestFields(encode_fields(headers), framing, length or 0, closes, upgrade)
 
 
 class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
@@ -110,41 +156,20 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
     def _encode_head(self, event: RequestHead) -> bytes:
         if not self.reusable:
             raise LocalProtocolError("this connection cannot take another request")
-        head = encode_request_head(event.method, event.target, event.headers)
-        self._understand_request(event.headers)
+        key = tuple(event.headers)
+        fields = _known_fields.get(key)
+        if fields is None:
+            fields = _understand_request(event.headers)
+            if len(fields.block) <= LONGEST_HEAD:
+                _known_fields.keep(key, fields)
+        head = encode_request_head(event.method, event.target, fields.block)
+        self._upgrade_offered = fields.upgrade
+        self._keep_alive = not fields.closes
+        self._body = BodyWriter(fields.framing, fields.length)
         self._method = event.method
         self._sending = SENDING_BODY
         self._reading = READING_HEAD
         return head
-
-    def _understand_request(self, headers: Headers) -> None:
-        hosts = 0
-        length: int | None = None
-        chunked = False
-        self._upgrade_offered = False
-        for name, value in headers:
-            name = name.lower()
-            if name not in _MEANINGFUL:
-                continue
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                if length is not None:
-                    raise LocalProtocolError("more than one Content-Length")
-                length = content_length(value)
-            elif name == b"transfer-encoding":
-                if chunked or value.lower() != b"chunked":
-                    raise LocalProtocolError(f"not one Transfer-Encoding of chunked: {value!r}")
-                chunked = True
-            elif name == b"connection":
-                self._keep_alive = self._keep_alive and b"close" not in list_members(value)
-            else:
-                self._upgrade_offered = True
-        if hosts != 1:
-            raise LocalProtocolError(f"{hosts} Host fields")
-        if chunked and length is not None:
-            raise LocalProtocolError("Transfer-Encoding and Content-Length together")
-        self._body = BodyWriter(Framing.CHUNKED if chunked else Framing.LENGTH, length or 0)
 
     # Receiving -----------------------------------------------------------------------------------
 

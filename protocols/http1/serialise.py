@@ -38,13 +38,13 @@ def encode_response_head(status: int, reason: bytes, headers: Headers, lines: by
     return b"%b%b%b\r\n" % (status_line, encode_fields(headers), lines)
 
 
-def encode_request_head(method: bytes, target: bytes, headers: Headers) -> bytes:
-    """Request line, *headers*, empty line."""
+def encode_request_head(method: bytes, target: bytes, fields: bytes) -> bytes:
+    """Request line, *fields* as `encode_fields` made them, empty line."""
     if not TOKEN.fullmatch(method):
         raise LocalProtocolError(f"the method is not a token: {method!r}")
     if not TARGET.fullmatch(target):
         raise LocalProtocolError(f"not a request target: {target!r}")
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, encode_fields(headers))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, fields)
 
 
 def encode_fields(headers: Headers) -> bytes:

@@ -15,6 +15,7 @@ from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.build import Gateway, build
 from gateway.config import ConfigError, from_mapping
+from gateway.errors import RequestError
 from gateway.front.service import Limits, Timeouts
 from gateway.pump import Pump
 from gateway.static import StaticFiles
@@ -94,7 +95,11 @@ def test_routes_keep_their_order_and_conditions() -> None:
     gateway = built(
         backends={"app": {"scgi": "127.0.0.1:1"}},
         routes=[
-            {"match": {"path": "/m/a", "method": "POST", "host": "a.example"}, "mount": "/m", "backend": "app"},
+            {
+                "match": {"path": "/m/a", "method": "POST", "host": "a.example"},
+                "mount": "/m",
+                "backend": "app",
+            },
             {"match": {"header": {"X-A": "1"}, "query": {"q": None}}, "respond": {"body": "second"}},
             {"match": {"scheme": "https", "client": "10.0.0.0/8"}, "redirect": {"to": "/"}},
             {"respond": {"body": "last"}},
@@ -127,8 +132,6 @@ def test_response_that_has_no_body(status: int) -> None:
 @pytest.mark.parametrize("config", [{"limits": {"body": 10}}, {"backend": {"max_body": 10}}])
 def test_wsgi_body_is_limited(tmp_path: Path, config: dict[str, Any], sized: bool) -> None:
     """complaints.md 57: the limit for clients holds unless the backend has its own."""
-    from gateway.errors import RequestError
-
     (tmp_path / "limited_application.py").write_text(APPLICATION)
     app = {"wsgi": "limited_application:app", "directory": str(tmp_path), **config.get("backend", {})}
 

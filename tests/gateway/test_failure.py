@@ -50,7 +50,9 @@ def test_overload_says_when_to_come_back() -> None:
     assert dict(response_for(failed(Cause.OVERLOADED)).headers)[b"retry-after"] == b"1"
 
 
-@pytest.mark.parametrize("detail", ['say "x" \\', "line\r\nX: injected", "snow \u2603", "\x00\x7f", "x" * 1000])
+@pytest.mark.parametrize(
+    "detail", ['say "x" \\', "line\r\nX: injected", "snow \u2603", "\x00\x7f", "x" * 1000]
+)
 def test_proxy_status_is_a_valid_structured_field(detail: str) -> None:
     """RFC 8941 3.3.3: whatever the detail is made of."""
     field = dict(response_for(failed(detail=detail)).headers)[b"proxy-status"].decode("ascii")
@@ -72,7 +74,13 @@ def test_everything_else_is_a_500_without_details(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(404, "Not Found"), (418, "I'm a Teapot"), (499, "Client Error"), (599, "Server Error"), (299, "Unknown")],
+    [
+        (404, "Not Found"),
+        (418, "I'm a Teapot"),
+        (499, "Client Error"),
+        (599, "Server Error"),
+        (299, "Unknown"),
+    ],
 )
 def test_reasons(status: int, reason: str) -> None:
     assert reason_of(status) == reason

@@ -16,7 +16,9 @@ def followed(request: Request, target: bytes) -> Request:
     async def dispatch(redirected: Request, responder: Responder) -> None:
         found.append(redirected)
 
-    trio.run(lambda: follow(request, target, RecordingResponder(), dispatch=dispatch, backend="b", address="a"))
+    trio.run(
+        lambda: follow(request, target, RecordingResponder(), dispatch=dispatch, backend="b", address="a")
+    )
     (redirected,) = found
     return redirected
 
@@ -28,7 +30,9 @@ def test_target_replaces_path_and_query() -> None:
     assert (redirected.mount, redirected.backend) == ("", "")
 
 
-@pytest.mark.parametrize(("method", "becomes"), [("GET", "GET"), ("HEAD", "HEAD"), ("POST", "GET"), ("PUT", "GET")])
+@pytest.mark.parametrize(
+    ("method", "becomes"), [("GET", "GET"), ("HEAD", "HEAD"), ("POST", "GET"), ("PUT", "GET")]
+)
 def test_method(method: str, becomes: str) -> None:
     assert followed(make_request(method=method), b"/x").method == becomes
 

@@ -9,6 +9,7 @@ from protocols.http1 import (
     KEEP_ALIVE_FIELD,
     LAST_CHUNK,
     encode_chunk,
+    encode_fields,
     encode_last_chunk,
     encode_request_head,
     encode_response_head,
@@ -72,13 +73,13 @@ def test_names_the_field_that_would_end_its_line(name: bytes, value: bytes) -> N
     with pytest.raises(LocalProtocolError, match=guilty):
         encode_response_head(200, b"", fields)
     with pytest.raises(LocalProtocolError, match=guilty):
-        encode_request_head(b"GET", b"/", fields)
+        encode_fields(fields)
     with pytest.raises(LocalProtocolError, match=guilty):
         encode_last_chunk(fields)
 
 
 def test_a_request_head() -> None:
-    assert encode_request_head(b"GET", b"/a?b", []) == b"GET /a?b HTTP/1.1\r\n\r\n"
+    assert encode_request_head(b"GET", b"/a?b", b"") == b"GET /a?b HTTP/1.1\r\n\r\n"
 
 
 def test_chunks() -> None:

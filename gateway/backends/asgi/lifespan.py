@@ -97,8 +97,14 @@ class Lifespan:
             raise StartError(f"backend {self._name}: the application did not start: {self._refused}")
 
     async def stop(self, timeout: float) -> None:
-        """Shut the application down; after *timeout* seconds it is cancelled."""
+        """Shut the application down; after *timeout* seconds it is cancelled.
+
+        One that has not started is cancelled at once: there is nothing to shut down in order.
+        """
         self._stop_asked.set()
+        if self._stage is _Stage.STARTING:
+            self._scope.cancel()
+            return
         with trio.move_on_after(timeout, shield=True) as scope:
             await self._ended.wait()
         if scope.cancelled_caught:

@@ -63,10 +63,19 @@ def test_fields_of_the_clients_connection_are_removed() -> None:
     """H-1, H-2."""
     _, fields = seen(
         get(
-            b"/", b"Connection: x-one, X-Two", b"X-One: 1", b"X-Two: 2", b"Connection: x-three", b"X-Three: 3",
-            b"Keep-Alive: timeout=5", b"Proxy-Connection: close", b"Upgrade: h2c", b"TE: gzip",
-            b"Proxy-Authorization: Basic x", b"X-Kept: 4",
-        )  # fmt: skip
+            b"/",
+            b"Connection: x-one, X-Two",
+            b"X-One: 1",
+            b"X-Two: 2",
+            b"Connection: x-three",
+            b"X-Three: 3",
+            b"Keep-Alive: timeout=5",
+            b"Proxy-Connection: close",
+            b"Upgrade: h2c",
+            b"TE: gzip",
+            b"Proxy-Authorization: Basic x",
+            b"X-Kept: 4",
+        )
     )
     assert fields == {
         b"host": b"a.example:81",
@@ -99,9 +108,13 @@ def test_what_a_client_says_about_earlier_hops_is_not_believed() -> None:
     """FWD-7."""
     _, fields = seen(
         get(
-            b"/", b"Forwarded: for=1.2.3.4", b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https",
-            b"X-Forwarded-Host: evil", b"X-Forwarded-Prefix: /evil",
-        )  # fmt: skip
+            b"/",
+            b"Forwarded: for=1.2.3.4",
+            b"X-Forwarded-For: 1.2.3.4",
+            b"X-Forwarded-Proto: https",
+            b"X-Forwarded-Host: evil",
+            b"X-Forwarded-Prefix: /evil",
+        )
     )
     assert fields[b"x-forwarded-for"] == b"127.0.0.1"
     assert fields[b"x-forwarded-proto"] == b"http"
@@ -202,7 +215,7 @@ def test_framing_of_the_body(data: bytes, end: bytes, field: tuple[bytes, bytes]
 @pytest.mark.usefixtures("quick_sweeper")
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 100 Continue\r\n\r\n", b""])
 def test_expectation_is_passed_on(answer: bytes) -> None:
-    """H-10: the body follows the upstream's 100, or a while of silence; the client is told when it is read."""
+    """H-10: the body follows the upstream's 100, or a while of silence; reading it tells the client."""
 
     async def behave(stream: trio.SocketStream) -> None:
         head = await read_until(stream, b"\r\n\r\n")

@@ -19,9 +19,11 @@ from tests.gateway.served import (
     GET,
     LAST_GET,
     Served,
+    pass_time,
     quick_sweeper,  # noqa: F401
     read_all,
     read_until,
+    read_while,
     reset,
     response,
     responses,
@@ -122,7 +124,8 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 
 
 def test_request_in_single_bytes() -> None:
-    data = b"POST /x?q HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    data = b"POST /x?q HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data += b"3\r\nabc\r\n0\r\n\r\n"
 
     async def test(service: Served, client: trio.SocketStream) -> None:
         for position in range(len(data)):
@@ -394,20 +397,13 @@ def test_late_head_is_answered_408(before: bytes) -> None:
 def test_dripping_a_head_does_not_put_off_its_deadline() -> None:
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(b"GET / HTTP/1.1\r\n")
-        received = b""
 
-        async def receive() -> None:
-            nonlocal received
-            received = await read_all(client)
-            nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
+        async def drip() -> None:
             while True:
                 await client.send_all(b"X: y\r\n")
-                now = trio.current_time()
-                await until(lambda now=now: trio.current_time() > now + 0.01)  # type: ignore[misc]
-        assert response(received).status == 408
+                await pass_time(0.01)
+
+        assert response(await read_while(client, drip)).status == 408
 
     served(test, timeouts=Timeouts(header=0.1), limits=Limits(header_count=10_000))
 
@@ -422,8 +418,7 @@ def test_new_connection_has_the_time_of_a_head() -> None:
     """``keep_alive: 0`` closes after each response, but gives a client the time to ask."""
 
     async def test(service: Served, client: trio.SocketStream) -> None:
-        now = trio.current_time()
-        await until(lambda: trio.current_time() > now + 0.05)
+        await pass_time(0.05)
         await client.send_all(GET)
         found = response(await read_all(client))
         assert (found.status, found.headers["connection"]) == (200, "close")
@@ -444,9 +439,8 @@ def test_slow_body_that_goes_on_is_read() -> None:
 
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 8\r\n\r\n")
-        started = trio.current_time()
-        for number in range(8):
-            await until(lambda number=number: trio.current_time() > started + 0.05 * number)  # type: ignore[misc]
+        for _ in range(8):
+            await pass_time(0.05)
             await client.send_all(b"x")
         assert response(await read_all(client)).body == b"POST /  xxxxxxxx"
 
@@ -494,12 +488,10 @@ def test_slow_reader_that_goes_on_gets_a_whole_file(tmp_path: Path) -> None:
             async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as client:
                 await client.send_all(LAST_GET)
                 received = 0
-                due = trio.current_time()
                 while data := await client.receive_some(65536):
                     received += len(data)
                     if received < size // 2:
-                        due += 0.01
-                        await until(lambda: trio.current_time() > due)
+                        await pass_time(0.01)
                 assert received > size
 
     run(main)

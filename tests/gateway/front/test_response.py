@@ -165,7 +165,10 @@ def test_field_that_http_cannot_carry(fields: list[tuple[bytes, bytes]]) -> None
     """H-7, H-8: refused before the response has begun, so another can be given."""
 
     async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
-        for attempt in (lambda: responder.start(200, fields), lambda: responder.try_respond(200, fields, b"")):
+        for attempt in (
+            lambda: responder.start(200, fields),
+            lambda: responder.try_respond(200, fields, b""),
+        ):
             with pytest.raises(LocalProtocolError):
                 attempt()
             assert not responder.started
@@ -192,7 +195,12 @@ def test_answer_of_which_nothing_was_sent_is_withdrawn() -> None:
         responder.start(204, [(b"content-length", b"10"), (b"x-first", b"1")])
         responder.end()
         assert responder.withdraw()
-        assert (responder.started, responder.ended, responder.status, responder.body_sent) == (False, False, 0, 0)
+        assert (responder.started, responder.ended, responder.status, responder.body_sent) == (
+            False,
+            False,
+            0,
+            0,
+        )
         responder.start(200, [])
         responder.write(b"second")
         responder.end()

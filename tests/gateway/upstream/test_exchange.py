@@ -11,7 +11,6 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from protocols.codec import ServerCodec
 from protocols.errors import Refusal
 from protocols.events import EndOfMessage, RequestHead, RequestVariables
 from protocols.fastcgi import FastCgiServer
@@ -28,6 +27,7 @@ from protocols.uwsgi import UwsgiServer
 from tests.gateway.served import (
     GET,
     LAST_GET,
+    ApplicationCodec,
     Behaviour,
     Response,
     Served,
@@ -38,6 +38,7 @@ from tests.gateway.served import (
     read_all,
     read_request,
     read_until,
+    read_while,
     reset,
     response,
     responses,
@@ -48,7 +49,7 @@ from tests.gateway.served import (
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
 KINDS: Final = ["fastcgi", "scgi", "uwsgi", "http"]
-CODECS: Final[Mapping[str, Callable[[], ServerCodec]]] = {
+CODECS: Final[Mapping[str, Callable[[], ApplicationCodec]]] = {
     "fastcgi": FastCgiServer,
     "scgi": ScgiServer,
     "uwsgi": UwsgiServer,
@@ -123,22 +124,28 @@ def ask(
                 await read_request(stream, CODECS[kind]())
                 await stream.send_all(fine(kind, b"next"))
 
-        async with backend(behave) as app:
-            async with gateway_of(config_for(kind, app.address, **(options or {}))) as served:
-                with capture_logs() as logs:
-                    if test is None:
-                        asked.received = await served.ask(data)
-                    else:
-                        async with await served.connect() as client:
-                            await client.send_all(data)
-                            await test(served, client)
-                    await until(lambda: not served.open)
-                    await until(lambda: app.open == 0)
-                asked.logs = logs
-                assert response(await served.ask(LAST_GET)).body == b"next"
+        async with (
+            backend(behave) as app,
+            gateway_of(config_for(kind, app.address, **(options or {}))) as served,
+        ):
+            with capture_logs() as logs:
+                if test is None:
+                    asked.received = await served.ask(data)
+                else:
+                    async with await served.connect() as client:
+                        await client.send_all(data)
+                        await test(served, client)
+                await until(lambda: not served.open)
+                await until(lambda: app.open == 0)
+            asked.logs = list(logs)
+            assert response(await served.ask(LAST_GET)).body == b"next"
 
     run(main)
-    assert {entry["event"] for entry in asked.logs} <= {"backend failed", "application stderr", "request failed"}
+    assert {entry["event"] for entry in asked.logs} <= {
+        "backend failed",
+        "application stderr",
+        "request failed",
+    }
     return asked
 
 
@@ -161,7 +168,9 @@ def refused_by(kind: str, address: str, status: int, cause: str) -> None:
             with capture_logs() as logs:
                 found = response(await served.ask(LAST_GET))
         assert found.status == status
-        assert found.headers["proxy-status"].startswith(f'gateway; error={cause}; next-hop="app"; details="connect: ')
+        assert found.headers["proxy-status"].startswith(
+            f'gateway; error={cause}; next-hop="app"; details="connect: '
+        )
         (entry,) = logs
         facts = {"backend": "app", "address": address, "phase": "connect", "cause": cause, "answered": True}
         assert facts.items() <= entry.items()
@@ -394,17 +403,7 @@ def test_backend_that_does_not_take_the_request(kind: str) -> None:
 
     async def test(served: Served, client: trio.SocketStream) -> None:
         nonlocal finished
-        received = b""
-
-        async def receive() -> None:
-            nonlocal received
-            received = await read_all(client)
-            nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
-            await client.send_all(b"x" * 20_000_000)
-            await trio.sleep_forever()
+        received = await read_while(client, lambda: client.send_all(b"x" * 20_000_000))
         assert response(received).status == 504
         finished = True
 
@@ -759,7 +758,11 @@ def test_requests_do_not_mix(kind: str) -> None:
                 assert isinstance(head, RequestHead)
                 target = head.target
             await stream.send_all(
-                said(kind, b"Content-Type: a\r\nContent-Length: %d\r\n\r\n" % (len(body) + len(target)), end=False)
+                said(
+                    kind,
+                    b"Content-Type: a\r\nContent-Length: %d\r\n\r\n" % (len(body) + len(target)),
+                    end=False,
+                )
             )
             for position in range(0, len(body), 10_000):
                 await stream.send_all(said(kind, body[position : position + 10_000], end=False))
@@ -771,7 +774,10 @@ def test_requests_do_not_mix(kind: str) -> None:
 
     async def talk(served: Served, number: int) -> None:
         body = b"%04d" % number * number * 50
-        data = b"POST /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (number, len(body))
+        data = b"POST /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (
+            number,
+            len(body),
+        )
         found = response(await served.ask(data + body))
         if number % 10 == 3:
             assert not found.complete
@@ -831,7 +837,8 @@ def test_informational_responses_are_passed_on() -> None:
 
 def test_trailers_are_passed_on() -> None:
     """H-9, complaints.md 63."""
-    output = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 4\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+    output = head + b"4\r\nbody\r\n0\r\nX-Sum: 4\r\n\r\n"
     asked = ask("http", after_request("http", output))
     assert asked.received.endswith(b"\r\n0\r\nx-sum: 4\r\n\r\n")
 
@@ -852,4 +859,6 @@ def test_pipelined_requests_through_a_backend() -> None:
         assert [each.body for each in found] == [b"0", b"1", b"2", b"3", b"4"]
         assert connections == [1]
 
-    with_connections("http", [requests_on("http", [fine("http", b"%d" % number) for number in range(5)])], test)
+    with_connections(
+        "http", [requests_on("http", [fine("http", b"%d" % number) for number in range(5)])], test
+    )
