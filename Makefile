@@ -1,4 +1,5 @@
 # Two commands do all the set-up: `make serve` runs the example, `make test` runs every test.
+# They need Python 3.11 or newer; name another one with `make PYTHON=python3.12 ...`.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -30,6 +31,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(SCENARIOS)
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "pip>=25.1"
 

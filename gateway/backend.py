@@ -11,7 +11,7 @@ class Handler(Protocol):
     """Answers a request: a backend, static files, a redirect, a fixed response."""
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        """Answer *request* through *responder*.
+        """Answer *request* through *responder*. A task that answers several passes a checkpoint between.
 
         Raises GatewayError for what goes wrong; the front turns it into a response if none has begun,
         and cuts the connection otherwise. Cancelled when the client is gone or the daemon's grace ends.

@@ -48,6 +48,7 @@ class _Exchange:
     def __init__(self, connection: socket.socket) -> None:
         self.codec = UwsgiServer()
         self.connection = connection
+        self._received = False
 
     def serve(self, application: WSGIApplication) -> None:
         event = self.next_event()
@@ -63,13 +64,16 @@ class _Exchange:
         while True:
             event = self.codec.next_event()
             if event is not NEED_DATA:
+                self._received = isinstance(event, EndOfMessage)
                 return event
             self.codec.receive_data(self.connection.recv(READ_SIZE))
 
     def _drain(self) -> None:
         limit = DRAIN_LIMIT
-        while limit > 0 and isinstance(event := self.next_event(), Data):
-            limit -= len(event.data)
+        while not self._received and limit > 0:
+            event = self.next_event()
+            if isinstance(event, Data):
+                limit -= len(event.data)
 
 
 class _Body(io.RawIOBase):

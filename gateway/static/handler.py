@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import RequestError
+from gateway.errors import RequestError, ResponseAborted
 from gateway.failure import plain_response
 from gateway.request import Request, Responder, respond
 from gateway.static.conditional import conditional_fields, failed_precondition, http_date, range_is_current
@@ -143,7 +143,10 @@ async def _send(
                 return
     headers = [(b"content-type", kind), (b"content-length", b"%d" % size), *validators]
     if request.method == "GET" and size <= SMALL:
-        await respond(responder, 200, headers, os.pread(descriptor, size, 0))
+        content = os.pread(descriptor, size, 0)
+        if len(content) < size:
+            raise ResponseAborted("the file became shorter while it was read")
+        await respond(responder, 200, headers, content)
         return
     responder.start(200, headers)
     if request.method == "GET":

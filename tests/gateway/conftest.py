@@ -123,7 +123,8 @@ class RecordingResponder:
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
         self.start(status, headers, reason)
-        self.write(body)
+        if body:
+            self.write(body)
         self.end()
         return self.try_flush()
 

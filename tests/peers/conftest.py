@@ -55,6 +55,14 @@ def require_program() -> RequireProgram:
     return require
 
 
+@pytest.fixture(scope="session", autouse=True)
+def end_programs_when_terminated() -> Iterator[None]:
+    """SIGTERM ends the tests as Ctrl-C does, with all programs that they have started."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, previous)
+
+
 # ---- programs
 
 

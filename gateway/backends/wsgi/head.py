@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from protocols.events import Headers
+from protocols.memo import LONGEST_HEAD, Memo
 
 # PEP 3333: "a status string of the form '999 Message here'", without control characters.
 _STATUS: Final = re.compile(r"[2-9][0-9]{2} [^\x00-\x1f\x7f]*\Z")
@@ -28,11 +29,10 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 
-# Applications use few names and statuses, each a thousand times. Both memories are bounded, because an
-# application may make names of what clients send.
-_MEMORY: Final = 1024
-_names: dict[str, bytes] = {}
-_statuses: dict[str, tuple[int, bytes]] = {}
+# Applications use few names, statuses and whole heads, each a thousand times.
+_names: Final[Memo[str, bytes]] = Memo()
+_statuses: Final[Memo[str, tuple[int, bytes]]] = Memo()
+_heads: Final[Memo[tuple[tuple[str, str], ...], tuple[Headers, int | None]]] = Memo()
 
 
 def parse_status(status: str) -> tuple[int, bytes]:
@@ -46,19 +46,30 @@ def parse_status(status: str) -> tuple[int, bytes]:
     if not _STATUS.match(status):
         raise ValueError(f"the status does not have the form '999 Reason' of a final response: {status!r}")
     parsed = int(status[:3]), status[4:].encode("latin-1")
-    if len(_statuses) >= _MEMORY:
-        _statuses.clear()
-    _statuses[status] = parsed
+    _statuses.keep(status, parsed)
     return parsed
 
 
 def parse_headers(headers: list[tuple[str, str]]) -> tuple[Headers, int | None]:
-    """The fields with lower-case names, and the Content-Length if there is one.
+    """The fields with lower-case names (not to be changed), and the Content-Length if there is one.
 
     Raises TypeError or ValueError for what PEP 3333 does not allow.
     """
     if type(headers) is not list:
         raise TypeError(f"the headers are not a list: {headers!r}")
+    key = tuple(headers)
+    try:
+        known = _heads.get(key)
+    except TypeError:  # unhashable: something that no header may be
+        return _parse_headers(headers)
+    if known is None:
+        known = _parse_headers(headers)
+        if sum(len(name) + len(value) for name, value in known[0]) <= LONGEST_HEAD:
+            _heads.keep(key, known)
+    return known
+
+
+def _parse_headers(headers: list[tuple[str, str]]) -> tuple[Headers, int | None]:
     fields: Headers = []
     length = None
     for header in headers:
@@ -89,9 +100,7 @@ def _parse_name(text: str) -> bytes:
     if lower in _HOP_BY_HOP:
         raise ValueError(f"the header {text} belongs to the connection, which is the server's (PEP 3333)")
     name = lower.encode("ascii")
-    if len(_names) >= _MEMORY:
-        _names.clear()
-    _names[text] = name
+    _names.keep(text, name)
     return name
 
 

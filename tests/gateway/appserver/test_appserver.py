@@ -144,6 +144,12 @@ def test_rejects_a_target_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_stops_after_a_request_with_a_body(server: Server) -> None:
+    """A request that was answered leaves no thread behind that keeps the process."""
+    assert server.ask("echo", b"the body").body == b"the body"
+    assert server.stop() == 0
+
+
 def test_idle_connection_does_not_keep_fastcgi_alive(tmp_path: Path) -> None:
     """flup would wait for its thread, and so for the web server to close."""
     with Server("fastcgi", FastCgiClient, tmp_path) as server:

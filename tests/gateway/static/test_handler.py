@@ -345,11 +345,11 @@ class ShrinkingResponder(RecordingResponder):
         os.truncate(self._path, 3)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "large.bin"])
-def test_a_file_that_becomes_shorter_aborts_the_response(root: Path, name: str) -> None:
-    recorder = ShrinkingResponder(root / name)
+def test_a_file_that_becomes_shorter_aborts_the_response(root: Path) -> None:
+    """Of a large file, that is; a small one is read before its response begins."""
+    recorder = ShrinkingResponder(root / "large.bin")
     with pytest.raises(ResponseAborted):
-        trio.run(StaticFiles(root).handle, make_request(f"/{name}".encode()), recorder)
+        trio.run(StaticFiles(root).handle, make_request(b"/large.bin"), recorder)
     assert not recorder.ended
 
 
