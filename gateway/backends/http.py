@@ -5,6 +5,7 @@ client's connection do not (7.6.1). What the client says about earlier hops is n
 ``X-Forwarded-*`` fields are written anew, ``Forwarded`` is dropped (FWD-7).
 """
 
+from collections.abc import Hashable
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
@@ -15,6 +16,7 @@ from gateway.request import IDEMPOTENT, Request, Responder
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
+from protocols.memo import LONGEST_HEAD, Memo
 
 HostPolicy: TypeAlias = Literal["preserve", "upstream"]
 """Which Host the upstream sees: the client's, or its own address."""
@@ -44,6 +46,10 @@ _DROPPED: Final = frozenset(
 )
 
 
+# RFC 9110 8.6: these have no body unless they say so, and need not say that they have none.
+_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
+
+
 class HttpBackend:
     """Implements `backend.Backend`."""
 
@@ -51,6 +57,7 @@ class HttpBackend:
         self.name = name
         self._upstream = upstream
         self._host = host
+        self._known_fields: Memo[Hashable, Headers] = Memo()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the pool of connections until cancelled."""
@@ -74,6 +81,27 @@ class HttpBackend:
             raise RequestError(400, f"the request cannot be passed on: {error}") from error
 
     def _head(self, request: Request, length: int | None, expects: bool) -> RequestHead:
+        if length != 0 or request.method not in _BODILESS:
+            headers = self._fields(request, length, expects)
+        else:
+            # All that the fields depend on; clients say the same in each request (`protocols.memo`).
+            connection = request.connection
+            key = (
+                tuple(request.headers),
+                connection.client,
+                connection.scheme,
+                request.version,
+                request.mount,
+            )
+            known = self._known_fields.get(key)
+            if known is None:
+                known = self._fields(request, 0, expects)
+                if sum(len(name) + len(value) for name, value in known) <= LONGEST_HEAD:
+                    self._known_fields.keep(key, known)
+            headers = known
+        return RequestHead(request.method.encode("ascii"), _target(request), headers)
+
+    def _fields(self, request: Request, length: int | None, expects: bool) -> Headers:
         headers: Headers = []
         host = b""
         dropped = _DROPPED
@@ -107,7 +135,7 @@ class HttpBackend:
             headers += [(b"te", b"trailers"), (b"connection", b"te")]
         vias.append(b"%b gateway" % request.version.encode())
         headers.append((b"via", b", ".join(vias)))
-        return RequestHead(request.method.encode("ascii"), _target(request), headers)
+        return headers
 
     def _add_forwarded(self, headers: Headers, request: Request, host: bytes) -> None:
         connection = request.connection

@@ -181,6 +181,23 @@ class RecordReader:
             self._data = self._data[self._position :] + data
             self._position = 0
 
+    def take_single(self, record_type: int, request_id: int, endings: frozenset[bytes]) -> bytes | None:
+        """The content of the one record of that type that is all that is here, before one of *endings*.
+
+        None, and nothing taken, if it is anything else.
+        """
+        data = self._data
+        if self._position or self._unread or self._skip or len(data) < HEADER_LENGTH:
+            return None
+        version, its_type, its_id, length, padding = _HEADER.unpack_from(data)
+        end = HEADER_LENGTH + length
+        if (version, its_type, its_id) != (VERSION, record_type, request_id) or not length:
+            return None
+        if data[end + padding :] not in endings:
+            return None
+        self._position = len(data)
+        return data[HEADER_LENGTH:end]
+
     def next_record(self) -> tuple[int, int, bytes] | None:
         """Type, request id and content of what comes next; None if more data is needed.
 
