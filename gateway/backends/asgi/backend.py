@@ -125,6 +125,8 @@ class AsgiBackend:
         except BaseException:
             exchange.abandon()
             raise
+        finally:
+            self._host.leave()
         if not exchange.complete:
             raise exchange.failure or self._failed("the application returned without a response")
 

@@ -255,6 +255,9 @@ class AsyncioHost:
         exchange.on_complete = crossing.release
         await self._enter(crossing, crossing.run(app, scope, exchange.receive, exchange.send))
 
+    def leave(self) -> None:
+        """Each asyncio task had a context of its own."""
+
     async def _cross(self, function: Callable[[], Awaitable[Result]]) -> Result:
         crossing = _Crossing(self, {})
         await self._enter(crossing, crossing.run(function))

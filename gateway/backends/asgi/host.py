@@ -65,8 +65,12 @@ class Host(Protocol):
         """Call a plain function with the application's loop running (to import it there)."""
         ...
 
-    async def enter(self, app: Application, scope: Scope, exchange: Exchange) -> None:
+    def enter(self, app: Application, scope: Scope, exchange: Exchange) -> Awaitable[None]:
         """Run *app* until it returns or its response is complete. Raises what it raised."""
+        ...
+
+    def leave(self) -> None:
+        """After `enter`, whatever came of it: nothing of the call stays with the caller's task."""
         ...
 
     # --- for the application's side
@@ -105,13 +109,13 @@ class TrioHost:
     async def call(self, function: Callable[[], Result]) -> Result:
         return function()
 
-    async def enter(self, app: Application, scope: Scope, exchange: Exchange) -> None:
-        try:
-            await app(scope, exchange.receive, exchange.send)
-        finally:
-            # The connection's task goes on in the context that it came with, from its next step on; the
-            # front sees to it that each request begins in a step of its own. Cheaper than a task.
-            trio.lowlevel.current_task().context = self._context.copy()
+    def enter(self, app: Application, scope: Scope, exchange: Exchange) -> Awaitable[None]:
+        return app(scope, exchange.receive, exchange.send)
+
+    def leave(self) -> None:
+        # The connection's task goes on in the context that it came with, from its next step on; the
+        # front sees to it that each request begins in a step of its own. Cheaper than a task.
+        trio.lowlevel.current_task().context = self._context.copy()
 
     async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
         return await function()
