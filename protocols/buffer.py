@@ -46,8 +46,3 @@ class ReceiveBuffer:
         piece = bytes(self._data[self._start : end])
         self._start = end
         return piece
-
-    def find(self, needle: bytes, *, within: int) -> int:
-        """Where *needle* begins among the first *within* bytes, or -1."""
-        position = self._data.find(needle, self._start, self._start + within)
-        return position - self._start if position >= 0 else -1

@@ -95,9 +95,6 @@ class NeedData(Enum):
 
     NEED_DATA = "need data"
 
-    def __repr__(self) -> str:
-        return self.name
-
 
 NEED_DATA: Final[Literal[NeedData.NEED_DATA]] = NeedData.NEED_DATA
 """``next_event()`` has nothing to give until ``receive_data()`` is called again."""

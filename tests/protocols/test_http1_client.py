@@ -444,3 +444,41 @@ def test_an_end_in_the_middle_is_incomplete(play: Play, data: bytes) -> None:
             play(client, data, cuts=cuts, end=True)
         assert raised.value.status == 502
         assert not client.reusable
+
+
+# Heads that come again ---------------------------------------------------------------------------
+
+
+def test_the_same_head_means_the_same_again(play: Play) -> None:
+    """A head that is recognised by its bytes gives what parsing it would, each time anew."""
+    data = OK + b"X-Again: yes\r\nContent-Length: 5\r\n\r\nhello"
+    for _ in range(3):
+        first, *rest = play(waiting(), data)
+        assert first == ResponseHead(200, [(b"x-again", b"yes"), (b"content-length", b"5")], b"OK")
+        assert rest == [Data(b"hello"), EndOfMessage()]
+        first.headers.clear()
+
+
+def test_the_limits_hold_for_a_head_that_came_before(play: Play) -> None:
+    data = OK + b"X-Known: %b\r\nContent-Length: 0\r\n\r\n" % (b"y" * 300)
+    assert isinstance(play(waiting(), data)[0], ResponseHead)
+    assert rejected(play, data, headers=200) is LimitExceeded
+    assert rejected(play, data, header_count=1) is LimitExceeded
+
+
+def test_the_same_head_has_no_body_after_head(play: Play) -> None:
+    """H1-13, H-16: what a head means depends on the method."""
+    data = OK + b"X-Method: any\r\nContent-Length: 5\r\n\r\n"
+    assert play(waiting(b"GET"), data + b"hello")[1:] == [Data(b"hello"), EndOfMessage()]
+    assert play(waiting(b"HEAD"), data)[1:] == [EndOfMessage()]
+
+
+def test_long_and_personal_heads_are_not_kept(play: Play) -> None:
+    for field in (b"Set-Cookie: a=b", b"X-Long: " + b"y" * 2000):
+        data = OK + field + b"\r\nContent-Length: 0\r\n\r\n"
+        assert play(waiting(), data) == play(waiting(), data)
+
+
+def test_long_request_fields_are_not_kept() -> None:
+    long = RequestHead(b"GET", b"/", [(b"host", b"h"), (b"x", b"y" * 2000)])
+    assert sent(Http1Client(), long) == sent(Http1Client(), long)

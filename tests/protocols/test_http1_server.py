@@ -847,3 +847,97 @@ def test_refuses_to_send(events: list[Any]) -> None:
     for event in ResponseHead(200, []), Data(b"x"), EndOfMessage():
         with pytest.raises(LocalProtocolError):
             server.send(event)
+
+
+# The next request, at once -----------------------------------------------------------------------
+
+
+def next_requests(*reads: bytes) -> list[Any]:
+    """What `next_request` gives for each read, with the rest of the message where there is one."""
+    codec = Http1Server()
+    seen: list[Any] = []
+    for read in reads:
+        codec.receive_data(read)
+        while (event := codec.next_request()) is not NEED_DATA:
+            seen.append(event)
+            if codec.body_length != 0:
+                while not isinstance(event, EndOfMessage):
+                    event = codec.next_event()  # type: ignore[assignment]
+                    seen.append(event)
+    return seen
+
+
+AGAIN = b"Host: example.com\r\nUser-Agent: x\r\n\r\n"
+AGAIN_FIELDS = [HOST_FIELD, (b"user-agent", b"x")]
+
+
+def test_the_next_request_needs_no_end_of_message() -> None:
+    assert next_requests(GET, GET + GET) == [GET_EVENTS[0]] * 3
+
+
+def test_the_same_fields_mean_the_same_again() -> None:
+    """A head that is recognised by its bytes gives what parsing it would."""
+    reads = [b"GET /%d HTTP/1.1\r\n" % number + AGAIN for number in range(3)]
+    assert next_requests(*reads) == [head(b"GET", b"/%d" % number, *AGAIN_FIELDS) for number in range(3)]
+
+
+def test_recognised_fields_belong_to_their_request() -> None:
+    codec = Http1Server()
+    for target in (b"/a", b"/b", b"/c"):
+        codec.receive_data(b"GET %b HTTP/1.1\r\n" % target + AGAIN)
+        event = codec.next_request()
+        assert event == head(b"GET", target, *AGAIN_FIELDS)
+        assert isinstance(event, RequestHead)
+        event.headers.clear()
+
+
+@pytest.mark.parametrize(
+    ("second", "events"),
+    [
+        (b"GET /b HTTP/1.0\r\n" + AGAIN, [head(b"GET", b"/b", *AGAIN_FIELDS, version=b"1.0")]),
+        (b"GET http://h/b HTTP/1.1\r\n" + AGAIN, [head(b"GET", b"http://h/b", *AGAIN_FIELDS)]),
+        (b"\r\nGET /b HTTP/1.1\r\n" + AGAIN, [head(b"GET", b"/b", *AGAIN_FIELDS)]),
+        (b"GET /b HTTP/1.1\r\nX: y\r\n" + AGAIN, [head(b"GET", b"/b", (b"x", b"y"), *AGAIN_FIELDS)]),
+        (
+            b"POST /b HTTP/1.1\r\nContent-Length: 2\r\n" + AGAIN + b"hi",
+            [head(b"POST", b"/b", (b"content-length", b"2"), *AGAIN_FIELDS), Data(b"hi"), EndOfMessage()],
+        ),
+    ],
+)
+def test_only_the_same_fields_are_recognised(second: bytes, events: list[Any]) -> None:
+    """H1-10, H1-17: nothing of one request is taken for another's."""
+    first = b"GET /a HTTP/1.1\r\n" + AGAIN
+    third = b"GET /c HTTP/1.1\r\n" + AGAIN
+    expected = [head(b"GET", b"/a", *AGAIN_FIELDS), *events]
+    if events[0].version == b"1.1":
+        expected.append(head(b"GET", b"/c", *AGAIN_FIELDS))
+    assert next_requests(first, second, third) == expected
+
+
+def test_the_limit_of_a_request_line_holds_for_recognised_fields() -> None:
+    codec = Http1Server(request_line=40)
+    codec.receive_data(b"GET / HTTP/1.1\r\n" + AGAIN)
+    assert codec.next_request() == head(b"GET", b"/", *AGAIN_FIELDS)
+    codec.receive_data(b"GET /%b HTTP/1.1\r\n" % (b"x" * 40) + AGAIN)
+    with pytest.raises(LimitExceeded) as caught:
+        codec.next_request()
+    assert caught.value.status == 414
+    with pytest.raises(LimitExceeded):
+        codec.next_request()
+
+
+def test_a_malformed_next_request_stays_refused() -> None:
+    codec = Http1Server()
+    codec.receive_data(b"GET /\r\n\r\n")
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError):
+            codec.next_request()
+
+
+def test_no_request_follows_the_last() -> None:
+    """H1-20."""
+    codec = Http1Server()
+    codec.receive_data(b"GET / HTTP/1.1\r\nConnection: close\r\n" + AGAIN)
+    assert isinstance(codec.next_request(), RequestHead)
+    codec.receive_data(GET)
+    assert codec.next_request() is NEED_DATA
