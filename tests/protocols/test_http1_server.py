@@ -860,10 +860,8 @@ def next_requests(*reads: bytes) -> list[Any]:
         codec.receive_data(read)
         while (event := codec.next_request()) is not NEED_DATA:
             seen.append(event)
-            if codec.body_length != 0:
-                while not isinstance(event, EndOfMessage):
-                    event = codec.next_event()  # type: ignore[assignment]
-                    seen.append(event)
+            while codec.body_length != 0 and not isinstance(seen[-1], EndOfMessage):
+                seen.append(codec.next_event())
     return seen
 
 
