@@ -78,7 +78,8 @@ class CgiBackend:
     ``kill_after``: seconds from SIGTERM to SIGKILL. ``variables``: added to the environment, they win.
     ``index``: the program to look for when a path ends at a directory. ``nph``: patterns (fnmatch) of
     names whose output is a whole HTTP response (RFC 3875 section 5). ``body_policy``: what to do with a
-    request body of unknown length; ``spool_memory`` and ``max_body`` bound what is stored, in bytes.
+    request body of unknown length; ``spool_memory`` and ``max_body`` bound what is stored, in bytes,
+    and ``max_body`` also what is passed on.
     ``head_limit``: bytes of the response head. ``dispatch`` answers local redirects.
 
     Programs do not see the Authorization field (RFC 3875 4.1.18), unless ``variables`` has it:
@@ -156,6 +157,8 @@ class CgiBackend:
         script = self._find(request)
         body = request.body
         began = perf_counter()
+        if body.length is not None and body.length > self._max_body:
+            raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
         if body.length is not None or self._body_policy == "stream":
             target = await self._run(script, request, responder, body)
         elif self._body_policy == "reject":

@@ -13,6 +13,7 @@ import struct
 from math import inf
 from typing import Final
 
+import structlog
 import trio
 
 from gateway.errors import ClientGone, RequestError
@@ -21,7 +22,7 @@ from gateway.front.body import Http1Body
 from gateway.front.response import Http1Responder
 from gateway.front.service import Service
 from gateway.pump import PumpStream
-from gateway.request import NO_BODY, Address, Request
+from gateway.request import NO_BODY, Address, Request, respond
 from gateway.target import decode_path, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, NeedData, RequestHead
@@ -35,6 +36,8 @@ NOT_ANSWERED: Final = 499
 """Status in the access log of a request whose client went before the answer began (nginx's number)."""
 
 _SLASH: Final = 0x2F
+log = structlog.get_logger()
+
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _HOSTS_KEPT: Final = 1024
@@ -219,6 +222,9 @@ class Http1Connection:
 
     async def _refuse(self, status: int, detail: str) -> bool:
         """Answer what cannot become a Request, and end the connection."""
+        if self._service.access_log is not None:
+            client = self.client and self.client[0]
+            log.info("request refused", client=client, status=status, reason=detail)
         failure = plain_response(status, detail)
         responder = Http1Responder(
             self._stream,
@@ -229,10 +235,7 @@ class Http1Connection:
             now=self._service.pump.now,
             send_timeout=self._service.timeouts.send,
         )
-        responder.start(failure.status, failure.headers)
-        responder.write(failure.body)
-        responder.end()
-        await responder.flush()
+        await respond(responder, failure.status, failure.headers, failure.body)
         return True
 
     def _reset_if_ambiguous(self, responder: Http1Responder) -> None:

@@ -17,7 +17,7 @@ from gateway.front.body import Http1Body
 from gateway.pump import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
-from protocols.http1 import LAST_CHUNK, encode_chunk, encode_last_chunk, encode_response_head
+from protocols.http1 import LAST_CHUNK, TOKEN, encode_chunk, encode_last_chunk, encode_response_head
 from protocols.memo import LONGEST_HEAD, Memo, is_personal
 
 _FILE_PIECE: Final = 256 * 1024
@@ -342,6 +342,9 @@ class PreparedHead:
         fields: Headers = []
         for field in headers:
             name = field[0].lower()
+            if not TOKEN.fullmatch(name):
+                # RFC 9110 5.1. "transfer-encoding:chunked" for a name would be framing on the wire.
+                raise LocalProtocolError(f"not the name of a field: {field[0]!r}")
             if name in _NOTICED:
                 if name == b"content-length":
                     self.length = _parse_length(field[1], self.length)

@@ -10,6 +10,7 @@
 ====================  ====================================================================
 """
 
+from protocols.http1.checks import TOKEN
 from protocols.http1.client import Http1Client
 from protocols.http1.serialise import (
     CHUNKED_FIELD,
@@ -29,6 +30,7 @@ __all__ = [
     "CLOSE_FIELD",
     "KEEP_ALIVE_FIELD",
     "LAST_CHUNK",
+    "TOKEN",
     "Http1Client",
     "Http1Server",
     "encode_chunk",

@@ -97,7 +97,9 @@ def test_child_has_default_signal_handling() -> None:
         assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
         child = Child("/bin/sh", "-c", "grep -E '^Sig(Ign|Blk)' /proc/self/status")
         words = (await child.read_all()).split()
-        assert words == [b"SigBlk:", b"0" * 16, b"SigIgn:", b"0" * 16]
+        assert words[:3] == [b"SigBlk:", b"0" * 16, b"SigIgn:"]
+        # glibc keeps signals 32 and 33 to itself: nobody can change them, and `make` passes them on ignored.
+        assert int(words[3], 16) & ~(0b11 << 31) == 0
         assert await child.process.wait() == 0
 
     trio.run(main)

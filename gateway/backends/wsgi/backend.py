@@ -13,9 +13,9 @@ from wsgiref.types import WSGIApplication
 
 import trio
 
+from gateway.backends.load import load_application
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.input import open_input
-from gateway.backends.wsgi.load import load_application
 from gateway.backends.wsgi.streams import ErrorLog, FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ

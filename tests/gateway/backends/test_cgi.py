@@ -363,10 +363,11 @@ def test_body_of_unknown_length_may_be_rejected(programs: Programs) -> None:
     assert raised.value.status == 411
 
 
-def test_spooled_body_is_bounded(programs: Programs) -> None:
+@pytest.mark.parametrize("sized", [True, False])
+def test_spooled_body_is_bounded(programs: Programs, sized: bool) -> None:
     programs.sh("x", HELLO)
     with pytest.raises(RequestError) as raised:
-        get(programs, method="POST", body=BytesBody(b"x" * 101, sized=False), max_body=100)
+        get(programs, method="POST", body=BytesBody(b"x" * 101, sized=sized), max_body=100)
     assert raised.value.status == 413
 
 

@@ -156,6 +156,9 @@ def test_client_that_is_gone() -> None:
     [
         [(b"x", b"a\r\nb")],
         [(b"x", b"a\0")],
+        [(b"transfer-encoding:chunked", b"x")],
+        [(b"a b", b"x")],
+        [(b"", b"x")],
         [(b"content-length", b"x")],
         [(b"content-length", b"-1")],
         [(b"content-length", b"1"), (b"content-length", b"2")],
