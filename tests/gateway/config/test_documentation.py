@@ -1,0 +1,85 @@
+"""docs/configuration.md says about every setting what its model says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from gateway.config import models
+from gateway.config.base import Model
+
+DOCUMENT = Path(__file__).parents[3] / "docs/configuration.md"
+
+SECTIONS: dict[str, type[Model]] = {
+    "Top level": models.Config,
+    "listeners": models.Listener,
+    "access_log": models.AccessLog,
+    "timeouts (clients)": models.ClientTimeouts,
+    "limits": models.ClientLimits,
+    "cgi": models.CGIBackend,
+    "fastcgi": models.FastCGIBackend,
+    "scgi": models.SCGIBackend,
+    "uwsgi": models.UWSGIBackend,
+    "http": models.HTTPBackend,
+    "wsgi": models.WSGIBackend,
+    "asgi": models.ASGIBackend,
+    "timeouts (backends)": models.Timeouts,
+    "pool": models.Pool,
+    "spawn": models.SpawnedApp,
+    "routes": models.Route,
+    "match": models.Match,
+    "static": models.Static,
+    "redirect": models.Redirect,
+    "respond": models.Respond,
+}
+"""Headings of the document, and the model whose settings stand below each."""
+
+
+def default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value: Any = field.get_default(call_default_factory=True)
+    if value is None or isinstance(value, Model) or value in ("", (), {}):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{', '.join(value) if isinstance(value, tuple) else value}`"
+
+
+def row(key: str, field: FieldInfo) -> str:
+    """The line of the table for one setting."""
+    assert field.description is not None
+    return f"| `{key}` | {default(field)} | {' '.join(field.description.split())} |"
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    for heading, model in SECTIONS.items():
+        for name, field in model.model_fields.items():
+            yield heading, row(field.alias or name, field)
+
+
+def section(heading: str) -> str:
+    """The text below a heading, up to the next one."""
+    text = DOCUMENT.read_text()
+    _, found, rest = text.partition(f"\n### {heading}\n")
+    assert found, f"there is no heading {heading!r}"
+    return rest.partition("\n#")[0]
+
+
+@pytest.mark.parametrize(("heading", "line"), rows())
+def test_setting_is_documented(heading: str, line: str) -> None:
+    assert line in section(heading).splitlines()
+
+
+def test_every_model_has_a_section() -> None:
+    found = {
+        value
+        for value in vars(models).values()
+        if isinstance(value, type) and issubclass(value, Model) and value.model_fields
+    }
+    # These are parts of others: what they add is in the sections of those.
+    assert {model.__name__ for model in found - set(SECTIONS.values())} <= {
+        "Model", "Spawn", "_WithLength", "_CGIFamily", "_SocketBackend"
+    }  # fmt: skip
