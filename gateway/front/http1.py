@@ -89,6 +89,9 @@ class Http1Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError, ClientGone):
                 pass
             finally:
+                # Without these the connection and its stream would keep each other, and whatever could
+                # not be sent, until the next look for cycles.
+                stream.on_hangup = stream.on_hangup_deadline = None
                 stream.close()
 
     def drain(self) -> None:

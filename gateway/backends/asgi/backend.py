@@ -118,20 +118,23 @@ class AsgiBackend:
         does not complete it, RequestError or ClientGone if the request came to that.
         """
         exchange = HttpExchange(self._host, request, responder)
+        outcome = "the application returned without a response"
         try:
             await self._host.enter(self._app, http_scope(request, self._state), exchange)
-        except (Exception, SystemExit) as error:  # logged, and answered by the front
-            self._raise_failure(error, exchange, request)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # its own; signals come otherwise
+            self._log_failure(error, exchange, request)
+            outcome = "the application raised an exception"
         except BaseException:
             exchange.abandon()
             raise
         finally:
             self._host.leave()
         if not exchange.complete:
-            raise exchange.failure or self._failed("the application returned without a response")
+            # Out here and without a cause: what the application raised may stem from this very failure,
+            # and two exceptions that name each other keep the response until the next look for cycles.
+            raise exchange.take_failure() or self._failed(outcome)
 
-    def _raise_failure(self, error: BaseException, exchange: HttpExchange, request: Request) -> None:
-        """The application raised *error*; raise what that means for the response, if anything."""
+    def _log_failure(self, error: BaseException, exchange: HttpExchange, request: Request) -> None:
         if exchange.gone:
             # Whatever it was doing, it was doing it for nobody.
             log.debug("application ended after its client", backend=self.name, exc_info=error)
@@ -144,8 +147,6 @@ class AsgiBackend:
                 path=request.path,
                 exc_info=error,
             )
-        if not exchange.complete:
-            raise exchange.failure or self._failed("the application raised an exception") from error
 
     def _failed(self, detail: str) -> BackendError:
         return BackendError(Cause.FAILED, detail, backend=self.name, address=self._target, phase=Phase.RUN)

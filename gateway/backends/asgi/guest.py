@@ -209,7 +209,7 @@ class AsyncioHost:
         sniffio.thread_local.name = "asyncio"
         try:
             self._loop.run_forever()
-        except SystemExit:
+        except (SystemExit, KeyboardInterrupt):
             log.exception("uncaught in asyncio", backend=self.name, reason="a task exits")
         finally:
             sniffio.thread_local.name = "trio"
@@ -281,6 +281,7 @@ class AsyncioHost:
     async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
         errand = _Errand(self, function, self._loop.create_future())
         self._nursery.start_soon(errand.run)
+        error: BaseException | None = None
         try:
             await errand.waiter
         except asyncio.CancelledError:
@@ -289,8 +290,15 @@ class AsyncioHost:
                 errand.waiter = self._loop.create_future()
                 await errand.waiter
             raise
-        if errand.error is not None:
-            raise errand.error
+        finally:
+            # An error's traceback holds the frames it came through: taken off the errand, and off this
+            # frame, it goes with whoever catches it.
+            error, errand.error = errand.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
         result: Result = errand.result
         return result
 
@@ -388,7 +396,10 @@ class _Crossing:
         if isinstance(error, asyncio.CancelledError):
             raise RuntimeError("the application cancelled its own task") from error  # noqa: TRY004
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # Its traceback holds this frame, and with it the request.
 
     def _log_late(self, error: BaseException) -> None:
         if isinstance(error, Exception | SystemExit):

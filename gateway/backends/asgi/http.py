@@ -5,7 +5,7 @@ disconnect); `send` checks every message strictly and returns when the bytes are
 head is held until the first body message, so an application that fails between the two still gets a
 proper 500, and a small response leaves in one system call.
 
-It decides what an application's return or failure means for the response (:meth:`HttpExchange.finish`)
+It decides what an application's return or failure means for the response (`complete`, `take_failure`)
 but does not call the application, and logs nothing.
 """
 
@@ -289,16 +289,21 @@ class HttpExchange:
         """The response was sent whole."""
         return self._stage is _COMPLETE and self._failure is None
 
-    @property
-    def failure(self) -> GatewayError | None:
-        """Why the exchange cannot be completed, whatever the application makes of it."""
-        if self._failure is not None:
-            return self._failure
-        if self.gone:
-            return ClientGone("the client closed the connection before it was answered")
-        if self._stage is _BODY:
-            return ResponseAborted("the application returned before its response was complete")
-        return None
+    def take_failure(self) -> GatewayError | None:
+        """Why the exchange cannot be completed, whatever the application makes of it.
+
+        It is forgotten here: its traceback leads back to this exchange, and the two would keep each
+        other, and the body that could not be sent, until the next look for cycles.
+        """
+        failure, self._failure = self._failure, None
+        if failure is None and self.gone:
+            failure = ClientGone("the client closed the connection before it was answered")
+        if failure is None and self._stage is _BODY:
+            failure = ResponseAborted("the application returned before its response was complete")
+        try:
+            return failure
+        finally:
+            del failure
 
     def abandon(self) -> None:
         """Nobody waits for the application any more: if it still runs it is told so."""

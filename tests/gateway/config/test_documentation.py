@@ -1,5 +1,6 @@
-"""docs/configuration.md says about every setting what its model says."""
+"""docs/configuration.md says about every setting what its model says; the README's example is right."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from gateway.config import models
+from gateway.config import load, models
 from gateway.config.base import Model
 
-DOCUMENT = Path(__file__).parents[3] / "docs/configuration.md"
+CHECKOUT = Path(__file__).parents[3]
+DOCUMENT = CHECKOUT / "docs/configuration.md"
 
 SECTIONS: dict[str, type[Model]] = {
     "Top level": models.Config,
@@ -68,7 +70,7 @@ def section(heading: str) -> str:
     return rest.partition("\n#")[0]
 
 
-@pytest.mark.parametrize(("heading", "line"), rows())
+@pytest.mark.parametrize(("heading", "line"), list(rows()))
 def test_setting_is_documented(heading: str, line: str) -> None:
     assert line in section(heading).splitlines()
 
@@ -83,3 +85,14 @@ def test_every_model_has_a_section() -> None:
     assert {model.__name__ for model in found - set(SECTIONS.values())} <= {
         "Model", "Spawn", "_WithLength", "_CGIFamily", "_SocketBackend"
     }  # fmt: skip
+
+
+def test_example_of_the_readme(tmp_path: Path) -> None:
+    (example,) = re.findall(
+        r"^```yaml\n(.*?)^```$", (CHECKOUT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    for directory in ("api", "admin", "public", "cgi-bin"):
+        (tmp_path / directory).mkdir()
+    file = tmp_path / "gateway.yaml"
+    file.write_text(example.replace("/usr/lib/cgi-bin", "cgi-bin"))
+    assert len(load(str(file)).backends) == 8
