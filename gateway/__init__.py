@@ -1,13 +1,19 @@
-"""The daemon: everything that touches trio.
+"""The daemon: what stands between clients and `protocols`.
 
 The way of a request, by module::
 
-    listener ─► front/ ─► request ─► router ─► static, redirect, respond
-                                        └────► backends/ ─► (protocols/) ─► the application
+    listener ─► front/ ─► request ─► router ─► static/, actions
+                                        └────► backends/ ─► upstream/ ─► protocols ─► the application
 
-    pump        one epoll for all sockets; connection tasks parked, woken with their bytes
+    pump        one epoll for all connections; their tasks parked, woken with the bytes
+    environ     the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi and WSGI
+    spool       request bodies of unknown length, stored until it is known
+    failure     the one place where a failure becomes a response
     config/     the YAML file as frozen models, all mistakes at once, with their lines
+    build       makes what runs of the configuration
     daemon      opens listeners and backends, stops them from the inside out
+    supervisor  applications that the gateway starts itself; appserver/ serves WSGI ones in them
+    logs        events and the access log
     cli         the commands
 """
 

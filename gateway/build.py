@@ -157,7 +157,6 @@ class _Builder:
                     directory=Path(config.directory),
                     threads=config.threads,
                     factory=config.factory,
-                    multiprocess=self._config.workers > 1,
                     body=config.body,
                     spool_memory=config.spool_memory,
                     max_body=self._max_body(config),

@@ -4,7 +4,7 @@
 
     pump > backends > connections > listeners
 
-Each stands in the nursery of the one before. On SIGTERM or SIGINT the listeners close at once, idle
+Each stands in the nursery of the one before. On SIGTERM, SIGINT or SIGHUP the listeners close at once, idle
 connections too; requests that run have ``timeouts.shutdown`` to end; then the backends stop. A second
 signal ends the wait.
 """
@@ -66,9 +66,17 @@ def serve(config: Config) -> int:
 
 
 async def run(config: Config, sockets: list[ListeningSocket], access_log: AccessLog | None) -> None:
-    """Serve on *sockets* until SIGTERM or SIGINT. Raises StartError (in groups) if a backend cannot start."""
+    """Serve on *sockets* until SIGTERM, SIGINT or SIGHUP.
+
+    Raises StartError (in groups) if a backend cannot start.
+    """
     pump = Pump()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    if config.workers > 1:
+        log.warning("several workers are not supported yet: one process serves", workers=config.workers)
+    if config.trusted_proxies:
+        log.warning("trusted_proxies is not used yet: clients are known by their connection")
+    # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             gateway = build(config, pump, access_log)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import assert_never
 
-from gateway.errors import BackendError, Cause, RequestError
+from gateway.errors import BackendError, Cause, RequestError, ResponseAborted
 from protocols.events import Headers
 
 
@@ -56,6 +56,8 @@ def response_for(error: Exception) -> FailureResponse:
                 # RFC 9110 15.6.4: say when to come back.
                 response.headers.append((b"retry-after", b"1"))
             return response
+        case ResponseAborted():
+            return plain_response(500, "the response of the application was not what it promised")
         case _:
             return plain_response(500, "the gateway failed to answer this request")
 

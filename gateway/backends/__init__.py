@@ -3,12 +3,12 @@
 ::
 
     cgi         a program per request (RFC 3875)
-    fastcgi     sockets of a FastCGI application, pooled where it keeps them open
-    scgi        a socket per request, netstring head
-    uwsgi       a socket per request, uwsgi variable block
+    application FastCGI, SCGI and uwsgi applications behind sockets: one backend, three codecs
+    script      the script file of a path, for applications that have a document root
     http        any web server, keep-alive pool
     wsgi        a Python application in threads of this process
     asgi        a Python application on this process's loop, trio or asyncio
+    load        finds the Python application that module:attribute names
 
 Applications that the gateway starts itself (``spawn``) are `gateway.supervisor`'s; the backends above
 only see the address of their socket.

@@ -597,13 +597,13 @@ class Config(Model):
     listeners: Annotated[tuple[Listener, ...], AtLeastOne()]
     """Where clients are accepted."""
     workers: Workers = written(1)
-    """Processes that serve; auto is one for each core."""
+    """Processes that serve; auto is one for each core. Not supported yet: one serves, with a warning."""
     access_log: Annotated[AccessLog | None, Short(_access_log, {"type": "boolean"})] = written(True)
     """true, false, or where the log of requests goes and in which format."""
     debug: Flag = False
-    """true: error pages and logs tell everything; for development."""
+    """true: the debug events of the gateway are logged too."""
     trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
-    """Clients whose Forwarded and X-Forwarded-* fields are believed: networks, or unix."""
+    """Clients whose Forwarded and X-Forwarded-* fields are believed: networks, or unix. Not used yet."""
     timeouts: ClientTimeouts = Field(default_factory=ClientTimeouts)
     """Waiting for clients, by phase."""
     limits: ClientLimits = Field(default_factory=ClientLimits)

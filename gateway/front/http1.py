@@ -101,10 +101,6 @@ class Http1Connection:
         elif self._responder is not None:
             self._responder.keep_alive = False
 
-    def cancel(self) -> None:
-        """End the connection now."""
-        self._scope.cancel()
-
     # --- one request after the other
 
     async def _answer_requests(self) -> bool:

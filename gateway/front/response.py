@@ -226,7 +226,9 @@ class Http1Responder:
         if self._left and not self._bodiless:
             raise ResponseAborted(f"the response body is {self._left} bytes shorter than its Content-Length")
         self.ended = True
-        self._trailers = trailers
+        if trailers:
+            # RFC 9110 6.5.1: what frames a message is said before it, or not at all.
+            self._trailers = [field for field in trailers if field[0].lower() not in _NOTICED]
 
     def try_flush(self) -> bool:
         data = self._serialise()
