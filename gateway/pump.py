@@ -42,7 +42,7 @@ _BROKEN_EVENTS: Final = select.EPOLLHUP | select.EPOLLERR
 _FULL_READS: Final = 16
 """Reads that filled their buffer between two checkpoints, for the same reason."""
 
-_SPLICE_CHUNK: Final = 4 * 1024 * 1024
+_SENDFILE_CHUNK: Final = 4 * 1024 * 1024
 """Bytes of a file sent between two checkpoints, so that one fast reader cannot hold the worker."""
 
 
@@ -195,7 +195,7 @@ class PumpStream(trio.abc.HalfCloseableStream):
                 break
             offset += sent
             unchecked += sent
-            if unchecked >= _SPLICE_CHUNK:
+            if unchecked >= _SENDFILE_CHUNK:
                 await trio.lowlevel.checkpoint()
                 unchecked = 0
         return count - (end - offset)

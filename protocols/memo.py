@@ -32,5 +32,5 @@ class Memo(dict[Key, Value], Generic[Key, Value]):
 
 
 def is_personal(head: bytes) -> bool:
-    """Whether *head* sets a cookie: such a head is somebody's, and is not kept."""
+    """Whether the response head *head* sets a cookie: it is one client's, and does not come again."""
     return b"set-cookie" in head.lower()
