@@ -199,7 +199,6 @@ def _client_condition(clients: Sequence[ClientNetwork]) -> tuple[Condition, ...]
     networks = [client for client in clients if client != "unix"]
     unix = "unix" in clients
 
-    @lru_cache(maxsize=_CLIENT_CACHE)
     def is_inside(host: str) -> bool:
         try:
             address = ip_address(host)
@@ -210,10 +209,12 @@ def _client_condition(clients: Sequence[ClientNetwork]) -> tuple[Condition, ...]
             address = address.ipv4_mapped
         return any(address in network for network in networks)
 
+    is_known_inside = lru_cache(maxsize=_CLIENT_CACHE)(is_inside)
+
     def holds(request: Request) -> bool:
         client = request.connection.client
         if client is None:
             return False  # unknown is not local: a proxy may have said `for=unknown`
-        return unix if client[1] is None else is_inside(client[0])
+        return unix if client[1] is None else is_known_inside(client[0])
 
     return (holds,)

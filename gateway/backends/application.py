@@ -101,11 +101,13 @@ class ApplicationBackend:
             return await self._upstream.exchange(
                 request, responder, head, replayable=length == 0 and request.method in IDEMPOTENT
             )
-        except TooLargeToEncode as error:
+        except TooLargeToEncode as too_large:
             # UW-4, FCGI-26: no room in the protocol. RFC 6585 5.
-            raise RequestError(431, str(error)) from error
-        except LocalProtocolError as error:
-            raise RequestError(400, f"the request cannot be passed to the application: {error}") from error
+            raise RequestError(431, str(too_large)) from too_large
+        except LocalProtocolError as unsayable:
+            raise RequestError(
+                400, f"the request cannot be passed to the application: {unsayable}"
+            ) from unsayable
 
     def _environ(self, request: Request, length: int | None) -> dict[str, str]:
         script_root = self._script_root

@@ -75,11 +75,11 @@ class Http1Body:
             return b""
         try:
             event = self._codec.next_event()
-        except Incomplete as error:
-            raise ClientGone("the client closed the connection in the middle of the body") from error
-        except RemoteProtocolError as error:
+        except Incomplete as cut:
+            raise ClientGone("the client closed the connection in the middle of the body") from cut
+        except RemoteProtocolError as malformed:
             self.failed = True
-            raise RequestError(error.status, str(error), close=True) from error
+            raise RequestError(malformed.status, str(malformed), close=True) from malformed
         if event is NEED_DATA:
             return None
         if isinstance(event, Data):
@@ -104,14 +104,14 @@ class Http1Body:
             self._expects_continue = False
             try:
                 await stream.send_all(CONTINUE)
-            except trio.BrokenResourceError as error:
-                raise ClientGone("the client reset the connection") from error
+            except trio.BrokenResourceError as broken:
+                raise ClientGone("the client reset the connection") from broken
         stream.read_deadline = self._service.pump.now + self._service.timeouts.body
         try:
             data = await stream.receive_some()
-        except trio.TooSlowError as error:
+        except trio.TooSlowError as late:
             self.failed = True
-            raise RequestError(408, "the request body did not arrive in time", close=True) from error
-        except trio.BrokenResourceError as error:
-            raise ClientGone("the client reset the connection") from error
+            raise RequestError(408, "the request body did not arrive in time", close=True) from late
+        except trio.BrokenResourceError as broken:
+            raise ClientGone("the client reset the connection") from broken
         self._codec.receive_data(data)

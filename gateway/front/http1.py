@@ -150,10 +150,10 @@ class Http1Connection:
                     connection=self,
                     body=NO_BODY if body is None else body,
                 )
-            except RemoteProtocolError as error:
-                return await self._refuse(error.status, str(error))
-            except RequestError as error:
-                return await self._refuse(error.status, error.detail)
+            except RemoteProtocolError as malformed:
+                return await self._refuse(malformed.status, str(malformed))
+            except RequestError as refused:
+                return await self._refuse(refused.status, refused.detail)
             except trio.TooSlowError:
                 return False  # idle for too long
             started_at = pump.now

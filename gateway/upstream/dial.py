@@ -60,10 +60,12 @@ class Dialer:
                         lambda: socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM),
                         abandon_on_cancel=True,
                     )
-            except trio.TooSlowError as error:
-                raise self._failed(Cause.CONNECT_TIMEOUT, "the name was not resolved in time") from error
-            except socket.gaierror as error:
-                raise self._failed(Cause.UNREACHABLE, f"cannot resolve the name: {error.strerror}") from error
+            except trio.TooSlowError as late:
+                raise self._failed(Cause.CONNECT_TIMEOUT, "the name was not resolved in time") from late
+            except socket.gaierror as unknown:
+                raise self._failed(
+                    Cause.UNREACHABLE, f"cannot resolve the name: {unknown.strerror}"
+                ) from unknown
         return [(int(family), (str(to[0]), int(to[1]))) for family, _, _, _, to in found]
 
     async def _dial_unix(self, path: str, deadline: float) -> PumpStream:
@@ -73,11 +75,11 @@ class Dialer:
             sock.setblocking(False)
             try:
                 sock.connect(path)
-            except BlockingIOError as error:
+            except BlockingIOError as full:
                 sock.close()
                 # unix(7): the listener's backlog is full. There is nothing to wait on.
                 if trio.current_time() + pause >= deadline:
-                    raise self._failed(Cause.CONNECT_TIMEOUT, "the backlog stayed full") from error
+                    raise self._failed(Cause.CONNECT_TIMEOUT, "the backlog stayed full") from full
                 await trio.sleep(pause)  # noqa: TID251 - back-off: the kernel gives no event
                 pause = min(2 * pause, 0.1)
             except OSError as error:

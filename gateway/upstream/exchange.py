@@ -190,7 +190,8 @@ class Exchange:
                 await stream.wait_writable()
             except trio.TooSlowError as error:
                 raise self._failed(Cause.WRITE_TIMEOUT, "the request was not taken in time") from error
-            rest = rest[stream.try_send(rest) :]
+            taken = stream.try_send(rest)
+            rest = rest[taken:]
 
     async def _send_body(self, finished: Callable[[], None]) -> None:
         """The task beside the receiving one. A failure of the client ends the exchange by *finished*."""
@@ -206,12 +207,13 @@ class Exchange:
                 if self._over:
                     return  # The answer ended while this waited; the codec takes nothing more.
                 data = codec.send(Data(piece) if piece else _END)
-                await self._send_rest(memoryview(data)[stream.try_send(data) :])
+                taken = stream.try_send(data)
+                await self._send_rest(memoryview(data)[taken:])
             self.sent = True
         except trio.BrokenResourceError:
             pass  # The application reads no further; its answer, or its end, comes by the other way.
-        except LocalProtocolError as error:
-            self._client_failure = self._failed(Cause.MALFORMED, str(error))
+        except LocalProtocolError as unsayable:
+            self._client_failure = self._failed(Cause.MALFORMED, str(unsayable))
             finished()
         except GatewayError as error:
             self._client_failure = error
@@ -298,11 +300,11 @@ class Exchange:
         stream.read_deadline = self._pump.now + (timeouts.first_byte if beginning else timeouts.read)
         try:
             data = await stream.receive_some()
-        except trio.TooSlowError as error:
-            raise self._failed(Cause.READ_TIMEOUT, "nothing was received in time") from error
-        except trio.BrokenResourceError as error:
+        except trio.TooSlowError as late:
+            raise self._failed(Cause.READ_TIMEOUT, "nothing was received in time") from late
+        except trio.BrokenResourceError as broken:
             if beginning or self._body.length == 0:
-                raise self._ended_early(str(error)) from error
+                raise self._ended_early(str(broken)) from broken
             # tcp(7): an application that closes before it has read the whole body resets the
             # connection. What it said before is all it had to say; the framing tells whether
             # that is a whole answer (complaints.md 16).
@@ -337,10 +339,10 @@ class Exchange:
                     return responder.try_respond(head.status, head.headers, whole, head.reason)
                 self._begin(head, whole)
             responder.end(event.trailers)
-        except LocalProtocolError as error:
-            raise self._failed(Cause.MALFORMED, str(error)) from error
-        except ResponseAborted as error:
-            raise self._failed(Cause.INCOMPLETE, str(error)) from error
+        except LocalProtocolError as unsayable:
+            raise self._failed(Cause.MALFORMED, str(unsayable)) from unsayable
+        except ResponseAborted as aborted:
+            raise self._failed(Cause.INCOMPLETE, str(aborted)) from aborted
         return False
 
     async def _inform(self, event: InformationalResponse) -> None:

@@ -308,7 +308,10 @@ class MessageReader(ABC, Generic[HeadT]):
         """Up to *most* bytes; the very object that was received, if it is wanted whole."""
         data, position = self._data, self._position
         end = min(len(data), position + most)
-        piece = data[position:end] if isinstance(data, bytes) else bytes(memoryview(data)[position:end])
+        if isinstance(data, bytes):
+            piece = data if position == 0 and end == len(data) else data[position:end]
+        else:
+            piece = bytes(memoryview(data)[position:end])
         self._consume(end)
         return piece
 

@@ -279,7 +279,7 @@ def test_client_fails_when_the_connection_is_closed_without_a_response(pair: Pai
 @every_pair
 @pytest.mark.parametrize(
     "event",
-    [Data(b"x"), EndOfMessage(), ResponseHead(200, []), Stderr(b"x")],
+    [Data(b"x"), EndOfMessage()],
     ids=lambda event: type(event).__name__,
 )
 def test_client_refuses_what_is_not_the_head_of_a_request(pair: Pair, event: Any) -> None:
@@ -292,8 +292,25 @@ def test_client_refuses_what_is_not_the_head_of_a_request(pair: Pair, event: Any
 
 @every_pair
 @pytest.mark.parametrize(
-    "event", [Data(b"x"), EndOfMessage(), RequestVariables({})], ids=lambda event: type(event).__name__
+    "event", [ResponseHead(200, []), Stderr(b"x")], ids=lambda event: type(event).__name__
 )
+def test_client_refuses_events_of_a_server(pair: Pair, event: Any) -> None:
+    """Compiled, its declared type refuses them."""
+    client: Any = pair.client()
+    with pytest.raises((LocalProtocolError, TypeError)):
+        client.send(event)
+
+
+@every_pair
+def test_server_refuses_events_of_a_client(pair: Pair, play: Play) -> None:
+    """Compiled, its declared type refuses them."""
+    server: Any = pair.received(play)
+    with pytest.raises((LocalProtocolError, TypeError)):
+        server.send(RequestVariables({}))
+
+
+@every_pair
+@pytest.mark.parametrize("event", [Data(b"x"), EndOfMessage()], ids=lambda event: type(event).__name__)
 def test_server_refuses_what_is_not_the_head_of_a_response(pair: Pair, event: Any, play: Play) -> None:
     """A local error, which stays: not even what was legal before can be sent after it."""
     server: Any = pair.received(play)

@@ -13,7 +13,7 @@ from protocols.events import (
     ResponseHead,
 )
 from protocols.scgi import ScgiClient, ScgiServer
-from protocols.single import SingleRequestClient, SingleRequestServer, parse_content_length
+from protocols.single import parse_content_length
 from protocols.uwsgi import UwsgiClient, UwsgiServer
 
 Play = Callable[..., list[Any]]
@@ -255,10 +255,3 @@ def test_server_answers_before_it_has_read_the_body(
     play(server, client_class().send(RequestVariables({"CONTENT_LENGTH": "5"})))
     events: list[Any] = [ResponseHead(413, [], b"Content Too Large"), EndOfMessage()]
     assert play(client_class(), b"".join(server.send(event) for event in events), end=True) == events
-
-
-def test_bases_cannot_be_used_alone() -> None:
-    with pytest.raises(TypeError, match="abstract"):
-        SingleRequestClient()  # type: ignore[abstract]
-    with pytest.raises(TypeError, match="abstract"):
-        SingleRequestServer()  # type: ignore[abstract]

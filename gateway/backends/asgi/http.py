@@ -248,11 +248,11 @@ class HttpExchange:
                     await self._host.wait(responder.flush)
                 if self.on_complete is not None:
                     self.on_complete()
-            except ClientGone as error:
-                self._leave(error)
-                raise ClientDisconnected("the client has disconnected") from error
-            except ResponseAborted as error:
-                self._leave(error)
+            except ClientGone as gone:
+                self._leave(gone)
+                raise ClientDisconnected("the client has disconnected") from gone
+            except ResponseAborted as aborted:
+                self._leave(aborted)
                 raise
         elif kind == "http.response.start":
             if self._stage is _COMPLETE:
