@@ -5,7 +5,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 CONFIG ?= config.example.yaml
 
-.PHONY: serve test check format bench coverage clean
+COMPILED    := build/compiled
+IN_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
+
+.PHONY: serve test test-compiled check format build bench coverage clean
 .DELETE_ON_ERROR:
 
 serve: $(VENV)/.installed
@@ -13,6 +16,11 @@ serve: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# The same tests on the gateway as it is installed: compiled, see setup.py.
+test-compiled: $(VENV)/.installed-dev $(COMPILED)/.built
+	$(IN_COMPILED) $(BIN)/gateway --version | grep compiled
+	$(IN_COMPILED) $(BIN)/python -m pytest -o pythonpath="$(COMPILED) ." tests/protocols tests/gateway tests/peers
 
 # protocols/ is covered by its own tests, lines and branches.
 coverage: $(VENV)/.installed-dev
@@ -27,7 +35,14 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-bench
+build: $(COMPILED)/.built
+
+$(COMPILED)/.built: $(VENV)/bin/python setup.py pyproject.toml $(shell find gateway protocols -name '*.py')
+	rm -rf build
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(COMPILED) .
+	@touch $@
+
+bench: $(VENV)/.installed-bench $(COMPILED)/.built
 	$(BIN)/python -m benchmarks $(SCENARIOS)
 
 $(VENV)/bin/python:

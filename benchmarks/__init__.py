@@ -14,6 +14,11 @@ Who runs where
     is fcgiwrap below "nginx + fcgiwrap". On a machine with one core all share it, and only the CPU
     figures mean something.
 
+What of the gateway
+    ``make bench`` builds it as ``pip install`` does, compiled where there is a C compiler (setup.py), and
+    measures that. ``python -m benchmarks`` takes the sources if they are newer than the last build. The
+    version in the tables says "compiled" or not.
+
 How all are configured
     One worker process (and one event loop or thread where a server lets one choose; eight application
     threads for WSGI), keep-alive without limit, no access log, sendfile on, connections to the backend

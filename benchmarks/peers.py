@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
-from benchmarks.process import HOST
+from benchmarks.process import HOST, gateway_directory
 
 THREADS: Final = 8
 """Application threads of each WSGI server; the gateway's own default."""
@@ -137,9 +137,14 @@ GATEWAY: Final = "gateway"
 
 
 def _gateway_version() -> str:
-    from gateway import __version__
-
-    return __version__
+    told = subprocess.run(
+        [sys.executable, "-P", "-m", "gateway", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(gateway_directory())},
+    )
+    return told.stdout.removeprefix("gateway ").strip()
 
 
 _INSTALLED_GATEWAY: Final = Need(

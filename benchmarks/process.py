@@ -20,6 +20,8 @@ from benchmarks import measure
 HOST: Final = "127.0.0.1"
 ROOT: Final = Path(__file__).parents[1]
 APPS: Final = Path(__file__).with_name("apps")
+COMPILED: Final = ROOT / "build" / "compiled"
+"""Where ``make build`` puts the gateway as it is installed."""
 
 _START: Final = 20.0
 """Seconds that a server has until it answers."""
@@ -164,10 +166,19 @@ class Processes:
         return "".join(f"\n  {line}" for line in lines)
 
 
+def gateway_directory() -> Path:
+    """The compiled gateway, if there is one that is no older than the sources; otherwise the sources."""
+    built = COMPILED / ".built"
+    sources = [ROOT / "setup.py", *(ROOT / "gateway").rglob("*.py"), *(ROOT / "protocols").rglob("*.py")]
+    if built.exists() and built.stat().st_mtime >= max(path.stat().st_mtime for path in sources):
+        return COMPILED
+    return ROOT
+
+
 def _environment(directory: Path) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{APPS}",
+        "PYTHONPATH": f"{gateway_directory()}{os.pathsep}{APPS}",
         "HOME": str(directory),
         "TMPDIR": str(directory),
         "LANG": "C.UTF-8",

@@ -9,6 +9,7 @@ the completion of a shell answer at once.
 
 import json
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
 WRONG_USAGE: Final = 2
 
+_SPEC: Final = find_spec("gateway.request")
+_BUILD: Final = "" if _SPEC is None or (_SPEC.origin or "").endswith(".py") else " (compiled)"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, "--version", message="gateway %(version)s")
+@click.version_option(__version__, "--version", message=f"gateway %(version)s{_BUILD}")
 def main() -> None:
     """One daemon in front of CGI, FastCGI, SCGI, uwsgi, HTTP, WSGI and ASGI programs.
 

@@ -46,7 +46,7 @@ _SENDFILE_CHUNK: Final = 4 * 1024 * 1024
 """Bytes of a file sent between two checkpoints, so that one fast reader cannot hold the worker."""
 
 
-class PumpStream(trio.abc.HalfCloseableStream):
+class PumpStream:
     """A connected socket that the pump watches.
 
     One task may receive and one may send at a time (BusyResourceError otherwise). Receiving or

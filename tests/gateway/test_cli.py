@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import gateway
+import gateway.request
 from gateway.cli import main
 
 GOOD = "listeners: [{http: '127.0.0.1:0'}]\nbackends: {a: {scgi: 'a:1'}}\nroutes: [{backend: a}, {respond: {}}]\n"
@@ -30,7 +31,8 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 def test_version() -> None:
     done = run("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"gateway {gateway.__version__}\n", "")
+    build = "" if str(gateway.request.__file__).endswith(".py") else " (compiled)"
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"gateway {gateway.__version__}{build}\n", "")
 
 
 def test_help_shows_examples() -> None:

@@ -186,21 +186,19 @@ def test_unread_data_costs_no_wake_ups() -> None:
     async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
         await peer.send_all(b"unread")
         await until(lambda: not stream.quiet)
-        pump = stream._pump
         batches = 0
-        dispatch = pump._dispatch
 
-        def counted() -> None:
-            nonlocal batches
-            batches += 1
-            dispatch()
+        class Counter(trio.abc.Instrument):
+            def before_task_step(self, task: trio.lowlevel.Task) -> None:
+                nonlocal batches
+                batches += "Pump.run" in task.name
 
         ours, theirs = socket.socketpair()
         with theirs:
-            other = pump.attach(ours)
+            other = stream._pump.attach(ours)
             other.receive_nowait()
             await wait_all_tasks_blocked()
-            pump._dispatch = counted  # type: ignore[method-assign]
+            trio.lowlevel.add_instrument(Counter())
             for _ in range(5):
                 theirs.send(b".")
                 assert await other.receive_some() == b"."

@@ -55,7 +55,8 @@ def application(environ, start_response):
 '''
 
 FLUP = """
-import socket
+import socket, sys
+sys.path.insert(0, '.')  # also with PYTHONSAFEPATH
 from app import application
 from flup.server.scgi import WSGIServer
 

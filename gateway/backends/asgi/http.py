@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, Final
 
 from gateway.backends.asgi.host import Event, Host, Message, Scope
+from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError, ResponseAborted
 from gateway.request import Address, Request, Responder
 from protocols.events import Headers
@@ -24,10 +25,6 @@ SPEC_VERSION: Final = "2.5"
 _EVENTS_PER_TURN: Final = 16
 """Body messages that may follow each other without a wait. An application that streams to a fast client
 would otherwise keep the worker to itself; a turn costs as much as a small message."""
-
-
-class ClientDisconnected(OSError):
-    """What `send` raises once the client has gone (ASGI HTTP spec 2.4)."""
 
 
 class _Stage(Enum):

@@ -8,7 +8,7 @@ looks at all fields each time it is woken. A field is written by one side and ta
 
 Back-pressure: a block may be on its way while the application makes the next, but that one waits until
 the first has been flushed (PEP 3333, "Buffering and Streaming"). ``over`` says that nobody is listening
-any more; the thread learns it as :class:`ClientDisconnectedError` at its next write or read.
+any more; the thread learns it as :class:`ClientDisconnected` at its next write or read.
 """
 
 import threading
@@ -20,6 +20,7 @@ from wsgiref.types import WSGIApplication
 import structlog
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
+from gateway.backends.disconnect import BodyFailed, ClientDisconnected
 from gateway.backends.wsgi.head import parse_headers, parse_status
 from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
@@ -30,14 +31,6 @@ from protocols.events import Headers
 log = structlog.get_logger()
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
-
-
-class ClientDisconnectedError(ConnectionError):
-    """Raised in the application, from write() or wsgi.input: nobody waits for this response any more."""
-
-
-class BodyFailedError(OSError):
-    """Raised in the application from wsgi.input: the client's body is malformed, late or too large."""
 
 
 def _locked() -> threading.Lock:
@@ -153,7 +146,7 @@ class ApplicationCall:
             if close is not None:
                 self._close(close)
             # wsgi.input refers to this call: without the environ there is no cycle to collect.
-            del self.environ
+            self.environ = {}
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
@@ -182,14 +175,14 @@ class ApplicationCall:
         if self._body_answer is None:
             self._body_answer = _locked()
         if self.over or self.finished:
-            raise ClientDisconnectedError("the request is over")
+            raise ClientDisconnected("the request is over")
         self.wants_body = True
         self._threads.post(self)
         self._body_answer.acquire()
         if self.over:
-            raise ClientDisconnectedError("the request is over")
+            raise ClientDisconnected("the request is over")
         if self.body_error is not None:
-            raise BodyFailedError(self.body_error.detail)
+            raise BodyFailed(self.body_error.detail)
         return self.piece
 
     def _send_each(self, result: Iterable[bytes]) -> None:
@@ -254,14 +247,14 @@ class ApplicationCall:
         return block
 
     def _begin(self, *, last: bool) -> None:
-        """Wait until the block before has been flushed. Raises ClientDisconnectedError."""
+        """Wait until the block before has been flushed. Raises ClientDisconnected."""
         if self._room is not None:
             if not self.over:  # end() unlocks once: after that there is nothing to wait for.
                 self._room.acquire()
         elif not last:
             self._room = _locked()
         if self.over:
-            raise ClientDisconnectedError("the client has gone")
+            raise ClientDisconnected("the client has gone")
         self._begun = True
 
     def _fail(self, error: BaseException) -> None:

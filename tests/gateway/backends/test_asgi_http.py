@@ -375,7 +375,7 @@ def test_messages_after_the_response_are_ignored(loop: str, recorder: RecordingR
         ([{"type": "http.response.start", "status": 103}], ValueError),
         ([{"type": "http.response.start", "status": 200, "headers": [("a", b"b")]}], TypeError),
         ([{"type": "http.response.start", "status": 200, "headers": [(b"a", "b")]}], TypeError),
-        ([{"type": "http.response.start", "status": 200, "headers": [b"abc"]}], ValueError),
+        ([{"type": "http.response.start", "status": 200, "headers": [(b"abc",)]}], ValueError),
         ([{"type": "http.response.start", "status": 200, "headers": [(b"a\n", b"b")]}, BODY], ValueError),
         ([BODY], RuntimeError),
         ([START, START], RuntimeError),
