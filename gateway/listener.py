@@ -27,6 +27,11 @@ ACCEPT_BATCH: Final = 64
 EXHAUSTED_PAUSE: Final = 0.1
 """Seconds to wait for a descriptor to become free; the kernel gives no event for that."""
 
+UNSENT_BYTES: Final = 256 * 1024
+"""Bytes of a response that may wait in the kernel until the client's window opens (tcp(7),
+TCP_NOTSENT_LOWAT). Without it a slow client holds 4 MiB of kernel memory; and a client on the same machine
+gets a fifth less through, because its own acknowledgements do the sending."""
+
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -83,6 +88,7 @@ def _open_tcp(address: TcpAddress, listener: Listener) -> list[ListeningSocket]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Inherited by what is accepted: a response is written whole, waiting only delays it.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
             if family == socket.AF_INET6:
                 # IPv4 has a socket of its own, or is not wanted.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

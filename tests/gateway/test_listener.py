@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.backend import StartError
 from gateway.config import Listener, from_mapping
-from gateway.listener import ListeningSocket, accept, open_listener
+from gateway.listener import UNSENT_BYTES, ListeningSocket, accept, open_listener
 from tests.gateway.served import run, until
 
 
@@ -33,6 +33,16 @@ def test_tcp_port_that_the_kernel_chooses() -> None:
     assert str(found) == f"http://127.0.0.1:{port}"
     with socket.create_connection(("127.0.0.1", port)):
         pass
+    found.close()
+
+
+def test_accepted_connections_send_at_once_and_hold_little() -> None:
+    found = opened("127.0.0.1:0")
+    with socket.create_connection(found.sock.getsockname()):
+        accepted, _ = found.sock.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
     found.close()
 
 
