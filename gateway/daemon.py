@@ -11,7 +11,6 @@ signal ends the wait.
 
 import gc
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -23,11 +22,10 @@ import trio
 from gateway.backend import StartError
 from gateway.build import Gateway, build
 from gateway.config import Config
-from gateway.front.http1 import Http1Connection
+from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener
 from gateway.logs import AccessLog, configure
 from gateway.pump import Pump
-from gateway.request import Address
 
 log = structlog.get_logger()
 
@@ -119,23 +117,22 @@ class Connections:
 
     def __init__(self, gateway: Gateway, sockets: list[ListeningSocket], *, grace: float) -> None:
         self._service = gateway.service
-        self._sockets = sockets
+        self._listening = [(listening, Entrance(gateway.service)) for listening in sockets]
         self._grace = grace
-        self._open: set[Http1Connection] = set()
 
     async def serve(self, signals: AsyncIterator[int]) -> None:
         """Serve until a signal comes, then drain: what runs has the grace, a second signal ends it."""
         async with trio.open_nursery() as hurrying:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
-                    for listening in self._sockets:
-                        accepting.start_soon(self._accept, listening, connections)
-                    log.info("ready", addresses=[str(listening) for listening in self._sockets])
+                    for listening, entrance in self._listening:
+                        accepting.start_soon(self._accept, listening, entrance, connections)
+                    log.info("ready", addresses=[str(listening) for listening, _ in self._listening])
                     async for number in signals:
                         log.info("stopping", signal=signal.Signals(number).name)
                         break
                     accepting.cancel_scope.cancel()
-                for listening in self._sockets:
+                for listening, _ in self._listening:
                     listening.close()
                 self._drain()
                 connections.cancel_scope.deadline = trio.current_time() + self._grace
@@ -148,42 +145,18 @@ class Connections:
     def _drain(self) -> None:
         """complaints.md 40, 41: idle connections end now, busy ones after their response."""
         self._service.draining = True
-        for connection in self._open:
-            connection.drain()
-        busy = sum(not connection.idle for connection in self._open)
+        busy = sum(entrance.drain() for _, entrance in self._listening)
         if busy:
             log.info("waiting for requests", connections=busy, seconds=self._grace)
 
-    async def _accept(self, listening: ListeningSocket, nursery: trio.Nursery) -> None:
-        await accept(listening, lambda sock: nursery.start_soon(self._serve_connection, sock))
-
-    async def _serve_connection(self, sock: socket.socket) -> None:
-        try:
-            client, server = _address(sock.getpeername()), _address(sock.getsockname())
-        except OSError:
-            sock.close()  # gone before it was looked at
-            return
-        connection = Http1Connection(
-            self._service.pump.attach(sock), self._service, client=client, server=server
-        )
-        self._open.add(connection)
-        try:
-            await connection.serve()
-        finally:
-            self._open.discard(connection)
+    async def _accept(self, listening: ListeningSocket, entrance: Entrance, nursery: trio.Nursery) -> None:
+        await accept(listening, lambda sock: nursery.start_soon(entrance.serve, sock))
 
 
 async def _cancel_at_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
     async for _ in signals:
         scope.cancel()
         return
-
-
-def _address(name: object) -> Address:
-    """A socket's name as the request's facts have it."""
-    if isinstance(name, tuple):
-        return str(name[0]), int(name[1])
-    return (str(name), None) if name else None
 
 
 def _leaves(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:

@@ -72,6 +72,39 @@ class Connection(Protocol):
     ``build_environ``."""
 
 
+class Duplex(Protocol):
+    """Bytes both ways, after a switch of protocols. One task may receive and one may send."""
+
+    async def receive(self) -> bytes:
+        """Some bytes; ``b""`` once the client has ended its side. Raises ClientGone."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send all of *data*, as fast as the client reads. Raises ClientGone."""
+        ...
+
+    async def end(self) -> None:
+        """End this side; receiving goes on. Raises ClientGone."""
+        ...
+
+
+class Upgrade(Protocol):
+    """A client's offer to speak another protocol on its connection or stream."""
+
+    @property
+    def protocol(self) -> str:
+        """What it offers, lower-case: ``websocket`` (RFC 9110 7.8; RFC 8441 ``:protocol``)."""
+        ...
+
+    async def accept(self, headers: Headers) -> Duplex:
+        """Answer 101 (HTTP/1.1, RFC 9110 7.8) or 200 (HTTP/2, RFC 8441) with *headers*; HTTP ends here.
+
+        The front adds what its version of HTTP needs to switch, and ends the connection or stream when
+        the handler returns. Raises ClientGone.
+        """
+        ...
+
+
 class Request:
     """One request, as the client meant it.
 
@@ -94,6 +127,7 @@ class Request:
         "path_rest",
         "query",
         "raw_path",
+        "upgrade",
         "upstream_time",
         "version",
     )
@@ -120,6 +154,9 @@ class Request:
         self.host = host
         self.connection = connection
         self.body = body
+        self.upgrade: Upgrade | None = None
+        """Set by the front if the client offers another protocol; a handler may accept it instead of
+        answering."""
         # Set by the router when a route has won.
         self.mount = ""
         """The prefix that belongs to the route, ``""`` or ``/x/y``: SCRIPT_NAME, root_path."""
