@@ -21,6 +21,10 @@ UNKNOWN: Final = "unknown"
 MAX_HOPS: Final = 100
 """Hops in one chain: more than there is anywhere; each costs the parsing of an address."""
 
+CLIENT_FIELDS: Final = (b"x-forwarded", b"forwarded", b"x-real-ip")
+"""How the names (lower-case) of the fields begin by which a proxy speaks for its client. Applications
+believe them all, X-Forwarded-User and X-Forwarded-Client-Cert no less than X-Forwarded-For."""
+
 # RFC 9110 5.6.2, 5.6.4
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = rb'"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)"'
@@ -53,12 +57,8 @@ class ForwardedElement:
 
 
 def speaks_for_client(name: bytes) -> bool:
-    """Whether the field *name* (lower-case) is one by which a proxy speaks for its client.
-
-    Applications believe all of these, so none may come from a stranger: ``X-Forwarded-User`` and
-    ``X-Forwarded-Client-Cert`` as little as ``X-Forwarded-For``.
-    """
-    return name.startswith(b"x-forwarded") or name == b"forwarded" or name == b"x-real-ip"
+    """Whether the field *name* (lower-case) is one by which a proxy speaks for its client."""
+    return name.startswith(CLIENT_FIELDS)
 
 
 # ---- Forwarded

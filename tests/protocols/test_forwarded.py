@@ -105,7 +105,7 @@ def test_malformed_forwarded_is_refused(value: bytes) -> None:
         (b"192.0.2.1, 10.0.0.1,10.0.0.2", [("192.0.2.1", 0), ("10.0.0.1", 0), ("10.0.0.2", 0)]),
         (b"192.0.2.1:5000", [("192.0.2.1", 5000)]),
         (b"2001:DB8::1", [("2001:db8::1", 0)]),
-        (b"[2001:db8::1]:5000, ::ffff:1.2.3.4", [("2001:db8::1", 5000), ("::ffff:102:304", 0)]),
+        (b"[2001:db8::1]:5000, ::1", [("2001:db8::1", 5000), ("::1", 0)]),
         (b"unknown, _hidden", [("unknown", 0), ("_hidden", 0)]),
         (b"unix:", [("", None)]),
         (b" ,\t192.0.2.1 , ,", [("192.0.2.1", 0)]),
@@ -114,8 +114,7 @@ def test_malformed_forwarded_is_refused(value: bytes) -> None:
 )
 def test_x_forwarded_for_is_read(value: bytes, nodes: list[Node]) -> None:
     """FWD-4: IPv6 without quotes and brackets."""
-    found = parse_x_forwarded_for(value)
-    assert [(host.replace("::ffff:1.2.3.4", "::ffff:102:304"), port) for host, port in found] == nodes
+    assert parse_x_forwarded_for(value) == nodes
 
 
 @pytest.mark.parametrize(
@@ -169,7 +168,9 @@ def test_schemes(value: bytes, scheme: str) -> None:
         (b"x-forwarded-user", True),
         (b"x-forwarded", True),
         (b"x-real-ip", True),
-        (b"forwarded-for", False),
+        (b"forwarded-for", True),
+        (b"x-forwarded-client-cert", True),
+        (b"for", False),
         (b"x-forward", False),
         (b"host", False),
     ],
