@@ -6,6 +6,7 @@ The way of a request, by module::
                                         └────► backends/ ─► upstream/ ─► protocols ─► the application
 
     pump        one epoll for all connections; their tasks parked, woken with the bytes
+    networks    sets of clients by address, for routes and trusted proxies
     environ     the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi and WSGI
     spool       request bodies of unknown length, stored until it is known
     failure     the one place where a failure becomes a response

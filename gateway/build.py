@@ -1,5 +1,6 @@
 """Turns the configuration into what runs: backends, the route table, the service of the fronts."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,10 @@ from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.config import models
+from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.logs import AccessLog
+from gateway.networks import ClientNetworks
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
@@ -73,6 +76,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             body=limits.body,
         ),
         access_log=access_log,
+        proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
     )
     builder.service = service
     return Gateway(service, [*builder.spawned, *backends.values()])
@@ -84,6 +88,8 @@ class _Builder:
     def __init__(self, config: models.Config, pump: Pump) -> None:
         self._config = config
         self._pump = pump
+        # RFC 9110 7.6.3: a pseudonym in Via; the random part is how this gateway recognises a loop.
+        self._pseudonym = f"{config.via}-{secrets.token_hex(4)}"
         self.spawned: list[SpawnedApplication] = []
         self.service: Service
 
@@ -137,6 +143,8 @@ class _Builder:
                         name, list(config.addresses), Http1Client, config.timeouts, config.pool
                     ),
                     host=config.host,
+                    forwarded=config.forwarded,
+                    pseudonym=self._pseudonym,
                 )
             case models.ASGIBackend():
                 return AsgiBackend(

@@ -71,8 +71,6 @@ async def run(config: Config, sockets: list[ListeningSocket], access_log: Access
     pump = Pump()
     if config.workers > 1:
         log.warning("several workers are not supported yet: one process serves", workers=config.workers)
-    if config.trusted_proxies:
-        log.warning("trusted_proxies is not used yet: clients are known by their connection")
     # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as pumping:
@@ -117,7 +115,7 @@ class Connections:
 
     def __init__(self, gateway: Gateway, sockets: list[ListeningSocket], *, grace: float) -> None:
         self._service = gateway.service
-        self._listening = [(listening, Entrance(gateway.service)) for listening in sockets]
+        self._listening = [(listening, _entrance(gateway, listening)) for listening in sockets]
         self._grace = grace
 
     async def serve(self, signals: AsyncIterator[int]) -> None:
@@ -151,6 +149,11 @@ class Connections:
 
     async def _accept(self, listening: ListeningSocket, entrance: Entrance, nursery: trio.Nursery) -> None:
         await accept(listening, lambda sock: nursery.start_soon(entrance.serve, sock))
+
+
+def _entrance(gateway: Gateway, listening: ListeningSocket) -> Entrance:
+    listener = listening.listener
+    return Entrance(gateway.service, proxy_protocol=listener is not None and listener.proxy_protocol)
 
 
 async def _cancel_at_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:

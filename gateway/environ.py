@@ -178,13 +178,16 @@ def _of_connection(connection: Connection) -> dict[str, str]:
 
 
 def _address(address: Address) -> tuple[str, str]:
-    """Address and port as text; for Unix sockets as nginx writes them: ``unix:`` and no port."""
+    """Address and port as text; for Unix sockets as nginx writes them: ``unix:`` and no port.
+
+    Of a client behind a proxy often only the address is known.
+    """
     if address is None:
         return "unix:", ""
     host, port = address
     if port is None:
         return native(f"unix:{host}"), ""
-    return host, str(port)
+    return host, str(port) if port else ""
 
 
 def _host_name(address: Address) -> str:

@@ -31,6 +31,7 @@ class Cause(Enum):
     INCOMPLETE = "http_response_incomplete"
     MALFORMED = "http_protocol_error"
     HEAD_TOO_LARGE = "http_response_header_section_size"
+    LOOP = "proxy_loop_detected"
     OVERLOADED = "connection_limit_reached"
     FAILED = "proxy_internal_response"
 

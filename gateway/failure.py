@@ -31,6 +31,7 @@ def status_of(cause: Cause) -> int:
             | Cause.INCOMPLETE
             | Cause.MALFORMED
             | Cause.HEAD_TOO_LARGE
+            | Cause.LOOP
         ):
             return 502
         case Cause.OVERLOADED:

@@ -72,6 +72,55 @@ class Connection(Protocol):
     ``build_environ``."""
 
 
+class ForwardedConnection:
+    """The facts about a client for whom a trusted proxy speaks. Implements `Connection`.
+
+    The server is that of the proxy's connection: it is where the request came in. There are no facts about
+    TLS: what was agreed on there was agreed on with the proxy, and its certificate is not the client's.
+    """
+
+    __slots__ = (
+        "client",
+        "environ",
+        "hops",
+        "host",
+        "position",
+        "proxy",
+        "proxy_scheme",
+        "scheme",
+        "server",
+        "tls",
+    )
+
+    def __init__(
+        self,
+        *,
+        client: Address,
+        scheme: str,
+        server: Address,
+        proxy: Address,
+        proxy_scheme: str,
+        hops: list[Address],
+        position: int,
+        host: bytes | None,
+    ) -> None:
+        self.client = client
+        self.scheme = scheme
+        self.server = server
+        self.tls = None
+        self.environ: dict[str, str] | None = None
+        self.proxy = proxy
+        """Who is at the other end of the connection, without a port."""
+        self.proxy_scheme = proxy_scheme
+        """The scheme of the proxy's connection."""
+        self.hops = hops
+        """All whom the request has come through as the proxy says, the farthest first, without itself."""
+        self.position = position
+        """Which of the hops is the client: those in front of it are its own claims."""
+        self.host = host
+        """The Host that the client has asked for, if `Forwarded` tells it."""
+
+
 class Duplex(Protocol):
     """Bytes both ways, after a switch of protocols. One task may receive and one may send."""
 
@@ -111,7 +160,8 @@ class Request:
     ``path`` is percent-decoded (UTF-8, undecodable bytes as surrogate escapes), without ``.`` and
     ``..`` segments, and starts with ``/`` (or is ``*`` for OPTIONS). ``raw_path`` and ``query`` are
     the bytes of the target as sent. ``headers`` have lower-case names, in order, duplicates kept.
-    ``host`` is the authority without its port, lower-case.
+    ``host`` is the authority without its port, lower-case. ``Forwarded`` and ``X-Forwarded-*`` are among
+    the headers only if a trusted proxy has sent them.
     """
 
     __slots__ = (

@@ -78,7 +78,6 @@ class Listener(Model):
         "fastcgi": f"FastCGI listeners are {NOT_YET}",
         "scgi": f"SCGI listeners are {NOT_YET}",
         "uwsgi": f"uwsgi listeners are {NOT_YET}",
-        "proxy_protocol": f"the PROXY protocol is {NOT_YET}",
     }
 
     address: Listen = Field(alias="http")
@@ -87,6 +86,9 @@ class Listener(Model):
     """Permissions of a Unix socket, such as "0660"; by default what the umask leaves."""
     backlog: Count = 2048
     """Connections that may wait to be accepted."""
+    proxy_protocol: Flag = False
+    """Whether every connection begins with a PROXY header (version 1 or 2), as a load balancer sends it.
+    Only trusted_proxies may connect then; all others are closed."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
@@ -363,6 +365,8 @@ class HTTPBackend(_Backend):
     """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, or several."""
     host: Literal["preserve", "upstream"] = "preserve"
     """The Host that it sees: preserve what the client sent, or upstream for the address of the URL."""
+    forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
+    """How it is told who the client is: by X-Forwarded-*, by Forwarded (RFC 7239), by both, or not at all."""
     balance: Balance = "round-robin"
     """How one of several addresses is chosen."""
     timeouts: Timeouts = Field(default_factory=Timeouts)
@@ -603,7 +607,14 @@ class Config(Model):
     debug: Flag = False
     """true: the debug events of the gateway are logged too."""
     trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
-    """Clients whose Forwarded and X-Forwarded-* fields are believed: networks, or unix. Not used yet."""
+    """Networks (or unix) of the proxies in front, whose word counts about who the client is. What others say
+    in Forwarded and X-Forwarded-* is dropped."""
+    forwarded: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    """How trusted proxies tell who the client is: by X-Forwarded-For and X-Forwarded-Proto, or by Forwarded
+    (RFC 7239). The fields of the other kind are dropped."""
+    via: Name = "gateway"
+    """The name of the gateway in the Via of requests to web servers; each start adds a random part, by which
+    the gateway recognises its own requests."""
     timeouts: ClientTimeouts = Field(default_factory=ClientTimeouts)
     """Waiting for clients, by phase."""
     limits: ClientLimits = Field(default_factory=ClientLimits)
@@ -617,6 +628,8 @@ class Config(Model):
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from _unknown_backends(data.get("routes"), data.get("backends"))
         yield from _shared_addresses(data.get("listeners"))
+        if not data.get("trusted_proxies"):
+            yield from _untrusted_headers(data.get("listeners"))
 
 
 def _unknown_backends(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
@@ -644,3 +657,12 @@ def _shared_addresses(listeners: Any) -> Iterator[tuple[Place, str]]:
                 f"listeners[{first[address]}] has the address {show(address)} already",
             )
         first.setdefault(address, position)
+
+
+def _untrusted_headers(listeners: Any) -> Iterator[tuple[Place, str]]:
+    for position, listener in enumerate(listeners if isinstance(listeners, list) else []):
+        if isinstance(listener, dict) and listener.get("proxy_protocol") is True:
+            yield (
+                ("listeners", position, "proxy_protocol"),
+                "nobody is trusted to send PROXY headers: expected trusted_proxies with the load balancer",
+            )

@@ -2,13 +2,14 @@
 
 ::
 
-    socket ─► stream ─► Http1Connection.serve
+    socket ─► [PROXY header] ─► stream ─► Http1Connection.serve
 """
 
 import socket
 from typing import Protocol
 
 from gateway.front.http1 import Http1Connection
+from gateway.front.proxy_header import ProxyHeaderStep
 from gateway.front.service import Service
 from gateway.request import Address
 
@@ -30,19 +31,32 @@ class FrontConnection(Protocol):
 class Entrance:
     """Takes the connections that one listener accepts."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, proxy_protocol: bool = False) -> None:
+        """With *proxy_protocol* each connection begins with a PROXY header."""
         self._service = service
+        self._proxy_protocol = proxy_protocol
         self._open: set[FrontConnection] = set()
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve one accepted connection to its end."""
         try:
-            client, server = _address(sock.getpeername()), _address(sock.getsockname())
+            client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
         except OSError:
             sock.close()  # gone before it was looked at
             return
+        scheme = "http"
+        if self._proxy_protocol:
+            step = ProxyHeaderStep(sock, self._service, peer=client)
+            await self._serve_open(step)
+            if (header := step.header) is None:
+                return
+            if header.source is not None:
+                client, server = header.source, header.destination
+            if header.ssl is not None and header.ssl.encrypted:
+                scheme = "https"
         stream = self._service.pump.attach(sock)
-        await self._serve_open(Http1Connection(stream, self._service, client=client, server=server))
+        connection = Http1Connection(stream, self._service, client=client, server=server, scheme=scheme)
+        await self._serve_open(connection)
 
     async def _serve_open(self, connection: FrontConnection) -> None:
         self._open.add(connection)
@@ -58,8 +72,8 @@ class Entrance:
         return sum(not connection.idle for connection in self._open)
 
 
-def _address(name: object) -> Address:
-    """A socket's name as the request's facts have it."""
+def address_of(name: object) -> Address:
+    """A socket's name as the request's facts have it; a Unix socket without one is ``("", None)``."""
     if isinstance(name, tuple):
         return str(name[0]), int(name[1])
-    return (str(name), None) if name else None
+    return (name if isinstance(name, str) else "", None)

@@ -150,6 +150,8 @@ class Http1Connection:
                     connection=self,
                     body=NO_BODY if body is None else body,
                 )
+                if codec.forwarded:
+                    service.proxies.apply(request)
             except RemoteProtocolError as malformed:
                 return await self._refuse(malformed.status, str(malformed))
             except RequestError as refused:

@@ -1,13 +1,14 @@
 """What every front shares: where requests go, what bounds them, and how failures are answered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from gateway.errors import BackendError, ClientGone, RequestError, ResponseAborted
 from gateway.failure import plain_response, response_for
+from gateway.front.proxies import TrustedProxies
 from gateway.pump import Pump
 from gateway.request import Request, Responder, respond
 from gateway.router import Route, Router
@@ -53,6 +54,8 @@ class Service:
     timeouts: Timeouts
     limits: Limits
     access_log: AccessLog | None = None
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    """Whose word about other clients counts."""
     draining: bool = False
     """The daemon is stopping: answer what runs, keep no connection."""
 

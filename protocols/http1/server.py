@@ -17,6 +17,7 @@ from protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
+from protocols.forwarded import CLIENT_FIELDS
 from protocols.http1.checks import (
     ORIGIN_FORM_LINE,
     TOKEN,
@@ -71,6 +72,7 @@ class Http1Server(MessageReader[RequestHead]):
         "authority",
         "body_length",
         "expects_continue",
+        "forwarded",
         "keep_alive",
     )
 
@@ -80,6 +82,8 @@ class Http1Server(MessageReader[RequestHead]):
     """Bytes of body: 0 if there is none, None if it comes in chunks."""
     expects_continue: bool
     """The client waits for ``100 Continue`` before it sends the body (RFC 9110 10.1.1)."""
+    forwarded: bool
+    """There are fields by which a proxy speaks for its client (`protocols.forwarded`)."""
     keep_alive: bool
     """Whether the connection goes on after this exchange (RFC 9112 9.3); `send` makes it false when its
     response cannot be followed by another, a driver may do so in front of the ResponseHead."""
@@ -104,6 +108,7 @@ class Http1Server(MessageReader[RequestHead]):
         self.authority = b""
         self.body_length = 0
         self.expects_continue = False
+        self.forwarded = False
         self.keep_alive = True
 
     # Receiving -----------------------------------------------------------------------------------
@@ -225,6 +230,7 @@ class Http1Server(MessageReader[RequestHead]):
         """Set the facts about the request; refuse what is ambiguous."""
         host = connection = coding = expectation = None
         length = 0
+        forwarded = False
         for name, value in headers:
             if name in _MEANINGFUL:
                 if name == b"host":
@@ -239,6 +245,8 @@ class Http1Server(MessageReader[RequestHead]):
                     coding = value if coding is None else coding + b"," + value
                 else:
                     expectation = value if expectation is None else expectation + b"," + value
+            elif name.startswith(CLIENT_FIELDS):
+                forwarded = True
         if host is None:
             if version == b"1.1":
                 raise RemoteProtocolError("an HTTP/1.1 request without Host")  # RFC 9112 3.2
@@ -251,6 +259,7 @@ class Http1Server(MessageReader[RequestHead]):
             check_transfer_encoding(coding, version=version)
         self.body_length = length if coding is None else None
         self.authority = host if authority is None else authority
+        self.forwarded = forwarded
         self.keep_alive = version == b"1.1" if connection is None else persists(version, connection)
         self.expects_continue = (
             expectation is not None and self._expects_continue(version, expectation) and self.body_length != 0

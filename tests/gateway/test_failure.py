@@ -17,6 +17,7 @@ STATUSES = {
     Cause.INCOMPLETE: 502,
     Cause.MALFORMED: 502,
     Cause.HEAD_TOO_LARGE: 502,
+    Cause.LOOP: 502,
     Cause.OVERLOADED: 503,
     Cause.FAILED: 500,
 }

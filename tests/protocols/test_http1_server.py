@@ -889,6 +889,22 @@ def test_recognised_fields_belong_to_their_request() -> None:
         event.headers.clear()
 
 
+def test_fields_by_which_a_proxy_speaks_for_its_client_are_noticed() -> None:
+    """FWD-7: in each request that has them, and in no other."""
+    codec = Http1Server()
+    for name, expected in [
+        (b"X-Forwarded-For", True),
+        (b"X-Forwarded-For", True),
+        (b"X-Other", False),
+        (b"FORWARDED", True),
+        (b"x-real-ip", True),
+        (b"Via", False),
+    ]:
+        codec.receive_data(b"GET / HTTP/1.1\r\n%b: x\r\n" % name + AGAIN)
+        assert isinstance(codec.next_request(), RequestHead)
+        assert codec.forwarded is expected
+
+
 @pytest.mark.parametrize(
     ("second", "events"),
     [

@@ -191,7 +191,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
         ({"cgi": "/", "interpreter": {}}, [".interpreter: interpreters by extension are not supported yet: make the program executable"]),
-        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of http, host, balance, timeouts, pool"]),
+        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of http, host, forwarded, balance, timeouts, pool"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
         ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
         ({"wsgi": "a:b", "directory": "/", "factory": 1}, [".factory: expected true or false, got 1"]),
