@@ -2,15 +2,22 @@
 
 ::
 
-    socket ─► stream ─► Http1Connection.serve
+    socket ─► [handshake] ─► stream ─► Http1Connection.serve
 """
 
 import socket
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
+from gateway.pump import PumpStream
 from gateway.request import Address
+from gateway.tls.handshake import Handshake
+from gateway.tls.stream import TlsStream
+
+if TYPE_CHECKING:
+    from gateway.tls.context import Certificates
+    from gateway.tls.facts import TlsFacts
 
 
 class FrontConnection(Protocol):
@@ -28,10 +35,11 @@ class FrontConnection(Protocol):
 
 
 class Entrance:
-    """Takes the connections that one listener accepts."""
+    """Takes the connections that one listener accepts; with *certificates* they begin with a handshake."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, certificates: "Certificates | None" = None) -> None:
         self._service = service
+        self._certificates = certificates
         self._open: set[FrontConnection] = set()
 
     async def serve(self, sock: socket.socket) -> None:
@@ -41,8 +49,24 @@ class Entrance:
         except OSError:
             sock.close()  # gone before it was looked at
             return
-        stream = self._service.pump.attach(sock)
-        await self._serve_open(Http1Connection(stream, self._service, client=client, server=server))
+        stream: PumpStream
+        facts: TlsFacts | None = None
+        if self._certificates is None:
+            stream = self._service.pump.attach(sock)
+        else:
+            secured = await self._secure(sock, self._certificates, client)
+            if secured is None:
+                return
+            stream, facts = secured, self._certificates.facts(secured.session)
+        connection = Http1Connection(stream, self._service, client=client, server=server, tls=facts)
+        await self._serve_open(connection)
+
+    async def _secure(
+        self, sock: socket.socket, certificates: "Certificates", client: Address
+    ) -> TlsStream | None:
+        handshake = Handshake(sock, certificates, self._service, client=client)
+        await self._serve_open(handshake)
+        return handshake.completed
 
     async def _serve_open(self, connection: FrontConnection) -> None:
         self._open.add(connection)
@@ -53,6 +77,7 @@ class Entrance:
 
     def drain(self) -> int:
         """End idle connections now, busy ones after their response; how many are busy."""
+        self._service.draining = True
         for connection in self._open:
             connection.drain()
         return sum(not connection.idle for connection in self._open)

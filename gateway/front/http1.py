@@ -11,7 +11,7 @@ or closed for longer than the grace) while a request runs, and when the daemon's
 import socket
 import struct
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
@@ -27,6 +27,9 @@ from gateway.target import decode_path, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, NeedData, RequestHead
 from protocols.http1 import Http1Server
+
+if TYPE_CHECKING:
+    from gateway.tls.facts import TlsFacts
 
 LINGER_BYTES: Final = 4 * 1024 * 1024
 LINGER_SECONDS: Final = 5.0
@@ -57,10 +60,17 @@ class Http1Connection:
         "idle",
         "scheme",
         "server",
+        "tls",
     )
 
     def __init__(
-        self, stream: PumpStream, service: Service, *, client: Address, server: Address, scheme: str = "http"
+        self,
+        stream: PumpStream,
+        service: Service,
+        *,
+        client: Address,
+        server: Address,
+        tls: "TlsFacts | None" = None,
     ) -> None:
         limits = service.limits
         self._stream = stream
@@ -72,7 +82,8 @@ class Http1Connection:
         self._responder: Http1Responder | None = None
         self.client = client
         self.server = server
-        self.scheme = scheme
+        self.tls = tls
+        self.scheme = "http" if tls is None else "https"
         self.environ: dict[str, str] | None = None
         self.idle = False
         """Waiting for a request of which no byte has come: may be closed without loss."""
@@ -92,6 +103,8 @@ class Http1Connection:
                 # Without these the connection and its stream would keep each other, and whatever could
                 # not be sent, until the next look for cycles.
                 stream.on_hangup = stream.on_hangup_deadline = None
+                if self.idle:
+                    stream.conclude()
                 stream.close()
 
     def drain(self) -> None:
@@ -125,9 +138,9 @@ class Http1Connection:
                     stream.read_deadline = pump.now if service.draining else pump.now + patience
                     self.idle = True
                     data = await stream.receive_some()
-                    self.idle = False
                     if not data:
                         return False
+                    self.idle = False
                     codec.receive_data(data)
                     head = codec.next_request()
                     if head is NEED_DATA:
