@@ -34,6 +34,7 @@ COMPILED = (
     "gateway/request.py",
     "gateway/router.py",
     "gateway/target.py",
+    "gateway/tls/stream.py",
     "gateway/upstream/*.py",
 )
 """What each request runs through. What runs once stays as it is: it gains nothing."""

@@ -63,6 +63,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
         pump=pump,
         router=router,
         timeouts=Timeouts(
+            handshake=timeouts.handshake,
             header=timeouts.header,
             body=timeouts.body,
             send=timeouts.body,

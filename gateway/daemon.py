@@ -22,6 +22,7 @@ import trio
 from gateway.backend import StartError
 from gateway.build import Gateway, build
 from gateway.config import Config
+from gateway.entrances import Door, Entrances
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener
 from gateway.logs import AccessLog, configure
@@ -76,10 +77,12 @@ async def run(config: Config, sockets: list[ListeningSocket], access_log: Access
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             gateway = build(config, pump, access_log)
+            entrances = Entrances(config, gateway.service, sockets)
+            gateway.services.extend(entrances.certificates)
             async with trio.open_nursery() as backends:
                 if await _start(gateway, backends, signals):
                     _settle_memory()
-                    await Connections(gateway, sockets, grace=config.timeouts.shutdown).serve(signals)
+                    await Connections(gateway, entrances.doors, grace=config.timeouts.shutdown).serve(signals)
                 backends.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
 
@@ -113,9 +116,9 @@ async def _start(gateway: Gateway, backends: trio.Nursery, signals: AsyncIterato
 class Connections:
     """The client connections of a worker: accepts them, and ends them when the daemon stops."""
 
-    def __init__(self, gateway: Gateway, sockets: list[ListeningSocket], *, grace: float) -> None:
+    def __init__(self, gateway: Gateway, doors: list[Door], *, grace: float) -> None:
         self._service = gateway.service
-        self._listening = [(listening, _entrance(gateway, listening)) for listening in sockets]
+        self._listening = doors
         self._grace = grace
 
     async def serve(self, signals: AsyncIterator[int]) -> None:
@@ -149,11 +152,6 @@ class Connections:
 
     async def _accept(self, listening: ListeningSocket, entrance: Entrance, nursery: trio.Nursery) -> None:
         await accept(listening, lambda sock: nursery.start_soon(entrance.serve, sock))
-
-
-def _entrance(gateway: Gateway, listening: ListeningSocket) -> Entrance:
-    listener = listening.listener
-    return Entrance(gateway.service, proxy_protocol=listener is not None and listener.proxy_protocol)
 
 
 async def _cancel_at_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:

@@ -174,6 +174,8 @@ def _of_connection(connection: Connection) -> dict[str, str]:
     }
     if scheme == "https":
         environ["HTTPS"] = "on"
+    if connection.tls is not None:
+        environ.update(connection.tls.variables)
     return environ
 
 

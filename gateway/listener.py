@@ -47,11 +47,12 @@ class ListeningSocket:
         self._inode = os.stat(path).st_ino if path is not None else 0
 
     def __str__(self) -> str:
-        """The real address: ``http://127.0.0.1:8080`` or ``unix:/path``."""
+        """The real address: ``http://127.0.0.1:8080``, ``https://…``, or ``unix:/path``."""
         name = self.sock.getsockname()
         if isinstance(name, tuple):
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
-            return f"http://{host}:{name[1]}"
+            scheme = "http" if self.listener is None or self.listener.tls is None else "https"
+            return f"{scheme}://{host}:{name[1]}"
         return f"unix:{name}"
 
     def close(self) -> None:

@@ -9,9 +9,12 @@ answers through the other. So any front works with any backend::
 
 import secrets
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from protocols.events import Headers
+
+if TYPE_CHECKING:
+    from gateway.tls.facts import TlsFacts
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 9.2.2: methods of which asking again does not change what was meant."""
@@ -66,6 +69,10 @@ class Connection(Protocol):
     def client(self) -> Address: ...
     @property
     def server(self) -> Address: ...
+    @property
+    def tls(self) -> "TlsFacts | None":
+        """What was agreed on between client and gateway; None on a connection in clear text."""
+        ...
 
     environ: dict[str, str] | None
     """The CGI variables that all requests of the connection share: None at first, filled and used by

@@ -11,7 +11,7 @@ or closed for longer than the grace) while a request runs, and when the daemon's
 import socket
 import struct
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
@@ -27,6 +27,9 @@ from gateway.target import decode_path, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, NeedData, RequestHead
 from protocols.http1 import Http1Server
+
+if TYPE_CHECKING:
+    from gateway.tls.facts import TlsFacts
 
 LINGER_BYTES: Final = 4 * 1024 * 1024
 LINGER_SECONDS: Final = 5.0
@@ -57,10 +60,18 @@ class Http1Connection:
         "idle",
         "scheme",
         "server",
+        "tls",
     )
 
     def __init__(
-        self, stream: PumpStream, service: Service, *, client: Address, server: Address, scheme: str = "http"
+        self,
+        stream: PumpStream,
+        service: Service,
+        *,
+        client: Address,
+        server: Address,
+        scheme: str = "http",
+        tls: "TlsFacts | None" = None,
     ) -> None:
         limits = service.limits
         self._stream = stream
@@ -72,6 +83,7 @@ class Http1Connection:
         self._responder: Http1Responder | None = None
         self.client = client
         self.server = server
+        self.tls = tls
         self.scheme = scheme
         self.environ: dict[str, str] | None = None
         self.idle = False
@@ -92,6 +104,8 @@ class Http1Connection:
                 # Without these the connection and its stream would keep each other, and whatever could
                 # not be sent, until the next look for cycles.
                 stream.on_hangup = stream.on_hangup_deadline = None
+                if self.idle:
+                    stream.conclude()
                 stream.close()
 
     def drain(self) -> None:
@@ -125,9 +139,9 @@ class Http1Connection:
                     stream.read_deadline = pump.now if service.draining else pump.now + patience
                     self.idle = True
                     data = await stream.receive_some()
-                    self.idle = False
                     if not data:
                         return False
+                    self.idle = False
                     codec.receive_data(data)
                     head = codec.next_request()
                     if head is NEED_DATA:

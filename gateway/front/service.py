@@ -8,6 +8,7 @@ import structlog
 
 from gateway.errors import BackendError, ClientGone, RequestError, ResponseAborted
 from gateway.failure import plain_response, response_for
+from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
 from gateway.pump import Pump
 from gateway.request import Request, Responder, respond
@@ -23,6 +24,8 @@ AccessLog = Callable[[Request, int, int, float], None]
 class Timeouts:
     """How long a client may take, in seconds."""
 
+    handshake: float = 10.0
+    """For a TLS handshake, in all."""
     header: float = 10.0
     """From the first byte of a request's head to its last."""
     body: float = 30.0
@@ -56,11 +59,15 @@ class Service:
     access_log: AccessLog | None = None
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     """Whose word about other clients counts."""
+    hsts: bytes | None = None
+    """Strict-Transport-Security for all responses that have none."""
     draining: bool = False
     """The daemon is stopping: answer what runs, keep no connection."""
 
     async def dispatch(self, request: Request, responder: Responder) -> None:
         """Route *request* and let its handler answer. Raises GatewayError, and what bugs raise."""
+        if self.hsts is not None:
+            responder = HstsResponder(responder, self.hsts)
         await (self.router.match(request) or _UNROUTED).handler.handle(request, responder)
 
     async def answer_failure(self, error: Exception, request: Request, responder: Responder) -> bool:
@@ -75,8 +82,9 @@ class Service:
         if not answerable:
             return False
         failure = response_for(error)
+        headers = failure.headers if self.hsts is None else with_hsts(failure.headers, self.hsts)
         try:
-            await respond(responder, failure.status, failure.headers, failure.body)
+            await respond(responder, failure.status, headers, failure.body)
         except (ClientGone, ResponseAborted):
             return False
         return not (isinstance(error, RequestError) and error.close)
