@@ -117,7 +117,9 @@ class Connections:
 
     def __init__(self, gateway: Gateway, sockets: list[ListeningSocket], *, grace: float) -> None:
         self._service = gateway.service
-        self._listening = [(listening, Entrance(gateway.service)) for listening in sockets]
+        self._listening = [
+            (listening, Entrance(gateway.service, http2=listening.http2)) for listening in sockets
+        ]
         self._grace = grace
 
     async def serve(self, signals: AsyncIterator[int]) -> None:

@@ -40,6 +40,8 @@ class ListeningSocket:
 
     def __init__(self, sock: socket.socket, *, path: str | None = None) -> None:
         self.sock = sock
+        self.http2 = True
+        """Whether clients may speak HTTP/2."""
         self.path = path
         """The file of a Unix socket that is ours to remove."""
         self._inode = os.stat(path).st_ino if path is not None else 0
@@ -66,14 +68,18 @@ def open_listener(listener: Listener) -> list[ListeningSocket]:
     address = listener.address
     try:
         if isinstance(address, TcpAddress):
-            return _open_tcp(address, listener)
-        if isinstance(address, UnixAddress):
-            return [_open_unix(address.path, listener)]
-        return [_open_inherited(address.fd)]
+            opened = _open_tcp(address, listener)
+        elif isinstance(address, UnixAddress):
+            opened = [_open_unix(address.path, listener)]
+        else:
+            opened = [_open_inherited(address.fd)]
     except socket.gaierror as error:
         raise StartError(f"cannot listen on {address}: {error.strerror}") from error
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+    for each in opened:
+        each.http2 = listener.http2
+    return opened
 
 
 def _open_tcp(address: TcpAddress, listener: Listener) -> list[ListeningSocket]:

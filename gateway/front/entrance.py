@@ -2,21 +2,27 @@
 
 ::
 
-    socket ─► stream ─► Http1Connection.serve
+    socket ─► stream ─► Http1Connection.serve ─► Http2Connection.serve
+                               (a client that begins with HTTP/2's preface, RFC 9113 3.3)
 """
 
 import socket
 from typing import Protocol
 
 from gateway.front.http1 import Http1Connection
+from gateway.front.http2 import Http2Connection
 from gateway.front.service import Service
+from gateway.pump import PumpStream
 from gateway.request import Address
 
 
 class FrontConnection(Protocol):
     """A client connection of any version of HTTP."""
 
-    idle: bool
+    @property
+    def idle(self) -> bool:
+        """Nothing is being answered."""
+        ...
 
     async def serve(self) -> None:
         """Answer requests until the connection ends."""
@@ -30,8 +36,10 @@ class FrontConnection(Protocol):
 class Entrance:
     """Takes the connections that one listener accepts."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, http2: bool = True) -> None:
+        """*http2*: whether it is spoken; over TLS it is chosen by ALPN then, else by the preface."""
         self._service = service
+        self._http2 = http2
         self._open: set[FrontConnection] = set()
 
     async def serve(self, sock: socket.socket) -> None:
@@ -42,7 +50,41 @@ class Entrance:
             sock.close()  # gone before it was looked at
             return
         stream = self._service.pump.attach(sock)
-        await self._serve_open(Http1Connection(stream, self._service, client=client, server=server))
+        await self.serve_stream(stream, client=client, server=server)
+
+    async def serve_stream(
+        self,
+        stream: PumpStream,
+        *,
+        client: Address,
+        server: Address,
+        scheme: str = "http",
+        alpn: str | None = None,
+    ) -> None:
+        """Serve one stream in the version of HTTP that *alpn* names (RFC 9113 3.2).
+
+        Without it, HTTP/1.1 unless the client begins with the preface of HTTP/2 (3.3). Over TLS nobody
+        may: "h2" is an identifier of ALPN only.
+        """
+        service = self._service
+        if alpn == "h2":
+            await self._serve_open(
+                Http2Connection(stream, service, client=client, server=server, scheme=scheme)
+            )
+            return
+        first = Http1Connection(
+            stream,
+            service,
+            client=client,
+            server=server,
+            scheme=scheme,
+            takes_http2=self._http2 and scheme == "http",
+        )
+        await self._serve_open(first)
+        if first.http2_preface:
+            await self._serve_open(
+                Http2Connection(stream, service, client=client, server=server, received=first.http2_preface)
+            )
 
     async def _serve_open(self, connection: FrontConnection) -> None:
         self._open.add(connection)
