@@ -75,6 +75,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             headers=limits.headers,
             header_count=limits.header_count,
             body=limits.body,
+            streams=limits.streams,
         ),
         access_log=access_log,
         proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),

@@ -50,7 +50,7 @@ class Entrances:
         if listener.redirect_https:
             port = self._https_port if listener.redirect_https is True else listener.redirect_https
             service = replace(service, router=Router([Route(HttpsRedirect(port))]))
-            return Entrance(service, proxy_protocol=listener.proxy_protocol)
+            return Entrance(service, proxy_protocol=listener.proxy_protocol, http2=listener.http2)
         if listener.hsts is not None:
             hsts = listener.hsts
             value = hsts_value(hsts.max_age, subdomains=hsts.subdomains, preload=hsts.preload)
@@ -58,10 +58,11 @@ class Entrances:
         return Entrance(
             service,
             proxy_protocol=listener.proxy_protocol,
-            certificates=None if listener.tls is None else self._certificates(listener.tls),
+            certificates=None if listener.tls is None else self._certificates(listener.tls, listener.http2),
+            http2=listener.http2,
         )
 
-    def _certificates(self, tls: Tls) -> "Certificates":
+    def _certificates(self, tls: Tls, http2: bool) -> "Certificates":
         # A daemon without TLS loads none of it.
         from gateway.tls.context import Certificates, TlsOptions
         from gateway.tls.files import CertificateFiles
@@ -72,6 +73,7 @@ class Entrances:
             client_certificates=tls.client_certificates,
             client_ca=tls.client_ca,
             strict_sni=tls.strict_sni,
+            http2=http2,
         )
         if tls.development:
             from gateway.tls.development import development_context

@@ -195,7 +195,7 @@ class Listener(Model):
     }
 
     address: Listen = Field(alias="http")
-    """Where to accept HTTP/1.1. Port 0 lets the kernel choose; the port is logged."""
+    """Where to accept HTTP/1.1 and HTTP/2. Port 0 lets the kernel choose; the port is logged."""
     mode: FileMode | None = None
     """Permissions of a Unix socket, such as "0660"; by default what the umask leaves."""
     backlog: Count = 2048
@@ -210,6 +210,8 @@ class Listener(Model):
     redirect_https: RedirectHttps = False
     """Answer everything with a redirect (308) to https: true for the port of the first listener with tls,
     or the port that clients see."""
+    http2: Flag = True
+    """Whether clients may speak HTTP/2: by ALPN over TLS, in clear text by beginning with its preface."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
@@ -262,6 +264,8 @@ class ClientLimits(Model):
     """Header fields; more is answered 431."""
     body: Size = written("1GiB")
     """Bytes of a request body; more is answered 413."""
+    streams: Count = 100
+    """Requests that run at the same time on one HTTP/2 connection; it is told to the client."""
 
 
 # ---- parts of backends

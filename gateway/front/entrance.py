@@ -2,19 +2,20 @@
 
 ::
 
-    socket ─► [PROXY header] ─► [TLS handshake] ─► stream ─► Http1Connection.serve
+    socket ─► [PROXY header] ─► [TLS handshake] ─► stream ─► Http1Connection.serve ─► Http2Connection.serve
+                                                         (a client that begins with HTTP/2's preface)
 """
 
 import socket
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.front.http1 import Http1Connection
+from gateway.front.http2 import Http2Connection
 from gateway.front.proxy_header import ProxyHeaderStep
 from gateway.front.service import Service
 from gateway.pump import PumpStream
 from gateway.request import Address
 from gateway.tls.handshake import Handshake
-from gateway.tls.stream import TlsStream
 
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 class FrontConnection(Protocol):
     """A client connection of any version of HTTP."""
 
-    idle: bool
+    @property
+    def idle(self) -> bool:
+        """Nothing is being answered."""
+        ...
 
     async def serve(self) -> None:
         """Answer requests until the connection ends."""
@@ -44,13 +48,15 @@ class Entrance:
         *,
         proxy_protocol: bool = False,
         certificates: "Certificates | None" = None,
+        http2: bool = True,
     ) -> None:
         """With *proxy_protocol* each connection begins with a PROXY header, with *certificates* it goes on
-        with a handshake.
+        with a handshake. *http2*: whether it is spoken; chosen by ALPN over TLS, else by the preface.
         """
         self._service = service
         self._proxy_protocol = proxy_protocol
         self._certificates = certificates
+        self._http2 = http2
         self._open: set[FrontConnection] = set()
 
     async def serve(self, sock: socket.socket) -> None:
@@ -70,26 +76,53 @@ class Entrance:
                 client, server = header.source, header.destination
             if header.ssl is not None and header.ssl.encrypted:
                 scheme = "https"
-        stream: PumpStream
-        facts: TlsFacts | None = None
         if self._certificates is None:
             stream = self._service.pump.attach(sock)
-        else:
-            secured = await self._secure(sock, self._certificates, client)
-            if secured is None:
-                return
-            stream, facts, scheme = secured, self._certificates.facts(secured.session), "https"
-        connection = Http1Connection(
-            stream, self._service, client=client, server=server, scheme=scheme, tls=facts
-        )
-        await self._serve_open(connection)
-
-    async def _secure(
-        self, sock: socket.socket, certificates: "Certificates", client: Address
-    ) -> TlsStream | None:
-        handshake = Handshake(sock, certificates, self._service, client=client)
+            await self._serve_stream(stream, client=client, server=server, scheme=scheme)
+            return
+        handshake = Handshake(sock, self._certificates, self._service, client=client)
         await self._serve_open(handshake)
-        return handshake.completed
+        if handshake.completed is not None:
+            facts = self._certificates.facts(handshake.completed.session)
+            await self._serve_stream(
+                handshake.completed, client=client, server=server, scheme="https", tls=facts
+            )
+
+    async def _serve_stream(
+        self,
+        stream: PumpStream,
+        *,
+        client: Address,
+        server: Address,
+        scheme: str,
+        tls: "TlsFacts | None" = None,
+    ) -> None:
+        """Serve one stream in the version of HTTP that was agreed on (RFC 9113 3.2).
+
+        In clear text, HTTP/1.1 unless the client begins with the preface of HTTP/2 (3.3). Over TLS nobody
+        may: "h2" is an identifier of ALPN only.
+        """
+        service = self._service
+        received = b""
+        if tls is None or tls.protocol != "h2":
+            first = Http1Connection(
+                stream,
+                service,
+                client=client,
+                server=server,
+                scheme=scheme,
+                tls=tls,
+                takes_http2=self._http2 and tls is None,
+            )
+            await self._serve_open(first)
+            received = first.http2_preface
+            if not received:
+                return
+        await self._serve_open(
+            Http2Connection(
+                stream, service, client=client, server=server, scheme=scheme, tls=tls, received=received
+            )
+        )
 
     async def _serve_open(self, connection: FrontConnection) -> None:
         self._open.add(connection)

@@ -26,7 +26,7 @@ from gateway.request import NO_BODY, Address, Request, respond
 from gateway.target import decode_path, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, NeedData, RequestHead
-from protocols.http1 import Http1Server
+from protocols.http1 import Http1Server, Http2Preface
 
 if TYPE_CHECKING:
     from gateway.tls.facts import TlsFacts
@@ -55,8 +55,10 @@ class Http1Connection:
         "_scope",
         "_service",
         "_stream",
+        "_takes_http2",
         "client",
         "environ",
+        "http2_preface",
         "idle",
         "scheme",
         "server",
@@ -72,7 +74,9 @@ class Http1Connection:
         server: Address,
         scheme: str = "http",
         tls: "TlsFacts | None" = None,
+        takes_http2: bool = False,
     ) -> None:
+        """*takes_http2*: a client that begins with HTTP/2's preface is left to another connection."""
         limits = service.limits
         self._stream = stream
         self._service = service
@@ -88,6 +92,9 @@ class Http1Connection:
         self.environ: dict[str, str] | None = None
         self.idle = False
         """Waiting for a request of which no byte has come: may be closed without loss."""
+        self._takes_http2 = takes_http2
+        self.http2_preface = b""
+        """What has come from a client that speaks HTTP/2 (RFC 9113 3.3); the stream stays open for it."""
 
     async def serve(self) -> None:
         """Answer requests until the connection ends. Lets nothing out but cancellation from outside."""
@@ -104,9 +111,10 @@ class Http1Connection:
                 # Without these the connection and its stream would keep each other, and whatever could
                 # not be sent, until the next look for cycles.
                 stream.on_hangup = stream.on_hangup_deadline = None
-                if self.idle:
-                    stream.conclude()
-                stream.close()
+                if not self.http2_preface:
+                    if self.idle:
+                        stream.conclude()
+                    stream.close()
 
     def drain(self) -> None:
         """The daemon is stopping: an idle connection ends now, a busy one with its response."""
@@ -160,12 +168,17 @@ class Http1Connection:
                     query=query,
                     version="1.1" if head.version == b"1.1" else "1.0",
                     headers=head.headers,
-                    host=_hosts.get(codec.authority) or _host_of(codec.authority),
+                    host=_hosts.get(codec.authority) or host_of(codec.authority),
                     connection=self,
                     body=NO_BODY if body is None else body,
                 )
                 if codec.forwarded:
                     service.proxies.apply(request)
+            except Http2Preface as other:
+                if not self._takes_http2:
+                    return await self._refuse(other.status, str(other))
+                self.http2_preface = other.received
+                return False
             except RemoteProtocolError as malformed:
                 return await self._refuse(malformed.status, str(malformed))
             except RequestError as refused:
@@ -299,7 +312,7 @@ def _make_origin_form(head: RequestHead, authority: bytes) -> None:
 _hosts: dict[bytes, str] = {}
 
 
-def _host_of(authority: bytes) -> str:
+def host_of(authority: bytes) -> str:
     """The host without its port, lower-case. Authorities are few and repeat: a bounded memory of them."""
     host = _hosts.get(authority)
     if host is None:

@@ -46,6 +46,8 @@ class Limits:
     headers: int = 64 * 1024
     header_count: int = 100
     body: int = 1024 * 1024 * 1024
+    streams: int = 100
+    """Requests of one HTTP/2 connection at a time."""
 
 
 @dataclass(slots=True)

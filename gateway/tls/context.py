@@ -28,7 +28,7 @@ from gateway.tls.files import CertificateFiles
 
 log = structlog.get_logger()
 
-PROTOCOLS: Final = ("http/1.1",)
+PROTOCOLS: Final = ("h2", "http/1.1")
 """What ALPN offers (RFC 7301), the best first: what `front.entrance` can serve."""
 
 LOOK_INTERVAL: Final = 2.0
@@ -59,6 +59,8 @@ class TlsOptions:
     """PEM certificates of the authorities that may sign those of clients."""
     strict_sni: bool = False
     """Refuse clients that ask for no host, or for one that no certificate is for."""
+    http2: bool = True
+    """Offer HTTP/2."""
 
 
 class TlsSession(ssl.SSLObject):
@@ -197,7 +199,7 @@ def make_context(options: TlsOptions) -> TlsContext:
     context.minimum_version = _VERSIONS[options.min_version]
     # A client could make us work for it again and again (CVE-2011-1473).
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(list(PROTOCOLS))
+    context.set_alpn_protocols([name for name in PROTOCOLS if options.http2 or name != "h2"])
     if options.ciphers is not None:
         pem.check_ciphers(options.ciphers)
         context.set_ciphers(options.ciphers)

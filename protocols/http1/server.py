@@ -21,6 +21,7 @@ from protocols.forwarded import CLIENT_FIELDS
 from protocols.http1.checks import (
     ORIGIN_FORM_LINE,
     TOKEN,
+    RequestLine,
     check_transfer_encoding,
     is_host,
     list_members,
@@ -49,7 +50,16 @@ KNOWN_SECTION_LIMIT = 2048
 """Bytes of a field section that is kept to be recognised in the next request: a browser's with cookies."""
 
 _CARRIAGE_RETURN = 0x0D
+_HTTP2_LINE = b"PRI * HTTP/2.0\r\n"  # RFC 9113 3.4
 _MEANINGFUL = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"expect"})
+
+
+class Http2Preface(RemoteProtocolError):
+    """The client begins with the preface of HTTP/2, which is no request; *received* is all that came."""
+
+    def __init__(self, message: str, *, status: int = 505, received: bytes = b"") -> None:
+        super().__init__(message, status=status)
+        self.received = received
 
 
 class Http1Server(MessageReader[RequestHead]):
@@ -154,7 +164,7 @@ class Http1Server(MessageReader[RequestHead]):
             start, authority = match.end(), None
         else:
             start = self._request_line_end(position)
-            method, target, version, authority = parse_request_line(bytes(data[position:start]))
+            method, target, version, authority = self._parse_line(position, start)
         section = data[start : end + 4]
         headers = self._section(start, end + 4)
         self._understand(version, headers, authority)
@@ -210,8 +220,14 @@ class Http1Server(MessageReader[RequestHead]):
         position = self._position
         end = self._request_line_end(position)
         if end >= 0:
-            parse_request_line(bytes(self._data[position:end]))
+            self._parse_line(position, end)
         return end
+
+    def _parse_line(self, start: int, end: int) -> RequestLine:
+        line = bytes(self._data[start:end])
+        if line == _HTTP2_LINE and not (self._method or self._empty_lines):
+            raise Http2Preface("HTTP/2.0 is not supported here", received=bytes(self._data[start:]))
+        return parse_request_line(line)
 
     def _request_line_end(self, position: int) -> int:
         """Where the request line that begins at *position* ends, or -1 if its end is not there."""
