@@ -3,8 +3,14 @@
 The path and query go on as the client sent them (RFC 9110 7.7) unless a mount is stripped; fields of the
 client's connection do not (7.6.1). What the client says about earlier hops is not believed: the
 ``X-Forwarded-*`` fields are written anew, ``Forwarded`` is dropped (FWD-7).
+
+A client's offer to speak another protocol is passed on if the protocol is allowed; when the upstream accepts
+it, the two connections become a tunnel (`gateway.upstream.tunnel`). A WebSocket over HTTP/2 gets a handshake
+of HTTP/1.1 for that (RFC 8441, H2-17). Any other answer is a response like others.
 """
 
+import secrets
+from base64 import b64encode
 from collections.abc import Hashable
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
@@ -12,7 +18,9 @@ from urllib.parse import quote, unquote_to_bytes
 import trio
 
 from gateway.errors import RequestError
-from gateway.request import IDEMPOTENT, Request, Responder
+from gateway.pump import Pump
+from gateway.request import IDEMPOTENT, Request, Responder, Upgrade
+from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
@@ -53,10 +61,26 @@ _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
 class HttpBackend:
     """Implements `backend.Backend`."""
 
-    def __init__(self, name: str, *, upstream: Upstream, host: HostPolicy = "preserve") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        upstream: Upstream,
+        pump: Pump,
+        host: HostPolicy = "preserve",
+        upgrades: frozenset[str] = frozenset({"websocket"}),
+        tunnel_timeout: float = 3600.0,
+    ) -> None:
+        """*upgrades* are the protocols, lower-case, that a client may ask the upstream to switch to.
+
+        A tunnel through which nothing passed for *tunnel_timeout* seconds is ended.
+        """
         self.name = name
         self._upstream = upstream
+        self._pump = pump
         self._host = host
+        self._upgrades = upgrades
+        self._tunnel_timeout = tunnel_timeout
         self._known_fields: Memo[Hashable, Headers] = Memo()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -65,6 +89,9 @@ class HttpBackend:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
+        if request.upgrade is not None and request.upgrade.protocol in self._upgrades:
+            await self._offer(request, responder, request.upgrade)
+            return
         length = request.body.length
         # RFC 9110 10.1.1: only with a body to wait for, and never from an HTTP/1.0 client.
         expects = length != 0 and request.version != "1.0" and request.header(b"expect") is not None
@@ -76,6 +103,28 @@ class HttpBackend:
                 head,
                 replayable=length == 0 and request.method in IDEMPOTENT,
                 awaits_continue=expects,
+            )
+        except LocalProtocolError as error:
+            raise RequestError(400, f"the request cannot be passed on: {error}") from error
+
+    async def _offer(self, request: Request, responder: Responder, upgrade: Upgrade) -> None:
+        """Pass the request on with the client's offer."""
+        headers = [
+            field for field in self._fields(request, 0, False) if field[0] not in (b"connection", b"te")
+        ]
+        headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade.protocol.encode())]
+        method, key = request.method.encode("ascii"), None
+        if request.version == "2":
+            # RFC 8441 5: the client's handshake has neither method nor key of its own.
+            method, key = b"GET", b64encode(secrets.token_bytes(16))
+            headers.append((b"sec-websocket-key", key))
+        try:
+            await self._upstream.exchange(
+                request,
+                responder,
+                RequestHead(method, _target(request), headers),
+                replayable=False,
+                switch=Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout, key=key),
             )
         except LocalProtocolError as error:
             raise RequestError(400, f"the request cannot be passed on: {error}") from error

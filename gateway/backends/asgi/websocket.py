@@ -405,7 +405,7 @@ class WebSocketExchange:
         """The writer: a task of its own, because a send that its application cancels must not end in the
         middle of a frame.
         """
-        with self._write_scope:
+        with trio.CancelScope() as self._write_scope:
             try:
                 while self._backlog:
                     data, self._backlog = bytes(self._backlog), bytearray()
@@ -494,10 +494,10 @@ class WebSocketExchange:
         await self._accepted.wait()
         codec = self._codec
         try:
-            while not codec.over:
+            while True:
                 with trio.CancelScope(deadline=self._deadline) as self._scope:
                     await self._receive()
-                if not codec.over and not self._attend():
+                if codec.over or not self._attend():
                     break
         except ClientGone:
             self._lose()
