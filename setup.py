@@ -22,6 +22,7 @@ COMPILED = (
     "gateway/backends/asgi/backend.py",
     "gateway/backends/asgi/host.py",
     "gateway/backends/asgi/http.py",
+    "gateway/backends/asgi/websocket.py",
     "gateway/backends/forwarded.py",
     "gateway/backends/http.py",
     "gateway/backends/wsgi/*.py",

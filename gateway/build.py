@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -11,8 +12,9 @@ import trio
 from gateway.actions import Redirect, Respond
 from gateway.address import TcpAddress, UnixAddress
 from gateway.backend import Backend, Handler
-from gateway.backends.application import ApplicationBackend, ScriptRoot
+from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
 from gateway.backends.asgi import AsgiBackend
+from gateway.backends.asgi.websocket import WebSocketSettings
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
@@ -69,6 +71,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             send=timeouts.body,
             keep_alive=timeouts.keep_alive,
             disconnect_grace=timeouts.disconnect_grace,
+            tunnel=timeouts.tunnel or inf,
         ),
         limits=Limits(
             request_line=limits.request_line,
@@ -137,6 +140,9 @@ class _Builder:
                     config,
                     "uwsgi",
                     lambda: UwsgiClient(modifier1=modifier1, modifier2=modifier2, buffer_size=buffer_size),
+                    upgrades=UpgradePolicy(
+                        pump, frozenset(config.upgrade), idle=self._config.timeouts.tunnel or inf
+                    ),
                 )
             case models.HTTPBackend():
                 return HttpBackend(
@@ -144,9 +150,12 @@ class _Builder:
                     upstream=self._upstream(
                         name, list(config.addresses), Http1Client, config.timeouts, config.pool
                     ),
+                    pump=pump,
                     host=config.host,
                     forwarded=config.forwarded,
                     pseudonym=self._pseudonym,
+                    upgrades=frozenset(config.upgrade),
+                    tunnel_timeout=self._config.timeouts.tunnel or inf,
                 )
             case models.ASGIBackend():
                 return AsgiBackend(
@@ -159,6 +168,12 @@ class _Builder:
                     lifespan=config.lifespan,
                     startup_timeout=config.startup_timeout,
                     shutdown_timeout=config.shutdown_timeout,
+                    websocket=WebSocketSettings(
+                        max_message=config.websocket.max_message,
+                        ping_interval=config.websocket.ping_interval,
+                        ping_timeout=config.websocket.ping_timeout,
+                        compression=config.websocket.compression,
+                    ),
                 )
             case models.WSGIBackend():
                 return WsgiBackend(
@@ -183,6 +198,7 @@ class _Builder:
         *,
         pool: models.Pool | None = None,
         script_root: ScriptRoot | None = None,
+        upgrades: UpgradePolicy | None = None,
     ) -> ApplicationBackend:
         addresses: list[TcpAddress | UnixAddress] = list(config.addresses)
         if config.spawn is not None:
@@ -206,6 +222,7 @@ class _Builder:
             body_policy=config.body,
             spool_memory=config.spool_memory,
             max_body=self._max_body(config),
+            upgrades=upgrades,
         )
 
     def _upstream(

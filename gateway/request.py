@@ -131,8 +131,23 @@ class ForwardedConnection:
 class Duplex(Protocol):
     """Bytes both ways, after a switch of protocols. One task may receive and one may send."""
 
+    on_drain: Callable[[], None] | None
+    """Called once, synchronously, when the daemon begins to stop: what runs has its grace from then on."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon was stopping already when the switch was made, or is now."""
+        ...
+
     async def receive(self) -> bytes:
-        """Some bytes; ``b""`` once the client has ended its side. Raises ClientGone."""
+        """Some bytes; ``b""`` once the client has ended its side. Raises ClientGone.
+
+        Cancelling it loses nothing.
+        """
+        ...
+
+    def try_send(self, data: bytes) -> int:
+        """Send what can be sent without waiting; how many bytes that is, perhaps none. Raises ClientGone."""
         ...
 
     async def send(self, data: bytes) -> None:
@@ -213,7 +228,7 @@ class Request:
         self.body = body
         self.upgrade: Upgrade | None = None
         """Set by the front if the client offers another protocol; a handler may accept it instead of
-        answering."""
+        answering. Such a request has no body, and WebSocket is offered by GET only in HTTP/1.1."""
         # Set by the router when a route has won.
         self.mount = ""
         """The prefix that belongs to the route, ``""`` or ``/x/y``: SCRIPT_NAME, root_path."""

@@ -4,8 +4,13 @@ A request becomes CGI variables, a body of known length (`spool`), and an exchan
 pooled where the protocol allows it::
 
     Request ─► script, build_environ, configured variables ─► RequestVariables ─► Exchange
+
+An application may switch protocols where that is allowed (uWSGI: it answers the handshake of a WebSocket with
+a 101 of its own, UW-16): then the two connections become a tunnel (`gateway.upstream.tunnel`).
 """
 
+import secrets
+from base64 import b64encode
 from collections.abc import Mapping
 
 import trio
@@ -14,10 +19,12 @@ from gateway.backends.script import find_script
 from gateway.environ import build_environ
 from gateway.errors import RequestError
 from gateway.local_redirect import Dispatch, follow
-from gateway.request import IDEMPOTENT, Request, Responder
+from gateway.pump import Pump
+from gateway.request import IDEMPOTENT, Request, Responder, Upgrade
 from gateway.spool import BodyPolicy, spool
 from gateway.static.resolve import check_segments
 from gateway.template import Template
+from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError, TooLargeToEncode
 from protocols.events import LocalRedirect, RequestVariables
@@ -34,6 +41,17 @@ class ScriptRoot:
         self.index = index
 
 
+class UpgradePolicy:
+    """Which *protocols* (lower-case) clients may switch to, and the *idle* seconds that end a tunnel."""
+
+    __slots__ = ("idle", "protocols", "pump")
+
+    def __init__(self, pump: Pump, protocols: frozenset[str], *, idle: float) -> None:
+        self.pump = pump
+        self.protocols = protocols
+        self.idle = idle
+
+
 class ApplicationBackend:
     """A backend behind one or more addresses that takes CGI variables. Implements `backend.Backend`."""
 
@@ -48,7 +66,9 @@ class ApplicationBackend:
         body_policy: BodyPolicy = "spool",
         spool_memory: int = 256 * 1024,
         max_body: int = 1024 * 1024 * 1024,
+        upgrades: UpgradePolicy | None = None,
     ) -> None:
+        """Without *upgrades* every offer of a client is ignored."""
         self.name = name
         self._upstream = upstream
         self._dispatch = dispatch
@@ -57,6 +77,7 @@ class ApplicationBackend:
         self._body_policy = body_policy
         self._spool_memory = spool_memory
         self._max_body = max_body
+        self._upgrades = upgrades
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the pools of connections until cancelled."""
@@ -64,6 +85,10 @@ class ApplicationBackend:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
+        upgrade, upgrades = request.upgrade, self._upgrades
+        if upgrade is not None and upgrades is not None and upgrade.protocol in upgrades.protocols:
+            await self._offer(request, responder, upgrade, upgrades)
+            return
         body = request.body
         if body.length is not None:
             if body.length > self._max_body:
@@ -93,13 +118,40 @@ class ApplicationBackend:
                 address=self._upstream.authority.decode(),
             )
 
+    async def _offer(
+        self, request: Request, responder: Responder, upgrade: Upgrade, upgrades: UpgradePolicy
+    ) -> None:
+        """Pass the request on with the client's offer."""
+        environ = self._environ(request, 0)
+        environ["HTTP_CONNECTION"] = "upgrade"
+        environ["HTTP_UPGRADE"] = upgrade.protocol
+        key: bytes | None = None
+        if request.version == "2":
+            # H2-17, RFC 8441 5: the client's handshake has neither method nor key of its own.
+            key = b64encode(secrets.token_bytes(16))
+            environ["REQUEST_METHOD"] = "GET"
+            environ["HTTP_SEC_WEBSOCKET_KEY"] = key.decode()
+        switch = Switch(upgrade, pump=upgrades.pump, idle=upgrades.idle, key=key)
+        await self._send(request, responder, environ, replayable=False, switch=switch)
+
     async def _exchange(
         self, request: Request, responder: Responder, length: int | None
     ) -> LocalRedirect | None:
-        head = RequestVariables(self._environ(request, length))
+        replayable = length == 0 and request.method in IDEMPOTENT
+        return await self._send(request, responder, self._environ(request, length), replayable=replayable)
+
+    async def _send(
+        self,
+        request: Request,
+        responder: Responder,
+        environ: dict[str, str],
+        *,
+        replayable: bool,
+        switch: Switch | None = None,
+    ) -> LocalRedirect | None:
         try:
             return await self._upstream.exchange(
-                request, responder, head, replayable=length == 0 and request.method in IDEMPOTENT
+                request, responder, RequestVariables(environ), replayable=replayable, switch=switch
             )
         except TooLargeToEncode as too_large:
             # UW-4, FCGI-26: no room in the protocol. RFC 6585 5.

@@ -2,8 +2,14 @@
 
 The path and query go on as the client sent them (RFC 9110 7.7) unless a mount is stripped; fields of the
 client's connection do not (7.6.1). What is said about the client and earlier hops: `forwarded`.
+
+A client's offer to speak another protocol is passed on if the protocol is allowed; when the upstream accepts
+it, the two connections become a tunnel (`gateway.upstream.tunnel`). A WebSocket over HTTP/2 gets a handshake
+of HTTP/1.1 for that (RFC 8441, H2-17). Any other answer is a response like others.
 """
 
+import secrets
+from base64 import b64encode
 from collections.abc import Hashable
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
@@ -13,7 +19,9 @@ import trio
 from gateway.backends.forwarded import ForwardedPolicy, forwarded_field, x_forwarded_fields
 from gateway.backends.max_forwards import COUNTED, answer_as_last, count_down
 from gateway.errors import BackendError, Cause, Phase, RequestError
-from gateway.request import IDEMPOTENT, ForwardedConnection, Request, Responder
+from gateway.pump import Pump
+from gateway.request import IDEMPOTENT, ForwardedConnection, Request, Responder, Upgrade
+from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
@@ -66,17 +74,27 @@ class HttpBackend:
         name: str,
         *,
         upstream: Upstream,
+        pump: Pump,
         host: HostPolicy = "preserve",
         forwarded: ForwardedPolicy = "x-forwarded",
         pseudonym: str,
+        upgrades: frozenset[str] = frozenset({"websocket"}),
+        tunnel_timeout: float = 3600.0,
     ) -> None:
-        """*pseudonym* is the gateway's in Via, a token that no other has (RFC 9110 7.6.3)."""
+        """*pseudonym* is the gateway's in Via, a token that no other has (RFC 9110 7.6.3).
+
+        *upgrades* are the protocols, lower-case, that a client may ask the upstream to switch to. A tunnel
+        through which nothing passed for *tunnel_timeout* seconds is ended.
+        """
         self.name = name
         self._upstream = upstream
+        self._pump = pump
         self._host = host
         self._tells_x = forwarded in ("x-forwarded", "both")
         self._tells_standard = forwarded in ("forwarded", "both")
         self._pseudonym = pseudonym.encode("ascii")
+        self._upgrades = upgrades
+        self._tunnel_timeout = tunnel_timeout
         self._known_fields: Memo[Hashable, Headers] = Memo()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -87,6 +105,9 @@ class HttpBackend:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
         if request.method in COUNTED and not count_down(request):
             await answer_as_last(request, responder)
+            return
+        if request.upgrade is not None and request.upgrade.protocol in self._upgrades:
+            await self._offer(request, responder, request.upgrade)
             return
         length = request.body.length
         # RFC 9110 10.1.1: only with a body to wait for, and never from an HTTP/1.0 client.
@@ -99,6 +120,28 @@ class HttpBackend:
                 head,
                 replayable=length == 0 and request.method in IDEMPOTENT,
                 awaits_continue=expects,
+            )
+        except LocalProtocolError as error:
+            raise RequestError(400, f"the request cannot be passed on: {error}") from error
+
+    async def _offer(self, request: Request, responder: Responder, upgrade: Upgrade) -> None:
+        """Pass the request on with the client's offer."""
+        headers = [
+            field for field in self._fields(request, 0, False) if field[0] not in (b"connection", b"te")
+        ]
+        headers += [(b"connection", b"upgrade"), (b"upgrade", upgrade.protocol.encode())]
+        method, key = request.method.encode("ascii"), None
+        if request.version == "2":
+            # RFC 8441 5: the client's handshake has neither method nor key of its own.
+            method, key = b"GET", b64encode(secrets.token_bytes(16))
+            headers.append((b"sec-websocket-key", key))
+        try:
+            await self._upstream.exchange(
+                request,
+                responder,
+                RequestHead(method, _target(request), headers),
+                replayable=False,
+                switch=Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout, key=key),
             )
         except LocalProtocolError as error:
             raise RequestError(400, f"the request cannot be passed on: {error}") from error

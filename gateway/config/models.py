@@ -59,6 +59,7 @@ from gateway.config.values import (
     TemplateText,
     Timeout,
     TlsVersion,
+    UpgradeProtocol,
     Upstream,
     VariableName,
     WantedValue,
@@ -251,6 +252,8 @@ class ClientTimeouts(Model):
     """For running requests when the daemon stops."""
     disconnect_grace: Duration = written("3s")
     """For an application to end after it was told that its client has gone, before it is cancelled."""
+    tunnel: Duration = written("1h")
+    """For the next data, either way, of a connection that was upgraded (WebSocket); 0 waits for ever."""
 
 
 class ClientLimits(Model):
@@ -293,6 +296,20 @@ class Pool(Model):
     """How long one is kept."""
 
 
+class WebSocket(Model):
+    """WebSocket connections to an application."""
+
+    max_message: Limit = written("16MiB")
+    """Bytes of a message; more closes the connection with code 1009."""
+    ping_interval: Duration = written("20s")
+    """From a sign of life of the client to the next ping; 0 sends none."""
+    ping_timeout: Timeout = written("20s")
+    """For the client to answer a ping, before the connection is closed."""
+    compression: Flag = True
+    """Whether messages are compressed (permessage-deflate) where the client offers it."""
+
+
+Upgrades: TypeAlias = Annotated[tuple[UpgradeProtocol, ...], Many()]
 Environment: TypeAlias = dict[VariableName, str]
 Variables: TypeAlias = dict[VariableName, LineTemplateText]
 
@@ -484,6 +501,8 @@ class UWSGIBackend(_SocketBackend):
     """Which plugin of the application handles the request; 0 is WSGI."""
     modifier2: Byte = 0
     """A detail for that plugin."""
+    upgrade: Upgrades = ("websocket",)
+    """Protocols that clients may switch to through a tunnel, if the application does; [] for none."""
 
 
 class HTTPBackend(_Backend):
@@ -504,6 +523,8 @@ class HTTPBackend(_Backend):
     """How long the server may take, by phase."""
     pool: Pool = Field(default_factory=Pool)
     """Connections kept open; idle: 0 keeps none."""
+    upgrade: Upgrades = ("websocket",)
+    """Protocols that clients may switch to through a tunnel, if the server does; [] for none."""
 
 
 class ASGIBackend(_Backend):
@@ -525,6 +546,8 @@ class ASGIBackend(_Backend):
     """For the application to complete its start."""
     shutdown_timeout: Timeout = written("60s")
     """For the application to complete its stop."""
+    websocket: WebSocket = Field(default_factory=WebSocket)
+    """Bounds of its WebSocket connections."""
 
 
 class WSGIBackend(_WithLength):

@@ -598,6 +598,16 @@ def parse_header_name(value: Any) -> str:
     return value.lower()
 
 
+def parse_upgrade(value: Any) -> str:
+    """A protocol that clients may switch to, lower case: ``websocket``, ``name`` or ``name/version``."""
+    if not isinstance(value, str) or not all(map(_TOKEN.fullmatch, value.split("/", 1))):
+        raise expected("a protocol such as websocket", value)
+    protocol = value.lower()
+    if protocol.partition("/")[0] in ("h2c", "http"):
+        raise ValueError(f"a tunnel of {show(value)} would carry requests past the routes")
+    return protocol
+
+
 # RFC 9110 7.6.1, 8.6: fields that belong to the connection or the message, not to the content.
 _FRAMING: Final = {
     "connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
@@ -667,6 +677,7 @@ HostPattern: TypeAlias = Annotated[
 Method: TypeAlias = Annotated[str, PlainValidator(parse_method), _TEXT]
 HeaderName: TypeAlias = Annotated[str, PlainValidator(parse_header_name), _TEXT]
 ResponseHeaderName: TypeAlias = Annotated[str, PlainValidator(parse_response_header_name), _TEXT]
+UpgradeProtocol: TypeAlias = Annotated[str, PlainValidator(parse_upgrade), _TEXT]
 Mount: TypeAlias = Annotated[
     str, PlainValidator(parse_mount), WithJsonSchema({"type": "string", "pattern": r"^(/.*[^/])?$|\$\{.+\}"})
 ]

@@ -21,6 +21,7 @@ from gateway.failure import plain_response
 from gateway.front.body import Http1Body
 from gateway.front.response import Http1Responder
 from gateway.front.service import Service
+from gateway.front.upgrade import Http1Upgrade, offered_protocol
 from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
 from gateway.target import decode_path, split_target
@@ -56,6 +57,7 @@ class Http1Connection:
         "_service",
         "_stream",
         "_takes_http2",
+        "_upgrade",
         "client",
         "environ",
         "http2_preface",
@@ -85,6 +87,7 @@ class Http1Connection:
         )
         self._scope = trio.CancelScope()
         self._responder: Http1Responder | None = None
+        self._upgrade: Http1Upgrade | None = None
         self.client = client
         self.server = server
         self.tls = tls
@@ -122,6 +125,8 @@ class Http1Connection:
             self._scope.cancel()
         elif self._responder is not None:
             self._responder.keep_alive = False
+            if self._upgrade is not None:
+                self._upgrade.drain()
 
     # --- one request after the other
 
@@ -195,6 +200,8 @@ class Http1Connection:
                 now=started_at,
                 send_timeout=service.timeouts.send,
             )
+            if codec.upgrade:
+                self._offer_upgrade(request, responder)
             if stream.peer_closed:
                 self._on_hangup()
             try:
@@ -238,6 +245,12 @@ class Http1Connection:
     async def _unfinished(self, request: Request, responder: Http1Responder) -> bool:
         error = RuntimeError("the handler returned before its response was complete")
         return await self._service.answer_failure(error, request, responder)
+
+    def _offer_upgrade(self, request: Request, responder: Http1Responder) -> None:
+        protocol = offered_protocol(self._codec.upgrade, request.method)
+        if protocol:
+            self._upgrade = Http1Upgrade(protocol, self._stream, self._codec, responder, self._service)
+            request.upgrade = self._upgrade
 
     def _make_body(self) -> Http1Body:
         length = self._codec.body_length

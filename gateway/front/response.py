@@ -168,6 +168,21 @@ class Http1Responder:
             ending % (prepared.head, _own.lines(self._now, prepared.dated, prepared.served), size, body)
         )
 
+    def switch(self, protocol: str, headers: Headers) -> bytes:
+        """The head of the 101 response with *headers*; what follows it is *protocol*, not HTTP.
+
+        Raises LocalProtocolError for fields that HTTP cannot carry; nothing has begun then.
+        """
+        if self.started:
+            raise RuntimeError("the response was started before")
+        prepared = _prepare(101, headers, b"")
+        self.started = self.ended = True
+        self.keep_alive = False
+        self.status = 101
+        self._head = None
+        own = _own.lines(self._now, prepared.dated, prepared.served)
+        return b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (prepared.head, own, protocol.encode())
+
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         if self.started:
             raise RuntimeError("the response was started before")
@@ -355,6 +370,9 @@ class PreparedHead:
                     self.dated = True
                 elif name == b"server":
                     self.served = True
+                elif name == b"upgrade" and status == 426:
+                    # RFC 9110 15.5.22: what to upgrade to; 7.8: with the option that names the field.
+                    fields.append((b"connection", b"upgrade"))
                 else:
                     continue
             fields.append(field)

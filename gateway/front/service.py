@@ -36,6 +36,8 @@ class Timeouts:
     """Between two requests on one connection."""
     disconnect_grace: float = 3.0
     """What a request may go on for after its client closed its side of the connection."""
+    tunnel: float = 3600.0
+    """Between two pieces of data, either way, once the connection was upgraded; inf for no limit."""
 
 
 @dataclass(slots=True, frozen=True)

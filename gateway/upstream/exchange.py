@@ -26,6 +26,7 @@ from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.upstream.dial import SocketAddress
 from gateway.upstream.pool import UpstreamConnection
+from gateway.upstream.tunnel import Switch
 from protocols.errors import (
     Incomplete,
     LimitExceeded,
@@ -101,6 +102,7 @@ class Exchange:
         "_request",
         "_responder",
         "_stderr",
+        "_switch",
         "_timeouts",
         "sent",
     )
@@ -115,7 +117,9 @@ class Exchange:
         timeouts: UpstreamTimeouts,
         backend: str,
         address: SocketAddress,
+        switch: Switch | None = None,
     ) -> None:
+        """*switch* stands for the client's offer of another protocol, if the request carries it."""
         self._connection = connection
         self._request = request
         self._responder = responder
@@ -124,6 +128,7 @@ class Exchange:
         self._timeouts = timeouts
         self._backend = backend
         self._address = address
+        self._switch = switch
         self._phase = Phase.SEND
         self.sent = False
         """Whether the whole request went out."""
@@ -278,6 +283,9 @@ class Exchange:
                     queued = 0
             elif isinstance(event, ResponseHead):
                 self._phase = _BODY
+                if event.status == 101 and self._switch is not None:
+                    await self._switch_protocols(self._switch, event)
+                    return None
                 head = event
             elif isinstance(event, EndOfMessage):
                 self._over = True
@@ -290,6 +298,18 @@ class Exchange:
                 await self._inform(event)
             else:
                 redirect = event
+
+    async def _switch_protocols(self, switch: Switch, head: ResponseHead) -> None:
+        """RFC 9110 15.2.2: HTTP ends here, on both sides."""
+        self._over = True
+        try:
+            await switch.run(head, self._connection)
+        except RemoteProtocolError as wrong:
+            raise self._protocol_failure(wrong) from wrong
+        except LocalProtocolError as unsayable:
+            raise self._failed(Cause.MALFORMED, str(unsayable)) from unsayable
+        except trio.BrokenResourceError as broken:
+            raise self._failed(Cause.TERMINATED, str(broken)) from broken
 
     async def _receive_some(self) -> bytes:
         """More of the response; ``b""`` at its end."""

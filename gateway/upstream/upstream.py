@@ -16,6 +16,7 @@ from gateway.request import Request, Responder
 from gateway.upstream.dial import Dialer, SocketAddress
 from gateway.upstream.exchange import Exchange, StaleConnectionError, UpstreamTimeouts
 from gateway.upstream.pool import Pool, UpstreamConnection
+from gateway.upstream.tunnel import Switch
 from protocols.codec import ClientCodec
 from protocols.events import LocalRedirect, RequestHead, RequestVariables
 
@@ -78,14 +79,18 @@ class Upstream:
         *,
         replayable: bool,
         awaits_continue: bool = False,
+        switch: Switch | None = None,
     ) -> LocalRedirect | None:
         """Send *head* and the request's body, pass the answer on; a local redirect is returned.
+
+        With *switch* the head carries the client's offer of another protocol: it goes over a fresh
+        connection, which becomes a tunnel if the upstream accepts.
 
         Raises GatewayError, and LocalProtocolError if the protocol cannot express the request.
         """
         pool = self._next_pool()
         started = self._pump.now
-        connection = pool.take()
+        connection = pool.take() if switch is None else None
         while True:
             reusable = False
             try:
@@ -99,6 +104,7 @@ class Upstream:
                     timeouts=self._timeouts,
                     backend=self._backend,
                     address=pool.dialer.address,
+                    switch=switch,
                 )
                 redirect = await exchange.run(head, awaits_continue)
                 reusable = exchange.sent and connection.codec.reusable

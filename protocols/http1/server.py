@@ -1,8 +1,8 @@
 """The server's side of HTTP/1.1: requests in, responses out.
 
 Requests are refused rather than repaired, because what two programs on the way read differently is how
-requests are smuggled (RFC 9112 11.2). Upgrade is not offered, so its fields mean nothing here
-(RFC 9110 7.8: a server may ignore them) and stay in the head.
+requests are smuggled (RFC 9112 11.2). An offer to upgrade is told (`Http1Server.upgrade`) and stays in the
+head; whoever accepts it takes the bytes behind the head (`Http1Server.take_rest`), which are not HTTP.
 """
 
 from protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
@@ -51,7 +51,9 @@ KNOWN_SECTION_LIMIT = 2048
 
 _CARRIAGE_RETURN = 0x0D
 _HTTP2_LINE = b"PRI * HTTP/2.0\r\n"  # RFC 9113 3.4
-_MEANINGFUL = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"expect"})
+_MEANINGFUL = frozenset(
+    {b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
+)
 
 
 class Http2Preface(RemoteProtocolError):
@@ -84,6 +86,7 @@ class Http1Server(MessageReader[RequestHead]):
         "expects_continue",
         "forwarded",
         "keep_alive",
+        "upgrade",
     )
 
     authority: bytes
@@ -97,6 +100,9 @@ class Http1Server(MessageReader[RequestHead]):
     keep_alive: bool
     """Whether the connection goes on after this exchange (RFC 9112 9.3); `send` makes it false when its
     response cannot be followed by another, a driver may do so in front of the ResponseHead."""
+    upgrade: bytes
+    """The protocols that the client offers to switch to, as it lists them; b"" if it offers none, or with a
+    body, behind which the other protocol would have to wait (RFC 9110 7.8)."""
 
     def __init__(
         self, *, request_line: int = 8 * 1024, headers: int = 64 * 1024, header_count: int = 100
@@ -120,6 +126,7 @@ class Http1Server(MessageReader[RequestHead]):
         self.expects_continue = False
         self.forwarded = False
         self.keep_alive = True
+        self.upgrade = b""
 
     # Receiving -----------------------------------------------------------------------------------
 
@@ -144,6 +151,16 @@ class Http1Server(MessageReader[RequestHead]):
         if self.body_length == 0 and head is not NEED_DATA:
             self._message_complete()
         return head
+
+    def take_rest(self) -> bytes:
+        """All bytes behind the request without a body that was given last: they are another protocol's.
+
+        No further request is read.
+        """
+        rest = self._take(len(self._data))
+        self.keep_alive = False
+        self._reading = Reading.CLOSED
+        return rest
 
     def _read_head(self) -> RequestHead | NeedData:
         data = self._data
@@ -244,7 +261,7 @@ class Http1Server(MessageReader[RequestHead]):
 
     def _understand(self, version: bytes, headers: Headers, authority: bytes | None) -> None:
         """Set the facts about the request; refuse what is ambiguous."""
-        host = connection = coding = expectation = None
+        host = connection = coding = expectation = upgrade = None
         length = 0
         forwarded = False
         for name, value in headers:
@@ -259,6 +276,8 @@ class Http1Server(MessageReader[RequestHead]):
                     length = parse_content_length(value)
                 elif name == b"transfer-encoding":
                     coding = value if coding is None else coding + b"," + value
+                elif name == b"upgrade":
+                    upgrade = value if upgrade is None else upgrade + b"," + value
                 else:
                     expectation = value if expectation is None else expectation + b"," + value
             elif name.startswith(CLIENT_FIELDS):
@@ -280,6 +299,10 @@ class Http1Server(MessageReader[RequestHead]):
         self.expects_continue = (
             expectation is not None and self._expects_continue(version, expectation) and self.body_length != 0
         )
+        self.upgrade = b""
+        if upgrade is not None and connection is not None and version == b"1.1" and self.body_length == 0:
+            # RFC 9110 7.8: a field that Connection does not name was not meant for this hop.
+            self.upgrade = upgrade if b"upgrade" in list_members(connection) else b""
 
     @staticmethod
     def _expects_continue(version: bytes, expectation: bytes) -> bool:

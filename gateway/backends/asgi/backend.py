@@ -4,7 +4,7 @@ Promises: the application is imported, started, called and stopped on one and th
 exception ends the request that it belongs to and nothing else; a failure before the response has begun
 is a 500, one after it cuts the connection. Nothing is logged as an error because a client left.
 
-It serves HTTP and lifespan; a WebSocket is the front's to refuse. Does not reload the application.
+It serves HTTP, WebSocket and lifespan; other upgrades are ignored. Does not reload the application.
 """
 
 from pathlib import Path
@@ -18,10 +18,16 @@ from gateway.backends.asgi.guest import AsyncioHost
 from gateway.backends.asgi.host import Application, Host, TrioHost
 from gateway.backends.asgi.http import HttpExchange, http_scope
 from gateway.backends.asgi.lifespan import Lifespan, Mode
+from gateway.backends.asgi.websocket import (
+    WebSocketExchange,
+    WebSocketSettings,
+    check_handshake,
+    websocket_scope,
+)
 from gateway.backends.load import load_application
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump
-from gateway.request import Request, Responder
+from gateway.request import Request, Responder, Upgrade
 
 log = structlog.get_logger()
 
@@ -36,7 +42,7 @@ class AsgiBackend:
     *directory* is put in front of the module search path. With *factory* the attribute is a function
     that returns the application. *lifespan* says whether the application is told of start and stop, or
     has to be asked (``auto``). It has *startup_timeout* seconds to start, and *shutdown_timeout* to end what
-    it does after its responses, then as long again for its shutdown.
+    it does after its responses, then as long again for its shutdown. *websocket* bounds its WebSockets.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class AsgiBackend:
         lifespan: Mode = "auto",
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 60.0,
+        websocket: WebSocketSettings = WebSocketSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.name = name
         self._target = target
@@ -61,6 +68,7 @@ class AsgiBackend:
         self._lifespan: Mode = lifespan
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
+        self._websocket = websocket
         # Set while `run` runs.
         self._host: Host
         self._app: Application
@@ -117,6 +125,9 @@ class AsgiBackend:
         Raises BackendError (500) if it fails before its response has begun, ResponseAborted if it
         does not complete it, RequestError or ClientGone if the request came to that.
         """
+        if request.upgrade is not None and request.upgrade.protocol == "websocket":
+            await self._handle_websocket(request, responder, request.upgrade)
+            return
         exchange = HttpExchange(self._host, request, responder)
         outcome = "the application returned without a response"
         try:
@@ -134,7 +145,31 @@ class AsgiBackend:
             # and two exceptions that name each other keep the response until the next look for cycles.
             raise exchange.take_failure() or self._failed(outcome)
 
-    def _log_failure(self, error: BaseException, exchange: HttpExchange, request: Request) -> None:
+    async def _handle_websocket(self, request: Request, responder: Responder, upgrade: Upgrade) -> None:
+        if not await check_handshake(request, responder):
+            return
+        failed = False
+        async with trio.open_nursery() as nursery:
+            exchange = WebSocketExchange(self._host, request, responder, upgrade, self._websocket, nursery)
+            nursery.start_soon(exchange.read)
+            try:
+                await self._host.enter(self._app, websocket_scope(request, self._state), exchange)
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
+                self._log_failure(error, exchange, request)
+                failed = True
+            except BaseException:
+                exchange.abandon()
+                raise
+            finally:
+                self._host.leave()
+            exchange.finish(failed=failed)
+        if not exchange.answered:
+            outcome = "raised an exception" if failed else "returned"
+            raise exchange.take_failure() or self._failed(f"the application {outcome} before it accepted")
+
+    def _log_failure(
+        self, error: BaseException, exchange: HttpExchange | WebSocketExchange, request: Request
+    ) -> None:
         if exchange.gone:
             # Whatever it was doing, it was doing it for nobody.
             log.debug("application ended after its client", backend=self.name, exc_info=error)

@@ -176,6 +176,9 @@ class Http2Connection:
         self._output.wake()
         self._drain_deadline = self._service.pump.now + DRAIN_ROUND_TRIP
         self._await_deadline(self._drain_deadline)
+        for stream in self._streams.values():
+            if stream.upgrade is not None:
+                stream.upgrade.drain()
 
     # --- the three kinds of tasks
 
@@ -303,7 +306,7 @@ class Http2Connection:
                 return
         if event.protocol:
             stream.upgrade = Http2Upgrade(
-                event.protocol.decode("ascii"), stream.body, stream.responder, stream.outlet
+                event.protocol.decode("ascii"), stream.body, stream.responder, stream.outlet, service
             )
             request.upgrade = stream.upgrade
         stream.request = request

@@ -27,6 +27,7 @@ SECTIONS: dict[str, type[Model]] = {
     "http": models.HTTPBackend,
     "wsgi": models.WSGIBackend,
     "asgi": models.ASGIBackend,
+    "websocket": models.WebSocket,
     "timeouts (backends)": models.Timeouts,
     "pool": models.Pool,
     "spawn": models.SpawnedApp,

@@ -1,0 +1,634 @@
+"""One WebSocket connection as ASGI 3.0 sees it: the scope, and `receive` and `send`.
+
+::
+
+    Duplex ─► reader ─► WebSocketServer (codec) ─► queue ─► receive ─► application
+    Duplex ◄──────────────── codec ◄───────────────────────── send ◄──┘
+
+The application runs in the connection's task (or on its own loop); beside it one task reads for the whole
+life of the connection, and one writes while the client is slower than the application. So pings are answered
+and a client that leaves is noticed whatever the application does, and nothing is made per message.
+
+Promises: an application that does not take its messages stops the reading (:data:`QUEUED_MESSAGES`,
+:data:`QUEUED_BYTES`), and so its client; one that sends waits for the client. A client that answers no ping
+in time is let go. Every end has its code: the client's own, 1000 when the application returns, 1011 when it
+fails, 1012 when the daemon stops.
+
+It checks the handshake (`check_handshake`) and works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+from typing import Any, Final
+
+import structlog
+import trio
+
+from gateway.backends.asgi.host import Event, Host, Message, Scope
+from gateway.backends.asgi.http import HttpExchange, http_scope
+from gateway.backends.disconnect import ClientDisconnected
+from gateway.errors import ClientGone, GatewayError, RequestError
+from gateway.request import Duplex, Request, Responder, Upgrade
+from protocols.errors import LocalProtocolError
+from protocols.events import NEED_DATA, Headers
+from protocols.websocket import (
+    Closed,
+    Deflate,
+    Pong,
+    WebSocketServer,
+    accept_value,
+    is_key,
+    negotiate,
+    offered_subprotocols,
+)
+
+log = structlog.get_logger()
+
+QUEUED_MESSAGES: Final = 16
+QUEUED_BYTES: Final = 256 * 1024
+"""Messages, and bytes of them, that wait for the application before the client is kept waiting."""
+
+UNSENT_BYTES: Final = 64 * 1024
+"""Bytes of answers to pings that wait for the client before nothing more is read from it."""
+
+CLOSE_SECONDS: Final = 5.0
+"""What the client has to answer a Close frame (RFC 6455 7.1.1), and to take what was sent before."""
+
+_MESSAGES_PER_TURN: Final = 16
+"""Messages that an application may send without a wait before the others have a turn (as in `http`)."""
+
+_NORMAL: Final = 1000
+_NO_STATUS: Final = 1005
+_ABNORMAL: Final = 1006
+_FAILED: Final = 1011
+_RESTART: Final = 1012
+
+
+@dataclass(slots=True, frozen=True)
+class WebSocketSettings:
+    """What a backend is configured with: bytes and seconds."""
+
+    max_message: int = 16 * 1024 * 1024
+    ping_interval: float = 20.0
+    """Between a pong and the next ping; 0 sends none."""
+    ping_timeout: float = 20.0
+    compression: bool = True
+
+
+class _Stage(Enum):
+    """How far the connection has come."""
+
+    CONNECTING = "websocket.accept, websocket.close or websocket.http.response.start"
+    """The application has not decided."""
+    ACCEPTING = "nothing"
+    """The handshake is being answered."""
+    OPEN = "websocket.send or websocket.close"
+    """Messages go both ways."""
+    DENIED = "websocket.http.response.body"
+    """The handshake was answered by an HTTP response."""
+    CLOSED = "nothing, the connection is closed"
+    """Either side has closed, or the client has gone."""
+
+
+_CONNECTING: Final = _Stage.CONNECTING
+_ACCEPTING: Final = _Stage.ACCEPTING
+_OPEN: Final = _Stage.OPEN
+_DENIED: Final = _Stage.DENIED
+_CLOSED: Final = _Stage.CLOSED
+
+
+# --- the handshake
+
+
+async def check_handshake(request: Request, responder: Responder) -> bool:
+    """Whether the client's part of the handshake is right (RFC 6455 4.2.1); a wrong version is answered here.
+
+    Raises RequestError (400) for another mistake.
+    """
+    if _only(request.headers, b"sec-websocket-version") != b"13":
+        # RFC 6455 4.4; RFC 9110 15.5.22: it says what would have been right.
+        headers = [(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket")]
+        if not responder.try_respond(426, headers, b"the version of WebSocket that is spoken here is 13\n"):
+            await responder.flush()
+        return False
+    if request.version != "2" and not is_key(_only(request.headers, b"sec-websocket-key")):
+        raise RequestError(400, "Sec-WebSocket-Key is not 16 bytes in base64, given once")
+    return True
+
+
+def _only(headers: Headers, wanted: bytes) -> bytes:
+    """The value of the only field of that name; ``b""`` if it is missing or repeated."""
+    values = [value for name, value in headers if name == wanted]
+    return values[0] if len(values) == 1 else b""
+
+
+def websocket_scope(request: Request, state: dict[str, Any]) -> Scope:
+    """The connection scope (ASGI-14); *state* is the lifespan's, copied shallowly."""
+    scope = http_scope(request, state)
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if request.connection.scheme == "https" else "ws"
+    scope["subprotocols"] = offered_subprotocols(request.headers)
+    scope["extensions"] = {"websocket.http.response": {}}
+    return scope
+
+
+# --- the connection
+
+
+class WebSocketExchange:
+    """`receive` and `send` of one connection.
+
+    Start `read` in *nursery* before the application, call `finish` after it; the nursery then waits for the
+    end of the connection.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_arrived",
+        "_backlog",
+        "_codec",
+        "_connected",
+        "_deadline",
+        "_denial",
+        "_drained",
+        "_duplex",
+        "_farewell",
+        "_fields",
+        "_flushed",
+        "_host",
+        "_nursery",
+        "_ping",
+        "_queue",
+        "_queued",
+        "_request",
+        "_responder",
+        "_room",
+        "_scope",
+        "_settings",
+        "_stage",
+        "_unpaused",
+        "_upgrade",
+        "_waiting_for_pong",
+        "_write_scope",
+        "_writing",
+        "gone",
+        "on_complete",
+    )
+
+    def __init__(
+        self,
+        host: Host,
+        request: Request,
+        responder: Responder,
+        upgrade: Upgrade,
+        settings: WebSocketSettings,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._host = host
+        self._request = request
+        self._responder = responder
+        self._upgrade = upgrade
+        self._settings = settings
+        self._nursery = nursery
+        self._stage = _CONNECTING
+        self._denial: HttpExchange | None = None
+        self._duplex: Duplex
+        self._codec: WebSocketServer
+        self._accepted = trio.Event()
+        self._fields: Headers = []
+        # Towards the application.
+        self._connected = False
+        self._queue: deque[str | bytes] = deque()
+        self._queued = 0
+        self._arrived: Event | None = None
+        self._farewell: dict[str, Any] | None = None
+        self._room: trio.Event | None = None
+        # Towards the client.
+        self._backlog = bytearray()
+        self._writing = False
+        self._drained: Event | None = None
+        self._flushed: trio.Event | None = None
+        self._write_scope = trio.CancelScope()
+        self._unpaused = 0
+        # The reader's clock: when something is due, a ping, a pong, or the end of a close handshake.
+        self._scope = trio.CancelScope()
+        self._deadline = inf
+        self._ping = 0
+        self._waiting_for_pong = False
+        self.gone = False
+        """The connection is closed, and not by the application."""
+        self.on_complete: Callable[[], None] | None = None
+        responder.on_disconnect = self._left_early
+
+    # --- receive
+
+    async def receive(self) -> Message:
+        """``websocket.connect``, then the messages, then ``websocket.disconnect`` for good."""
+        if not self._connected:
+            self._connected = True
+            return {"type": "websocket.connect"}
+        while True:
+            if self._queue:
+                return self._next_message()
+            if self._farewell is not None:
+                return self._farewell.copy()
+            self._unpaused = 0
+            if self._arrived is None:
+                self._arrived = self._host.event()
+            await self._arrived.wait()
+
+    def _next_message(self) -> Message:
+        data = self._queue.popleft()
+        self._queued -= len(data)
+        if self._room is not None and not self._queue:
+            self._make_room()
+        if isinstance(data, str):
+            return {"type": "websocket.receive", "text": data}
+        return {"type": "websocket.receive", "bytes": data}
+
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    def _notify(self) -> None:
+        if self._arrived is not None:
+            self._arrived.set()
+            self._arrived = None
+
+    def _left_early(self) -> None:
+        """Called by the front: the client has closed its side before it was answered."""
+        if self._stage is _CONNECTING or self._stage is _DENIED:
+            self._disconnect(_ABNORMAL, "")
+
+    def _disconnect(self, code: int, reason: str) -> None:
+        """The connection is over for the application. What arrived before is still its."""
+        self._stage = _CLOSED
+        if self._farewell is None:
+            self.gone = True
+            self._farewell = {"type": "websocket.disconnect", "code": code, "reason": reason}
+        self._make_room()
+        self._notify()
+        self._tell_drained()
+
+    # --- send
+
+    async def send(self, message: Message) -> None:
+        """Take one message.
+
+        Raises ClientDisconnected once the connection is closed, by whichever side, and TypeError, ValueError
+        or RuntimeError for a message that is wrong in itself or here.
+        """
+        kind = message["type"]
+        if kind == "websocket.send" and self._stage is _OPEN:
+            self._write(self._codec.send_message(_payload(message)))
+            if self._writing:
+                await self._wait_drained()
+            else:
+                self._unpaused += 1
+                if self._unpaused >= _MESSAGES_PER_TURN:
+                    self._unpaused = 0
+                    await self._host.pause()
+        elif kind not in _KINDS:
+            raise ValueError(f"{kind!r} is not a message of a WebSocket")
+        elif self._stage is _CLOSED:
+            raise ClientDisconnected("the WebSocket is closed")
+        elif self._stage is _OPEN and kind == "websocket.close":
+            code, reason = _closing(message)
+            self._close(code, reason, "application")
+            if self._writing:
+                await self._wait_drained()
+        elif self._stage is _CONNECTING:
+            await self._answer_handshake(kind, message)
+        elif self._stage is _DENIED and kind == "websocket.http.response.body":
+            await self._deny(kind, message)
+        else:
+            raise RuntimeError(f"{kind} was sent where only {self._stage.value} is allowed")
+
+    async def _answer_handshake(self, kind: str, message: Message) -> None:
+        if kind == "websocket.accept":
+            await self._accept(message)
+        elif kind == "websocket.close":
+            # ASGI-15: the handshake is refused.
+            start = {"type": "websocket.http.response.start", "status": 403}
+            await self._answer_handshake("websocket.http.response.start", start)
+            await self._deny("websocket.http.response.body", {})
+        elif kind == "websocket.http.response.start":
+            self._denial = HttpExchange(self._host, self._request, self._responder)
+            await self._deny(kind, message)
+            self._stage = _DENIED
+        else:
+            raise RuntimeError(f"{kind} was sent where only {_CONNECTING.value} is allowed")
+
+    async def _deny(self, kind: str, message: Message) -> None:
+        """EXT-2: the messages of a denial are those of an HTTP response."""
+        denial = self._denial
+        assert denial is not None
+        await denial.send({**message, "type": kind.removeprefix("websocket.")})
+        if denial.complete:
+            self._disconnect(_ABNORMAL, "")
+            self.gone = False
+
+    async def _accept(self, message: Message) -> None:
+        self._fields = self._accept_headers(message)
+        self._stage = _ACCEPTING
+        try:
+            await self._host.wait(self._switch)
+        except ClientGone as gone:
+            self._disconnect(_ABNORMAL, "")
+            raise ClientDisconnected("the client has disconnected") from gone
+        except LocalProtocolError:
+            self._stage = _CONNECTING
+            raise
+
+    async def _switch(self) -> None:
+        self._responder.on_disconnect = None
+        self._duplex = await self._upgrade.accept(self._fields)
+        self._stage = _OPEN
+        self._deadline = self._next_ping()
+        self._accepted.set()
+        self._duplex.on_drain = self._restart
+        if self._duplex.draining:
+            self._restart()
+
+    def _accept_headers(self, message: Message) -> Headers:
+        request = self._request
+        headers: Headers = []
+        if request.version != "2":
+            key = request.header(b"sec-websocket-key")
+            assert key is not None  # checked by the handshake
+            headers.append((b"sec-websocket-accept", accept_value(key)))
+        subprotocol = message.get("subprotocol")
+        if subprotocol is not None:
+            if subprotocol not in offered_subprotocols(request.headers):
+                # RFC 6455 4.1: the client would have to fail the connection.
+                raise ValueError(f"the client does not offer the subprotocol {subprotocol!r}")
+            headers.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+        deflate: Deflate | None = None
+        if self._settings.compression:
+            offers = b",".join(v for name, v in request.headers if name == b"sec-websocket-extensions")
+            agreed = negotiate(offers, most=self._settings.max_message)
+            if agreed is not None:
+                headers.append((b"sec-websocket-extensions", agreed[0]))
+                deflate = agreed[1]
+        for name, value in message.get("headers", ()):
+            if not isinstance(name, bytes) or not isinstance(value, bytes):
+                raise TypeError(f"the header {name!r}: {value!r} is not two byte strings")
+            if name.lower().startswith(b"sec-websocket-"):
+                raise ValueError(f"{name!r} is the server's to send")  # ASGI-16
+            headers.append((name, value))
+        self._codec = WebSocketServer(max_message=self._settings.max_message, deflate=deflate)
+        return headers
+
+    # --- writing
+
+    def _write(self, data: bytes) -> None:
+        """Send *data* now as far as the client takes it, and the rest by the writer. Raises nothing."""
+        if self._writing:
+            self._backlog += data
+            return
+        try:
+            taken = self._duplex.try_send(data)
+        except ClientGone:
+            self._lose()
+            return
+        if taken < len(data):
+            self._backlog += memoryview(data)[taken:]
+            self._writing = True
+            self._nursery.start_soon(self._write_backlog)
+
+    async def _write_backlog(self) -> None:
+        """The writer: a task of its own, because a send that its application cancels must not end in the
+        middle of a frame.
+        """
+        with trio.CancelScope() as self._write_scope:
+            try:
+                while self._backlog:
+                    data, self._backlog = bytes(self._backlog), bytearray()
+                    await self._duplex.send(data)
+            except ClientGone:
+                self._lose()
+        self._writing = False
+        self._tell_drained()
+
+    async def _wait_drained(self) -> None:
+        while self._writing and self._stage is _OPEN:
+            if self._drained is None:
+                self._drained = self._host.event()
+            await self._drained.wait()
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+        if self._flushed is not None:
+            self._flushed.set()
+            self._flushed = None
+
+    async def _wait_flushed(self) -> None:
+        """As `_wait_drained`, for the reader."""
+        if self._flushed is None:
+            self._flushed = trio.Event()
+        await self._flushed.wait()
+
+    # --- closing
+
+    def _close(self, code: int, reason: str, by: str) -> None:
+        """Begin the close handshake: a Close frame now, and some time for the client's answer."""
+        log.debug("websocket closed", path=self._request.path, by=by, code=code, reason=reason)
+        self._write(self._codec.close(code, reason))
+        self._queue.clear()
+        self._queued = 0
+        self._disconnect(code, reason)
+        self.gone = by != "application"
+        self._set_deadline(trio.current_time() + CLOSE_SECONDS)
+
+    def _restart(self) -> None:
+        """The daemon stops (called by the front): the application has the grace that is left."""
+        if self._stage is _OPEN:
+            self._close(_RESTART, "", "gateway")
+
+    def _lose(self) -> None:
+        """The client has gone without a word."""
+        self._disconnect(_ABNORMAL, "")
+        self._backlog.clear()
+        self._set_deadline(-inf)
+
+    def _set_deadline(self, deadline: float) -> None:
+        self._deadline = self._scope.deadline = deadline
+
+    def finish(self, *, failed: bool) -> None:
+        """The application has ended: close what it left open; a connection that never opened ends at once."""
+        self._responder.on_disconnect = None
+        if self._stage is _OPEN:
+            self._close(_FAILED if failed else _NORMAL, "", "gateway")
+        elif not self._accepted.is_set():
+            self._nursery.cancel_scope.cancel()
+
+    def abandon(self) -> None:
+        """The handler was cancelled: the daemon's grace is over."""
+        self._responder.on_disconnect = None
+        self._restart()
+
+    @property
+    def answered(self) -> bool:
+        """The handshake was answered, by a switch or by a whole HTTP response."""
+        return self._accepted.is_set() or (self._denial is not None and self._denial.complete)
+
+    def take_failure(self) -> GatewayError | None:
+        """Why the handshake cannot be answered any more, whatever the application makes of it."""
+        if self._stage is _DENIED and self._denial is not None:
+            return self._denial.take_failure()
+        if self._stage is _CLOSED:
+            return ClientGone("the client closed the connection before its handshake was answered")
+        return None
+
+    # --- the reader
+
+    async def read(self) -> None:
+        """Read from acceptance to the end of the connection. Lets nothing out but cancellation."""
+        await self._accepted.wait()
+        codec = self._codec
+        try:
+            while True:
+                with trio.CancelScope(deadline=self._deadline) as self._scope:
+                    await self._receive()
+                if codec.over or not self._attend():
+                    break
+        except ClientGone:
+            self._lose()
+        self._duplex.on_drain = None
+        # RFC 6455 7.1.1: the server closes first; what is still unsent has as long as the handshake.
+        self._write_scope.deadline = trio.current_time() + CLOSE_SECONDS
+        while self._writing:
+            await self._wait_flushed()
+        try:
+            await self._duplex.end()
+        except ClientGone:
+            pass
+
+    async def _receive(self) -> None:
+        """Receive until there is something to do besides, or the deadline cancels it."""
+        codec = self._codec
+        receive = self._duplex.receive
+        while not self._take_events():
+            if self._room is not None:
+                await self._wait_for_room(self._room)
+            elif len(self._backlog) > UNSENT_BYTES:
+                await self._wait_flushed()
+            else:
+                codec.receive_data(await receive())
+
+    async def _wait_for_room(self, room: trio.Event) -> None:
+        await room.wait()
+        if self._stage is _OPEN:
+            # What the client answered to a ping may have waited unread.
+            waited = self._settings.ping_timeout if self._waiting_for_pong else self._settings.ping_interval
+            self._set_deadline(trio.current_time() + waited if waited else inf)
+
+    def _take_events(self) -> bool:
+        """Take what has arrived, up to a queue that is full; whether the connection is over."""
+        codec = self._codec
+        while self._room is None:
+            event = codec.next_event()
+            if event is NEED_DATA:
+                break
+            if isinstance(event, (str, bytes)):
+                if self._stage is _OPEN:
+                    self._queue_message(event)
+            elif isinstance(event, Pong):
+                self._on_pong(event)
+            elif isinstance(event, Closed):
+                self._on_closed(event)
+        replies = codec.replies()
+        if replies:
+            self._write(replies)
+        return codec.over
+
+    def _queue_message(self, message: str | bytes) -> None:
+        self._queue.append(message)
+        self._queued += len(message)
+        if len(self._queue) >= QUEUED_MESSAGES or self._queued >= QUEUED_BYTES:
+            self._room = trio.Event()
+        if self._arrived is not None:
+            self._arrived.set()
+            self._arrived = None
+
+    def _on_pong(self, event: Pong) -> None:
+        if self._stage is _OPEN and event.payload == b"%d" % self._ping:
+            self._waiting_for_pong = False
+            self._set_deadline(self._next_ping())
+
+    def _on_closed(self, event: Closed) -> None:
+        path = self._request.path
+        if event.failed:
+            log.info("websocket failed", path=path, by="client", code=event.code, reason=event.reason)
+        elif self._stage is _OPEN:
+            log.debug("websocket closed", path=path, by="client", code=event.code, reason=event.reason)
+        self._disconnect(event.code, event.reason)
+
+    def _next_ping(self) -> float:
+        interval = self._settings.ping_interval
+        return trio.current_time() + interval if interval else inf
+
+    def _attend(self) -> bool:
+        """Do what is due; False if that is the end of the connection."""
+        if trio.current_time() < self._deadline:
+            return True
+        if self._stage is _CLOSED:
+            return False  # lost, or the Close frame was not answered
+        if self._room is not None:
+            # The client cannot be heard now; the clock goes on when there is room.
+            self._set_deadline(inf)
+            return True
+        if self._waiting_for_pong:
+            log.info("websocket closed", path=self._request.path, by="gateway", reason="no pong in time")
+            self._write(self._codec.close(_FAILED, "no pong in time"))
+            self._disconnect(_ABNORMAL, "no pong in time")
+            return False
+        self._ping += 1
+        self._write(self._codec.ping(b"%d" % self._ping))
+        self._waiting_for_pong = True
+        self._deadline = trio.current_time() + self._settings.ping_timeout
+        return True
+
+
+_KINDS: Final = frozenset(
+    {
+        "websocket.accept",
+        "websocket.send",
+        "websocket.close",
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    }
+)
+
+
+def _payload(message: Message) -> str | bytes:
+    """What a websocket.send holds: exactly one of the two (ASGI-17)."""
+    text, data = message.get("text"), message.get("bytes")
+    if (text is None) == (data is None):
+        raise ValueError("websocket.send has not exactly one of text and bytes")
+    if text is not None:
+        if not isinstance(text, str):
+            raise TypeError(f"text is {type(text).__name__}, not str")
+        return text
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"bytes is {type(data).__name__}, not bytes")
+    return bytes(data)
+
+
+def _closing(message: Message) -> tuple[int, str]:
+    """Code and reason of a websocket.close."""
+    code = message.get("code", _NORMAL)
+    reason = message.get("reason") or ""
+    if not isinstance(code, int) or not isinstance(reason, str):
+        raise TypeError(f"not the code and reason of a Close frame: {code!r}, {reason!r}")
+    # RFC 6455 7.4: 1004, 1006 and 1015 are never sent, and 1005 says that there is no code.
+    if not (1000 <= code <= 1014 and code not in (1004, _ABNORMAL)) and not 3000 <= code <= 4999:
+        raise ValueError(f"{code} is not the code of a Close frame")
+    return code, reason

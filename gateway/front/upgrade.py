@@ -1,0 +1,154 @@
+"""The switch from HTTP/1.1 to another protocol: a client's offer, and the bytes both ways once accepted.
+
+::
+
+    Upgrade: x ─► Http1Upgrade.accept ─► 101 ─► Http1Duplex ◄─► PumpStream
+
+Promises: what arrived behind the request belongs to the new protocol; nothing is read before it is asked
+for, and sending waits for the client, so back-pressure passes through. A client that closes its side may
+still be sent to. The connection is ended by its own task when the handler returns.
+
+It decides about no protocol: an offer that no handler accepts is ignored (RFC 9110 7.8).
+"""
+
+from collections.abc import Callable
+from math import inf
+
+import trio
+
+from gateway.errors import ClientGone
+from gateway.front.response import Http1Responder
+from gateway.front.service import Service
+from gateway.pump import PumpStream
+from gateway.request import Duplex
+from protocols.events import Headers
+from protocols.http1 import Http1Server
+
+
+def offered_protocol(value: bytes, method: str) -> str:
+    """The protocol of an Upgrade field that may be accepted, lower-case; ``""`` if there is none.
+
+    The client's order is its preference (RFC 9110 7.8), but WebSocket goes before others, and only with
+    GET (RFC 6455 4.1).
+    """
+    members = [member.strip() for member in value.decode("latin-1").lower().split(",")]
+    if "websocket" in members:
+        if method == "GET":
+            return "websocket"
+        members = [member for member in members if member != "websocket"]
+    return next(filter(None, members), "")
+
+
+class Http1Upgrade:
+    """An offer on an HTTP/1.1 connection. Implements `request.Upgrade`."""
+
+    __slots__ = ("_codec", "_duplex", "_responder", "_service", "_stream", "protocol")
+
+    def __init__(
+        self,
+        protocol: str,
+        stream: PumpStream,
+        codec: Http1Server,
+        responder: Http1Responder,
+        service: Service,
+    ) -> None:
+        self.protocol = protocol
+        self._stream = stream
+        self._codec = codec
+        self._responder = responder
+        self._service = service
+        self._duplex: Http1Duplex | None = None
+
+    async def accept(self, headers: Headers) -> Duplex:
+        head = self._responder.switch(self.protocol, headers)
+        stream = self._stream
+        # From here on the end of the client's side is data like any other, and not a client that left.
+        stream.on_hangup = None
+        stream.hangup_deadline = inf
+        self._duplex = duplex = Http1Duplex(stream, self._codec.take_rest(), self._responder, self._service)
+        await duplex.send(head)
+        self._responder.body_sent = 0
+        return duplex
+
+    def drain(self) -> None:
+        """The daemon is stopping."""
+        duplex = self._duplex
+        if duplex is not None and duplex.on_drain is not None:
+            callback, duplex.on_drain = duplex.on_drain, None
+            callback()
+
+
+class Http1Duplex:
+    """The connection after the switch. Implements `request.Duplex`.
+
+    ``timeouts.tunnel`` ends it when nothing passed either way for so long.
+    """
+
+    __slots__ = ("_active", "_idle", "_received", "_responder", "_service", "_stream", "on_drain")
+
+    def __init__(
+        self, stream: PumpStream, received: bytes, responder: Http1Responder, service: Service
+    ) -> None:
+        self._stream = stream
+        self._received = received
+        self._responder = responder
+        self._service = service
+        self._idle = service.timeouts.tunnel
+        self._active = service.pump.now
+        self.on_drain: Callable[[], None] | None = None
+
+    @property
+    def draining(self) -> bool:
+        return self._service.draining
+
+    async def receive(self) -> bytes:
+        if self._received:
+            received, self._received = self._received, b""
+            return received
+        stream = self._stream
+        while True:
+            stream.read_deadline = self._active + self._idle
+            try:
+                data = await stream.receive_some()
+            except trio.TooSlowError as late:
+                if self._service.pump.now < self._active + self._idle:
+                    continue  # much was sent meanwhile
+                raise ClientGone("nothing was sent either way for too long") from late
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+                raise ClientGone(str(broken)) from broken
+            self._active = self._service.pump.now
+            return data
+
+    def try_send(self, data: bytes) -> int:
+        try:
+            sent = self._stream.try_send(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            raise ClientGone(str(broken)) from broken
+        self._active = self._service.pump.now
+        self._responder.body_sent += sent
+        return sent
+
+    async def send(self, data: bytes) -> None:
+        sent = self.try_send(data)
+        if sent == len(data):
+            return
+        stream = self._stream
+        rest = memoryview(data)[sent:]
+        try:
+            while rest:
+                stream.write_deadline = trio.current_time() + self._idle
+                await stream.wait_writable()
+                sent = stream.try_send(rest)
+                rest = rest[sent:]
+                self._active = self._service.pump.now
+                self._responder.body_sent += sent
+        except trio.TooSlowError as late:
+            raise ClientGone("the client took nothing for too long") from late
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            raise ClientGone(str(broken)) from broken
+
+    async def end(self) -> None:
+        try:
+            await self._stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            raise ClientGone(str(broken)) from broken
