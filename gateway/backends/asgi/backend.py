@@ -19,7 +19,7 @@ from gateway.backends.asgi.host import Application, Host, TrioHost
 from gateway.backends.asgi.http import HttpExchange, http_scope
 from gateway.backends.asgi.lifespan import Lifespan, Mode
 from gateway.backends.load import load_application
-from gateway.errors import BackendError, Cause, Phase
+from gateway.errors import BackendError, Cause, Phase, traceback_of
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 
@@ -119,11 +119,14 @@ class AsgiBackend:
         """
         exchange = HttpExchange(self._host, request, responder)
         outcome = "the application returned without a response"
+        last_words: list[str] = []
         try:
             await self._host.enter(self._app, http_scope(request, self._state), exchange)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # its own; signals come otherwise
             self._log_failure(error, exchange, request)
-            outcome = "the application raised an exception"
+            outcome = f"the application raised {type(error).__name__}"
+            if not exchange.gone:
+                last_words = traceback_of(error)
         except BaseException:
             exchange.abandon()
             raise
@@ -132,7 +135,7 @@ class AsgiBackend:
         if not exchange.complete:
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the next look for cycles.
-            raise exchange.take_failure() or self._failed(outcome)
+            raise exchange.take_failure() or self._failed(outcome, last_words)
 
     def _log_failure(self, error: BaseException, exchange: HttpExchange, request: Request) -> None:
         if exchange.gone:
@@ -148,8 +151,15 @@ class AsgiBackend:
                 exc_info=error,
             )
 
-    def _failed(self, detail: str) -> BackendError:
-        return BackendError(Cause.FAILED, detail, backend=self.name, address=self._target, phase=Phase.RUN)
+    def _failed(self, detail: str, last_words: list[str]) -> BackendError:
+        return BackendError(
+            Cause.FAILED,
+            detail,
+            backend=self.name,
+            address=self._target,
+            phase=Phase.RUN,
+            last_words=last_words,
+        )
 
 
 def _raise_start_error(group: BaseExceptionGroup[BaseException]) -> NoReturn:
