@@ -149,7 +149,7 @@ def _debug_section(failure: Failure) -> str:
     section = f"<table>\n{rows}</table>\n"
     if failure.output:
         lines = "\n".join(escape(_plain(line)) for line in failure.output)
-        section += f"<h2>Output of the application</h2>\n<pre tabindex=0>{lines}</pre>\n"
+        section += f"<h2>Output</h2>\n<pre tabindex=0>{lines}</pre>\n"
     return f"<section>\n{section}</section>\n"
 
 

@@ -262,7 +262,7 @@ def test_http_1_0_client_gets_the_same() -> None:
 
 # ---- what cannot become a request
 
-ANY = {"routes": [{"respond": {}}]}
+ANY: dict[str, Any] = {"routes": [{"respond": {}}]}
 
 
 @pytest.mark.parametrize("debug", [False, True], ids=["production", "debug"])
