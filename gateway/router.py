@@ -37,6 +37,7 @@ class Route:
         handler: Handler,
         *,
         name: str = "",
+        description: str = "",
         backend: str = "",
         mount: str = "",
         paths: Sequence[str] = (),
@@ -47,9 +48,13 @@ class Route:
         schemes: Sequence[str] = (),
         clients: Sequence[ClientNetwork] = (),
     ) -> None:
-        """Raises ValueError for a host, path, mount or regular expression that means nothing."""
+        """*name* and *description* are for people.
+
+        Raises ValueError for a host, path, mount or regular expression that means nothing.
+        """
         self.handler = handler
         self.name = name
+        self.description = description
         self.backend = backend
         self.mount = mount_of(mount)
         self.first_segments = first_segments_of(paths, self.mount)

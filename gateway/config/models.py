@@ -4,15 +4,15 @@ A kind of backend is a class, found by its key (``fastcgi: …`` makes a :class:
 kind of action is a field of :class:`Route`. The docstring of a field is its description in the JSON
 Schema and says its unit. Inside the program durations are float seconds and sizes are int bytes.
 
-Nothing here opens a file or a socket, except to look whether directories that requests need exist, and
-whether certificates and their keys can be used.
+Nothing here opens a file or a socket, except to look whether directories that requests need exist and
+whether certificates and their keys can be used, and to read error pages.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from gateway.config.base import Model, Place
 from gateway.config.values import (
@@ -31,6 +31,7 @@ from gateway.config.values import (
     Destination,
     Directory,
     Duration,
+    ErrorPageFile,
     FileMode,
     FileName,
     FilePath,
@@ -55,6 +56,7 @@ from gateway.config.values import (
     ResponseHeaderName,
     Short,
     Size,
+    StatusPattern,
     Target,
     TemplateText,
     Timeout,
@@ -759,7 +761,9 @@ class Config(Model):
     access_log: Annotated[AccessLog | None, Short(_access_log, {"type": "boolean"})] = written(True)
     """true, false, or where the log of requests goes and in which format."""
     debug: Flag = False
-    """true: the debug events of the gateway are logged too."""
+    """true, for development: error pages tell everything, and debug events of the gateway are logged too."""
+    error_pages: dict[StatusPattern, ErrorPageFile] = Field(default_factory=dict)
+    """Files for the gateway's own errors, by status (404) or class (5xx): templates. Not with debug: true."""
     trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
     """Networks (or unix) of the proxies in front, whose word counts about who the client is. What others say
     in Forwarded and X-Forwarded-* is dropped."""
@@ -777,6 +781,17 @@ class Config(Model):
     """The applications and servers, by name."""
     routes: Annotated[tuple[Route, ...], AtLeastOne()]
     """In order; the first that matches wins."""
+
+    _route_places: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def route_places(self) -> tuple[str, ...]:
+        """``file:line`` of each route, for people; empty if the configuration did not come from a file."""
+        return self._route_places
+
+    def remember_route_places(self, places: tuple[str, ...]) -> None:
+        """Called once, by the loader: a model does not see where its data stood."""
+        self._route_places = places
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:

@@ -29,7 +29,9 @@ from pydantic_core import CoreSchema, core_schema
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.config.wording import expected, show
+from gateway.failure_pages import ErrorPage, page_constants
 from gateway.path_pattern import find_rest_of
+from gateway.static.mime import content_type
 from gateway.template import Template
 
 
@@ -720,6 +722,43 @@ Target: TypeAlias = Annotated[
     str,
     PlainValidator(parse_target),
     WithJsonSchema({"type": "string", "examples": ["/new/{path.rest}", "https://{host}{path}"]}),
+]
+
+
+# ---- error pages
+
+LARGEST_PAGE: Final = 2**20
+"""Bytes of an error page: it is kept in memory, and sent to clients that did not get what they wanted."""
+
+
+def parse_status_pattern(value: Any) -> str:
+    """A status that tells of an error, ``404``, or all of a class, ``5xx``."""
+    if not isinstance(value, str) or not re.fullmatch(r"[45]([0-9][0-9]|xx)", value, re.ASCII):
+        raise expected("a status such as 404, or 4xx or 5xx", value)
+    return str(value)
+
+
+def parse_error_page(value: Any, info: ValidationInfo) -> ErrorPage:
+    """The page in a file: a template, whose type the name of the file tells."""
+    path = parse_path(value, info)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_PAGE + 1)
+    except OSError as error:
+        raise ValueError(f"{show(str(path), 4096)} cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST_PAGE:
+        raise ValueError(f"{show(str(path), 4096)} is larger than {LARGEST_PAGE} bytes")
+    text = content.decode("utf-8", "surrogateescape")
+    try:
+        Template.parse(text, page_constants(500))
+    except ValueError as error:
+        raise ValueError(f"{show(str(path), 4096)}: {error}") from None
+    return ErrorPage(text, content_type(path.name))
+
+
+StatusPattern: TypeAlias = Annotated[str, PlainValidator(parse_status_pattern), _TEXT]
+ErrorPageFile: TypeAlias = Annotated[
+    ErrorPage, PlainValidator(parse_error_page), WithJsonSchema(_PATH_SCHEMA)
 ]
 
 

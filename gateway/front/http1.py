@@ -13,11 +13,9 @@ import struct
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-import structlog
 import trio
 
 from gateway.errors import ClientGone, RequestError
-from gateway.failure import plain_response
 from gateway.front.body import Http1Body
 from gateway.front.response import Http1Responder
 from gateway.front.service import Service
@@ -40,8 +38,6 @@ NOT_ANSWERED: Final = 499
 """Status in the access log of a request whose client went before the answer began (nginx's number)."""
 
 _SLASH: Final = 0x2F
-log = structlog.get_logger()
-
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _HOSTS_KEPT: Final = 1024
@@ -142,8 +138,8 @@ class Http1Connection:
         persistent = service.timeouts.keep_alive > 0
         patience = service.timeouts.header
         while True:
+            head: RequestHead | NeedData | None = None
             try:
-                head: RequestHead | NeedData | None
                 if codec.pending:
                     # Pipelined: others must have their turn, and each request begins in a step of its own.
                     await trio.lowlevel.checkpoint()
@@ -181,13 +177,13 @@ class Http1Connection:
                     service.proxies.apply(request)
             except Http2Preface as other:
                 if not self._takes_http2:
-                    return await self._refuse(other.status, str(other))
+                    return await self._refuse(other.status, str(other), head)
                 self.http2_preface = other.received
                 return False
             except RemoteProtocolError as malformed:
-                return await self._refuse(malformed.status, str(malformed))
+                return await self._refuse(malformed.status, str(malformed), head)
             except RequestError as refused:
-                return await self._refuse(refused.status, refused.detail)
+                return await self._refuse(refused.status, refused.detail, head)
             except trio.TooSlowError:
                 return False  # idle for too long
             started_at = pump.now
@@ -261,16 +257,14 @@ class Http1Connection:
 
     # --- the end of a connection
 
-    async def _refuse(self, status: int, detail: str) -> bool:
-        """Answer what cannot become a Request, and end the connection."""
-        if self._service.access_log is not None:
-            client = self.client and self.client[0]
-            log.info("request refused", client=client, status=status, reason=detail)
-        failure = plain_response(status, detail)
+    async def _refuse(self, status: int, detail: str, head: RequestHead | NeedData | None) -> bool:
+        """Answer what cannot become a Request, and end the connection; *head* if it could be read."""
+        known = head if isinstance(head, RequestHead) else None
+        failure = self._service.refuse(status, detail, self, known.headers if known is not None else None)
         responder = Http1Responder(
             self._stream,
             None,
-            head_only=False,
+            head_only=known is not None and known.method == b"HEAD",
             version10=False,
             keep_alive=False,
             now=self._service.pump.now,

@@ -6,13 +6,15 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import BackendError, ClientGone, RequestError, ResponseAborted
-from gateway.failure import plain_response, response_for
+from gateway.errors import BackendError, ClientGone, MachineError, NoRoute, RequestError, ResponseAborted
+from gateway.failure import FailureResponse, response_for
+from gateway.failure_pages import FailurePages
 from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
 from gateway.pump import Pump
-from gateway.request import Request, Responder, respond
+from gateway.request import Connection, Request, Responder, respond
 from gateway.router import Route, Router
+from protocols.events import Headers
 
 log = structlog.get_logger()
 
@@ -67,6 +69,7 @@ class Service:
     """Strict-Transport-Security for all responses that have none."""
     draining: bool = False
     """The daemon is stopping: answer what runs, keep no connection."""
+    failure_pages: FailurePages = field(default_factory=FailurePages)
 
     async def dispatch(self, request: Request, responder: Responder) -> None:
         """Route *request* and let its handler answer. Raises GatewayError, and what bugs raise."""
@@ -85,7 +88,7 @@ class Service:
         _log_failure(error, request, answered=answerable)
         if not answerable:
             return False
-        failure = response_for(error)
+        failure = response_for(error, request, self.failure_pages, route=self._route_of(request))
         headers = failure.headers if self.hsts is None else with_hsts(failure.headers, self.hsts)
         try:
             await respond(responder, failure.status, headers, failure.body)
@@ -93,13 +96,36 @@ class Service:
             return False
         return not (isinstance(error, RequestError) and error.close)
 
+    def refuse(
+        self, status: int, detail: str, connection: Connection, headers: Headers | None = None
+    ) -> FailureResponse:
+        """Log what cannot become a Request, and the response to it; *headers* as far as they are known."""
+        nameless = Request(
+            method="",
+            path="",
+            raw_path=b"",
+            query=b"",
+            version="1.1",
+            headers=headers or [],
+            host="",
+            connection=connection,
+        )
+        if self.access_log is not None:
+            client = connection.client and connection.client[0]
+            log.info("request refused", client=client, status=status, reason=detail, request_id=nameless.id)
+        return response_for(RequestError(status, detail), nameless, self.failure_pages)
+
+    def _route_of(self, request: Request) -> str:
+        """The route of *request* in words, for the developer: looked for once more, it is the same."""
+        route = self.router.match(request) if self.failure_pages.debug else None
+        return f"{route.name} {route.description}".strip() if route is not None else ""
+
 
 class _NotFound:
-    """Answers what no route matches."""
+    """Refuses what no route matches."""
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        failure = plain_response(404, "no route of this server matches the request")
-        await respond(responder, failure.status, failure.headers, failure.body)
+        raise NoRoute
 
 
 _UNROUTED: Final = Route(_NotFound())
@@ -120,10 +146,20 @@ def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
                 target=request.path,
                 answered=answered,
             )
+        case MachineError():
+            log.error(
+                "request failed",
+                reason=error.detail,
+                cause=str(error.cause),
+                request_id=request.id,
+                method=request.method,
+                target=request.path,
+            )
         case RequestError() | ResponseAborted():
             log.info(
                 "request failed",
                 reason=str(error),
+                request_id=request.id,
                 method=request.method,
                 target=request.path,
                 backend=request.backend or None,

@@ -8,4 +8,5 @@
 ``dial``       connects, within a deadline
 ``pool``       idle connections of one address, kept where the protocol allows it
 ``exchange``   drives any client codec: request out, response in, failures typed
+``stderr``     the error stream of an application during one exchange
 """

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
@@ -26,6 +25,7 @@ from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.upstream.dial import SocketAddress
 from gateway.upstream.pool import UpstreamConnection
+from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.tunnel import Switch
 from protocols.errors import (
     Incomplete,
@@ -47,8 +47,6 @@ from protocols.events import (
     Stderr,
 )
 
-log = structlog.get_logger()
-
 FLUSH_BYTES: Final = 64 * 1024
 """Response bytes gathered before they are sent although more is at hand: one read's worth."""
 
@@ -59,8 +57,9 @@ CONTINUE_SECONDS: Final = 1.0
 """How long an upstream may take to answer ``Expect: 100-continue`` before the body is sent anyway
 (RFC 9110 10.1.1 asks not to wait for ever; curl waits as long)."""
 
-STDERR_LIMIT: Final = 16 * 1024
-"""Bytes of an application's error stream that are logged for one request."""
+MAX_INFORMATIONAL: Final = 64
+"""1xx responses of one request that are passed on (H-11). Any number may come (RFC 9110 15.2), but one that
+never ends them would never be found too slow. WebDAV's 102 every 20 s lasts for twenty minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class Exchange:
         self._awaits_continue: trio.Event | None = None
         self._over = False
         """Whether the application has said everything (or broken off): nothing more is sent to it."""
-        self._stderr = 0
+        self._stderr: ErrorStream | None = None
 
     async def run(
         self, head: RequestHead | RequestVariables, awaits_continue: bool = False
@@ -251,6 +250,7 @@ class Exchange:
         head: ResponseHead | None = None
         first = b""
         queued = 0
+        informed = 0
         redirect: LocalRedirect | None = None
         self._phase = _FIRST_BYTE
         data = await self._receive_some()
@@ -295,7 +295,8 @@ class Exchange:
             elif isinstance(event, Stderr):
                 self._log_stderr(event.data)
             elif isinstance(event, InformationalResponse):
-                await self._inform(event)
+                informed += 1
+                await self._inform(event, informed)
             else:
                 redirect = event
 
@@ -365,7 +366,9 @@ class Exchange:
             raise self._failed(Cause.INCOMPLETE, str(aborted)) from aborted
         return False
 
-    async def _inform(self, event: InformationalResponse) -> None:
+    async def _inform(self, event: InformationalResponse, number: int) -> None:
+        if number > MAX_INFORMATIONAL:
+            raise self._failed(Cause.MALFORMED, f"more than {MAX_INFORMATIONAL} informational responses")
         if event.status != 100:
             await self._responder.inform(event.status, event.headers)
         elif self._awaits_continue is not None:
@@ -373,11 +376,9 @@ class Exchange:
             self._awaits_continue.set()
 
     def _log_stderr(self, data: bytes) -> None:
-        """FCGI-12: an error stream is never a failure by itself; it is logged with its request."""
-        room = STDERR_LIMIT - self._stderr
-        self._stderr += len(data)
-        for line in data[: max(room, 0)].decode("utf-8", "replace").splitlines():
-            log.warning("application stderr", backend=self._backend, request_id=self._request.id, line=line)
+        if self._stderr is None:
+            self._stderr = ErrorStream(self._backend, self._request.id)
+        self._stderr.write(data)
 
     # --- failures
 
@@ -403,5 +404,10 @@ class Exchange:
 
     def _failed(self, cause: Cause, detail: str) -> BackendError:
         return BackendError(
-            cause, detail, backend=self._backend, address=str(self._address), phase=self._phase
+            cause,
+            detail,
+            backend=self._backend,
+            address=str(self._address),
+            phase=self._phase,
+            last_words=() if self._stderr is None else self._stderr.last_lines,
         )

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from gateway.errors import ClientGone, RequestError
-from gateway.failure import plain_response
+from gateway.failure import FailureResponse
 from gateway.front.http1 import NOT_ANSWERED, host_of
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
@@ -409,8 +409,7 @@ class Http2Connection:
 
     def _refuse(self, stream_id: int, status: int, reason: str, streams: trio.Nursery) -> None:
         """Answer what cannot become a Request."""
-        if self._service.access_log is not None:
-            log.info("request refused", client=self._client_host(), status=status, reason=reason)
+        failure = self._service.refuse(status, reason, self)
         outlet = Outlet(self._output, self._codec, stream_id)
         responder = Http2Responder(
             self._codec,
@@ -435,10 +434,9 @@ class Http2Connection:
         body.discard()
         stream = Http2Stream(stream_id, outlet, body, responder)
         self._streams[stream_id] = stream
-        streams.start_soon(self._answer_refused, stream, status, reason)
+        streams.start_soon(self._answer_refused, stream, failure)
 
-    async def _answer_refused(self, stream: Http2Stream, status: int, reason: str) -> None:
-        failure = plain_response(status, reason)
+    async def _answer_refused(self, stream: Http2Stream, failure: FailureResponse) -> None:
         finished = False
         try:
             with stream.scope:

@@ -90,6 +90,13 @@ def test_fields_of_the_clients_connection_are_removed() -> None:
     }
 
 
+def test_names_with_underscores_are_not_passed_on() -> None:
+    """complaints.md 34: for many servers they are twins of names with dashes, which only a proxy may set."""
+    _, fields = seen(get(b"/", b"X_Forwarded_For: 1.2.3.4", b"X-Kept_Not: 1", b"_: 2", b"X-Kept: 3"))
+    assert fields[b"x-kept"] == b"3"
+    assert [name for name in fields if b"_" in name] == []
+
+
 def test_trailers_are_asked_for_anew() -> None:
     """H-9, complaints.md 63."""
     _, fields = seen(get(b"/", b"TE: trailers, gzip"))

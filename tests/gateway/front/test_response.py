@@ -267,6 +267,44 @@ def test_file_for_head_is_not_sent(tmp_path: Path) -> None:
     responding(test, head_only=True)
 
 
+def test_framing_fields_are_no_trailers() -> None:
+    """RFC 9110 6.5.1, H-9: what frames a message is said before it, or not at all."""
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        responder.start(200, [])
+        responder.write(b"body")
+        framing = (b"Content-Length", b"Transfer-Encoding", b"connection", b"TE", b"upgrade", b"keep-alive")
+        responder.end([*((name, b"1") for name in framing), (b"x-sum", b"1")])
+        await responder.flush()
+        assert (await received(client)).endswith(b"\r\n0\r\nx-sum: 1\r\n\r\n")
+
+    responding(test)
+
+
+@pytest.mark.parametrize(
+    ("promised", "body", "told"),
+    [
+        (4, b"sixsix", "the response body is 2 bytes longer than its Content-Length"),
+        (10, b"six", "the response body is 7 bytes shorter than its Content-Length"),
+    ],
+)
+def test_broken_promise_of_a_length_says_by_how_much(promised: int, body: bytes, told: str) -> None:
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        with pytest.raises(ResponseAborted, match=f"^{told}$"):
+            responder.try_respond(200, [(b"content-length", b"%d" % promised)], body)
+
+    async def in_parts(responder: Http1Responder, client: trio.SocketStream) -> None:
+        responder.start(200, [(b"content-length", b"10")])
+        responder.write(b"six")
+        with pytest.raises(
+            ResponseAborted, match=r"^the response body is 7 bytes shorter than its Content-Length$"
+        ):
+            responder.end()
+
+    responding(test)
+    responding(in_parts)
+
+
 def test_trailers_need_chunks() -> None:
     """H-9: a small response with trailers is chunked; an HTTP/1.0 client gets none."""
 
