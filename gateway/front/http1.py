@@ -276,7 +276,10 @@ def _make_origin_form(head: RequestHead, authority: bytes) -> None:
     if head.target == b"*":
         return
     target = head.target[head.target.index(b"://") + 3 + len(authority) :]
-    head.target = target if target.startswith(b"/") else b"/" + target
+    if not target and head.method == b"OPTIONS":
+        head.target = b"*"  # RFC 9112 3.2.4: without a path it is about the server as a whole
+    else:
+        head.target = target if target.startswith(b"/") else b"/" + target
     head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
 
 
