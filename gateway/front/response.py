@@ -337,7 +337,11 @@ class PreparedHead:
     __slots__ = ("dated", "head", "length", "served")
 
     def __init__(self, status: int, headers: Headers, reason: bytes) -> None:
-        """Raises LocalProtocolError for what HTTP cannot carry."""
+        """Raises LocalProtocolError for what HTTP cannot carry, or not as a final response."""
+        if status < 200:
+            # RFC 9112 6.3: its body would be read as the next response. A switch of protocols (101) is
+            # accepted by `request.Upgrade`, and nowhere else.
+            raise LocalProtocolError(f"{status} is not a final response")
         self.length: int | None = None
         """What Content-Length promises."""
         self.dated = self.served = False

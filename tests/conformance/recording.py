@@ -4,12 +4,10 @@
 backend could read to its end is a request; what broke off is none.
 """
 
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Queue
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -19,9 +17,10 @@ from protocols.events import Data, EndOfMessage, RequestVariables, ResponseHead
 from protocols.fastcgi import FastCgiServer
 from protocols.scgi import ScgiServer
 from protocols.uwsgi import UwsgiServer
+from tests.conformance.background import ask_and_close, in_thread
 from tests.conformance.reader import CutShort, Unreadable, read_request
 from tests.conformance.smuggling_requests import Seen
-from tests.gateway.served import ApplicationCodec, Served, backend, gateway_of, read_all, until
+from tests.gateway.served import ApplicationCodec, Served, backend, gateway_of, until
 from tests.gateway.served import read_request as read_events
 
 ANSWER: Final = b"seen"
@@ -214,7 +213,6 @@ class RecordingGateway:
     served: dict[str, Served]
     token: trio.lowlevel.TrioToken
     cgi: _CgiRecord
-    stop: trio.Event
 
     def take(self, kind: str) -> tuple[list[Recorded], list[str]]:
         """What the backend of *kind* has seen since the last time."""
@@ -231,28 +229,13 @@ class RecordingGateway:
 
         async def ask(kind: str, served: Served) -> None:
             with trio.fail_after(10):
-                async with await served.connect() as client:
-                    received[kind] = await _exchange(client, sent)
+                received[kind] = await ask_and_close(served, sent)
                 await until(lambda: not served.open)
 
         async with trio.open_nursery() as nursery:
             for kind, served in self.served.items():
                 nursery.start_soon(ask, kind, served)
         return received
-
-
-async def _exchange(client: trio.SocketStream, sent: bytes) -> bytes:
-    """All that is received to the end of the connection, which must not be a reset."""
-    received = b""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_send, client, sent)
-        received = await read_all(client)
-    return received
-
-
-async def _send(client: trio.SocketStream, sent: bytes) -> None:
-    await client.send_all(sent)
-    await client.send_eof()
 
 
 @contextmanager
@@ -262,42 +245,18 @@ def recording_gateway(directory: Path) -> Iterator[RecordingGateway]:
     program.write_text(_CGI_PROGRAM)
     program.chmod(0o755)
     record = _CgiRecord(directory / "requests")
-    ready: Queue[RecordingGateway | BaseException] = Queue()
-    ended: list[BaseException] = []
 
-    async def main() -> None:
+    @asynccontextmanager
+    async def gateways() -> AsyncIterator[RecordingGateway]:
         async with AsyncExitStack() as stack:
             served = {}
             for kind, config in (await _configurations(stack, program, record.path)).items():
-                routes = [{"backend": kind}]
-                served[kind] = await stack.enter_async_context(
-                    gateway_of({"backends": {kind: config}, "routes": routes})
-                )
-            stop = trio.Event()
-            running = RecordingGateway(served, trio.lowlevel.current_trio_token(), record, stop)
-            ready.put(running)
-            await stop.wait()
+                mapping = {"backends": {kind: config}, "routes": [{"backend": kind}]}
+                served[kind] = await stack.enter_async_context(gateway_of(mapping))
+            yield RecordingGateway(served, trio.lowlevel.current_trio_token(), record)
 
-    def run() -> None:
-        try:
-            trio.run(main)
-        except BaseException as error:  # handed to the thread of the tests
-            ended.append(error)
-            ready.put(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    running = ready.get()
-    if isinstance(running, BaseException):
-        thread.join()
-        raise running
-    try:
+    with in_thread(gateways) as running:
         yield running
-    finally:
-        running.token.run_sync_soon(running.stop.set)
-        thread.join()
-    if ended:
-        raise ended[0]
 
 
 async def _configurations(stack: AsyncExitStack, program: Path, record: Path) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ Nothing here runs anything: `test_smuggling_requests` does. A row of another pro
 have another ``sent`` (a list of header tuples and bodies) and the same expectations.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -53,7 +54,7 @@ def _accepted(
     name: str,
     sent: bytes,
     *seen: Seen,
-    fields: dict[str, str | None] | None = None,
+    fields: Mapping[str, str | None] | None = None,
     then: bytes = NEXT,
 ) -> None:
     """*sent* is these requests, and a next one on the same connection is another request."""

@@ -431,6 +431,9 @@ FIELDS = {
     "quoted chunked": (HOST + b'Transfer-Encoding: "chunked"\r\n', 400),
     "no coding": (HOST + b"Transfer-Encoding:\r\n", 400),
     "an empty list of codings": (HOST + b"Transfer-Encoding: ,\r\n", 400),
+    "an empty member before chunked": (HOST + b"Transfer-Encoding: ,chunked\r\n", 400),
+    "an empty member after chunked": (HOST + b"Transfer-Encoding: chunked,\r\n", 400),
+    "an empty field after chunked": (HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding:\r\n", 400),
     "chunked is not last": (HOST + b"Transfer-Encoding: chunked, gzip\r\n", 400),
     "chunked is not last, in two fields": (
         HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",

@@ -145,7 +145,8 @@ def test_nothing_is_processed_after_close() -> None:
     [
         (b"/a/b?q=1", b"/a/b q=1"),
         (b"http://a/b/c?q", b"/b/c q"),
-        (b"http://a", b"/ "),
+        (b"http://a", b"* "),  # RFC 9112 3.2.4: OPTIONS without a path
+        (b"http://a/", b"/ "),
         (b"http://a?q", b"/ q"),
         (b"HTTP://a:80/x", b"/x "),
         (b"*", b"* "),
