@@ -71,6 +71,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             headers=limits.headers,
             header_count=limits.header_count,
             body=limits.body,
+            min_rate=limits.min_rate,
         ),
         access_log=access_log,
     )

@@ -106,6 +106,7 @@ class HttpBackend:
         host = b""
         dropped = _DROPPED
         vias: list[bytes] = []
+        announced: Headers = []
         takes_trailers = False
         for field in request.headers:
             name = field[0]
@@ -120,6 +121,8 @@ class HttpBackend:
                 host = field[1]
             elif name == b"via":
                 vias.append(field[1])
+            elif name == b"trailer":
+                announced.append(field)
             elif name == b"te":
                 takes_trailers = takes_trailers or b"trailers" in field[1].lower()
         if dropped is not _DROPPED:
@@ -128,6 +131,7 @@ class HttpBackend:
         headers.insert(0, (b"host", host if host and self._host == "preserve" else self._upstream.authority))
         if length is None:
             headers.append((b"transfer-encoding", b"chunked"))
+            headers += announced  # RFC 9110 6.6.2: trailers are passed on in chunks only
         elif length or request.method in ("POST", "PUT", "PATCH"):
             headers.append((b"content-length", b"%d" % length))
         self._add_forwarded(headers, request, host)

@@ -133,6 +133,9 @@ class ClientLimits(Model):
     """Header fields; more is answered 431."""
     body: Size = written("1GiB")
     """Bytes of a request body; more is answered 413."""
+    min_rate: Size = written(240)
+    """Bytes per second that a client must keep up, sending a request body or taking a response that is not a
+    file, beyond timeouts.body; a slower one is cut off. 0: only silence is bounded."""
 
 
 # ---- parts of backends

@@ -94,8 +94,8 @@ ROWS: dict[str, tuple[bytes, list[Any]]] = {
         ],
     ),
     "a coding in capitals": (
-        CHUNKED_POST.replace(b"chunked", b", Chunked,") + b"0\r\n\r\n",
-        [head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b", Chunked,")), EndOfMessage()],
+        CHUNKED_POST.replace(b"chunked", b"Chunked") + b"0\r\n\r\n",
+        [head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b"Chunked")), EndOfMessage()],
     ),
     "absolute-form": (
         b"GET HTTP://other.example:8080/p?q HTTP/1.1\r\n" + HOST + b"\r\n",
