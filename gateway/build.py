@@ -84,6 +84,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             header_count=limits.header_count,
             body=limits.body,
             streams=limits.streams,
+            min_rate=limits.min_rate,
         ),
         access_log=access_log,
         proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),

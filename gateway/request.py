@@ -31,6 +31,11 @@ class Body(Protocol):
         """Bytes in all, 0 if there is no body, None if unknown until it ends (chunked)."""
         ...
 
+    @property
+    def trailers(self) -> Headers:
+        """The trailer fields that may be passed on (`protocols.trailers`), once the body has ended."""
+        ...
+
     def read_nowait(self) -> bytes | None:
         """The next piece that is here already; ``b""`` at the end; None if it must be waited for."""
         ...
@@ -49,6 +54,10 @@ class NoBody:
 
     __slots__ = ()
     length = 0
+
+    @property
+    def trailers(self) -> Headers:
+        return []
 
     def read_nowait(self) -> bytes:
         return b""

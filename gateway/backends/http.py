@@ -177,6 +177,7 @@ class HttpBackend:
         dropped = _DROPPED
         vias: list[bytes] = []
         said: dict[bytes, bytes] = {}
+        announced: Headers = []
         takes_trailers = False
         for field in request.headers:
             name = field[0]
@@ -193,6 +194,8 @@ class HttpBackend:
                 vias.append(field[1])
             elif name in _SAID:
                 said[name] = said[name] + b", " + field[1] if name in said else field[1]
+            elif name == b"trailer":
+                announced.append(field)
             elif name == b"te":
                 takes_trailers = takes_trailers or b"trailers" in field[1].lower()
         if dropped is not _DROPPED:
@@ -201,6 +204,7 @@ class HttpBackend:
         headers.insert(0, (b"host", host if host and self._host == "preserve" else self._upstream.authority))
         if length is None:
             headers.append((b"transfer-encoding", b"chunked"))
+            headers += announced  # RFC 9110 6.6.2: trailers are passed on in chunks only
         elif length or request.method in ("POST", "PUT", "PATCH"):
             headers.append((b"content-length", b"%d" % length))
         if self._tells_x:

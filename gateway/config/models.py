@@ -271,6 +271,9 @@ class ClientLimits(Model):
     """Bytes of a request body; more is answered 413."""
     streams: Count = 100
     """Requests that run at the same time on one HTTP/2 connection; it is told to the client."""
+    min_rate: Size = written(240)
+    """Bytes per second that a client must keep up, sending a request body or taking a response that is not a
+    file, beyond timeouts.body; a slower one is cut off. 0: only silence is bounded."""
 
 
 # ---- parts of backends

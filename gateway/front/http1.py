@@ -30,10 +30,6 @@ from protocols.http1 import Http1Server, Http2Preface
 if TYPE_CHECKING:
     from gateway.tls.facts import TlsFacts
 
-LINGER_BYTES: Final = 4 * 1024 * 1024
-LINGER_SECONDS: Final = 5.0
-"""What is read from a client after our last byte, so that a reset does not eat the response on its way."""
-
 NOT_ANSWERED: Final = 499
 """Status in the access log of a request whose client went before the answer began (nginx's number)."""
 
@@ -195,6 +191,8 @@ class Http1Connection:
                 keep_alive=codec.keep_alive and persistent and not service.draining,
                 now=started_at,
                 send_timeout=service.timeouts.send,
+                min_rate=service.limits.min_rate,
+                fields=head.headers,
             )
             if codec.upgrade:
                 self._offer_upgrade(request, responder)
@@ -279,17 +277,26 @@ class Http1Connection:
             self._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     async def _linger(self) -> None:
-        """Close in stages (RFC 9112 9.6): no more from us, read what still comes for a while, close."""
+        """Close in stages (RFC 9112 9.6): no more from us, read what still comes for a while, close.
+
+        Closing at once would make the kernel answer what still comes with a reset, which eats the response
+        on its way: a client that sends a large body reads our refusal only after it. So the bound is time
+        and not bytes: many clients take seconds to send what fits into a link's buffers.
+        """
         stream = self._stream
+        timeouts = self._service.timeouts
         self.idle = True
         stream.hangup_deadline = inf
         stream.on_hangup = None
         await stream.send_eof()
-        stream.read_deadline = trio.current_time() + LINGER_SECONDS
-        left = LINGER_BYTES
+        now = trio.current_time()
+        end = now + timeouts.linger_total
         try:
-            while left > 0 and (data := await stream.receive_some()):
-                left -= len(data)
+            while now < end:
+                stream.read_deadline = min(now + timeouts.linger, end)
+                if not await stream.receive_some():
+                    break
+                now = trio.current_time()
         except trio.TooSlowError:
             pass
 
@@ -312,7 +319,10 @@ def _make_origin_form(head: RequestHead, authority: bytes) -> None:
     if head.target == b"*":
         return
     target = head.target[head.target.index(b"://") + 3 + len(authority) :]
-    head.target = target if target.startswith(b"/") else b"/" + target
+    if not target and head.method == b"OPTIONS":
+        head.target = b"*"  # RFC 9112 3.2.4: without a path it is about the server as a whole
+    else:
+        head.target = target if target.startswith(b"/") else b"/" + target
     head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
 
 

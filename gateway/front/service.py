@@ -31,15 +31,19 @@ class Timeouts:
     header: float = 10.0
     """From the first byte of a request's head to its last."""
     body: float = 30.0
-    """Between two reads of the body."""
+    """Between two reads of the body, and in all beyond what `Limits.min_rate` asks for."""
     send: float = 60.0
-    """Between two writes that the client takes."""
+    """Between two writes that the client takes, and in all beyond what `Limits.min_rate` asks for."""
     keep_alive: float = 75.0
     """Between two requests on one connection."""
     disconnect_grace: float = 3.0
     """What a request may go on for after its client closed its side of the connection."""
     tunnel: float = 3600.0
     """Between two pieces of data, either way, once the connection was upgraded; inf for no limit."""
+    linger: float = 5.0
+    """Between two reads after our last byte (nginx: lingering_timeout)."""
+    linger_total: float = 30.0
+    """From our last byte to the close (nginx: lingering_time)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,6 +56,8 @@ class Limits:
     body: int = 1024 * 1024 * 1024
     streams: int = 100
     """Requests of one HTTP/2 connection at a time."""
+    min_rate: int = 240
+    """Bytes per second of a body, either way (Kestrel's MinRequestBodyDataRate); 0 for no minimum."""
 
 
 @dataclass(slots=True)

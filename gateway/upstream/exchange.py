@@ -95,6 +95,7 @@ class Exchange:
         "_body",
         "_client_failure",
         "_connection",
+        "_has_trailers",
         "_over",
         "_phase",
         "_pump",
@@ -133,6 +134,8 @@ class Exchange:
         """Whether the whole request went out."""
         self._client_failure: GatewayError | None = None
         self._awaits_continue: trio.Event | None = None
+        self._has_trailers = False
+        """Whether the protocol has trailer fields."""
         self._over = False
         """Whether the application has said everything (or broken off): nothing more is sent to it."""
         self._stderr: ErrorStream | None = None
@@ -148,6 +151,7 @@ class Exchange:
         connection = self._connection
         codec = connection.codec
         data = codec.send(head)
+        self._has_trailers = isinstance(head, RequestHead)
         if awaits_continue:
             self._awaits_continue = trio.Event()
         elif self._body.length == 0:
@@ -178,12 +182,18 @@ class Exchange:
         gathered = 0
         while gathered < GATHER_BYTES and (piece := self._body.read_nowait()) is not None:
             if not piece:
-                pieces.append(codec.send(_END))
+                pieces.append(codec.send(self._ending()))
                 self.sent = True
                 break
             gathered += len(piece)
             pieces.append(codec.send(Data(piece)))
         return b"".join(pieces)
+
+    def _ending(self) -> EndOfMessage:
+        """The end of the body. HTTP alone has trailers, and a chunked body alone sends them."""
+        if self._has_trailers and (trailers := self._body.trailers):
+            return EndOfMessage(trailers)
+        return _END
 
     async def _send_rest(self, rest: memoryview) -> None:
         """Send what the kernel did not take at once."""
@@ -210,7 +220,7 @@ class Exchange:
                 piece = await self._body.read()
                 if self._over:
                     return  # The answer ended while this waited; the codec takes nothing more.
-                data = codec.send(Data(piece) if piece else _END)
+                data = codec.send(Data(piece) if piece else self._ending())
                 taken = stream.try_send(data)
                 await self._send_rest(memoryview(data)[taken:])
             self.sent = True

@@ -38,6 +38,7 @@ class BytesBody:
         self._pieces = [piece for piece in pieces if piece]
         self._waits = waits
         self.length = sum(map(len, self._pieces)) if sized else None
+        self.trailers: Headers = []
 
     def read_nowait(self) -> bytes | None:
         if self._waits and self._pieces:

@@ -94,8 +94,8 @@ ROWS: dict[str, tuple[bytes, list[Any]]] = {
         ],
     ),
     "a coding in capitals": (
-        CHUNKED_POST.replace(b"chunked", b", Chunked,") + b"0\r\n\r\n",
-        [head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b", Chunked,")), EndOfMessage()],
+        CHUNKED_POST.replace(b"chunked", b"Chunked") + b"0\r\n\r\n",
+        [head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b"Chunked")), EndOfMessage()],
     ),
     "absolute-form": (
         b"GET HTTP://other.example:8080/p?q HTTP/1.1\r\n" + HOST + b"\r\n",
@@ -431,6 +431,9 @@ FIELDS = {
     "quoted chunked": (HOST + b'Transfer-Encoding: "chunked"\r\n', 400),
     "no coding": (HOST + b"Transfer-Encoding:\r\n", 400),
     "an empty list of codings": (HOST + b"Transfer-Encoding: ,\r\n", 400),
+    "an empty member before chunked": (HOST + b"Transfer-Encoding: ,chunked\r\n", 400),
+    "an empty member after chunked": (HOST + b"Transfer-Encoding: chunked,\r\n", 400),
+    "an empty field after chunked": (HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding:\r\n", 400),
     "chunked is not last": (HOST + b"Transfer-Encoding: chunked, gzip\r\n", 400),
     "chunked is not last, in two fields": (
         HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",

@@ -103,6 +103,24 @@ def test_trailers_are_asked_for_anew() -> None:
     assert (fields[b"te"], fields[b"connection"]) == (b"trailers", b"te")
 
 
+def test_trailers_of_a_request_are_passed_on() -> None:
+    """H-9: in chunks, apart from the headers, without what may not be said there."""
+    sent = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 3\r\nContent-Length: 9\r\n\r\n"
+    )
+    end = b"3\r\nabc\r\n0\r\nx-sum: 3\r\n\r\n"
+    _, fields = seen(sent, end=end)
+    assert (fields[b"trailer"], fields[b"transfer-encoding"]) == (b"X-Sum", b"chunked")
+    assert b"x-sum" not in fields
+
+
+def test_trailers_that_cannot_come_are_not_announced() -> None:
+    """H-9: a body with a length has no room for them."""
+    _, fields = seen(get(b"/", b"Trailer: X-Sum"))
+    assert b"trailer" not in fields
+
+
 def test_via_is_appended_in_order() -> None:
     """H-3."""
     _, fields = seen(get(b"/", b"Via: 1.0 one", b"Via: 2 two, 1.1 three"))

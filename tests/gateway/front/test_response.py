@@ -11,6 +11,7 @@ from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.response import Http1Responder
 from gateway.pump import Pump, PumpStream
 from protocols.errors import LocalProtocolError
+from protocols.events import Headers
 from tests.gateway.served import quick_sweeper, response, run  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
@@ -18,9 +19,20 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 Test = Callable[[Http1Responder, trio.SocketStream], Awaitable[None]]
 
 
+TAKES_TRAILERS: Headers = [(b"te", b"gzip, trailers")]
+
+
 def responder_for(stream: PumpStream, **options: bool) -> Http1Responder:
-    given = {"head_only": False, "version10": False, "keep_alive": True, **options}
-    return Http1Responder(stream, None, now=trio.current_time(), send_timeout=0.05, **given)
+    return Http1Responder(
+        stream,
+        None,
+        head_only=options.get("head_only", False),
+        version10=options.get("version10", False),
+        keep_alive=options.get("keep_alive", True),
+        now=trio.current_time(),
+        send_timeout=0.05,
+        fields=TAKES_TRAILERS,
+    )
 
 
 def responding(test: Test, **options: bool) -> None:
@@ -176,6 +188,33 @@ def test_field_that_http_cannot_carry(fields: list[tuple[bytes, bytes]]) -> None
                 attempt()
             assert not responder.started
         assert responder.try_respond(500, [], b"")
+
+    responding(test)
+
+
+@pytest.mark.parametrize("status", [99, 100, 101, 103])
+def test_no_final_response(status: int) -> None:
+    """H1-13: the body behind it would be read as the next response."""
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        with pytest.raises(LocalProtocolError):
+            responder.start(status, [])
+        with pytest.raises(LocalProtocolError):
+            responder.try_respond(status, [], b"body")
+        assert responder.try_respond(502, [], b"")
+
+    responding(test)
+
+
+def test_trailers_that_may_not_be_passed_on_are_dropped() -> None:
+    """H-9: none is left, so the length can be told."""
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        responder.start(200, [])
+        responder.write(b"body")
+        responder.end([(b"Content-Length", b"5"), (b"set-cookie", b"a=b")])
+        await responder.flush()
+        assert response(await received(client)).headers["content-length"] == "4"
 
     responding(test)
 

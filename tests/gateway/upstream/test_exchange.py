@@ -856,7 +856,7 @@ def test_trailers_are_passed_on() -> None:
     """H-9, complaints.md 63."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
     output = head + b"4\r\nbody\r\n0\r\nX-Sum: 4\r\n\r\n"
-    asked = ask("http", after_request("http", output))
+    asked = ask("http", after_request("http", output), LAST_GET.replace(b"Host", b"TE: trailers\r\nHost"))
     assert asked.received.endswith(b"\r\n0\r\nx-sum: 4\r\n\r\n")
 
 
