@@ -193,7 +193,7 @@ class Http1Responder:
         """
         if self.started:
             raise RuntimeError("the response was started before")
-        prepared = _prepare(101, headers, b"")
+        prepared = PreparedHead(101, headers, b"", switches=True)
         self.started = self.ended = True
         self.keep_alive = False
         self.status = 101
@@ -379,11 +379,13 @@ class PreparedHead:
 
     __slots__ = ("dated", "head", "length", "served")
 
-    def __init__(self, status: int, headers: Headers, reason: bytes) -> None:
-        """Raises LocalProtocolError for what HTTP cannot carry, or not as a final response."""
-        if status < 200:
-            # RFC 9112 6.3: its body would be read as the next response. A switch of protocols (101) is
-            # accepted by `request.Upgrade`, and nowhere else.
+    def __init__(self, status: int, headers: Headers, reason: bytes, *, switches: bool = False) -> None:
+        """Raises LocalProtocolError for what HTTP cannot carry, or not as a final response.
+
+        *switches*: HTTP ends with it, so 101 is final.
+        """
+        if status < 200 and not switches:
+            # RFC 9112 6.3: its body would be read as the next response.
             raise LocalProtocolError(f"{status} is not a final response")
         self.length: int | None = None
         """What Content-Length promises."""

@@ -10,7 +10,9 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from gateway.errors import ClientGone, RequestError
 from gateway.front.http2.output import Output
 from gateway.pump import Pump, PumpStream
+from protocols.events import Headers
 from protocols.http2 import Http2Server
+from protocols.trailers import permitted_trailers
 
 _LARGEST_PIECE: Final = 64 * 1024
 
@@ -34,6 +36,7 @@ class Http2Body:
         "expects_continue",
         "length",
         "stream_id",
+        "trailers",
     )
 
     def __init__(
@@ -64,6 +67,7 @@ class Http2Body:
         self._task: Task | None = None
         self.stream_id = stream_id
         self.length: int | None = length
+        self.trailers: Headers = []
         self.complete = False
         """The client has ended its side; pieces may still be unread."""
         self.deadline = inf
@@ -110,9 +114,11 @@ class Http2Body:
         self._pieces.append((data, size))
         self._wake()
 
-    def finish(self) -> None:
+    def finish(self, trailers: Headers | None = None) -> None:
         """Nothing more will come: the body is complete."""
         self.complete = True
+        if trailers:
+            self.trailers = permitted_trailers(trailers)
         self._wake()
 
     def fail(self, failure: RequestError | ClientGone) -> None:

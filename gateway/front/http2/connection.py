@@ -247,7 +247,7 @@ class Http2Connection:
                     stream.body.receive(event.data, event.size)
             case StreamEnded():
                 if event.stream_id in self._streams:
-                    self._streams[event.stream_id].body.finish()
+                    self._streams[event.stream_id].body.finish(event.trailers)
             case StreamBroken():
                 if event.stream_id in self._streams:
                     self._lose(self._streams[event.stream_id], event.reason)
