@@ -748,9 +748,12 @@ def parse_error_page(value: Any, info: ValidationInfo) -> ErrorPage:
         raise ValueError(f"{show(str(path), 4096)} cannot be read: {error.strerror}") from None
     if len(content) > LARGEST_PAGE:
         raise ValueError(f"{show(str(path), 4096)} is larger than {LARGEST_PAGE} bytes")
-    text = content.decode("utf-8", "surrogateescape")
     try:
+        text = content.decode("utf-8")
         Template.parse(text, page_constants(500))
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise ValueError(f"{show(str(path), 4096)} is not UTF-8 text: byte 0x{byte:02x}") from None
     except ValueError as error:
         raise ValueError(f"{show(str(path), 4096)}: {error}") from None
     return ErrorPage(text, content_type(path.name))

@@ -441,31 +441,34 @@ routes: [{respond: {}}]
 
 def test_error_pages_are_read(tmp_path: Path) -> None:
     (tmp_path / "errors").mkdir()
-    (tmp_path / "errors/404.html").write_bytes(b"<p>{status} {reason} {path} {request_id}\xff")
+    (tmp_path / "errors/404.html").write_text("<p>{status} {reason} {path} ✗")
     (tmp_path / "errors/oops.json").write_text('{"status": {status}}')
     config = load_text(PAGES, "gateway.yaml", tmp_path)
     assert {key: page.content_type for key, page in config.error_pages.items()} == {
         "404": b"text/html; charset=utf-8",
         "5xx": b"application/json",
     }
-    assert config.error_pages["404"].text == "<p>{status} {reason} {path} {request_id}\udcff"
+    assert config.error_pages["404"].text == "<p>{status} {reason} {path} ✗"
 
 
 def test_mistakes_in_error_pages_have_their_lines(tmp_path: Path) -> None:
     (tmp_path / "errors").mkdir()
     (tmp_path / "errors/oops.json").write_text("{pth}")
-    text = PAGES.replace("  5xx:", "  200: errors/x\n  6xx: errors/x\n  503: errors\n  5xx:")
+    (tmp_path / "errors/x").write_text("x")
+    (tmp_path / "errors/y").write_bytes(b"x\xff")
+    text = PAGES.replace("  5xx:", "  200: errors/x\n  6xx: errors/x\n  503: errors\n  504: errors/y\n  5xx:")
     found = mistakes(text, tmp_path)
     directory = tmp_path / "errors"
-    missing, ok, six, is_directory, unknown = found
+    missing, ok, six, is_directory, binary, unknown = found
     assert missing == (
         f"gateway.yaml:3: error_pages['404']: '{directory}/404.html' cannot be read: No such file or directory"
     )
     assert ok == "gateway.yaml:4: error_pages['200']: expected a status such as 404, or 4xx or 5xx, got '200'"
     assert six.startswith("gateway.yaml:5: error_pages['6xx']: expected a status such as 404")
     assert is_directory == f"gateway.yaml:6: error_pages['503']: '{directory}' cannot be read: Is a directory"
+    assert binary == f"gateway.yaml:7: error_pages['504']: '{directory}/y' is not UTF-8 text: byte 0xff"
     assert unknown.startswith(
-        f"gateway.yaml:7: error_pages['5xx']: '{directory}/oops.json': unknown placeholder {{pth}}; there are"
+        f"gateway.yaml:8: error_pages['5xx']: '{directory}/oops.json': unknown placeholder {{pth}}; there are"
     )
     assert "{status}, {reason} and {header.NAME}" in unknown
 
