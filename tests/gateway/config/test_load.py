@@ -346,11 +346,13 @@ def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
 
 
 EVERYTHING = {
-    "listeners": [{"http": "127.0.0.1:1", "backlog": 5}, {"http": "unix:/a", "mode": "0660"}],
+    "listeners": [{"http": "127.0.0.1:1", "backlog": 5, "proxy_protocol": True}, {"http": "unix:/a", "mode": "0660"}],
     "workers": 1,
     "access_log": {"format": "json", "destination": "stderr"},
     "debug": False,
     "trusted_proxies": ["10.0.0.0/8", "unix"],
+    "forwarded": "forwarded",
+    "via": "edge",
     "timeouts": {"header": "1s", "keep_alive": 0},
     "limits": {"request_line": "8KiB", "header_count": 5, "body": 100},
     "backends": {
@@ -358,7 +360,7 @@ EVERYTHING = {
         "b": {"fastcgi": ["a:1", "b:2"], "root": "/x", "split": ".php", "index": "i.php", "preset": "php-fpm"},
         "c": {"fastcgi": {"spawn": {"wsgi": "a:b", "processes": 2, "directory": "/", "env": {"A": "b"}}}},
         "d": {"uwsgi": "unix:/a", "buffer_size": 4096, "modifier1": 5, "timeouts": {"connect": "1s"}},
-        "e": {"http": "http://a", "host": "upstream", "pool": {"idle": 0, "idle_time": "1s"}},
+        "e": {"http": "http://a", "host": "upstream", "forwarded": "both", "pool": {"idle": 0, "idle_time": "1s"}},
         "f": {"asgi": "a:b", "directory": "/", "lifespan": "on", "loop": "trio"},
         "g": {"wsgi": "a:b", "directory": "/", "threads": 2, "factory": True},
         "h": {"scgi": {"spawn": {"command": ["a", "b"]}}},

@@ -111,6 +111,35 @@ def test_the_example_of_the_design(tmp_path: Path) -> None:
     assert config.routes[2].static.index == ("index.html",)
 
 
+def test_who_the_client_is() -> None:
+    config = make()
+    assert (config.trusted_proxies, config.forwarded, config.via) == ((), "x-forwarded", "gateway")
+    assert config.listeners[0].proxy_protocol is False
+    listeners = [{"http": ":1", "proxy_protocol": True}]
+    config = make(listeners=listeners, trusted_proxies=["unix", "::1"], forwarded="forwarded", via="edge")
+    assert (len(config.trusted_proxies), config.forwarded, config.via) == (2, "forwarded", "edge")
+    assert config.listeners[0].proxy_protocol is True
+    assert mistakes(forwarded="both") == ["forwarded: expected x-forwarded or forwarded, got 'both'"]
+    assert mistakes(via="a b") == ["via: expected a name of letters, digits, '-', '_' and '.', got 'a b'"]
+    assert mistakes(trusted_proxies="10.0.0.1/8") == [
+        "trusted_proxies: '10.0.0.1/8' has bits set below its mask: did you mean 10.0.0.0/8?"
+    ]
+    assert backend(http="http://a", forwarded="off").forwarded == "off"
+    assert refused_backend(http="http://a", forwarded="on") == [
+        ".forwarded: expected x-forwarded, forwarded, both or off, got 'on'"
+    ]
+
+
+@pytest.mark.parametrize("trusted", [{}, {"trusted_proxies": []}, {"trusted_proxies": None}])
+def test_headers_that_nobody_may_send(trusted: dict[str, Any]) -> None:
+    """PP-1: with nobody to trust every connection would be closed."""
+    listeners = [{"http": ":1"}, {"http": ":2", "proxy_protocol": True}]
+    assert mistakes(listeners=listeners, **trusted)[0] == (
+        "listeners[1].proxy_protocol: nobody is trusted to send PROXY headers: "
+        "expected trusted_proxies with the load balancer"
+    )
+
+
 def test_models_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         make().workers = 2
