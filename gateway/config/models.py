@@ -158,7 +158,19 @@ def _go_together(certificate: Path, key: Path) -> None:
 
 
 _TLS_SHORT: Any = {
-    "anyOf": [{"const": "development"}, {"type": "array", "items": {"$ref": "#/$defs/Certificate"}}]
+    "anyOf": [
+        {"const": "development"},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {"certificate": {"type": "string"}, "key": {"type": "string"}},
+                "required": ["certificate", "key"],
+                "additionalProperties": False,
+            },
+        },
+    ]
 }
 
 
