@@ -266,7 +266,7 @@ class Http2Server:
         """Status and reason of a refusal; (0, "") if there is none."""
         if section.size > self._headers:
             return 431, f"more than {self._headers} bytes of header fields"
-        if len(section.fields) > self._header_count + 5:  # pseudo-header fields are none
+        if len(request.headers) > self._header_count:  # a cookie in pieces is one
             return 431, f"more than {self._header_count} header fields"
         if len(request.method) + len(request.path) > self._request_line:
             return 414, f"method and path are more than {self._request_line} bytes"
