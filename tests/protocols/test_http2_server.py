@@ -85,7 +85,7 @@ def test_settings_come_first() -> None:
     assert first.settings == {1: 4096, 2: 0, 3: 7, 4: 70_000, 5: 16_384, 6: 1000, 8: 1}
     assert isinstance(update, WindowUpdateFrame)
     assert (update.stream_id, update.window_increment) == (0, 100_000 - 65_535)
-    assert acknowledged.flags == {"ACK"}
+    assert set(acknowledged.flags) == {"ACK"}
     assert peer.codec.established
 
 
@@ -695,7 +695,7 @@ def test_long_heads_are_not_remembered() -> None:
         peer.say(peer.headers(number, [*GET, *head[1:]]))
         peer.codec.send_head(number, head, end=True)
     sections = [each for each in peer.heard() if isinstance(each, HeadersFrame)]
-    assert [len(peer.decoder.decode(each.data, raw=True)) for each in sections] == [181, 181, 181]
+    assert [len(list(peer.decoder.decode(each.data, raw=True))) for each in sections] == [181, 181, 181]
 
 
 # Resets, PING, GOAWAY
