@@ -62,6 +62,7 @@ class FrameGuard:
         "_resets",
         "_settled",
         "block_stream",
+        "fault",
         "goes_away",
         "highest_stream",
     )
@@ -83,6 +84,8 @@ class FrameGuard:
         """The highest stream that the client has opened."""
         self.goes_away = False
         """A GOAWAY has come."""
+        self.fault: Http2Error | None = None
+        """Why the connection cannot go on."""
 
     @property
     def established(self) -> bool:
@@ -105,10 +108,16 @@ class FrameGuard:
             raise Http2Error("too many streams were reset", ErrorCode.ENHANCE_YOUR_CALM)
 
     def inspect(self, data: bytes) -> bytes:
-        """What the engine is to read of *data*, now or with later bytes. Raises Http2Error."""
+        """What the engine is to read of *data*: whole frame headers, without what is for us alone.
+
+        At a frame that breaks a rule it ends; `fault` is the error then, to be raised when what came
+        before has been read.
+        """
         position = 0
         if self._preface_left:
             position = self._skip_preface(data)
+            if self.fault is not None:
+                return b""
         if self._partial:
             data = data[:position] + self._partial + data[position:]
             self._partial = b""
@@ -131,7 +140,12 @@ class FrameGuard:
             kind = data[position + 3]
             flags = data[position + 4]
             stream_id = int.from_bytes(data[position + 5 : position + 9], "big") & 0x7FFF_FFFF
-            self._dropping = self._check(kind, flags, length, stream_id)
+            try:
+                self._dropping = self._check(kind, flags, length, stream_id)
+            except Http2Error as error:
+                self.fault = Http2Error(str(error), error.code)
+                end = position
+                break
             if self._dropping:
                 kept += data[start:position]
                 start = position + 9
@@ -144,7 +158,8 @@ class FrameGuard:
     def _skip_preface(self, data: bytes) -> int:
         expected = PREFACE[len(PREFACE) - self._preface_left :]
         if data[: len(expected)] != expected[: len(data)]:
-            raise Http2Error("the client does not begin with the connection preface")
+            self.fault = Http2Error("the client does not begin with the connection preface")
+            return 0
         skipped = min(len(data), self._preface_left)
         self._preface_left -= skipped
         return skipped

@@ -93,9 +93,9 @@ class Http2Server:
         "_request_line",
         "_streams",
         "_streams_limit",
+        "_told_peer_goes",
         "last_stream",
         "queued",
-        "told_peer_goes",
     )
 
     def __init__(
@@ -127,7 +127,7 @@ class Http2Server:
         """Bytes to be sent, about."""
         self.last_stream = 0
         """The last stream whose request was passed on (RFC 9113 6.8)."""
-        self.told_peer_goes = False
+        self._told_peer_goes = False
         self._engine = self._start_engine(stream_window, connection_window)
         self._collect()
 
@@ -194,19 +194,23 @@ class Http2Server:
         """What the client has said. Raises Http2Error, and the same again from then on."""
         if self._failed is not None:
             raise Http2Error(str(self._failed), self._failed.code)
+        self._collect()
         events: list[Http2Event] = []
         try:
             for event in self._engine.receive_data(self._guard.inspect(data)):
                 self._translate(event, events)
-            if self._guard.goes_away and not self.told_peer_goes:
-                self.told_peer_goes = True
-                events.append(PeerGoesAway())
         except Http2Error as error:
             self._fail(error)
         except ProtocolError as broken:
             # The engine has queued a GOAWAY too, with what it takes for the last stream: ours goes out.
             self._engine.clear_outbound_data_buffer()
             self._fail(Http2Error(str(broken) or type(broken).__name__, ErrorCode(int(broken.error_code))))
+        guard = self._guard
+        if guard.fault is not None:
+            self._fail(guard.fault)
+        if guard.goes_away and not self._told_peer_goes:
+            self._told_peer_goes = True
+            events.append(PeerGoesAway())
         self._collect()
         return events
 
@@ -266,7 +270,7 @@ class Http2Server:
         """Status and reason of a refusal; (0, "") if there is none."""
         if section.size > self._headers:
             return 431, f"more than {self._headers} bytes of header fields"
-        if len(section.fields) > self._header_count + 5:  # pseudo-header fields are none
+        if len(request.headers) > self._header_count:  # a cookie in pieces is one
             return 431, f"more than {self._header_count} header fields"
         if len(request.method) + len(request.path) > self._request_line:
             return 414, f"method and path are more than {self._request_line} bytes"
