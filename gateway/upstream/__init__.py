@@ -8,4 +8,5 @@
 ``dial``       connects, within a deadline
 ``pool``       idle connections of one address, kept where the protocol allows it
 ``exchange``   drives any client codec: request out, response in, failures typed
+``tunnel``     what becomes of a 101: bytes both ways between client and upstream
 """
