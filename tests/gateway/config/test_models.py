@@ -200,8 +200,8 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"uwsgi": "a:1", "upgrade": "a/b/c"}, [".upgrade: expected a protocol such as websocket, got 'a/b/c'"]),
         ({"asgi": "a:b", "directory": "/", "websocket": {"max_message": "x", "ping_timeout": 0, "ping": 1}}, [
             ".websocket.max_message: expected a size such as 64KiB, 10MiB or a number of bytes, got 'x'",
-            ".websocket.ping_timeout: expected a duration above 0, got 0",
-            ".websocket.ping: unknown key; did you mean ping_timeout?",
+            ".websocket.ping_timeout: expected a duration longer than 0, such as 30s, got 0",
+            ".websocket.ping: unknown key; expected one of max_message, ping_interval, ping_timeout, compression",
         ]),
         ({"asgi": "a:b", "directory": "/", "loop": "uvloop"}, [".loop: expected asyncio or trio, got 'uvloop'"]),
         ({"scgi": "a:1", "variables": {"A B": "x", "C": "{nope}"}}, None),
