@@ -9,4 +9,5 @@
 ``pool``       idle connections of one address, kept where the protocol allows it
 ``exchange``   drives any client codec: request out, response in, failures typed
 ``stderr``     the error stream of an application during one exchange
+``tunnel``     what becomes of a 101: bytes both ways between client and upstream
 """

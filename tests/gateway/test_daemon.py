@@ -351,3 +351,44 @@ def test_server_processes_end_with_a_daemon_that_is_killed(
         finally:
             for descriptor in watched:
                 os.close(descriptor)
+
+
+WEBSOCKET = """
+import sys
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    print('{"event": "reached"}', file=sys.stderr, flush=True)
+    message = await receive()
+    print('{"event": "told", "code": %d}' % message["code"], file=sys.stderr, flush=True)
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_websocket_is_closed_when_the_daemon_stops(tmp_path: Path, loop: str) -> None:
+    """complaints.md 43: with 1012 and at once; the application is told, and the grace need not pass."""
+    (tmp_path / "chat_application.py").write_text(WEBSOCKET)
+    config = (
+        "listeners: [{http: '127.0.0.1:0'}]\n"
+        f"backends: {{app: {{asgi: 'chat_application:app', loop: {loop}, lifespan: off}}}}\n"
+        "routes: [{backend: app}]\n"
+    )
+    offer = (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        with running.connect() as client:
+            client.sendall(offer)
+            running.wait_for("reached")
+            running.process.terminate()
+            received = b""
+            while not received.endswith(b"\x88\x02\x03\xf4"):
+                piece = client.recv(65536)
+                assert piece, received
+                received += piece
+            client.sendall(b"\x88\x82\0\0\0\0\x03\xf4")
+            assert read_all(client) == b""
+            assert running.wait_for("told")["code"] == 1012
+        assert "cut off" not in running.end()

@@ -105,7 +105,7 @@ ROWS: dict[str, tuple[bytes, list[Any]]] = {
         b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
         [head(b"OPTIONS", b"*", HOST_FIELD), EndOfMessage()],
     ),
-    "Upgrade is ignored": (
+    "Upgrade stays in the head": (
         b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         [
             head(b"GET", b"/", HOST_FIELD, (b"connection", b"Upgrade"), (b"upgrade", b"websocket")),
@@ -958,3 +958,49 @@ def test_no_request_follows_the_last() -> None:
     assert isinstance(codec.next_request(), RequestHead)
     codec.receive_data(GET)
     assert codec.next_request() is NEED_DATA
+
+
+@pytest.mark.parametrize(
+    ("fields", "offered"),
+    [
+        (b"Connection: Upgrade\r\nUpgrade: websocket\r\n", b"websocket"),
+        (b"Connection: keep-alive, upgrade\r\nUpgrade: a\r\nUpgrade: B/1\r\n", b"a,B/1"),
+        (b"Upgrade: websocket\r\n", b""),
+        (b"Connection: close\r\nUpgrade: websocket\r\n", b""),
+        (b"Connection: upgrade\r\n", b""),
+        (b"Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n", b""),
+        (b"Connection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n", b""),
+    ],
+)
+def test_an_offer_to_upgrade(fields: bytes, offered: bytes) -> None:
+    """H-12: told if Connection names it and there is no body; the same fields mean the same again."""
+    codec = Http1Server()
+    for _ in range(2):
+        codec.receive_data(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+        assert isinstance(codec.next_request(), RequestHead)
+        assert codec.upgrade == offered
+        if codec.body_length != 0 or not codec.keep_alive:
+            return
+    codec.receive_data(GET)
+    codec.next_request()
+    assert codec.upgrade == b""
+
+
+def test_no_upgrade_in_http10() -> None:
+    """H-12."""
+    codec = Http1Server()
+    codec.receive_data(b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+    codec.next_request()
+    assert codec.upgrade == b""
+
+
+@pytest.mark.parametrize("rest", [b"", b"GET / HTTP/1.1\r\n\r\n\0"])
+def test_what_follows_an_upgrade_is_not_read(rest: bytes) -> None:
+    """RFC 9110 7.8: it belongs to the other protocol."""
+    codec = Http1Server()
+    codec.receive_data(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: x\r\n\r\n" + rest)
+    codec.next_request()
+    assert codec.take_rest() == rest
+    codec.receive_data(GET)
+    assert codec.next_request() is NEED_DATA
+    assert not codec.keep_alive

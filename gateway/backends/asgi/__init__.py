@@ -4,6 +4,7 @@
 
     backend     AsgiBackend: imports the application, calls it once per request
     http        the scope, receive and send of one request
+    websocket   the same of one WebSocket connection
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
     guest       the asyncio loop in the same thread

@@ -25,7 +25,7 @@ from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.router import Route, Router
 from tests.gateway.backends.asgi_harness import both_loops
 from tests.gateway.backends.asgi_harness import serving as backend_of
-from tests.gateway.served import Served, accepting, read_all, reset, until
+from tests.gateway.served import Served, accepting, pass_time, read_all, reset, until
 from tests.gateway.websocket_client import ACCEPT, Client, offer, read_head
 
 DISCONNECT = "websocket.disconnect"
@@ -548,8 +548,7 @@ def test_cancelled_send_leaves_no_half_frame(loop: str) -> None:
     async def main() -> None:
         async with serving(Recording(act), loop) as served, await served.connect() as stream:
             client = await Client.open(stream)
-            with trio.move_on_after(0.3):
-                await trio.sleep_forever()
+            await pass_time(0.3)
             assert await client.receive() == b"x" * 8_000_000
             assert await client.receive() == "after"
 
@@ -815,7 +814,7 @@ def test_client_that_does_not_answer_a_close(monkeypatch: pytest.MonkeyPatch) ->
         async with serving(Recording(act), "trio") as served, await served.connect() as stream:
             client = await Client.open(stream)
             assert await client.receive_close(answer=False) == (1000, "")
-            await client.send("ignored")
+            await stream.send_all(b"\x81\x81\0\0\0\0x")  # ignored
             assert await read_all(stream) == b""
 
     run(main)
