@@ -511,6 +511,18 @@ _accepted(
 _accepted("chunk size", "many zeros", _chunked(b"5\r\nhello\r\n000\r\n\r\n"), HELLO)
 _accepted("chunk size", "extension of the last chunk", _chunked(b"5\r\nhello\r\n0;a=b\r\n\r\n"), HELLO)
 
+_refused(
+    "chunk size",
+    "extensions around every byte",
+    _chunked((b"1;" + b"a" * 2000 + b"\r\nx\r\n") * 20 + b"0\r\n\r\n"),
+)
+_accepted(
+    "chunk size",
+    "a few long extensions",
+    _chunked((b"1;" + b"a" * 2000 + b"\r\nx\r\n") * 5 + b"0\r\n\r\n"),
+    Seen("POST", "/post", b"xxxxx"),
+)
+
 # TERM.EXT and EXT.TERM: a line ending that one reader takes for the end of an extension.
 _refused("TERM.EXT", "bare LF ends the size", _chunked(b"5\nhello\r\n0\r\n\r\n"))
 _refused("TERM.EXT", "bare LF ends the extension", _chunked(b"5;\nhello\r\n0\r\n\r\n"))

@@ -8,6 +8,8 @@ client's connection or on the pooled one to the server.
 Nothing here runs anything: `test_smuggling_responses` does.
 """
 
+# ruff: noqa: E501 - a row is a line
+
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final

@@ -35,18 +35,20 @@ REQUEST: Final = 1
 PLAIN: Final = encode_stream(STDOUT, REQUEST, b"Content-Type: text/plain\r\n\r\nhello")
 THE_END: Final = encode_end_request(REQUEST)
 EVIL_RECORDS: Final = encode_stream(STDOUT, REQUEST, b"Content-Type: text/plain\r\n\r\nevil") + THE_END
+OTHERS_RECORDS: Final = encode_stream(STDOUT, 2, b"Content-Type: text/plain\r\n\r\nevil")
+TWO_STREAMS: Final = PLAIN + encode_record(STDOUT, REQUEST) + PLAIN
 RECORDS: Final = [
     Row("plain", PLAIN + THE_END, Outcome.WHOLE),
     Row("a second response", PLAIN + THE_END + EVIL_RECORDS, Outcome.WHOLE),
     Row("half a record behind", PLAIN + THE_END + b"\x01\x06\x00", Outcome.WHOLE),
     Row("no end", PLAIN, Outcome.BROKEN, closes=True),
     Row("half an end", PLAIN + THE_END[:9], Outcome.BROKEN, closes=True),
-    Row("another request", encode_stream(STDOUT, 2, b"Content-Type: text/plain\r\n\r\nevil") + THE_END, Outcome.BROKEN),
+    Row("another request", OTHERS_RECORDS + THE_END, Outcome.BROKEN),
     Row("the end of another request", PLAIN + encode_end_request(2), Outcome.BROKEN, closes=True),
     Row("another version", b"\x02" + PLAIN[1:] + THE_END, Outcome.BROKEN),
     Row("an end that is too short", PLAIN + encode_record(END_REQUEST, REQUEST, b"\0\0"), Outcome.BROKEN),
     Row("HTTP", b"HTTP/1.1 200 OK\r\n\r\nhello", Outcome.BROKEN),
-    Row("data behind the end of output", PLAIN + encode_record(STDOUT, REQUEST) + PLAIN + THE_END, Outcome.EITHER),
+    Row("data behind the end of output", TWO_STREAMS + THE_END, Outcome.EITHER),
 ]  # fmt: skip
 
 _CGI_PROGRAM: Final = """#!/bin/sh

@@ -619,6 +619,35 @@ def test_chunk_extensions_are_limited(play: Play) -> None:
     assert rejected(play, CHUNKED_POST + b"1;" + b"a" * 2 * MAX_CHUNK_LINE) == 400
 
 
+LONG_EXTENSION = b"1;" + b"a" * 3994 + b"\r\nx\r\n"
+"""A chunk of which 4000 bytes are line."""
+
+
+def test_chunk_extensions_are_limited_in_all(play: Play) -> None:
+    """H1-14; CVE-2023-39326: one after the other, each below its own limit."""
+    assert play(Http1Server(), CHUNKED_POST + LONG_EXTENSION * 4)[-1] == Data(b"xxxx")
+    assert rejected(play, CHUNKED_POST + LONG_EXTENSION * 5) == 400
+
+
+@pytest.mark.parametrize(("between", "allowed"), [(1800, True), (1700, False)])
+def test_data_makes_up_for_chunk_extensions(play: Play, between: int, allowed: bool) -> None:
+    """H1-14: plain chunks count the same whether they are read at once or piece by piece."""
+    plain = b"%x\r\n%b\r\n" % (between, b"y" * between)
+    data = CHUNKED_POST + LONG_EXTENSION * 4 + plain + LONG_EXTENSION
+    for cuts in ((), range(0, len(data), 7), [len(data) - 4100, len(data) - 5000]):
+        if allowed:
+            assert len(play(Http1Server(), data, cuts)[-1].data) == between + 5
+        else:
+            with pytest.raises(LimitExceeded):
+                play(Http1Server(), data, cuts)
+
+
+def test_small_chunks_have_no_limit(play: Play) -> None:
+    """H1-14: a byte in each, with a short extension as some clients send."""
+    data = CHUNKED_POST + b"1;ieof=true\r\nx\r\n" * 5000
+    assert play(Http1Server(), data)[-1] == Data(b"x" * 5000)
+
+
 def test_empty_lines_are_limited(play: Play) -> None:
     """H1-2"""
     assert len(play(Http1Server(), (b"\r\n\r\n" + GET) * 3)) == 6

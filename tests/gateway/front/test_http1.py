@@ -497,10 +497,14 @@ def test_closing_in_stages_ends_although_something_comes() -> None:
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(LAST_GET)
         await read_all(client)
-        with pytest.raises(trio.BrokenResourceError):
+
+        async def go_on() -> None:
             while True:
                 await client.send_all(b"x")
                 await pass_time(0.01)
+
+        with pytest.raises(trio.BrokenResourceError):
+            await go_on()
 
     served(test, timeouts=Timeouts(linger=5.0, linger_total=0.1))
 
