@@ -19,17 +19,17 @@ class ClientNetworks:
 
     def __init__(self, networks: Sequence[ClientNetwork] = ()) -> None:
         self._networks = [network for network in networks if network != "unix"]
-        self._unix = "unix" in networks
+        self._has_unix = "unix" in networks
         self._has = lru_cache(maxsize=_REMEMBERED)(self._has_host)
 
     def __bool__(self) -> bool:
-        return self._unix or bool(self._networks)
+        return self._has_unix or bool(self._networks)
 
     def has(self, client: Address) -> bool:
         """Whether *client* is one of them; one without an address is not."""
         if client is None:
             return False
-        return self._unix if client[1] is None else self._has(client[0])
+        return self._has_unix if client[1] is None else self._has(client[0])
 
     def _has_host(self, host: str) -> bool:
         try:
