@@ -9,14 +9,17 @@
 
 from protocols.websocket.deflate import Deflate, negotiate
 from protocols.websocket.handshake import accept_value, is_key, offered_subprotocols
-from protocols.websocket.server import Closed, Pong, WebSocketServer
+from protocols.websocket.server import ABNORMAL, NO_STATUS, Closed, Pong, WebSocketServer, is_close_code
 
 __all__ = [
+    "ABNORMAL",
+    "NO_STATUS",
     "Closed",
     "Deflate",
     "Pong",
     "WebSocketServer",
     "accept_value",
+    "is_close_code",
     "is_key",
     "negotiate",
     "offered_subprotocols",

@@ -84,9 +84,6 @@ class Deflate:
 
     # --- what wsproto calls
 
-    def enabled(self) -> bool:
-        return True
-
     def frame_inbound_header(
         self, _decoder: object, opcode: Any, rsv: RsvBits, _length: int
     ) -> RsvBits | CloseReason:
@@ -113,12 +110,6 @@ class Deflate:
         if not self._client_keeps_context or self._inflater.eof:
             self._inflater = None
         return data
-
-    def frame_outbound(
-        self, _protocol: object, _opcode: Any, rsv: RsvBits, data: bytes, _fin: bool
-    ) -> tuple[RsvBits, bytes]:
-        """Control frames only go through wsproto: they are not compressed."""
-        return rsv, data
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         if self._inflater is None:

@@ -235,6 +235,8 @@ def test_lost(before: bytes) -> None:
         (frame(TEXT, b"\xff"), 1007),
         (frame(TEXT, b"\xc3"), 1007),
         (b"\x81\x01a", 1002),
+        (b"\x81\xfe\0\x01mask\0", 1002),
+        (b"\x81\xff\0\0\0\0\0\0\0\x01mask\0", 1002),
         (frame(3), 1002),
         (frame(CONTINUATION), 1002),
         (frame(TEXT, fin=False) + frame(TEXT), 1002),

@@ -35,11 +35,14 @@ from gateway.request import Duplex, Request, Responder, Upgrade
 from protocols.errors import LocalProtocolError
 from protocols.events import NEED_DATA, Headers
 from protocols.websocket import (
+    ABNORMAL,
+    NO_STATUS,
     Closed,
     Deflate,
     Pong,
     WebSocketServer,
     accept_value,
+    is_close_code,
     is_key,
     negotiate,
     offered_subprotocols,
@@ -61,8 +64,6 @@ _MESSAGES_PER_TURN: Final = 16
 """Messages that an application may send without a wait before the others have a turn (as in `http`)."""
 
 _NORMAL: Final = 1000
-_NO_STATUS: Final = 1005
-_ABNORMAL: Final = 1006
 _FAILED: Final = 1011
 _RESTART: Final = 1012
 
@@ -263,7 +264,7 @@ class WebSocketExchange:
     def _left_early(self) -> None:
         """Called by the front: the client has closed its side before it was answered."""
         if self._stage is _CONNECTING or self._stage is _DENIED:
-            self._disconnect(_ABNORMAL, "")
+            self._disconnect(ABNORMAL, "")
 
     def _disconnect(self, code: int, reason: str) -> None:
         """The connection is over for the application. What arrived before is still its."""
@@ -330,7 +331,7 @@ class WebSocketExchange:
         assert denial is not None
         await denial.send({**message, "type": kind.removeprefix("websocket.")})
         if denial.complete:
-            self._disconnect(_ABNORMAL, "")
+            self._disconnect(ABNORMAL, "")
             self.gone = False
 
     async def _accept(self, message: Message) -> None:
@@ -339,7 +340,7 @@ class WebSocketExchange:
         try:
             await self._host.wait(self._switch)
         except ClientGone as gone:
-            self._disconnect(_ABNORMAL, "")
+            self._disconnect(ABNORMAL, "")
             raise ClientDisconnected("the client has disconnected") from gone
         except LocalProtocolError:
             self._stage = _CONNECTING
@@ -454,7 +455,7 @@ class WebSocketExchange:
 
     def _lose(self) -> None:
         """The client has gone without a word."""
-        self._disconnect(_ABNORMAL, "")
+        self._disconnect(ABNORMAL, "")
         self._backlog.clear()
         self._set_deadline(-inf)
 
@@ -588,7 +589,7 @@ class WebSocketExchange:
         if self._waiting_for_pong:
             log.info("websocket closed", path=self._request.path, by="gateway", reason="no pong in time")
             self._write(self._codec.close(_FAILED, "no pong in time"))
-            self._disconnect(_ABNORMAL, "no pong in time")
+            self._disconnect(ABNORMAL, "no pong in time")
             return False
         self._ping += 1
         self._write(self._codec.ping(b"%d" % self._ping))
@@ -628,7 +629,6 @@ def _closing(message: Message) -> tuple[int, str]:
     reason = message.get("reason") or ""
     if not isinstance(code, int) or not isinstance(reason, str):
         raise TypeError(f"not the code and reason of a Close frame: {code!r}, {reason!r}")
-    # RFC 6455 7.4: 1004, 1006 and 1015 are never sent, and 1005 says that there is no code.
-    if not (1000 <= code <= 1014 and code not in (1004, _ABNORMAL)) and not 3000 <= code <= 4999:
+    if not is_close_code(code) and code != NO_STATUS:
         raise ValueError(f"{code} is not the code of a Close frame")
     return code, reason
