@@ -85,6 +85,7 @@ _TOLD: Final = {
     Cause.MALFORMED: "the application gave an answer that cannot be understood",
     Cause.HEAD_TOO_LARGE: "the head of the application's answer is too large",
     Cause.OVERLOADED: "the application has no room for the request",
+    Cause.LOOP: "the application's address leads back to this gateway, again and again",
     Cause.FAILED: "the application failed",
 }
 """What everybody may know."""

@@ -51,7 +51,7 @@ def client_context(
     """What a client trusts and shows."""
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     if version is not None:
         context.minimum_version = context.maximum_version = version
     if shows is not None:
