@@ -17,6 +17,7 @@ from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.config import models
+from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.logs import AccessLog
@@ -76,6 +77,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             body=limits.body,
         ),
         access_log=access_log,
+        caps=ConnectionCaps(limits.connections, limits.connections_per_client),
         proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
     )
     builder.service = service

@@ -135,6 +135,11 @@ class ClientLimits(Model):
     """Header fields; more is answered 431."""
     body: Size = written("1GiB")
     """Bytes of a request body; more is answered 413."""
+    connections: Count | None = None
+    """Connections at the same time. Beyond them idle ones are ended, and new ones wait to be accepted."""
+    connections_per_client: Count | None = None
+    """Connections at the same time from one address (IPv6: from one /64); more are closed. Clients on Unix
+    sockets and trusted_proxies are not counted."""
 
 
 # ---- parts of backends

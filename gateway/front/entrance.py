@@ -8,10 +8,14 @@
 import socket
 from typing import Protocol
 
+import structlog
+
 from gateway.front.http1 import Http1Connection
 from gateway.front.proxy_header import ProxyHeaderStep
 from gateway.front.service import Service
 from gateway.request import Address
+
+log = structlog.get_logger()
 
 
 class FrontConnection(Protocol):
@@ -35,7 +39,7 @@ class Entrance:
         """With *proxy_protocol* each connection begins with a PROXY header."""
         self._service = service
         self._proxy_protocol = proxy_protocol
-        self._open: set[FrontConnection] = set()
+        self._open: dict[FrontConnection, None] = {}  # the oldest first
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve one accepted connection to its end."""
@@ -54,16 +58,36 @@ class Entrance:
                 client, server = header.source, header.destination
             if header.ssl is not None and header.ssl.encrypted:
                 scheme = "https"
-        stream = self._service.pump.attach(sock)
-        connection = Http1Connection(stream, self._service, client=client, server=server, scheme=scheme)
-        await self._serve_open(connection)
+        service = self._service
+        # A proxy speaks for many clients.
+        admitted = "" if service.proxies.trusts(client) else service.caps.admit(client)
+        if admitted is None:
+            log.info(
+                "connection refused", client=client and client[0], reason="limits.connections_per_client"
+            )
+            sock.close()
+            return
+        try:
+            stream = service.pump.attach(sock)
+            connection = Http1Connection(stream, service, client=client, server=server, scheme=scheme)
+            await self._serve_open(connection)
+        finally:
+            service.caps.release(admitted)
 
     async def _serve_open(self, connection: FrontConnection) -> None:
-        self._open.add(connection)
+        self._open[connection] = None
         try:
             await connection.serve()
         finally:
-            self._open.discard(connection)
+            del self._open[connection]
+
+    def end_idle_one(self) -> bool:
+        """End the oldest connection that waits for a request, to make room; whether there was one."""
+        for connection in self._open:
+            if connection.idle:
+                connection.drain()
+                return True
+        return False
 
     def drain(self) -> int:
         """End idle connections now, busy ones after their response; how many are busy."""

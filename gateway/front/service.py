@@ -8,6 +8,7 @@ import structlog
 
 from gateway.errors import BackendError, ClientGone, RequestError, ResponseAborted
 from gateway.failure import plain_response, response_for
+from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.pump import Pump
 from gateway.request import Request, Responder, respond
@@ -56,6 +57,8 @@ class Service:
     access_log: AccessLog | None = None
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     """Whose word about other clients counts."""
+    caps: ConnectionCaps = field(default_factory=ConnectionCaps)
+    """How many connections there may be."""
     draining: bool = False
     """The daemon is stopping: answer what runs, keep no connection."""
 
