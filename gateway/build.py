@@ -20,6 +20,7 @@ from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.config import models
 from gateway.failure_pages import FailurePages
+from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.logs import AccessLog
@@ -87,6 +88,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             min_rate=limits.min_rate,
         ),
         access_log=access_log,
+        caps=ConnectionCaps(limits.connections, limits.connections_per_client),
         proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
         failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
     )

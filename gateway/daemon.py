@@ -11,6 +11,7 @@ signal ends the wait.
 
 import gc
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -120,6 +121,7 @@ class Connections:
         self._service = gateway.service
         self._listening = doors
         self._grace = grace
+        self._service.caps.make_room = self._end_idle_one
 
     async def serve(self, signals: AsyncIterator[int]) -> None:
         """Serve until a signal comes, then drain: what runs has the grace, a second signal ends it."""
@@ -151,7 +153,24 @@ class Connections:
             log.info("waiting for requests", connections=busy, seconds=self._grace)
 
     async def _accept(self, listening: ListeningSocket, entrance: Entrance, nursery: trio.Nursery) -> None:
-        await accept(listening, lambda sock: nursery.start_soon(entrance.serve, sock))
+        caps = self._service.caps
+
+        def take(sock: socket.socket) -> None:
+            caps.enter()
+            nursery.start_soon(self._serve_one, entrance, sock)
+
+        await accept(listening, take, caps)
+
+    async def _serve_one(self, entrance: Entrance, sock: socket.socket) -> None:
+        try:
+            await entrance.serve(sock)
+        finally:
+            self._service.caps.leave()
+
+    def _end_idle_one(self) -> None:
+        for _, entrance in self._listening:
+            if entrance.end_idle_one():
+                return
 
 
 async def _cancel_at_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:

@@ -18,6 +18,7 @@ import trio
 from gateway.address import TcpAddress, UnixAddress
 from gateway.backend import StartError
 from gateway.config import Listener
+from gateway.front.caps import ConnectionCaps
 
 log = structlog.get_logger()
 
@@ -148,13 +149,20 @@ def _open_inherited(descriptor: int) -> ListeningSocket:
     return ListeningSocket(sock)
 
 
-async def accept(listening: ListeningSocket, take: Callable[[socket.socket], None]) -> None:
-    """Hand every accepted connection to *take*, until cancelled."""
+async def accept(
+    listening: ListeningSocket, take: Callable[[socket.socket], None], caps: ConnectionCaps | None = None
+) -> None:
+    """Hand every accepted connection to *take*, until cancelled; while *caps* is full none is accepted."""
     sock = listening.sock
     while True:
         await trio.lowlevel.wait_readable(sock)
+        if caps is not None and caps.full:
+            await caps.wait_for_room()
+            continue  # another listener may have taken it
         try:
             for _ in range(ACCEPT_BATCH):
+                if caps is not None and caps.full:
+                    break
                 connection, _address = sock.accept()
                 take(connection)
         except BlockingIOError:

@@ -286,6 +286,11 @@ class ClientLimits(Model):
     min_rate: Size = written(240)
     """Bytes per second that a client must keep up, sending a request body or taking a response that is not a
     file, beyond timeouts.body; a slower one is cut off. 0: only silence is bounded."""
+    connections: Count | None = None
+    """Connections at the same time. Beyond them idle ones are ended, and new ones wait to be accepted."""
+    connections_per_client: Count | None = None
+    """Connections at the same time from one address (IPv6: from one /64); more are closed. Clients on Unix
+    sockets and trusted_proxies are not counted."""
 
 
 # ---- parts of backends

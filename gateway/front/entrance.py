@@ -9,6 +9,8 @@
 import socket
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from gateway.front.http1 import Http1Connection
 from gateway.front.http2 import Http2Connection
 from gateway.front.proxy_header import ProxyHeaderStep
@@ -20,6 +22,8 @@ from gateway.tls.handshake import Handshake
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates
     from gateway.tls.facts import TlsFacts
+
+log = structlog.get_logger()
 
 
 class FrontConnection(Protocol):
@@ -57,7 +61,7 @@ class Entrance:
         self._proxy_protocol = proxy_protocol
         self._certificates = certificates
         self._http2 = http2
-        self._open: set[FrontConnection] = set()
+        self._open: dict[FrontConnection, None] = {}  # the oldest first
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve one accepted connection to its end."""
@@ -76,14 +80,31 @@ class Entrance:
                 client, server = header.source, header.destination
             if header.ssl is not None and header.ssl.encrypted:
                 scheme = "https"
-        if self._certificates is None:
-            stream = self._service.pump.attach(sock)
-            await self._serve_stream(stream, client=client, server=server, scheme=scheme)
+        caps = self._service.caps
+        # A proxy speaks for many clients.
+        admitted = "" if self._service.proxies.trusts(client) else caps.admit(client)
+        if admitted is None:
+            log.info(
+                "connection refused", client=client and client[0], reason="limits.connections_per_client"
+            )
+            sock.close()
             return
-        handshake = Handshake(sock, self._certificates, self._service, client=client)
+        try:
+            if self._certificates is None:
+                stream = self._service.pump.attach(sock)
+                await self._serve_stream(stream, client=client, server=server, scheme=scheme)
+            else:
+                await self._secure(sock, self._certificates, client=client, server=server)
+        finally:
+            caps.release(admitted)
+
+    async def _secure(
+        self, sock: socket.socket, certificates: "Certificates", *, client: Address, server: Address
+    ) -> None:
+        handshake = Handshake(sock, certificates, self._service, client=client)
         await self._serve_open(handshake)
         if handshake.completed is not None:
-            facts = self._certificates.facts(handshake.completed.session)
+            facts = certificates.facts(handshake.completed.session)
             await self._serve_stream(
                 handshake.completed, client=client, server=server, scheme="https", tls=facts
             )
@@ -125,11 +146,19 @@ class Entrance:
         )
 
     async def _serve_open(self, connection: FrontConnection) -> None:
-        self._open.add(connection)
+        self._open[connection] = None
         try:
             await connection.serve()
         finally:
-            self._open.discard(connection)
+            del self._open[connection]
+
+    def end_idle_one(self) -> bool:
+        """End the oldest connection that waits for a request, to make room; whether there was one."""
+        for connection in self._open:
+            if connection.idle:
+                connection.drain()
+                return True
+        return False
 
     def drain(self) -> int:
         """End idle connections now, busy ones after their response; how many are busy."""

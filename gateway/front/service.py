@@ -9,6 +9,7 @@ import structlog
 from gateway.errors import BackendError, ClientGone, MachineError, NoRoute, RequestError, ResponseAborted
 from gateway.failure import FailureResponse, response_for
 from gateway.failure_pages import FailurePages
+from gateway.front.caps import ConnectionCaps
 from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
 from gateway.pump import Pump
@@ -73,6 +74,8 @@ class Service:
     """Whose word about other clients counts."""
     hsts: bytes | None = None
     """Strict-Transport-Security for all responses that have none."""
+    caps: ConnectionCaps = field(default_factory=ConnectionCaps)
+    """How many connections there may be."""
     draining: bool = False
     """The daemon is stopping: answer what runs, keep no connection."""
     failure_pages: FailurePages = field(default_factory=FailurePages)

@@ -167,6 +167,54 @@ def test_running_request_is_finished(tmp_path: Path, path: str) -> None:
         assert "cut off" not in running.end()
 
 
+def test_idle_connection_makes_room_for_a_new_one(tmp_path: Path) -> None:
+    """limits.connections: who has nothing to ask is ended."""
+    with daemon(tmp_path, FIXED + "limits: {connections: 1}\n") as running:
+        running.ready()
+        with running.ask("/") as first:
+            assert first.recv(65536).endswith(b"fixed")
+            with running.ask("/") as second:
+                assert second.recv(65536).endswith(b"fixed")
+                assert first.recv(100) == b""
+        running.process.terminate()
+        assert "limits.connections is reached" in running.end()
+
+
+def test_new_connection_waits_while_the_others_are_busy(tmp_path: Path) -> None:
+    """limits.connections: who is in the middle of a request is not ended; who waits is accepted then."""
+    with daemon(tmp_path, FIXED + "limits: {connections: 1}\n") as running:
+        running.ready()
+        with running.connect() as first:
+            # With the beginning of the next request in the same segment it is never idle.
+            first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n")
+            assert first.recv(65536).endswith(b"fixed")
+            with running.ask("/") as second:
+                running.wait_for("limits.connections is reached")
+                first.sendall(b"Host: a\r\n\r\n")
+                assert first.recv(65536).endswith(b"fixed")
+                # Now it is idle, and ended.
+                assert second.recv(65536).endswith(b"fixed")
+                assert first.recv(100) == b""
+        running.process.terminate()
+        running.end()
+
+
+def test_connections_of_one_client_are_capped(tmp_path: Path) -> None:
+    """Those beyond are closed at once; those that end make room."""
+    with daemon(tmp_path, FIXED + "limits: {connections_per_client: 2}\n") as running:
+        running.ready()
+        with running.ask("/") as first, running.ask("/") as second:
+            assert first.recv(65536).endswith(b"fixed")
+            assert second.recv(65536).endswith(b"fixed")
+            with running.connect() as third:
+                assert third.recv(100) == b""
+            assert running.wait_for("connection refused")["reason"] == "limits.connections_per_client"
+            first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert read_all(first).endswith(b"fixed")
+        running.process.terminate()
+        running.end()
+
+
 def test_new_connections_are_refused_while_draining(tmp_path: Path) -> None:
     """complaints.md 44: the listeners close first."""
     with daemon(tmp_path, slow("{shutdown: 10s}")) as running:

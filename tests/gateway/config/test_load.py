@@ -354,7 +354,7 @@ EVERYTHING = {
     "forwarded": "forwarded",
     "via": "edge",
     "timeouts": {"header": "1s", "keep_alive": 0},
-    "limits": {"request_line": "8KiB", "header_count": 5, "body": 100},
+    "limits": {"request_line": "8KiB", "header_count": 5, "body": 100, "connections": 9, "connections_per_client": 3},
     "backends": {
         "a": {"cgi": "/", "variables": {"A": "{path}"}, "nph": "nph-*", "body": "reject", "max_body": "1MiB"},
         "b": {"fastcgi": ["a:1", "b:2"], "root": "/x", "split": ".php", "index": "i.php", "preset": "php-fpm"},
