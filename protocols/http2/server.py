@@ -83,6 +83,7 @@ class Http2Server:
     """One client connection."""
 
     __slots__ = (
+        "_collected",
         "_engine",
         "_failed",
         "_guard",
@@ -123,8 +124,9 @@ class Http2Server:
         self._last_allowed = LAST_STREAM
         self._failed: Http2Error | None = None
         self._out: list[bytes] = []
+        self._collected = 0
         self.queued = 0
-        """Bytes to be sent, about."""
+        """Bytes to be sent, about: 0 only if there are none."""
         self.last_stream = 0
         """The last stream whose request was passed on (RFC 9113 6.8)."""
         self._told_peer_goes = False
@@ -403,14 +405,15 @@ class Http2Server:
         data = detail.encode("ascii", "replace")[:200]
         frame = struct.pack(">HBBBLLL", 0, 8 + len(data), 0x7, 0, 0, last_stream, code)
         self._out.append(frame + data)
-        self.queued += len(frame) + len(data)
+        self._collected += len(frame) + len(data)
+        self.queued = self._collected
 
     def data_to_send(self) -> bytes:
         """All that is queued for the client; it is not queued any more."""
         self._collect()
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out = []
-        self.queued = 0
+        self._collected = self.queued = 0
         return data
 
     def _send_fields(self, stream_id: int, fields: Headers, *, end: bool) -> None:
@@ -441,6 +444,8 @@ class Http2Server:
         data = self._engine.data_to_send()
         if data:
             self._out.append(data)
+            self._collected += len(data)
+        self.queued = self._collected
 
 
 def _section_of(headers: Any) -> FieldSection:

@@ -51,7 +51,7 @@ DRAIN_ROUND_TRIP: Final = 1.0
 
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 1024 * 1024
-"""What is read after our GOAWAY for an error, so that a reset does not eat it on its way."""
+"""What is read from a client after our last byte."""
 
 
 class Http2Stream:
@@ -90,6 +90,7 @@ class Http2Connection:
         "_drain_deadline",
         "_head_deadline",
         "_idle_since",
+        "_left",
         "_output",
         "_reading",
         "_received",
@@ -132,6 +133,8 @@ class Http2Connection:
         self._reading = trio.CancelScope()
         self._closing = False
         """The last GOAWAY is out: end with the streams that run."""
+        self._left = False
+        """The client has closed its side."""
         self._drain_deadline = inf
         self._head_deadline = inf
         self._idle_since = self._renewed_at = service.pump.now
@@ -181,7 +184,7 @@ class Http2Connection:
                 if not sound:
                     streams.cancel_scope.cancel()
             self._output.finish()
-        if not sound:
+        if not self._left:
             await self._linger()
 
     async def _write(self) -> None:
@@ -201,6 +204,7 @@ class Http2Connection:
                     self._stream.read_deadline = self._patience()
                     data = await self._stream.receive_some()
                     if not data:
+                        self._left = True
                         self._client_closes(streams)
                         return True
                     self._receive(data, streams)
@@ -516,6 +520,7 @@ class Http2Connection:
             self._scope.cancel()
 
     async def _linger(self) -> None:
+        """Half-close, and read what is still on its way: a reset would eat our last frames (RFC 9112 9.6)."""
         stream = self._stream
         stream.hangup_deadline = inf
         left = LINGER_BYTES
