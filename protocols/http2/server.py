@@ -347,6 +347,8 @@ class Http2Server:
 
     def acknowledge(self, stream_id: int, size: int) -> None:
         """*size* bytes were consumed: the client may send as many more (RFC 9113 5.2)."""
+        if self._failed is not None:
+            return
         self._engine.acknowledge_received_data(size, stream_id)
         self.queued += 13
 
@@ -386,20 +388,23 @@ class Http2Server:
         """End the stream at once, both ways (RFC 9113 6.4). Nothing if it has ended."""
         self._streams.pop(stream_id, None)
         stream = self._engine.streams.get(stream_id)
-        if stream is not None and stream.open:
+        if stream is not None and stream.open and self._failed is None:
             self._command("reset_stream", stream_id, ErrorCodes(int(code)))
             self.queued += 13
 
     def ping(self) -> None:
         """Ask for a sign of life; PingAnswered comes back."""
-        self._command("ping", b"\0gateway")
-        self.queued += 17
+        if self._failed is None:
+            self._command("ping", b"\0gateway")
+            self.queued += 17
 
     def go_away(self, code: ErrorCode, last_stream: int, detail: str = "") -> None:
         """Announce that streams above *last_stream* will not be handled (RFC 9113 6.8).
 
         Unlike the engine's own, it ends nothing: streams up to there go on.
         """
+        if self._failed is not None:
+            return  # the last word was said
         self._last_allowed = last_stream
         self._collect()
         data = detail.encode("ascii", "replace")[:200]

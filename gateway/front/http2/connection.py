@@ -204,7 +204,7 @@ class Http2Connection:
                     self._stream.read_deadline = self._patience()
                     data = await self._stream.receive_some()
                     if not data:
-                        self._left = True
+                        self._left = self._closing = True
                         self._client_closes(streams)
                         return True
                     self._receive(data, streams)
@@ -212,6 +212,7 @@ class Http2Connection:
             log.info(
                 "connection refused", client=self._client_host(), code=error.code.name, reason=str(error)
             )
+            self._closing = True
             self._let_all_go(str(error))
             return False
         except trio.TooSlowError:
@@ -452,6 +453,7 @@ class Http2Connection:
 
     def _expire(self) -> bool:
         """Nothing came in time; whether that is no fault."""
+        self._closing = True
         if self._codec.in_field_section:
             self._codec.go_away(
                 ErrorCode.ENHANCE_YOUR_CALM, self._codec.last_stream, "a head came too slowly"
