@@ -83,6 +83,7 @@ class Http2Server:
     """One client connection."""
 
     __slots__ = (
+        "_collected",
         "_engine",
         "_failed",
         "_guard",
@@ -123,8 +124,9 @@ class Http2Server:
         self._last_allowed = LAST_STREAM
         self._failed: Http2Error | None = None
         self._out: list[bytes] = []
+        self._collected = 0
         self.queued = 0
-        """Bytes to be sent, about."""
+        """Bytes to be sent, about: 0 only if there are none."""
         self.last_stream = 0
         """The last stream whose request was passed on (RFC 9113 6.8)."""
         self._told_peer_goes = False
@@ -345,6 +347,8 @@ class Http2Server:
 
     def acknowledge(self, stream_id: int, size: int) -> None:
         """*size* bytes were consumed: the client may send as many more (RFC 9113 5.2)."""
+        if self._failed is not None:
+            return
         self._engine.acknowledge_received_data(size, stream_id)
         self.queued += 13
 
@@ -384,33 +388,37 @@ class Http2Server:
         """End the stream at once, both ways (RFC 9113 6.4). Nothing if it has ended."""
         self._streams.pop(stream_id, None)
         stream = self._engine.streams.get(stream_id)
-        if stream is not None and stream.open:
+        if stream is not None and stream.open and self._failed is None:
             self._command("reset_stream", stream_id, ErrorCodes(int(code)))
             self.queued += 13
 
     def ping(self) -> None:
         """Ask for a sign of life; PingAnswered comes back."""
-        self._command("ping", b"\0gateway")
-        self.queued += 17
+        if self._failed is None:
+            self._command("ping", b"\0gateway")
+            self.queued += 17
 
     def go_away(self, code: ErrorCode, last_stream: int, detail: str = "") -> None:
         """Announce that streams above *last_stream* will not be handled (RFC 9113 6.8).
 
         Unlike the engine's own, it ends nothing: streams up to there go on.
         """
+        if self._failed is not None:
+            return  # the last word was said
         self._last_allowed = last_stream
         self._collect()
         data = detail.encode("ascii", "replace")[:200]
         frame = struct.pack(">HBBBLLL", 0, 8 + len(data), 0x7, 0, 0, last_stream, code)
         self._out.append(frame + data)
-        self.queued += len(frame) + len(data)
+        self._collected += len(frame) + len(data)
+        self.queued = self._collected
 
     def data_to_send(self) -> bytes:
         """All that is queued for the client; it is not queued any more."""
         self._collect()
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out = []
-        self.queued = 0
+        self._collected = self.queued = 0
         return data
 
     def _send_fields(self, stream_id: int, fields: Headers, *, end: bool) -> None:
@@ -441,6 +449,8 @@ class Http2Server:
         data = self._engine.data_to_send()
         if data:
             self._out.append(data)
+            self._collected += len(data)
+        self.queued = self._collected
 
 
 def _section_of(headers: Any) -> FieldSection:

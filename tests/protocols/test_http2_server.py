@@ -450,6 +450,21 @@ def test_goaway_names_the_last_request_that_was_passed_on() -> None:
     assert not peer.codec.is_open(1)
 
 
+def test_failed_connection_says_nothing_more() -> None:
+    """Whoever has not noticed yet may go on calling."""
+    peer = Peer()
+    peer.say(peer.headers(1, POST, end=False))
+    with pytest.raises(Http2Error):
+        peer.say(data(9, b"x"))
+    peer.heard()
+    codec = peer.codec
+    codec.ping()
+    codec.acknowledge(1, 60_000)
+    codec.reset(1, ErrorCode.CANCEL)
+    codec.go_away(ErrorCode.NO_ERROR, 1)
+    assert (codec.room(1), codec.data_to_send()) == (0, b"")
+
+
 def test_body_beyond_the_window_ends_the_connection() -> None:
     """RFC 9113 5.2: a window is a promise."""
     peer = Peer(Http2Server(stream_window=65_535, connection_window=65_535))

@@ -55,7 +55,7 @@ DRAIN_ROUND_TRIP: Final = 1.0
 
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 1024 * 1024
-"""What is read after our GOAWAY for an error, so that a reset does not eat it on its way."""
+"""What is read from a client after our last byte."""
 
 
 class Http2Stream:
@@ -94,6 +94,7 @@ class Http2Connection:
         "_drain_deadline",
         "_head_deadline",
         "_idle_since",
+        "_left",
         "_output",
         "_reading",
         "_received",
@@ -138,6 +139,8 @@ class Http2Connection:
         self._reading = trio.CancelScope()
         self._closing = False
         """The last GOAWAY is out: end with the streams that run."""
+        self._left = False
+        """The client has closed its side."""
         self._drain_deadline = inf
         self._head_deadline = inf
         self._idle_since = self._renewed_at = service.pump.now
@@ -191,7 +194,7 @@ class Http2Connection:
                 if not sound:
                     streams.cancel_scope.cancel()
             self._output.finish()
-        if not sound:
+        if not self._left:
             await self._linger()
 
     async def _write(self) -> None:
@@ -211,6 +214,7 @@ class Http2Connection:
                     self._stream.read_deadline = self._patience()
                     data = await self._stream.receive_some()
                     if not data:
+                        self._left = self._closing = True
                         self._client_closes(streams)
                         return True
                     self._receive(data, streams)
@@ -218,6 +222,7 @@ class Http2Connection:
             log.info(
                 "connection refused", client=self._client_host(), code=error.code.name, reason=str(error)
             )
+            self._closing = True
             self._let_all_go(str(error))
             return False
         except trio.TooSlowError:
@@ -462,6 +467,7 @@ class Http2Connection:
 
     def _expire(self) -> bool:
         """Nothing came in time; whether that is no fault."""
+        self._closing = True
         if self._codec.in_field_section:
             self._codec.go_away(
                 ErrorCode.ENHANCE_YOUR_CALM, self._codec.last_stream, "a head came too slowly"
@@ -530,6 +536,7 @@ class Http2Connection:
             self._scope.cancel()
 
     async def _linger(self) -> None:
+        """Half-close, and read what is still on its way: a reset would eat our last frames (RFC 9112 9.6)."""
         stream = self._stream
         stream.hangup_deadline = inf
         left = LINGER_BYTES

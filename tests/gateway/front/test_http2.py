@@ -1,0 +1,841 @@
+"""HTTP/2 for clients, over real sockets: requests side by side, bodies, windows, ends."""
+
+import socket
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.errors import ClientGone, RequestError
+from gateway.front.entrance import Entrance
+from gateway.front.service import Limits, Timeouts
+from gateway.request import Request, Responder, respond
+from protocols.http2 import PREFACE, ErrorCode
+from tests.gateway.http2_client import Client, entering, talking
+from tests.gateway.served import (
+    LAST_GET,
+    Served,
+    pass_time,
+    quick_sweeper,  # noqa: F401
+    read_all,
+    reset,
+    response,
+    run,
+    serving,
+    until,
+)
+from tests.protocols.http2_peer import HEADERS, PING, data, frame, settings
+
+pytestmark = pytest.mark.usefixtures("quick_sweeper")
+
+
+async def echo(request: Request, responder: Responder) -> None:
+    """Says what was asked, and gives the body back as it comes."""
+    line = f"{request.method} {request.path} {request.query.decode()} {request.host} {request.version} "
+    responder.start(200, [(b"content-type", b"text/plain")])
+    responder.write(line.encode())
+    await responder.flush()
+    while piece := await request.body.read():
+        responder.write(piece)
+        await responder.flush()
+    responder.end()
+    await responder.flush()
+
+
+async def hello(request: Request, responder: Responder) -> None:
+    await respond(responder, 200, [(b"Content-Type", b"text/plain"), (b"connection", b"x")], b"hello")
+
+
+# ---- choosing the version
+
+
+def test_prior_knowledge() -> None:
+    """RFC 9113 3.3: the preface on a plain listener, in one piece or byte by byte."""
+
+    async def main() -> None:
+        async with serving(hello) as served, entering(served):
+            for step in (1, 5, 24, 1000):
+                async with await served.connect() as stream:
+                    beginning = PREFACE + settings()
+                    for start in range(0, len(beginning), step):
+                        await stream.send_all(beginning[start : start + step])
+                    answer = await stream.receive_some(65536)
+                    assert answer[3] == 4  # SETTINGS
+
+    run(main)
+
+
+def test_listener_without_http2_refuses_the_preface() -> None:
+    """505 (RFC 9110 15.6.6) for `http2: false`, and for a preface behind a request."""
+
+    async def main() -> None:
+        async with serving(hello) as served, entering(served, http2=False):
+            assert response(await served.ask(PREFACE)).status == 505
+        async with serving(hello) as served, entering(served):
+            received = await served.ask(LAST_GET.replace(b"Connection: close\r\n", b"") + PREFACE)
+            assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"HTTP/1.1 505" in received
+            assert response(await served.ask(LAST_GET)).status == 200
+
+    run(main)
+
+
+def test_upgrade_to_http2_is_ignored() -> None:
+    """RFC 9113 3.1: h2c is obsolete."""
+
+    async def main() -> None:
+        async with serving(hello) as served, entering(served):
+            fields = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n\r\n"
+            received = await served.ask(LAST_GET.replace(b"Connection: close\r\n\r\n", fields))
+            assert response(received).status == 200
+
+    run(main)
+
+
+def test_alpn_chooses() -> None:
+    """RFC 9113 3.2: the front is told what TLS has agreed on."""
+
+    async def main() -> None:
+        seen = []
+
+        async def answer(request: Request, responder: Responder) -> None:
+            seen.append((request.version, request.connection.scheme))
+            await respond(responder, 204, [])
+
+        async with serving(answer) as served:
+            entrance = Entrance(served.service)
+            facts: dict[str, Any] = {"client": None, "server": None, "scheme": "https"}
+            for alpn in ("h2", "http/1.1"):
+                async with trio.open_nursery() as nursery:
+                    ours, theirs = socket.socketpair()
+                    stream = served.service.pump.attach(ours)
+
+                    nursery.start_soon(partial(entrance.serve_stream, stream, **facts, alpn=alpn))
+                    async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as pipe:
+                        if alpn == "h2":
+                            client = Client(pipe)
+                            await client.begin()
+                            assert (await client.ask()).status == 204
+                        else:
+                            await pipe.send_all(LAST_GET)
+                            assert response(await read_all(pipe)).status == 204
+        assert seen == [("2", "https"), ("1.1", "https")]
+
+    run(main)
+
+
+# ---- requests
+
+
+def test_request_and_response() -> None:
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        answer = await client.answer(await client.request("/a%20b?c=d", authority="Example.org:80"))
+        assert answer.status == 200
+        assert answer.body == b"GET /a b c=d example.org 2 "
+        assert answer.ended
+        assert answer.reset is None
+        assert answer.header(b"server") == b"gateway"
+        assert answer.header(b"date")
+
+    talking(test, echo)
+
+
+def test_small_response_has_its_length() -> None:
+    """And no fields of HTTP/1.1 (H2-2); it comes in one piece with its head."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        answer = await client.ask()
+        assert answer.header(b"content-length") == b"5"
+        assert answer.header(b"connection") is None
+        assert answer.header(b"content-type") == b"text/plain"
+        assert answer.body == b"hello"
+
+    talking(test, hello)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [200, 204, 304])
+def test_responses_without_a_body(method: str, status: int) -> None:
+    """H-16: HEAD and 304 may carry the length of what is not sent, 204 has none."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, status, [(b"content-length", b"5")], b"hello")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        got = await client.ask(method=method)
+        assert (got.status, got.ended) == (status, True)
+        assert got.body == (b"hello" if (status, method) == (200, "GET") else b"")
+        assert got.header(b"content-length") == (None if status == 204 else b"5")
+
+    talking(test, answer)
+
+
+def test_body_both_ways() -> None:
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        answer = await client.ask("/x", method="POST", body=b"some body")
+        assert answer.body == b"POST /x  a 2 some body"
+
+    talking(test, echo)
+
+
+def test_large_body_both_ways_through_small_windows() -> None:
+    """H2-11: 20 MB each way; the client has windows of 20,000 bytes."""
+    whole = bytes(range(256)) * 80_000
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request("/big", method="POST", end=False)
+        await client.send_body(stream_id, whole)
+        answer = await client.answer(stream_id)
+        assert answer.body.endswith(whole[-1000:])
+        assert len(answer.body) == len(whole) + len(b"POST /big  a 2 ")
+
+    talking(test, echo, settings={"initial_window_size": 20_000}, seconds=60)
+
+
+def test_trailers_are_forwarded() -> None:
+    """H2-4: what frames a message is not among them; without a length that is said before."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.start(200, [])
+        responder.write(b"body")
+        responder.end([(b"X-Sum", b"1"), (b"content-length", b"4"), (b"connection", b"x")])
+        await responder.flush()
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        got = await client.ask()
+        assert (got.body, got.trailers, got.ended) == (b"body", [(b"x-sum", b"1")], True)
+
+    talking(test, answer)
+
+
+def test_informational_responses() -> None:
+    """H2-7, H-11: each as its own message; there is no 101."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await responder.inform(103, [(b"Link", b"</a>"), (b"connection", b"x")])
+        await responder.inform(101, [])
+        await responder.inform(103, [])
+        responder.start(200, [])
+        await responder.inform(103, [])
+        responder.end()
+        await responder.flush()
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        got = await client.ask()
+        assert got.informed == [(103, [(b"link", b"</a>")]), (103, [])]
+        assert got.status == 200
+
+    talking(test, answer)
+
+
+def test_continue_is_sent_when_the_body_is_wanted() -> None:
+    """H-10: and not when the answer has begun."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        if request.path == "/late":
+            responder.start(200, [])
+            await responder.flush()
+        assert await request.body.read() == b"body"
+        if not responder.started:
+            responder.start(200, [])
+        responder.end()
+        await responder.flush()
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request("/", ("expect", "100-continue"), method="POST", end=False)
+        got = client.answers[stream_id]
+        await client.until(lambda: bool(got.informed))
+        assert got.informed == [(100, [])]
+        await client.send_body(stream_id, b"body")
+        assert (await client.answer(stream_id)).status == 200
+        stream_id = await client.request("/late", ("expect", "100-continue"), method="POST", end=False)
+        await client.until(lambda: client.answers[stream_id].status == 200)
+        await client.send_body(stream_id, b"body")
+        assert (await client.answer(stream_id)).informed == []
+
+    talking(test, answer)
+
+
+def test_cookies_and_host_reach_the_handler() -> None:
+    """H2-3, H2-5."""
+    seen = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        seen.append(request.headers)
+        await respond(responder, 200, [])
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.ask("/", ("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"))
+
+    talking(test, answer)
+    assert seen == [[(b"host", b"a"), (b"cookie", b"a=1; b=2"), (b"x", b"y")]]
+
+
+# ---- side by side
+
+
+def test_hundred_requests_side_by_side() -> None:
+    """None is answered before all have come."""
+    arrived = 0
+    everybody = trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 100:
+            everybody.set()
+        await everybody.wait()
+        await respond(responder, 200, [], request.path.encode())
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        ids = [await client.request(f"/{number}") for number in range(100)]
+        for number, stream_id in enumerate(ids):
+            assert (await client.answer(stream_id)).body == b"/%d" % number
+
+    talking(test, answer)
+
+
+def test_stream_beyond_the_limit_is_refused_alone() -> None:
+    """RFC 9113 5.1.2; h2 as a client does not do that, so the frames are made by hand."""
+    go_on = trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await go_on.wait()
+        await respond(responder, 200, [], b"x")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        ids = [await client.request() for _ in range(3)]
+        refused = await client.answer(ids[2])
+        assert refused.reset == ErrorCode.REFUSED_STREAM
+        go_on.set()
+        for stream_id in ids[:2]:
+            assert (await client.answer(stream_id)).status == 200
+        assert (await client.ask()).status == 200
+
+    talking(test, answer, limits=Limits(streams=2))
+
+
+def test_slow_reader_of_one_stream_does_not_block_others() -> None:
+    """H2-11: the window of a stream is its own."""
+    size = 1_000_000
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], bytes(size if request.path == "/big" else 10))
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        big = await client.request("/big")
+        await client.until(lambda: len(client.answers[big].body) == 1000)
+        for _ in range(20):
+            assert (await client.ask("/small")).body == bytes(10)
+        assert len(client.answers[big].body) == 1000
+        client.h2.increment_flow_control_window(size, big)
+        client.h2.increment_flow_control_window(size)
+        await client.flush()
+        assert len((await client.answer(big)).body) == size
+
+    talking(test, answer, settings={"initial_window_size": 1000}, credit=False)
+
+
+def test_turns_are_fair() -> None:
+    """A large response does not hold up one that comes later."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], bytes(5_000_000 if request.path == "/big" else 50_000))
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        client.h2.increment_flow_control_window(20_000_000)
+        big = await client.request("/big")
+        small = await client.request("/small")
+        await client.answer(small)
+        assert not client.answers[big].ended
+        assert len((await client.answer(big)).body) == 5_000_000
+
+    talking(test, answer, settings={"initial_window_size": 10_000_000}, credit=False, send_buffer=65536)
+
+
+def test_handlers_of_reset_streams_count() -> None:
+    """CVE-2023-44487: a slot is free when its handler has ended, not when the client says so."""
+    go_on = trio.Event()
+    running: list[Request] = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        running.append(request)
+        with trio.CancelScope(shield=True):
+            await go_on.wait()
+        await respond(responder, 200, [])
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        for number in (1, 2):
+            stream_id = await client.request()
+            await until(lambda: len(running) == number)  # noqa: B023
+            client.h2.reset_stream(stream_id, 8)
+            await client.flush()
+        refused = await client.answer(await client.request())
+        assert refused.reset == ErrorCode.REFUSED_STREAM
+        go_on.set()
+        while (await client.ask()).status != 200:
+            await trio.lowlevel.checkpoint()
+
+    talking(test, answer, limits=Limits(streams=2))
+
+
+# ---- what goes wrong with one stream
+
+
+def test_client_reset_cancels_the_handler() -> None:
+    told, ended = [], trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.on_disconnect = lambda: told.append(responder.disconnected)
+        responder.start(200, [])
+        await responder.flush()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request()
+        await client.until(lambda: client.answers[stream_id].status == 200)
+        client.h2.reset_stream(stream_id, 8)
+        await client.flush()
+        await ended.wait()
+        assert told == [True]
+        assert not client.closed
+
+    talking(test, answer)
+
+
+def test_client_reset_reaches_who_reads_the_body() -> None:
+    failures: list[BaseException] = []
+    reading, over = trio.Event(), trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        reading.set()
+        try:
+            with trio.CancelScope(shield=True):
+                await request.body.read()
+        except ClientGone as gone:
+            failures.append(gone)
+            over.set()
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request(method="POST", end=False)
+        await reading.wait()
+        client.h2.reset_stream(stream_id, 8)
+        await client.flush()
+        await over.wait()
+
+    talking(test, answer)
+    assert len(failures) == 1
+
+
+def test_response_of_another_length_is_reset() -> None:
+    """H1-24, H2-6: INTERNAL_ERROR, never a clean end."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.start(200, [(b"content-length", b"5")])
+        responder.write(b"abc")
+        await responder.flush()
+        if request.path == "/long":
+            responder.write(b"defg")
+        elif request.path == "/short":
+            responder.end()
+        # /none: the handler just returns
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        for path in ("/long", "/short", "/none"):
+            got = await client.answer(await client.request(path))
+            assert (got.status, got.ended, got.reset) == (200, False, ErrorCode.INTERNAL_ERROR)
+
+    talking(test, answer)
+
+
+def test_failure_before_the_answer_is_answered() -> None:
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.start(200, [])
+        responder.write(b"never sent")
+        raise RequestError(403, "no")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        got = await client.ask()
+        assert (got.status, got.ended) == (403, True)
+        assert b"never sent" not in got.body
+
+    talking(test, answer)
+
+
+def test_head_that_http_cannot_carry_is_answered_500() -> None:
+    """H2-1 in responses, RFC 9110 8.6."""
+    wrong = {
+        "/name": [(b"x y", b"z")],
+        "/value": [(b"x", b"a\r\nb: c")],
+        "/length": [(b"content-length", b"x")],
+        "/lengths": [(b"content-length", b"1"), (b"content-length", b"2")],
+    }
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, wrong[request.path], b"x")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        for path in wrong:
+            assert (await client.ask(path)).status == 500
+
+    talking(test, answer)
+
+
+def test_early_response_stops_the_upload() -> None:
+    """H2-8 (RFC 9113 8.1): the whole answer, then RST_STREAM(NO_ERROR)."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request(method="POST", end=False)
+        answer = client.answers[stream_id]
+        await client.until(lambda: answer.reset is not None)
+        assert (answer.body, answer.ended, answer.reset) == (b"hello", True, ErrorCode.NO_ERROR)
+
+    talking(test, hello)
+
+
+def test_unread_bodies_cost_no_window() -> None:
+    """RFC 9113 5.2.2: a handler that reads some of each body leaves the connection its window."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        assert await request.body.read()
+        await respond(responder, 200, [], b"hello")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.receive()
+        await client.until(lambda: client.h2.outbound_flow_control_window > 1_000_000)
+        for _ in range(50):
+            stream_id = await client.request(method="POST", end=False)
+            for _ in range(10):
+                client.h2.send_data(stream_id, bytes(16_000))
+            await client.flush()
+            assert (await client.answer(stream_id)).body == b"hello"
+            assert client.h2.outbound_flow_control_window > 160_000
+
+    talking(test, answer)
+
+
+def test_credit_follows_consumption() -> None:
+    """H2-11: a handler that does not read stops the client, one that reads lets it go on."""
+    go_on = trio.Event()
+    sizes = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await go_on.wait()
+        while piece := await request.body.read():
+            sizes.append(len(piece))
+        await respond(responder, 200, [])
+
+    async def test(client: Client, _entrance: Entrance, served: Served) -> None:
+        stream_id = await client.request(method="POST", end=False)
+        await client.until(lambda: client.h2.local_flow_control_window(stream_id) > 200_000)
+        window = client.h2.local_flow_control_window(stream_id)
+        await client.send_body(stream_id, bytes(window), end=False)
+        client.h2.ping(bytes(8))
+        await client.flush()
+        await client.receive()
+        assert client.h2.local_flow_control_window(stream_id) == 0
+        go_on.set()
+        await client.send_body(stream_id, bytes(1_000_000))
+        assert (await client.answer(stream_id)).status == 200
+        assert sum(sizes) == window + 1_000_000
+        assert max(sizes) <= 65_536
+
+    talking(test, answer)
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_body_that_is_too_large(sized: bool) -> None:
+    """413, and the rest of it is not wanted."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        fields = [("content-length", "1001")] if sized else []
+        stream_id = await client.request("/", *fields, method="POST", end=False)
+        await client.send_body(stream_id, bytes(1001), end=not sized)
+        got = await client.answer(stream_id)
+        assert got.status == 413
+        assert (await client.ask(method="POST", body=bytes(1000))).status == 200
+
+    async def answer(request: Request, responder: Responder) -> None:
+        while await request.body.read():
+            pass
+        await respond(responder, 200, [])
+
+    talking(test, answer, limits=Limits(body=1000))
+
+
+def test_late_body_is_answered_408() -> None:
+    """The time between two pieces, for the stream alone."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        late = await client.request(method="POST", end=False)
+        assert (await client.answer(late)).status == 408
+        assert not client.closed
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await request.body.read()
+
+    talking(test, answer, timeouts=Timeouts(body=0.05))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("/../x", [], 400),
+        ("/%zz", [], 400),
+        ("/" + "x" * 9000, [], 414),
+        ("/", [("x", "y" * 30_000)] * 3, 431),
+        ("/", [(f"x{number}", "y") for number in range(101)], 431),
+    ],
+)
+def test_refused_requests(path: str, fields: list[tuple[str, str]], status: int) -> None:
+    """H2-12: answered, and the connection goes on."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        assert (await client.ask(path, *fields)).status == status
+        assert (await client.ask()).status == 200
+        assert (await client.ask(path, *fields, method="POST", body=b"x")).status == status
+
+    talking(test, hello)
+
+
+def test_client_that_opens_no_window_loses_its_stream() -> None:
+    """H2-13: the send timeout, for the stream alone."""
+    ends = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        try:
+            await respond(responder, 200, [], bytes(10 if request.path == "/small" else 10_000))
+        except ClientGone as gone:
+            ends.append(str(gone))
+            raise
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        got = await client.answer(await client.request())
+        assert (len(got.body), got.reset) == (100, ErrorCode.CANCEL)
+        assert (await client.ask("/small")).status == 200
+
+    talking(test, answer, settings={"initial_window_size": 100}, credit=False, timeouts=Timeouts(send=0.05))
+    assert ends == ["the client did not read in time"]
+
+
+def test_client_that_opens_no_window_at_all_loses_its_connection() -> None:
+    """H2-13: ENHANCE_YOUR_CALM when the connection's own window stays shut."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], bytes(100_000))
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.request()
+        await client.until(lambda: bool(client.goaways))
+        assert client.goaways == [(1, ErrorCode.ENHANCE_YOUR_CALM)]
+        await client.end()
+
+    talking(
+        test, answer, settings={"initial_window_size": 100_000}, credit=False, timeouts=Timeouts(send=0.05)
+    )
+
+
+# ---- the whole connection
+
+
+def test_error_of_the_protocol_ends_the_connection() -> None:
+    """RFC 9113 5.4.1: GOAWAY, handlers are cancelled, the connection is closed."""
+    ended = trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.request()
+        await client.send(data(9, b"on an idle stream"))
+        await client.end()
+        await ended.wait()
+        assert client.goaways == [(1, ErrorCode.PROTOCOL_ERROR)]
+
+    talking(test, answer)
+
+
+def test_flood_ends_the_connection() -> None:
+    """H2-13."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.send(frame(PING, 0, 0, bytes(8)) * 3000)
+        await client.end()
+        assert client.goaways == [(0, ErrorCode.ENHANCE_YOUR_CALM)]
+
+    talking(test, hello)
+
+
+def test_idle_connection_ends() -> None:
+    """timeouts.keep_alive: GOAWAY(NO_ERROR), whatever is said that is no request."""
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        assert (await client.ask()).status == 200
+        await client.send(frame(PING, 0, 0, bytes(8)))
+        await client.end()
+        assert client.goaways == [(1, ErrorCode.NO_ERROR)]
+
+    talking(test, hello, timeouts=Timeouts(keep_alive=0.05))
+
+
+def test_head_that_does_not_end_in_time() -> None:
+    """timeouts.header, from its first byte: more of it does not help."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.receive()  # so that nothing is to be acknowledged in between
+        await client.send(frame(HEADERS, 0, 1, b"\x82"))
+        async with trio.open_nursery() as nursery:
+
+            async def dribble() -> None:
+                while True:
+                    await client.stream.send_all(frame(9, 0, 1, b"\x84"))
+                    await pass_time(0.02)
+
+            nursery.start_soon(dribble)
+            await client.end()
+            nursery.cancel_scope.cancel()
+        assert client.goaways == [(0, ErrorCode.ENHANCE_YOUR_CALM)]
+
+    talking(test, hello, timeouts=Timeouts(header=0.1))
+
+
+def test_preface_that_does_not_end_in_time() -> None:
+    async def main() -> None:
+        timeouts = Timeouts(header=0.05)
+        async with (
+            serving(hello, timeouts=timeouts) as served,
+            entering(served),
+            await served.connect() as stream,
+        ):
+            await stream.send_all(PREFACE)
+            await read_all(stream)
+
+    run(main)
+
+
+def test_drain_in_two_steps() -> None:
+    """H2-10: GOAWAY for nothing, a round trip, GOAWAY for later streams; what runs is completed."""
+    go_on, running = trio.Event(), trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        running.set()
+        await go_on.wait()
+        await respond(responder, 200, [], b"done")
+
+    async def main() -> None:
+        async with (
+            serving(answer) as served,
+            entering(served) as entrance,
+            await served.connect() as stream,
+        ):
+            client = Client(stream)
+            await client.begin()
+            first = await client.request()
+            await client.receive()
+            await running.wait()
+            assert entrance.drain() == 1
+            await client.until(lambda: len(client.goaways) == 1)
+            assert client.goaways == [(2**31 - 1, ErrorCode.NO_ERROR)]
+            await client.until(lambda: len(client.goaways) == 2)
+            assert client.goaways[1] == (first, ErrorCode.NO_ERROR)
+            go_on.set()
+            assert (await client.answer(first)).body == b"done"
+            await client.end()
+
+    run(main)
+
+
+def test_drain_of_an_idle_connection() -> None:
+    """complaints.md 41, 42: it is over after one round trip, or a second without an answer."""
+
+    async def main() -> None:
+        async with serving(hello) as served, entering(served) as entrance:
+            async with await served.connect() as stream:
+                client = Client(stream)
+                await client.begin()
+                assert (await client.ask()).status == 200
+                assert entrance.drain() == 0
+                assert entrance.drain() == 0
+                await client.end()
+                assert [code for _, code in client.goaways] == [0, 0]
+            async with await served.connect() as stream:
+                await stream.send_all(PREFACE + settings())
+                await stream.receive_some(65536)
+                entrance.drain()
+                await read_all(stream)
+
+    run(main)
+
+
+def test_client_that_goes_away_gets_its_answers() -> None:
+    """RFC 9113 6.8."""
+    go_on = trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await go_on.wait()
+        await respond(responder, 200, [], b"done")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request()
+        await client.send(frame(7, 0, 0, bytes(8)))
+        go_on.set()
+        assert (await client.answer(stream_id)).body == b"done"
+        await client.end()
+
+    talking(test, answer)
+
+
+@pytest.mark.parametrize("abrupt", [True, False])
+def test_client_that_leaves_ends_its_requests(abrupt: bool) -> None:
+    """Reset: at once. Closed: they are told, and have the grace to end."""
+    ended, told, running = trio.Event(), trio.Event(), trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.on_disconnect = told.set
+        running.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        await client.request()
+        await running.wait()
+        if abrupt:
+            reset(client.stream)
+        else:
+            await client.stream.aclose()
+        await told.wait()
+        await ended.wait()
+
+    talking(test, answer, timeouts=Timeouts(disconnect_grace=0.05))
+
+
+def test_access_log() -> None:
+    """One entry for each request; 499 for those that nobody waited for."""
+    entries: list[tuple[str, str, int, int]] = []
+
+    def log(request: Request, status: int, size: int, seconds: float) -> None:
+        entries.append((request.version, request.path, status, size))
+
+    async def answer(request: Request, responder: Responder) -> None:
+        if request.path == "/gone":
+            await trio.sleep_forever()
+        await hello(request, responder)
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        assert (await client.ask("/here")).status == 200
+        stream_id = await client.request("/gone")
+        client.h2.reset_stream(stream_id, 8)
+        await client.flush()
+        await until(lambda: len(entries) == 2)
+
+    talking(test, answer, access_log=log)
+    assert entries == [("2", "/here", 200, 5), ("2", "/gone", 499, 0)]
