@@ -57,9 +57,6 @@ QUEUED_BYTES: Final = 256 * 1024
 UNSENT_BYTES: Final = 64 * 1024
 """Bytes of answers to pings that wait for the client before nothing more is read from it."""
 
-CLOSE_SECONDS: Final = 5.0
-"""What the client has to answer a Close frame (RFC 6455 7.1.1), and to take what was sent before."""
-
 _MESSAGES_PER_TURN: Final = 16
 """Messages that an application may send without a wait before the others have a turn (as in `http`)."""
 
@@ -77,6 +74,8 @@ class WebSocketSettings:
     """Between a pong and the next ping; 0 sends none."""
     ping_timeout: float = 20.0
     compression: bool = True
+    close_timeout: float = 5.0
+    """For the client to answer a Close frame (RFC 6455 7.1.1), and to take what was sent before."""
 
 
 class _Stage(Enum):
@@ -446,7 +445,7 @@ class WebSocketExchange:
         self._queued = 0
         self._disconnect(code, reason)
         self.gone = by != "application"
-        self._set_deadline(trio.current_time() + CLOSE_SECONDS)
+        self._set_deadline(trio.current_time() + self._settings.close_timeout)
 
     def _restart(self) -> None:
         """The daemon stops (called by the front): the application has the grace that is left."""
@@ -504,7 +503,7 @@ class WebSocketExchange:
             self._lose()
         self._duplex.on_drain = None
         # RFC 6455 7.1.1: the server closes first; what is still unsent has as long as the handshake.
-        self._write_scope.deadline = trio.current_time() + CLOSE_SECONDS
+        self._write_scope.deadline = trio.current_time() + self._settings.close_timeout
         while self._writing:
             await self._wait_flushed()
         try:

@@ -803,15 +803,17 @@ def test_pings(loop: str) -> None:
     assert (message["type"], message["code"]) == (DISCONNECT, 1006)
 
 
-def test_client_that_does_not_answer_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_does_not_answer_a_close() -> None:
     """RFC 6455 7.1.1: the connection is ended all the same."""
-    monkeypatch.setattr("gateway.backends.asgi.websocket.CLOSE_SECONDS", 0.05)
 
     async def act(receive: Any, send: Any) -> None:
         pass
 
     async def main() -> None:
-        async with serving(Recording(act), "trio") as served, await served.connect() as stream:
+        async with (
+            serving(Recording(act), "trio", close_timeout=0.05) as served,
+            await served.connect() as stream,
+        ):
             client = await Client.open(stream)
             assert await client.receive_close(answer=False) == (1000, "")
             await stream.send_all(b"\x81\x81\0\0\0\0x")  # ignored
