@@ -2,7 +2,7 @@
 
 What is measured
     For each scenario the gateway and the servers that people use instead (its peers) are started one
-    after the other, asked until they give the right answer, warmed up, put under load by wrk, measured
+    after the other, asked until they give the right answer, warmed up, put under load, measured
     and stopped; then the next, then all of them again, for several rounds (A B C A B C ...), so that a
     slow minute of the machine hits all of them. Each start is a new process, so that its luck with
     memory layout and hash seeds is averaged too.
@@ -52,7 +52,7 @@ The modules, in the order of a run::
     backends    what runs behind them, and the files they serve
     run         rounds: start, check, warm up, load, measure, stop
     process     starting and ending processes, pinned to a core
-    load        wrk
+    load/       wrk, h2load, WebSocket messages, idle connections
     measure     CPU time and memory of process trees
     report      medians, ratios, verdicts; tables and JSON
 """

@@ -1,5 +1,6 @@
 """The command line: ``python -m benchmarks [SCENARIO...]``. What the figures mean: see the package."""
 
+import resource
 import signal
 import sys
 from typing import NoReturn, TextIO
@@ -7,7 +8,8 @@ from typing import NoReturn, TextIO
 import click
 from rich.console import Console
 
-from benchmarks import load, report
+from benchmarks import report
+from benchmarks.load import wrk
 from benchmarks.process import cores
 from benchmarks.run import Plan, run
 from benchmarks.scenarios import SCENARIOS, Scenario
@@ -49,8 +51,11 @@ def main(
         for scenario in chosen:
             _list(console, scenario)
         return
-    if not load.installed():
-        raise click.ClickException(f"wrk is missing: {load.INSTALL}")
+    if not wrk.installed():
+        raise click.ClickException(f"wrk is missing: {wrk.INSTALL}")
+    # Many connections at once, here and in the servers.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # SIGTERM unwinds like Ctrl-C, so that every server is ended.
     signal.signal(signal.SIGTERM, _end)
     plan = Plan(rounds, seconds, connections)

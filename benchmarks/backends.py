@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import trustme
+
 from benchmarks.peers import Commands, Need, Place, file, program
-from benchmarks.process import APPS
+from benchmarks.process import APPS, HOST
 from benchmarks.webservers import NGINX, UWSGI, UWSGI_PYTHON, command, nginx_commands, uwsgi_application
 
 HELLO: Final = b"Hello, world!"
@@ -152,6 +154,13 @@ def put_php(directory: Path) -> None:
 def put_cgi(directory: Path) -> None:
     """Content: the CGI program. Raises :class:`BuildError`."""
     _put(directory / "hello_cgi", build("hello_cgi").read_bytes(), 0o755)
+
+
+def put_certificate(directory: Path) -> None:
+    """Content: a certificate for the loopback address, and its key."""
+    certificate = trustme.CA().issue_cert(HOST)
+    _put(directory / "certificate.pem", b"".join(pem.bytes() for pem in certificate.cert_chain_pems), 0o644)
+    _put(directory / "key.pem", certificate.private_key_pem.bytes(), 0o644)
 
 
 def put_nothing(directory: Path) -> None:

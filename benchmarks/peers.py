@@ -48,6 +48,16 @@ class Place:
     """How many connections the load has."""
 
     @property
+    def certificate(self) -> str:
+        """The certificate chain of the scenario, if it has one."""
+        return str(self.content / "certificate.pem")
+
+    @property
+    def key(self) -> str:
+        """The key of the certificate."""
+        return str(self.content / "key.pem")
+
+    @property
     def listen(self) -> str:
         """The address as ``host:port``."""
         return f"{HOST}:{self.port}"
@@ -155,9 +165,16 @@ _INSTALLED_GATEWAY: Final = Need(
 )
 
 
-def gateway(backend: Callable[[Place], dict[str, Any]]) -> Peer:
+def gateway(backend: Callable[[Place], dict[str, Any]], *, tls: bool = False) -> Peer:
     """The gateway with one backend, given as in its configuration."""
-    return _gateway(lambda place: {"backends": {"app": backend(place)}, "routes": [{"backend": "app"}]})
+
+    def rest(place: Place) -> dict[str, Any]:
+        listener: dict[str, Any] = {"http": place.listen}
+        if tls:
+            listener["tls"] = {"certificate": place.certificate, "key": place.key}
+        return {"listeners": [listener], "backends": {"app": backend(place)}, "routes": [{"backend": "app"}]}
+
+    return _gateway(rest)
 
 
 def gateway_static() -> Peer:
@@ -186,37 +203,40 @@ def _python(name: str, arguments: Callable[[Place], Sequence[str]], *others: str
     )
 
 
-def uvicorn(app: str) -> Peer:
-    """Uvicorn at its fastest: uvloop and httptools."""
+def uvicorn(app: str, *, tls: bool = False) -> Peer:
+    """Uvicorn at its fastest: uvloop and httptools; wsproto for WebSocket."""
     return _python(
         "uvicorn",
         lambda place: [
             app, f"--host={HOST}", f"--port={place.port}", "--loop=uvloop", "--http=httptools",
-            "--no-access-log", "--log-level=warning", f"--timeout-keep-alive={KEEP_ALIVE}",
+            "--ws=wsproto", "--no-access-log", "--log-level=warning", f"--timeout-keep-alive={KEEP_ALIVE}",
+            *([f"--ssl-certfile={place.certificate}", f"--ssl-keyfile={place.key}"] if tls else ()),
         ],
-        "uvloop", "httptools",
+        "uvloop", "httptools", "wsproto",
     )  # fmt: skip
 
 
-def hypercorn(app: str) -> Peer:
+def hypercorn(app: str, *, tls: bool = False) -> Peer:
     """Hypercorn's trio worker."""
     return _python(
         "hypercorn",
         lambda place: [
             app, f"--bind={place.listen}", "--worker-class=trio", "--workers=1", "--log-level=warning",
             f"--keep-alive={KEEP_ALIVE}",
+            *([f"--certfile={place.certificate}", f"--keyfile={place.key}"] if tls else ()),
         ],
         "trio",
     )  # fmt: skip
 
 
-def granian(interface: str, app: str) -> Peer:
+def granian(interface: str, app: str, *, tls: bool = False) -> Peer:
     """Granian with its own choice of loop and runtime."""
     return _python(
         "granian",
         lambda place: [
             app, f"--interface={interface}", f"--host={HOST}", f"--port={place.port}", "--workers=1",
             "--no-access-log", "--log-level=warning",
+            *([f"--ssl-certificate={place.certificate}", f"--ssl-keyfile={place.key}"] if tls else ()),
         ],
     )  # fmt: skip
 

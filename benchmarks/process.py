@@ -8,6 +8,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -117,12 +118,12 @@ class Processes:
 
         self._wait(wrong)
 
-    def wait_for_answer(self, port: int, path: str, body: bytes) -> None:
-        """Wait until ``GET path`` is answered 200 with exactly *body*."""
+    def wait_for_answer(self, port: int, path: str, body: bytes, *, tls: bool = False) -> None:
+        """Wait until ``GET path`` is answered 200 with exactly *body*; any certificate will do."""
 
         def wrong() -> str:
             try:
-                status, got = _get(port, path)
+                status, got = _get(port, path, tls)
             except (OSError, http.client.HTTPException) as error:
                 return f"GET {path} is not answered: {error!r}"
             if (status, got) == (200, body):
@@ -205,8 +206,11 @@ def _connect(address: str) -> socket.socket:
     return socket.create_connection((host, int(port)))
 
 
-def _get(port: int, path: str) -> tuple[int, bytes]:
+def _get(port: int, path: str, tls: bool) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(HOST, port, timeout=_START)
+    if tls:
+        unverified = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(HOST, port, timeout=_START, context=unverified)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

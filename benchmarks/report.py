@@ -25,6 +25,7 @@ _COMPARED: Final[dict[Measure, Callable[[Run], float]]] = {
     Measure.CPU: lambda run: run.cpu_per_request * 1e6,
     Measure.WALL: lambda run: 1e3 / run.requests_per_second,
     Measure.THROUGHPUT: lambda run: run.bytes_per_second / 1e6,
+    Measure.MEMORY: lambda run: run.memory_per_connection / 1024,
 }
 
 _COLUMNS: Final[dict[str, tuple[Callable[[Run], float], str]]] = {
@@ -34,15 +35,17 @@ _COLUMNS: Final[dict[str, tuple[Callable[[Run], float], str]]] = {
     "requests/s": (lambda run: run.requests_per_second, ",.0f"),
     "p50 ms": (lambda run: run.p50 * 1e3, ",.2f"),
     "p99 ms": (lambda run: run.p99 * 1e3, ",.2f"),
+    "KiB/connection": (_COMPARED[Measure.MEMORY], ",.1f"),
     "resident MiB": (lambda run: run.memory.resident / _MIB, ",.0f"),
 }
 
 
 _HIDDEN: Final = {
-    Measure.CPU: {"wall ms/request", "MB/s"},
+    Measure.CPU: {"wall ms/request", "MB/s", "KiB/connection"},
     # What CGI programs use is counted for some servers and lost for others (see the package).
-    Measure.WALL: {"CPU µs/request", "MB/s"},
-    Measure.THROUGHPUT: {"wall ms/request"},
+    Measure.WALL: {"CPU µs/request", "MB/s", "KiB/connection"},
+    Measure.THROUGHPUT: {"wall ms/request", "KiB/connection"},
+    Measure.MEMORY: {"wall ms/request", "MB/s"},
 }
 """Columns that say nothing, or nothing new."""
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks import load, measure
+from benchmarks import measure
 from benchmarks.backends import Backend, BuildError
+from benchmarks.load import LoadError, idle
 from benchmarks.peers import Need, Peer, Place
 from benchmarks.process import HOST, StartError, cores, free_port, pinned, running
 from benchmarks.scenarios import Scenario
@@ -48,6 +49,8 @@ class Run:
     """Seconds."""
     memory: measure.Memory
     """At the end of the load."""
+    memory_per_connection: float
+    """Resident bytes for each idle connection of the scenario; meaningless without any."""
     disturbance: float
     """The share of the time for which the busier core was busy before the load, with work of others."""
     problems: tuple[str, ...]
@@ -167,7 +170,7 @@ def _backend_address(backend: Backend | None, directory: Path, port: int) -> str
 def _try(bench: _Bench, peer: Peer, outcome: Outcome, number: int, seconds: int) -> None:
     try:
         outcome.runs[number] = _measure(bench, peer, seconds)
-    except (StartError, load.LoadError) as error:
+    except (StartError, LoadError) as error:
         outcome.failure = str(error)
 
 
@@ -176,17 +179,20 @@ def _measure(bench: _Bench, peer: Peer, seconds: int) -> Run:
     place = bench.place(free_port())
     server_core, load_core = cores()
     with running(peer.start(place), place.directory, server_core) as server:
-        server.wait_for_answer(place.port, scenario.path, bench.body)
+        server.wait_for_answer(place.port, scenario.path, bench.body, tls=scenario.tls)
         disturbance = max(measure.busy_share(core, _WATCH) for core in {server_core, load_core})
-        url = f"http://{place.listen}{scenario.path}"
+        url = f"http{'s' * scenario.tls}://{place.listen}{scenario.path}"
         with pinned(load_core):
-            load.run(url, connections=bench.connections, seconds=WARM_UP)
-            before = measure.cpu_seconds(server.pids)
-            found = load.run(url, connections=bench.connections, seconds=seconds)
-            used = measure.cpu_seconds(server.pids) - before
-        memory = measure.memory(server.pids)
+            scenario.load(url, connections=bench.connections, seconds=WARM_UP)
+            at_rest = measure.memory(server.pids)
+            with idle.held(url, scenario.idle):
+                held = measure.memory(server.pids)
+                before = measure.cpu_seconds(server.pids)
+                found = scenario.load(url, connections=bench.connections, seconds=seconds)
+                used = measure.cpu_seconds(server.pids) - before
+                memory = measure.memory(server.pids)
         # A server that broke under load is found here, not by its figures.
-        server.wait_for_answer(place.port, scenario.path, bench.body)
+        server.wait_for_answer(place.port, scenario.path, bench.body, tls=scenario.tls)
     return Run(
         requests_per_second=found.requests / found.seconds,
         bytes_per_second=found.size / found.seconds,
@@ -194,6 +200,7 @@ def _measure(bench: _Bench, peer: Peer, seconds: int) -> Run:
         p50=found.p50,
         p99=found.p99,
         memory=memory,
+        memory_per_connection=(held.resident - at_rest.resident) / max(scenario.idle, 1),
         disturbance=disturbance,
         problems=found.problems,
     )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from benchmarks import backends, peers, webservers
 from benchmarks.backends import HELLO, Backend
+from benchmarks.load import Generator, h2load, websocket, wrk
 from benchmarks.peers import Need, Peer, Place
 from benchmarks.process import APPS
 
@@ -18,6 +19,7 @@ class Measure(Enum):
     CPU = "CPU µs/request"
     WALL = "wall ms/request"
     THROUGHPUT = "MB/s"
+    MEMORY = "KiB/connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,10 @@ class Scenario:
     measure: Measure = Measure.CPU
     most_connections: int = 1024
     """More connections would only measure queues or memory."""
+    load: Generator = wrk.run
+    tls: bool = False
+    idle: int = 0
+    """Connections that stay open and idle beside those of the load."""
 
     @property
     def servers(self) -> tuple[Peer, ...]:
@@ -56,8 +62,11 @@ _FASTAPI: Final = "hello_fastapi:app"
 _WSGI: Final = "hello_wsgi:app"
 
 
-def _asgi(app: str, loop: str) -> Peer:
-    return peers.gateway(lambda place: {"asgi": app, "directory": str(APPS), "loop": loop})
+_ECHO: Final = "echo_asgi:app"
+
+
+def _asgi(app: str, loop: str, *, tls: bool = False) -> Peer:
+    return peers.gateway(lambda place: {"asgi": app, "directory": str(APPS), "loop": loop}, tls=tls)
 
 
 def _with_pool(kind: str, address: str, place: Place) -> dict[str, Any]:
@@ -83,6 +92,57 @@ SCENARIOS: Final = (
         _asgi(_FASTAPI, "asyncio"),
         (peers.uvicorn(_FASTAPI), peers.granian("asgi", _FASTAPI)),
         body=lambda: b'{"message":"Hello, world!"}',
+    ),
+    Scenario(
+        "h2",
+        f"HTTP/2 in clear text, {h2load.STREAMS} streams on each connection, a raw ASGI application on trio",
+        _asgi(_ASGI, "trio"),
+        (peers.hypercorn(_ASGI), peers.granian("asgi", _ASGI)),
+        needs=(h2load.NEED,),
+        load=h2load.run,
+        most_connections=16,
+    ),
+    Scenario(
+        "tls",
+        "HTTP/1.1 over TLS 1.3 on kept connections, a raw ASGI application on trio",
+        _asgi(_ASGI, "trio", tls=True),
+        (
+            peers.uvicorn(_ASGI, tls=True),
+            peers.granian("asgi", _ASGI, tls=True),
+            peers.hypercorn(_ASGI, tls=True),
+            webservers.nginx_hello(tls=True),
+        ),
+        content=backends.put_certificate,
+        tls=True,
+    ),
+    Scenario(
+        "tls-handshake",
+        "a TLS handshake for each request",
+        _asgi(_ASGI, "trio", tls=True),
+        (
+            peers.uvicorn(_ASGI, tls=True),
+            peers.granian("asgi", _ASGI, tls=True),
+            webservers.nginx_hello(tls=True),
+        ),
+        content=backends.put_certificate,
+        load=wrk.run_closing,
+        tls=True,
+    ),
+    Scenario(
+        "websocket",
+        "WebSocket messages that an ASGI application on asyncio sends back",
+        _asgi(_ECHO, "asyncio"),
+        (peers.uvicorn(_ECHO), peers.granian("asgi", _ECHO), peers.hypercorn(_ECHO)),
+        load=websocket.run,
+    ),
+    Scenario(
+        "c10k",
+        "10,000 idle connections beside those of the load",
+        _asgi(_ASGI, "trio"),
+        (peers.uvicorn(_ASGI), peers.granian("asgi", _ASGI), webservers.nginx_hello()),
+        measure=Measure.MEMORY,
+        most_connections=16,
+        idle=10_000,
     ),
     Scenario(
         "wsgi",
@@ -217,6 +277,8 @@ TARGETS: Final = (
     Target("asgi-trio", "granian", 0.9),
     Target("asgi-asyncio", "uvicorn", 0.95),
     Target("asgi-fastapi", "uvicorn", 1.0),
+    Target("h2", "hypercorn", 0.6),
+    Target("websocket", "uvicorn", 1.0),
     Target("wsgi", "waitress", 0.4),
     Target("wsgi", "granian", 1.6),
     Target("fastcgi", "nginx", 2.2),

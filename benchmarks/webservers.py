@@ -79,7 +79,8 @@ worker_processes 1;
 pid {directory}/nginx.pid;
 error_log stderr crit;
 {user}
-events {{ worker_connections 1024; }}
+worker_rlimit_nofile 16384;
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     sendfile on;
@@ -94,7 +95,7 @@ http {{
     scgi_temp_path {directory}/scgi;
     {upstream}
     server {{
-        listen {listen};
+        listen {listen}{tls};
         root {content};
         location / {{
             {location}
@@ -104,8 +105,9 @@ http {{
 """
 
 
-def nginx_commands(place: Place, location: str, upstream: str = "") -> Commands:
+def nginx_commands(place: Place, location: str, upstream: str = "", *, tls: bool = False) -> Commands:
     """Nginx with one location."""
+    certificate = f" ssl; ssl_certificate {place.certificate}; ssl_certificate_key {place.key}"
     text = _NGINX.format(
         directory=place.directory,
         user="user root;" if _is_root() else "",
@@ -113,6 +115,7 @@ def nginx_commands(place: Place, location: str, upstream: str = "") -> Commands:
         endless=ENDLESS,
         upstream=upstream,
         listen=place.listen,
+        tls=certificate if tls else "",
         content=place.content,
         location=location,
     )
@@ -127,6 +130,11 @@ def _kept(place: Place, address: str) -> str:
 
 def _nginx(start: Callable[[Place], Commands]) -> Peer:
     return Peer("nginx", start, (NGINX,))
+
+
+def nginx_hello(*, tls: bool = False) -> Peer:
+    """Nginx saying hello by itself."""
+    return _nginx(lambda place: nginx_commands(place, 'return 200 "Hello, world!";', tls=tls))
 
 
 def nginx_static() -> Peer:

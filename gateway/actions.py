@@ -6,7 +6,9 @@ only if the configuration names it (see `template.py`). What does not depend on 
 
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote_from_bytes
 
+from gateway.errors import RequestError
 from gateway.request import Request, Responder, respond
 from gateway.template import Template, field_value, quote_query
 from protocols.events import Headers
@@ -15,6 +17,8 @@ REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 """RFC 9110 15.4; 300 and 304 do not send a client elsewhere."""
 
 _TEXT: Final = b"text/plain; charset=utf-8"
+_KEPT: Final = "".join(chr(code) for code in range(0x21, 0x7F))
+"""What a URL may be sent with as it came: printable ASCII. All else is percent-encoded (RFC 3986 2.1)."""
 
 
 class Redirect:
@@ -51,6 +55,29 @@ class Redirect:
         elif url.endswith("?"):
             url = url[:-1]
         return url.encode("ascii")
+
+
+class HttpsRedirect:
+    """Sends the client to the same URL by https: 308 (RFC 9110 15.4.9), which keeps method and body."""
+
+    STATUS: Final = 308
+
+    def __init__(self, port: int) -> None:
+        """*port*: where clients reach https."""
+        self._port = b"" if port == 443 else b":%d" % port
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        if not request.host:
+            raise RequestError(400, "the request names no host, so that there is no URL to redirect to")
+        headers = [(b"location", self.location(request)), (b"content-type", _TEXT)]
+        await respond(responder, self.STATUS, headers, b"this server is reached by https\n")
+
+    def location(self, request: Request) -> bytes:
+        """The URL as it was asked for, but for scheme and port."""
+        path = b"/" if request.raw_path == b"*" else request.raw_path
+        target = b"%b?%b" % (path, request.query) if request.query else path
+        host = request.host.encode("latin-1")
+        return quote_from_bytes(b"https://%b%b%b" % (host, self._port, target), safe=_KEPT).encode("ascii")
 
 
 class Respond:

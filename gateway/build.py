@@ -1,5 +1,6 @@
 """Turns the configuration into what runs: backends, the route table, the service of the fronts."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -18,8 +19,11 @@ from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.config import models
+from gateway.failure_pages import FailurePages
+from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.logs import AccessLog
+from gateway.networks import ClientNetworks
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
@@ -56,12 +60,17 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
     backends: dict[str, Backend] = {
         name: builder.backend(name, backend) for name, backend in config.backends.items()
     }
-    router = Router(_route(index, route, backends) for index, route in enumerate(config.routes))
+    places = config.route_places or ("",) * len(config.routes)
+    router = Router(
+        _route(index, route, backends, place)
+        for index, (route, place) in enumerate(zip(config.routes, places, strict=True))
+    )
     timeouts, limits = config.timeouts, config.limits
     service = Service(
         pump=pump,
         router=router,
         timeouts=Timeouts(
+            handshake=timeouts.handshake,
             header=timeouts.header,
             body=timeouts.body,
             send=timeouts.body,
@@ -74,8 +83,12 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
             headers=limits.headers,
             header_count=limits.header_count,
             body=limits.body,
+            streams=limits.streams,
+            min_rate=limits.min_rate,
         ),
         access_log=access_log,
+        proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
+        failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
     )
     builder.service = service
     return Gateway(service, [*builder.spawned, *backends.values()])
@@ -87,6 +100,8 @@ class _Builder:
     def __init__(self, config: models.Config, pump: Pump) -> None:
         self._config = config
         self._pump = pump
+        # RFC 9110 7.6.3: a pseudonym in Via; the random part is how this gateway recognises a loop.
+        self._pseudonym = f"{config.via}-{secrets.token_hex(4)}"
         self.spawned: list[SpawnedApplication] = []
         self.service: Service
 
@@ -144,6 +159,8 @@ class _Builder:
                     ),
                     pump=pump,
                     host=config.host,
+                    forwarded=config.forwarded,
+                    pseudonym=self._pseudonym,
                     upgrades=frozenset(config.upgrade),
                     tunnel_timeout=self._config.timeouts.tunnel or inf,
                 )
@@ -191,6 +208,7 @@ class _Builder:
         upgrades: UpgradePolicy | None = None,
     ) -> ApplicationBackend:
         addresses: list[TcpAddress | UnixAddress] = list(config.addresses)
+        spawned: SpawnedApplication | None = None
         if config.spawn is not None:
             spawned = SpawnedApplication(
                 name,
@@ -208,6 +226,7 @@ class _Builder:
             upstream=self._upstream(name, addresses, make_codec, config.timeouts, pool),
             dispatch=self._dispatch,
             script_root=script_root,
+            spawned=spawned,
             variables=_templates(config.variables),
             body_policy=config.body,
             spool_memory=config.spool_memory,
@@ -263,11 +282,12 @@ def _templates(variables: dict[str, str]) -> dict[str, Template]:
     return {name: Template.parse(text) for name, text in variables.items()}
 
 
-def _route(index: int, route: models.Route, backends: dict[str, Backend]) -> Route:
+def _route(index: int, route: models.Route, backends: dict[str, Backend], place: str) -> Route:
     match = route.match
     return Route(
         _handler(route, backends),
         name=f"routes[{index}]",
+        description=f"{f'({place}) ' if place else ''}{_describe(match)}",
         backend=route.backend or "",
         mount=route.mount,
         paths=match.path or (),
@@ -278,6 +298,15 @@ def _route(index: int, route: models.Route, backends: dict[str, Backend]) -> Rou
         schemes=match.scheme or (),
         clients=match.client or (),
     )
+
+
+def _describe(match: models.Match) -> str:
+    """What a route wants, in words: ``path: /x/*; method: GET, POST``."""
+    conditions = []
+    for name, wanted in match.model_dump(exclude_none=True).items():
+        values = [f"{key}={value}" for key, value in wanted.items()] if isinstance(wanted, dict) else wanted
+        conditions.append(f"{name}: {', '.join(map(str, values))}")
+    return "; ".join(conditions) or "matches every request"
 
 
 def _handler(route: models.Route, backends: dict[str, Backend]) -> Handler:

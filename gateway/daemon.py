@@ -22,6 +22,7 @@ import trio
 from gateway.backend import StartError
 from gateway.build import Gateway, build
 from gateway.config import Config
+from gateway.entrances import Door, Entrances
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener
 from gateway.logs import AccessLog, configure
@@ -71,17 +72,17 @@ async def run(config: Config, sockets: list[ListeningSocket], access_log: Access
     pump = Pump()
     if config.workers > 1:
         log.warning("several workers are not supported yet: one process serves", workers=config.workers)
-    if config.trusted_proxies:
-        log.warning("trusted_proxies is not used yet: clients are known by their connection")
     # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             gateway = build(config, pump, access_log)
+            entrances = Entrances(config, gateway.service, sockets)
+            gateway.services.extend(entrances.certificates)
             async with trio.open_nursery() as backends:
                 if await _start(gateway, backends, signals):
                     _settle_memory()
-                    await Connections(gateway, sockets, grace=config.timeouts.shutdown).serve(signals)
+                    await Connections(gateway, entrances.doors, grace=config.timeouts.shutdown).serve(signals)
                 backends.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
 
@@ -115,9 +116,9 @@ async def _start(gateway: Gateway, backends: trio.Nursery, signals: AsyncIterato
 class Connections:
     """The client connections of a worker: accepts them, and ends them when the daemon stops."""
 
-    def __init__(self, gateway: Gateway, sockets: list[ListeningSocket], *, grace: float) -> None:
+    def __init__(self, gateway: Gateway, doors: list[Door], *, grace: float) -> None:
         self._service = gateway.service
-        self._listening = [(listening, Entrance(gateway.service)) for listening in sockets]
+        self._listening = doors
         self._grace = grace
 
     async def serve(self, signals: AsyncIterator[int]) -> None:

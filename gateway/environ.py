@@ -174,17 +174,22 @@ def _of_connection(connection: Connection) -> dict[str, str]:
     }
     if scheme == "https":
         environ["HTTPS"] = "on"
+    if connection.tls is not None:
+        environ.update(connection.tls.variables)
     return environ
 
 
 def _address(address: Address) -> tuple[str, str]:
-    """Address and port as text; for Unix sockets as nginx writes them: ``unix:`` and no port."""
+    """Address and port as text; for Unix sockets as nginx writes them: ``unix:`` and no port.
+
+    Of a client behind a proxy often only the address is known.
+    """
     if address is None:
         return "unix:", ""
     host, port = address
     if port is None:
         return native(f"unix:{host}"), ""
-    return host, str(port)
+    return host, str(port) if port else ""
 
 
 def _host_name(address: Address) -> str:

@@ -3,7 +3,14 @@
 Protocol errors (`protocols.errors`) are mapped to these at the one place where a codec is driven.
 """
 
+import traceback
+from collections.abc import Sequence
 from enum import Enum
+
+from protocols.events import Headers
+
+TRACEBACK_LINES = 100
+"""Lines kept of the traceback of an application: its end says what happened."""
 
 
 class Phase(Enum):
@@ -23,7 +30,10 @@ class Cause(Enum):
     """What happened to the backend; each has one status and one Proxy-Status error (RFC 9209 2.3)."""
 
     REFUSED = "connection_refused"
-    UNREACHABLE = "destination_unavailable"
+    UNREACHABLE = "destination_ip_unroutable"
+    UNKNOWN_HOST = "dns_error"
+    UNAVAILABLE = "destination_unavailable"
+    NOT_STARTED = "proxy_configuration_error"
     CONNECT_TIMEOUT = "connection_timeout"
     READ_TIMEOUT = "http_response_timeout"
     WRITE_TIMEOUT = "connection_write_timeout"
@@ -31,6 +41,7 @@ class Cause(Enum):
     INCOMPLETE = "http_response_incomplete"
     MALFORMED = "http_protocol_error"
     HEAD_TOO_LARGE = "http_response_header_section_size"
+    LOOP = "proxy_loop_detected"
     OVERLOADED = "connection_limit_reached"
     FAILED = "proxy_internal_response"
 
@@ -42,26 +53,70 @@ class GatewayError(Exception):
 class RequestError(GatewayError):
     """The client's fault.
 
-    *status* is a 4xx (or 501, 505); *close* says whether the connection can be used further.
+    *status* is a 4xx (or 501, 505); *close* says whether the connection can be used further; *headers*
+    are fields that the response needs (RFC 9110 15.5: Allow, Content-Range). *detail* is told to the
+    client, so it is about the request and names nothing that the server keeps to itself.
     """
 
-    def __init__(self, status: int, detail: str, *, close: bool = False) -> None:
+    def __init__(
+        self, status: int, detail: str, *, close: bool = False, headers: Headers | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.close = close
+        self.headers: Headers = headers or []
+
+
+class NoRoute(RequestError):
+    """No route of the configuration matches the request."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "no route of this server matches the request")
+
+
+class MachineError(GatewayError):
+    """The machine's fault that the gateway runs on: no descriptors left, a broken disk.
+
+    *status* is 500 or 503; *detail* is told to the client, *cause* to the operator.
+    """
+
+    def __init__(self, status: int, detail: str, *, cause: OSError) -> None:
+        super().__init__(f"{detail}: {cause}")
+        self.status = status
+        self.detail = detail
+        self.cause = cause
 
 
 class BackendError(GatewayError):
-    """The backend's fault: which backend, at which address, in which phase, and why."""
+    """The backend's fault: which backend, at which address, in which phase, and why.
 
-    def __init__(self, cause: Cause, detail: str, *, backend: str, address: str, phase: Phase) -> None:
+    *detail* and *last_words* (the end of what the application wrote to its error stream for this request,
+    or of its traceback) are for the log and the developer: they may hold bytes of the application's,
+    paths and addresses. *retry_after* is in seconds, if it is known when to come back.
+    """
+
+    def __init__(
+        self,
+        cause: Cause,
+        detail: str,
+        *,
+        backend: str,
+        address: str,
+        phase: Phase,
+        errno: int | None = None,
+        retry_after: float | None = None,
+        last_words: Sequence[str] = (),
+    ) -> None:
         super().__init__(f"backend {backend} ({address}), {phase.value}: {detail}")
         self.cause = cause
         self.detail = detail
         self.backend = backend
         self.address = address
         self.phase = phase
+        self.errno = errno
+        self.retry_after = retry_after
+        self.last_words = last_words
 
 
 class ClientGone(GatewayError):
@@ -70,3 +125,12 @@ class ClientGone(GatewayError):
 
 class ResponseAborted(GatewayError):
     """The response was begun and cannot be completed; the client must see that it is cut short."""
+
+
+def traceback_of(error: BaseException) -> list[str]:
+    """The end of the traceback of *error*, by line.
+
+    As text, because an exception that is kept keeps all that its frames refer to.
+    """
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return lines[-TRACEBACK_LINES:]

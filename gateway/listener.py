@@ -42,14 +42,17 @@ class ListeningSocket:
         self.sock = sock
         self.path = path
         """The file of a Unix socket that is ours to remove."""
+        self.listener: Listener | None = None
+        """What it was opened for."""
         self._inode = os.stat(path).st_ino if path is not None else 0
 
     def __str__(self) -> str:
-        """The real address: ``http://127.0.0.1:8080`` or ``unix:/path``."""
+        """The real address: ``http://127.0.0.1:8080``, ``https://…``, or ``unix:/path``."""
         name = self.sock.getsockname()
         if isinstance(name, tuple):
             host = f"[{name[0]}]" if ":" in name[0] else name[0]
-            return f"http://{host}:{name[1]}"
+            scheme = "http" if self.listener is None or self.listener.tls is None else "https"
+            return f"{scheme}://{host}:{name[1]}"
         return f"unix:{name}"
 
     def close(self) -> None:
@@ -65,15 +68,23 @@ def open_listener(listener: Listener) -> list[ListeningSocket]:
     """Listen on the address; a host name may stand for several. Raises StartError."""
     address = listener.address
     try:
-        if isinstance(address, TcpAddress):
-            return _open_tcp(address, listener)
-        if isinstance(address, UnixAddress):
-            return [_open_unix(address.path, listener)]
-        return [_open_inherited(address.fd)]
+        opened = _open(listener)
     except socket.gaierror as error:
         raise StartError(f"cannot listen on {address}: {error.strerror}") from error
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+    for each in opened:
+        each.listener = listener
+    return opened
+
+
+def _open(listener: Listener) -> list[ListeningSocket]:
+    address = listener.address
+    if isinstance(address, TcpAddress):
+        return _open_tcp(address, listener)
+    if isinstance(address, UnixAddress):
+        return [_open_unix(address.path, listener)]
+    return [_open_inherited(address.fd)]
 
 
 def _open_tcp(address: TcpAddress, listener: Listener) -> list[ListeningSocket]:

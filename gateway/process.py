@@ -1,8 +1,9 @@
 """Child processes: one way to start them, one way to end them.
 
 Every child is the leader of a new session, so a signal reaches all that it started, and no terminal
-can stop it. It gets exactly three descriptors, default signal handling (Python itself ignores
-SIGPIPE), and a pidfd here, which tells of its end without SIGCHLD and without a thread.
+can stop it. It gets exactly three descriptors, default signal handling (Python itself ignores SIGPIPE, and
+whoever started the daemon may have had more ignored, as nohup does), and a pidfd here, which tells of its
+end without SIGCHLD and without a thread.
 
 The ladder at the end of a life: SIGTERM to the process group, a grace, SIGKILL to the group, reap.
 The leader stays unreaped until then: its number, which is the group's, cannot be used again meanwhile.
@@ -16,7 +17,9 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Final
 
 import structlog
@@ -105,6 +108,7 @@ def spawn(
     Raises OSError if it cannot be started: no such program, not executable, no interpreter for it, no
     such directory, too many processes or open files.
     """
+    _handle_what_is_ignored()
     # The child is this object's to reap; Popen as a context manager would wait for it at once.
     popen = subprocess.Popen(
         argv,
@@ -121,6 +125,33 @@ def spawn(
         popen.kill()
         popen.wait()
         raise
+
+
+_none_is_ignored = False
+"""Whether that was seen to: once, at the first child, because looking takes a tenth of starting one."""
+
+_RESTORED: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+"""What Python ignores at its start and Popen restores in the child."""
+
+
+def _handle_what_is_ignored() -> None:
+    """Do nothing about ignored signals by a handler instead, which for this process is the same.
+
+    execve(2): ignored signals stay ignored in the new program, handled ones get their default. It cannot be
+    done in the child: Popen would fork instead of vfork for it, with the locks of other threads held. Signal
+    handlers belong to the main thread; elsewhere nothing is changed.
+    """
+    global _none_is_ignored
+    if _none_is_ignored or threading.current_thread() is not threading.main_thread():
+        return
+    _none_is_ignored = True
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and number not in _RESTORED:
+            signal.signal(number, _do_nothing)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """As SIG_IGN does."""
 
 
 def describe_end(returncode: int) -> str:

@@ -13,7 +13,7 @@ Promises: a stream whose task is busy elsewhere costs nothing (its readiness is 
 polled), and its hang-up is still told at once. Deadlines are attributes of a stream, kept by a coarse
 sweeper (:data:`SWEEP_INTERVAL`), because a cancel scope per wait would cost as much as the wait.
 
-It does not do TLS, accepting (`listener`), or name resolution.
+It does not do TLS (`tls.stream` is a PumpStream that does), accepting (`listener`), or name resolution.
 """
 
 import os
@@ -35,7 +35,7 @@ SWEEP_INTERVAL: Final = 0.25
 
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 _CLOSED_EVENTS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _BROKEN_EVENTS: Final = select.EPOLLHUP | select.EPOLLERR
 
@@ -45,7 +45,7 @@ _FULL_READS: Final = 16
 _CORKED_FILE: Final = 256 * 1024
 """Bytes from which a file is worth two more system calls."""
 
-_SENDFILE_CHUNK: Final = 4 * 1024 * 1024
+SENDFILE_CHUNK: Final = 4 * 1024 * 1024
 """Bytes of a file sent between two checkpoints, so that one fast reader cannot hold the worker."""
 
 
@@ -216,7 +216,7 @@ class PumpStream:
                 break
             offset += sent
             unchecked += sent
-            if unchecked >= _SENDFILE_CHUNK:
+            if unchecked >= SENDFILE_CHUNK:
                 await trio.lowlevel.checkpoint()
                 unchecked = 0
         return count - (end - offset)
@@ -243,8 +243,17 @@ class PumpStream:
 
     # --- closing
 
+    def conclude(self) -> None:
+        """Say that nothing more is sent, where a layer above the socket can say it, without waiting.
+
+        For an end that cuts nothing short: after it the peer takes what it has got for complete.
+        """
+
     async def send_eof(self) -> None:
         """Close the sending side; receiving goes on."""
+        self._shut_down()
+
+    def _shut_down(self) -> None:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -279,7 +288,7 @@ class PumpStream:
                 self._readable = True
             else:
                 self._read_for(reader)
-        if events & _WRITE_EVENTS and self._writer is not None:
+        if events & WRITE_EVENTS and self._writer is not None:
             writer, self._writer = self._writer, None
             reschedule(writer)
         if events & _CLOSED_EVENTS and self.on_hangup is not None:
@@ -338,12 +347,17 @@ class Pump:
 
     def attach(self, sock: socket.socket) -> PumpStream:
         """Watch a connected (or connecting) socket from now on; it is made non-blocking."""
-        sock.setblocking(False)
         stream = PumpStream(self, sock)
+        self.adopt(stream)
+        return stream
+
+    def adopt(self, stream: PumpStream) -> None:
+        """As `attach`, for a stream of another class that was made of a socket."""
+        sock = stream.sock
+        sock.setblocking(False)
         fd = sock.fileno()
         self._streams[fd] = stream
         self._epoll.register(fd, _REGISTERED)
-        return stream
 
     def detach(self, fd: int) -> None:
         """Forget a socket that is about to be closed."""

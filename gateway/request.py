@@ -9,9 +9,12 @@ answers through the other. So any front works with any backend::
 
 import secrets
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from protocols.events import Headers
+
+if TYPE_CHECKING:
+    from gateway.tls.facts import TlsFacts
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 9.2.2: methods of which asking again does not change what was meant."""
@@ -26,6 +29,11 @@ class Body(Protocol):
     @property
     def length(self) -> int | None:
         """Bytes in all, 0 if there is no body, None if unknown until it ends (chunked)."""
+        ...
+
+    @property
+    def trailers(self) -> Headers:
+        """The trailer fields that may be passed on (`protocols.trailers`), once the body has ended."""
         ...
 
     def read_nowait(self) -> bytes | None:
@@ -47,6 +55,10 @@ class NoBody:
     __slots__ = ()
     length = 0
 
+    @property
+    def trailers(self) -> Headers:
+        return []
+
     def read_nowait(self) -> bytes:
         return b""
 
@@ -66,10 +78,63 @@ class Connection(Protocol):
     def client(self) -> Address: ...
     @property
     def server(self) -> Address: ...
+    @property
+    def tls(self) -> "TlsFacts | None":
+        """What was agreed on between client and gateway; None on a connection in clear text."""
+        ...
 
     environ: dict[str, str] | None
     """The CGI variables that all requests of the connection share: None at first, filled and used by
     ``build_environ``."""
+
+
+class ForwardedConnection:
+    """The facts about a client for whom a trusted proxy speaks. Implements `Connection`.
+
+    The server is that of the proxy's connection: it is where the request came in. There are no facts about
+    TLS: what was agreed on there was agreed on with the proxy, and its certificate is not the client's.
+    """
+
+    __slots__ = (
+        "client",
+        "environ",
+        "hops",
+        "host",
+        "position",
+        "proxy",
+        "proxy_scheme",
+        "scheme",
+        "server",
+        "tls",
+    )
+
+    def __init__(
+        self,
+        *,
+        client: Address,
+        scheme: str,
+        server: Address,
+        proxy: Address,
+        proxy_scheme: str,
+        hops: list[Address],
+        position: int,
+        host: bytes | None,
+    ) -> None:
+        self.client = client
+        self.scheme = scheme
+        self.server = server
+        self.tls = None
+        self.environ: dict[str, str] | None = None
+        self.proxy = proxy
+        """Who is at the other end of the connection, without a port."""
+        self.proxy_scheme = proxy_scheme
+        """The scheme of the proxy's connection."""
+        self.hops = hops
+        """All whom the request has come through as the proxy says, the farthest first, without itself."""
+        self.position = position
+        """Which of the hops is the client: those in front of it are its own claims."""
+        self.host = host
+        """The Host that the client has asked for, if `Forwarded` tells it."""
 
 
 class Duplex(Protocol):
@@ -126,7 +191,8 @@ class Request:
     ``path`` is percent-decoded (UTF-8, undecodable bytes as surrogate escapes), without ``.`` and
     ``..`` segments, and starts with ``/`` (or is ``*`` for OPTIONS). ``raw_path`` and ``query`` are
     the bytes of the target as sent. ``headers`` have lower-case names, in order, duplicates kept.
-    ``host`` is the authority without its port, lower-case.
+    ``host`` is the authority without its port, lower-case. ``Forwarded`` and ``X-Forwarded-*`` are among
+    the headers only if a trusted proxy has sent them.
     """
 
     __slots__ = (

@@ -11,23 +11,17 @@ the configuration file, change the path, or treat HEAD as GET. Path patterns: `p
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from gateway.backend import Handler
+from gateway.networks import ClientNetwork, ClientNetworks
 from gateway.path_pattern import FindRest, find_rest_of, first_segments_of, mount_of
 from gateway.request import Request
-
-ClientNetwork: TypeAlias = IPv4Network | IPv6Network | Literal["unix"]
-"""Clients by address; ``unix`` are those that came over a Unix socket."""
 
 Condition: TypeAlias = Callable[[Request], bool]
 
 _HOST = re.compile(r"(?:\*(?=\.))?[^*/:\[\]]+\Z|\[[0-9A-Fa-f:.]+\]\Z")
-_CLIENT_CACHE = 4096
-"""Client addresses whose answer is remembered for each route: parsing one costs 2 µs."""
 
 
 class Route:
@@ -43,6 +37,7 @@ class Route:
         handler: Handler,
         *,
         name: str = "",
+        description: str = "",
         backend: str = "",
         mount: str = "",
         paths: Sequence[str] = (),
@@ -53,9 +48,13 @@ class Route:
         schemes: Sequence[str] = (),
         clients: Sequence[ClientNetwork] = (),
     ) -> None:
-        """Raises ValueError for a host, path, mount or regular expression that means nothing."""
+        """*name* and *description* are for people.
+
+        Raises ValueError for a host, path, mount or regular expression that means nothing.
+        """
         self.handler = handler
         self.name = name
+        self.description = description
         self.backend = backend
         self.mount = mount_of(mount)
         self.first_segments = first_segments_of(paths, self.mount)
@@ -194,27 +193,5 @@ def _regex(text: str) -> re.Pattern[str]:
 
 
 def _client_condition(clients: Sequence[ClientNetwork]) -> tuple[Condition, ...]:
-    if not clients:
-        return ()
-    networks = [client for client in clients if client != "unix"]
-    unix = "unix" in clients
-
-    def is_inside(host: str) -> bool:
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False  # a name that a proxy gave (RFC 7239 6.3) is in no network
-        # ::ffff:10.0.0.1 is 10.0.0.1 seen through a dual-stack listener.
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in networks)
-
-    is_known_inside = lru_cache(maxsize=_CLIENT_CACHE)(is_inside)
-
-    def holds(request: Request) -> bool:
-        client = request.connection.client
-        if client is None:
-            return False  # unknown is not local: a proxy may have said `for=unknown`
-        return unix if client[1] is None else is_known_inside(client[0])
-
-    return (holds,)
+    has = ClientNetworks(clients).has
+    return (lambda request: has(request.connection.client),) if clients else ()

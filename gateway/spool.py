@@ -17,6 +17,7 @@ import structlog
 
 from gateway.errors import RequestError
 from gateway.request import Body
+from protocols.events import Headers
 
 BodyPolicy: TypeAlias = Literal["spool", "stream", "reject"]
 """What to do with a body of unknown length: store it, pass it on without a length, or answer 411."""
@@ -42,6 +43,11 @@ class Spooled:
     def descriptor(self) -> int | None:
         """The temporary file, positioned at its beginning unless somebody moved it; None if in memory."""
         return None if self._file is None else self._file.fileno()
+
+    @property
+    def trailers(self) -> Headers:
+        """None: what needs a body's length in front has no room for trailers."""
+        return []
 
     def read_nowait(self) -> bytes:
         """The next piece, at most 64 KiB; ``b""`` at the end."""

@@ -3,10 +3,15 @@
 One listening Unix socket in a private directory, and N processes that all accept on it as their file
 descriptor 0, as FastCGI has it (2.2) and as SCGI and uwsgi applications take it too. The socket is the
 gateway's: while a process is being replaced, connections wait in its backlog rather than being refused.
+When none is alive and none will be soon, nothing waits: `check` refuses requests, and connections in the
+backlog are closed.
 
 What a process writes to its standard output and error goes to the log, line by line, with its number.
 One that ends is started again, after a pause that doubles while they keep ending soon. At the end each
 process group gets SIGTERM, a grace, and SIGKILL, and is reaped; the directory is removed.
+
+When the gateway is killed itself (SIGKILL), the server processes for *wsgi* applications end by themselves; a
+command stays, unless it watches its parent.
 
 It does not know what the processes speak; `gateway.backends` talks to ``address``.
 """
@@ -19,6 +24,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, NoReturn, TypeAlias
 
@@ -26,6 +32,7 @@ import structlog
 import trio
 
 from gateway.backend import StartError
+from gateway.errors import BackendError, Cause, Phase
 from gateway.process import LineSplitter, Process, describe_end, spawn
 
 Protocol: TypeAlias = Literal["fastcgi", "scgi", "uwsgi"]
@@ -36,6 +43,13 @@ LONGEST_PAUSE: Final = 30.0
 """Seconds that the pause grows to, by doubling, while processes end soon after their start."""
 STABLE_AFTER: Final = 10.0
 """Seconds that a process must live for the pause to begin from FIRST_PAUSE again."""
+
+RESTART_PATIENCE: Final = 0.5
+"""Seconds that a request may wait for a process to be started; a client that has to wait longer had better
+be told."""
+
+LAST_LINES: Final = 20
+"""Lines of the processes' output that are kept for the developer."""
 
 BACKLOG: Final = 4096
 """Connections that may wait for a process; the kernel cuts it to net.core.somaxconn."""
@@ -100,6 +114,11 @@ class SpawnedApplication:
             **{os.fsencode(key): os.fsencode(value) for key, value in (env or {}).items()},
         }
         self._grace = grace
+        self._alive = 0
+        self._starts: dict[int, float] = {}
+        """Clock time of the next start, by slot, for each process that is not running."""
+        self._last_end = ""
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         # Known before it exists, so that backends can be built first. Not to be guessed, as /tmp is
         # everybody's.
         self._home = os.path.join(tempfile.gettempdir(), f"gateway-{secrets.token_hex(8)}")
@@ -109,6 +128,41 @@ class SpawnedApplication:
     def address(self) -> str:
         """Where the application listens while `run` runs: ``unix:/path``."""
         return f"unix:{self._socket_path}"
+
+    # What backends ask
+
+    def check(self) -> None:
+        """Raises BackendError (503) if no process is alive, and none will be for a while."""
+        wait = self._wait()
+        if wait > RESTART_PATIENCE:
+            raise self._unavailable(wait)
+
+    def explain(self, error: BackendError) -> BackendError:
+        """*error* of an exchange with the application, as far as its processes explain it."""
+        wait = self._wait()
+        if wait > RESTART_PATIENCE and error.cause is Cause.TERMINATED and error.phase is Phase.FIRST_BYTE:
+            return self._unavailable(wait)
+        error.last_words = error.last_words or list(self._last_lines)
+        return error
+
+    def _wait(self) -> float:
+        """Seconds until a process is alive."""
+        if self._alive or not self._starts:
+            return 0.0
+        return min(self._starts.values()) - trio.current_time()
+
+    def _unavailable(self, wait: float) -> BackendError:
+        return BackendError(
+            Cause.UNAVAILABLE,
+            f"no process is alive; the last one: {self._last_end}; the next is started in {wait:.1f} s",
+            backend=self.name,
+            address=self.address,
+            phase=Phase.SPAWN,
+            retry_after=wait,
+            last_words=list(self._last_lines),
+        )
+
+    # Lifetime
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Start the processes, say so, and keep them running until cancelled.
@@ -120,8 +174,8 @@ class SpawnedApplication:
             failure: StartError | None = None
             async with trio.open_nursery() as nursery:
                 try:
-                    for _ in range(self._processes):
-                        await nursery.start(self._keep_running, program, listener)
+                    for slot in range(self._processes):
+                        await nursery.start(self._keep_running, slot, program, listener)
                 except StartError as error:
                     failure = error
                     nursery.cancel_scope.cancel()  # those that were started
@@ -160,7 +214,7 @@ class SpawnedApplication:
     # One of the processes
 
     async def _keep_running(
-        self, program: str, listener: socket.socket, *, task_status: trio.TaskStatus[None]
+        self, slot: int, program: str, listener: socket.socket, *, task_status: trio.TaskStatus[None]
     ) -> None:
         """Run one process after another. Raises StartError if not even the first can be started."""
         running: _Running | None
@@ -173,19 +227,28 @@ class SpawnedApplication:
         pauses = Pauses()
         while True:
             pause = await self._end_of(running, pauses) if running is not None else pauses.after(0)
+            self._starts[slot] = trio.current_time() + pause
+            if self._wait() > RESTART_PATIENCE:
+                _turn_away(listener)
             await trio.sleep(pause)  # noqa: TID251 (back-off: the wait is the point)
             running = self._restart(program, listener)
+            del self._starts[slot]
 
     async def _end_of(self, running: "_Running", pauses: "Pauses") -> float:
         """Wait until a process ends, and say so; the pause before the next."""
         started_at = trio.current_time()
-        returncode = await running.watch(self._grace)
+        self._alive += 1
+        try:
+            returncode = await running.watch(self._grace)
+        finally:
+            self._alive -= 1
+        self._last_end = describe_end(returncode)
         pause = pauses.after(trio.current_time() - started_at)
         log.warning(
             "application process ended",
             backend=self.name,
             pid=running.process.pid,
-            end=describe_end(returncode),
+            end=self._last_end,
             restart_in=pause,
         )
         return pause
@@ -194,6 +257,7 @@ class SpawnedApplication:
         try:
             return self._start(program, listener)
         except OSError as error:
+            self._last_end = f"cannot be started: {error.strerror}"
             log.warning(
                 "application process cannot be started",
                 backend=self.name,
@@ -227,21 +291,51 @@ class SpawnedApplication:
             os.close(stdout_end)
             os.close(stderr_end)
         log.info("application process started", backend=self.name, pid=process.pid)
-        return _Running(self.name, process, stdout, stderr)
+        return _Running(self.name, process, stdout, stderr, self._last_lines)
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Close the connections that wait for a process: their requests are answered now.
+
+    No process is alive that would share the mode of the socket.
+    """
+    descriptor = listener.fileno()
+    blocking = os.get_blocking(descriptor)
+    os.set_blocking(descriptor, False)
+    try:
+        while True:
+            listener.accept()[0].close()
+    except OSError:
+        pass  # none is left, or there is no descriptor for it
+    finally:
+        os.set_blocking(descriptor, blocking)
 
 
 def _wsgi_command(name: str, protocol: Protocol, target: str, directory: str) -> list[str]:
     # -P: a directory called `gateway` beside the application must not stand in for this package.
     # -u: what the application prints is logged when it is printed.
     command = [sys.executable, "-P", "-u", "-m", "gateway.appserver"]
-    return [*command, protocol, target, "--directory", directory, "--name", name]
+    return [
+        *command,
+        protocol,
+        target,
+        "--directory",
+        directory,
+        "--name",
+        name,
+        "--parent",
+        str(os.getpid()),
+    ]
 
 
 class _Running:
     """A process and the pipes it writes to."""
 
-    def __init__(self, backend: str, process: Process, stdout: int, stderr: int) -> None:
+    def __init__(
+        self, backend: str, process: Process, stdout: int, stderr: int, last_lines: deque[str]
+    ) -> None:
         self.process = process
+        self._last_lines = last_lines
         self._backend = backend
         self._names = {stdout: "stdout", stderr: "stderr"}
         self._splitters = {stdout: LineSplitter(), stderr: LineSplitter()}
@@ -295,6 +389,7 @@ class _Running:
         self._poll.close()
 
     def _log(self, descriptor: int, lines: list[str]) -> None:
+        self._last_lines.extend(lines)
         for line in lines:
             log.info(
                 "application output",

@@ -1,19 +1,20 @@
 """Templates of the configuration: text with ``{placeholders}`` that are filled in from the request.
 
-Three ways to render, by where the text goes, so that a request can never break out of its place:
+Four ways to render, by where the text goes, so that a request can never break out of its place:
 
 * :meth:`Template.render`: as it is, for bodies and variables;
 * :meth:`Template.render_field`: for the value of a header field: control characters are percent-encoded,
   so there is no response splitting (RFC 9110 5.5);
 * :meth:`Template.render_url`: for a URL: each value is percent-encoded for its place (RFC 3986 2), and no
-  path can become a host, so there is no open redirect.
+  path can become a host, so there is no open redirect;
+* :meth:`Template.render_quoted`: into a document, each value quoted as the caller says.
 
 ``{{path}}`` is the text ``{path}``; braces around anything that is no name (JSON, CSS) are plain text. An
 unknown placeholder is a ValueError when the template is parsed. Constant templates are rendered once.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 from urllib.parse import quote, quote_from_bytes
 
@@ -67,8 +68,9 @@ class Template:
         self._constant_url = "".join(part for part in url_parts if isinstance(part, str))
 
     @classmethod
-    def parse(cls, text: str) -> "Template":
-        """Raises ValueError for an unknown placeholder."""
+    def parse(cls, text: str, constants: Mapping[str, str] | None = None) -> "Template":
+        """Raises ValueError for an unknown placeholder. *constants*: placeholders that are known already."""
+        constants = constants or {}
         parts: list[str | Getter] = []
         url_parts: list[str | Getter] = []
         shape = ""  # the URL so far, each placeholder as one letter
@@ -78,12 +80,14 @@ class Template:
             escaped, name = token.groups()
             if escaped:
                 literal += "{" + name + "}"
+            elif name in constants:
+                literal, escaped = literal + constants[name], name
             if literal:
                 parts.append(literal)
                 url_parts.append(quote(literal, safe=_URL_SAFE))
                 shape += literal
             if not escaped:
-                parts.append(_getter(name))
+                parts.append(_getter(name, constants))
                 url_parts.append(_url_getter(name, shape))
                 shape += "x"
         parts.append(text[end:])
@@ -100,6 +104,10 @@ class Template:
         if self._is_constant:
             return self._constant
         return _fill(self._parts, request)
+
+    def render_quoted(self, request: Request, quote: Callable[[str], str]) -> str:
+        """The text with *quote* applied to each value, for markup and the like."""
+        return "".join([part if isinstance(part, str) else quote(part(request)) for part in self._parts])
 
     def render_field(self, request: Request) -> bytes:
         """The text as the value of a header field."""
@@ -141,13 +149,13 @@ def _client(request: Request) -> str:
     return "" if client is None else client[0]
 
 
-def _getter(name: str) -> Getter:
+def _getter(name: str, constants: Iterable[str] = ()) -> Getter:
     if name.startswith("header."):
         key = name.removeprefix("header.").lower().encode("ascii")
         return lambda request: (request.header(key) or b"").decode("utf-8", "surrogateescape")
     getter = _PLAIN.get(name)
     if getter is None:
-        known = ", ".join(f"{{{known}}}" for known in _PLAIN)
+        known = ", ".join(f"{{{known}}}" for known in (*_PLAIN, *constants))
         raise ValueError(f"unknown placeholder {{{name}}}; there are {known} and {{header.NAME}}")
     return getter
 

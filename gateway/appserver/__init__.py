@@ -4,6 +4,7 @@
 command for people, and knows nothing of the daemon. ::
 
     __main__    the command line, loading, signals
+    orphan      ends the process when its supervisor is gone
     listener    accepts connections on descriptor 0 until SIGTERM, lets what runs finish
     flup        FastCGI and SCGI, by the library of that name
     uwsgi       uwsgi, by our own codec

@@ -1,4 +1,4 @@
-"""``python -m gateway.appserver {fastcgi,scgi,uwsgi} module:attribute [--directory DIR] [--name NAME]``."""
+"""``python -m gateway.appserver {fastcgi,scgi,uwsgi} module:attribute``; `main` has the options."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
+from gateway.appserver.orphan import end_with
 from gateway.backend import StartError
 from gateway.backends.load import load_application
 
@@ -44,7 +45,10 @@ def main() -> None:
     parser.add_argument("target", metavar="module:attribute")
     parser.add_argument("--directory", type=Path, default=Path())
     parser.add_argument("--name", default="spawned", help="the backend's, for messages")
+    parser.add_argument("--parent", type=int, help="the process with which this one ends")
     arguments = parser.parse_args()
+    if arguments.parent is not None:
+        end_with(arguments.parent)
     try:
         application = load_application(
             arguments.target, directory=arguments.directory, factory=False, backend=arguments.name

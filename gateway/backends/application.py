@@ -17,12 +17,13 @@ import trio
 
 from gateway.backends.script import find_script
 from gateway.environ import build_environ
-from gateway.errors import RequestError
+from gateway.errors import BackendError, RequestError
 from gateway.local_redirect import Dispatch, follow
 from gateway.pump import Pump
 from gateway.request import IDEMPOTENT, Request, Responder, Upgrade
 from gateway.spool import BodyPolicy, spool
 from gateway.static.resolve import check_segments
+from gateway.supervisor import SpawnedApplication
 from gateway.template import Template
 from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream
@@ -62,6 +63,7 @@ class ApplicationBackend:
         upstream: Upstream,
         dispatch: Dispatch,
         script_root: ScriptRoot | None = None,
+        spawned: SpawnedApplication | None = None,
         variables: Mapping[str, Template] | None = None,
         body_policy: BodyPolicy = "spool",
         spool_memory: int = 256 * 1024,
@@ -73,6 +75,7 @@ class ApplicationBackend:
         self._upstream = upstream
         self._dispatch = dispatch
         self._script_root = script_root
+        self._spawned = spawned
         self._variables = dict(variables or {})
         self._body_policy = body_policy
         self._spool_memory = spool_memory
@@ -149,6 +152,9 @@ class ApplicationBackend:
         replayable: bool,
         switch: Switch | None = None,
     ) -> LocalRedirect | None:
+        spawned = self._spawned
+        if spawned is not None:
+            spawned.check()
         try:
             return await self._upstream.exchange(
                 request, responder, RequestVariables(environ), replayable=replayable, switch=switch
@@ -160,6 +166,10 @@ class ApplicationBackend:
             raise RequestError(
                 400, f"the request cannot be passed to the application: {unsayable}"
             ) from unsayable
+        except BackendError as failed:
+            if spawned is None:
+                raise
+            raise spawned.explain(failed) from failed.__cause__
 
     def _environ(self, request: Request, length: int | None) -> dict[str, str]:
         script_root = self._script_root

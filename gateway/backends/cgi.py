@@ -39,6 +39,8 @@ from gateway.process import LineSplitter, Process, describe_end, spawn
 from gateway.request import Body, Request, Responder
 from gateway.spool import BodyPolicy, spool
 from gateway.template import Template
+from gateway.upstream.exchange import MAX_INFORMATIONAL
+from gateway.upstream.stderr import LAST_LINES
 from protocols.cgi import HEAD_LIMIT, ResponseParser
 from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
 from protocols.events import (
@@ -464,6 +466,7 @@ class _Exchange:
     async def relay(self, parser: ResponseParser, responder: Responder) -> bytes | None:
         """Pass the program's output on until its end; the target if it is a local redirect."""
         target = None
+        informed = 0
         try:
             while True:
                 event = parser.next_event()
@@ -479,6 +482,10 @@ class _Exchange:
                 elif isinstance(event, LocalRedirect):
                     target = event.target
                 elif isinstance(event, InformationalResponse):
+                    informed += 1
+                    if informed > MAX_INFORMATIONAL:
+                        detail = f"more than {MAX_INFORMATIONAL} informational responses"
+                        raise self._error(Cause.MALFORMED, detail)
                     await responder.inform(event.status, event.headers)
         except RemoteProtocolError as error:
             raise await self._malformed(error) from error
@@ -581,21 +588,19 @@ class _Exchange:
             case _:
                 why = error.strerror or str(error)
         ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
-        cause = Cause.OVERLOADED if ours else Cause.UNREACHABLE
-        return self._error(cause, f"the program cannot be started: {why}")
+        cause = Cause.OVERLOADED if ours else Cause.NOT_STARTED
+        return self._error(cause, f"the program cannot be started: {why}", error.errno)
 
-    def _error(self, cause: Cause, detail: str) -> BackendError:
-        error = BackendError(
+    def _error(self, cause: Cause, detail: str, code: int | None = None) -> BackendError:
+        return BackendError(
             cause,
             detail,
             backend=self._backend,
             address=os.fsdecode(self._script.filename),
             phase=self._phase,
+            errno=code,
+            last_words=self._errors.last_lines,
         )
-        # For the log and the developer, not for the client: a traceback may hold secrets.
-        if tail := self._errors.tail():
-            error.add_note(f"the program's last words: {tail}")
-        return error
 
 
 class _ErrorLog:
@@ -608,7 +613,7 @@ class _ErrorLog:
         self._splitter: LineSplitter | None = None  # most programs never say anything
         self._logged = 0
         self._dropped = 0
-        self._last: list[str] = []
+        self.last_lines: list[str] = []
 
     @property
     def facts(self) -> dict[str, str]:
@@ -633,11 +638,7 @@ class _ErrorLog:
         if self._dropped:
             log.warning("CGI program wrote too much to stderr", **self.facts, dropped=self._dropped)
 
-    def tail(self) -> str:
-        """The last lines that were logged."""
-        return " / ".join(self._last)
-
     def _log(self, lines: list[str]) -> None:
         for line in lines:
             log.warning("stderr", **self.facts, line=line)
-        self._last = (self._last + lines)[-3:]
+        self.last_lines = (self.last_lines + lines)[-LAST_LINES:]

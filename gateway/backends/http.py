@@ -1,8 +1,7 @@
 """HTTP servers as backends: HTTP/1.1 upstreams over pooled connections.
 
 The path and query go on as the client sent them (RFC 9110 7.7) unless a mount is stripped; fields of the
-client's connection do not (7.6.1). What the client says about earlier hops is not believed: the
-``X-Forwarded-*`` fields are written anew, ``Forwarded`` is dropped (FWD-7).
+client's connection do not (7.6.1). What is said about the client and earlier hops: `forwarded`.
 
 A client's offer to speak another protocol is passed on if the protocol is allowed; when the upstream accepts
 it, the two connections become a tunnel (`gateway.upstream.tunnel`). A WebSocket over HTTP/2 gets a handshake
@@ -17,20 +16,26 @@ from urllib.parse import quote, unquote_to_bytes
 
 import trio
 
-from gateway.errors import RequestError
+from gateway.backends.forwarded import ForwardedPolicy, forwarded_field, x_forwarded_fields
+from gateway.backends.max_forwards import COUNTED, answer_as_last, count_down
+from gateway.errors import BackendError, Cause, Phase, RequestError
 from gateway.pump import Pump
-from gateway.request import IDEMPOTENT, Request, Responder, Upgrade
+from gateway.request import IDEMPOTENT, ForwardedConnection, Request, Responder, Upgrade
 from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
+from protocols.forwarded import CLIENT_FIELDS
 from protocols.memo import LONGEST_HEAD, Memo
 
 HostPolicy: TypeAlias = Literal["preserve", "upstream"]
 """Which Host the upstream sees: the client's, or its own address."""
 
-# RFC 9110 7.6.1: never passed on, whether Connection names them or not; and fields that only a trusted
-# proxy may set, which are written anew.
+MAX_PASSES: Final = 4
+"""Times that a request may come through this gateway to an HTTP upstream. More than once can be meant (a
+route that leads to another route by HTTP); a loop ends here instead of when all connections are in use."""
+
+# RFC 9110 7.6.1: never passed on, whether Connection names them or not; and fields that are written anew.
 _DROPPED: Final = frozenset(
     {
         b"connection",
@@ -53,6 +58,9 @@ _DROPPED: Final = frozenset(
     }
 )
 
+_SAID: Final = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-prefix", b"x-forwarded-proto"}
+)
 
 # RFC 9110 8.6: these have no body unless they say so, and need not say that they have none.
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
@@ -68,17 +76,23 @@ class HttpBackend:
         upstream: Upstream,
         pump: Pump,
         host: HostPolicy = "preserve",
+        forwarded: ForwardedPolicy = "x-forwarded",
+        pseudonym: str,
         upgrades: frozenset[str] = frozenset({"websocket"}),
         tunnel_timeout: float = 3600.0,
     ) -> None:
-        """*upgrades* are the protocols, lower-case, that a client may ask the upstream to switch to.
+        """*pseudonym* is the gateway's in Via, a token that no other has (RFC 9110 7.6.3).
 
-        A tunnel through which nothing passed for *tunnel_timeout* seconds is ended.
+        *upgrades* are the protocols, lower-case, that a client may ask the upstream to switch to. A tunnel
+        through which nothing passed for *tunnel_timeout* seconds is ended.
         """
         self.name = name
         self._upstream = upstream
         self._pump = pump
         self._host = host
+        self._tells_x = forwarded in ("x-forwarded", "both")
+        self._tells_standard = forwarded in ("forwarded", "both")
+        self._pseudonym = pseudonym.encode("ascii")
         self._upgrades = upgrades
         self._tunnel_timeout = tunnel_timeout
         self._known_fields: Memo[Hashable, Headers] = Memo()
@@ -89,6 +103,9 @@ class HttpBackend:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
+        if request.method in COUNTED and not count_down(request):
+            await answer_as_last(request, responder)
+            return
         if request.upgrade is not None and request.upgrade.protocol in self._upgrades:
             await self._offer(request, responder, request.upgrade)
             return
@@ -135,10 +152,14 @@ class HttpBackend:
         else:
             # All that the fields depend on; clients say the same in each request (`protocols.memo`).
             connection = request.connection
+            proxy: Hashable = None
+            if isinstance(connection, ForwardedConnection):
+                proxy = (connection.proxy, connection.proxy_scheme)
             key = (
                 tuple(request.headers),
                 connection.client,
                 connection.scheme,
+                proxy,
                 request.version,
                 request.mount,
             )
@@ -155,6 +176,8 @@ class HttpBackend:
         host = b""
         dropped = _DROPPED
         vias: list[bytes] = []
+        said: dict[bytes, bytes] = {}
+        announced: Headers = []
         takes_trailers = False
         for field in request.headers:
             name = field[0]
@@ -169,6 +192,10 @@ class HttpBackend:
                 host = field[1]
             elif name == b"via":
                 vias.append(field[1])
+            elif name in _SAID:
+                said[name] = said[name] + b", " + field[1] if name in said else field[1]
+            elif name == b"trailer":
+                announced.append(field)
             elif name == b"te":
                 takes_trailers = takes_trailers or b"trailers" in field[1].lower()
         if dropped is not _DROPPED:
@@ -177,27 +204,38 @@ class HttpBackend:
         headers.insert(0, (b"host", host if host and self._host == "preserve" else self._upstream.authority))
         if length is None:
             headers.append((b"transfer-encoding", b"chunked"))
+            headers += announced  # RFC 9110 6.6.2: trailers are passed on in chunks only
         elif length or request.method in ("POST", "PUT", "PATCH"):
             headers.append((b"content-length", b"%d" % length))
-        self._add_forwarded(headers, request, host)
+        if self._tells_x:
+            headers += x_forwarded_fields(request, host, said)
+        else:
+            headers = [field for field in headers if not field[0].startswith(CLIENT_FIELDS)]
+        if self._tells_standard:
+            headers.append(forwarded_field(request, host, said))
         if expects:
             headers.append((b"expect", b"100-continue"))
         if takes_trailers:
             # RFC 9110 6.5.1, 10.1.4: said anew for each connection; gRPC servers insist on it.
             headers += [(b"te", b"trailers"), (b"connection", b"te")]
-        vias.append(b"%b gateway" % request.version.encode())
-        headers.append((b"via", b", ".join(vias)))
+        headers.append((b"via", self._via(vias, request.version)))
         return headers
 
-    def _add_forwarded(self, headers: Headers, request: Request, host: bytes) -> None:
-        connection = request.connection
-        if connection.client is not None:
-            headers.append((b"x-forwarded-for", connection.client[0].encode()))
-        headers.append((b"x-forwarded-proto", connection.scheme.encode()))
-        if host:
-            headers.append((b"x-forwarded-host", host))
-        if request.mount:
-            headers.append((b"x-forwarded-prefix", quote(request.mount, errors="surrogateescape").encode()))
+    def _via(self, vias: list[bytes], version: str) -> bytes:
+        """Via with this gateway behind those before it (RFC 9110 7.6.3). Raises BackendError for a loop."""
+        if vias:
+            passes = b",".join(vias).count(self._pseudonym)
+            if passes >= MAX_PASSES:
+                # RFC 9110 7.6: a proxy must not forward to itself without protection.
+                raise BackendError(
+                    Cause.LOOP,
+                    f"the request has come through this gateway {passes} times: the backend leads back to it",
+                    backend=self.name,
+                    address=self._upstream.authority.decode(),
+                    phase=Phase.CONNECT,
+                )
+        vias.append(b"%b %b" % (version.encode(), self._pseudonym))
+        return b", ".join(vias)
 
 
 def _target(request: Request) -> bytes:

@@ -36,6 +36,7 @@ from gateway.config.models import (
     SpawnedApp,
     Static,
     Timeouts,
+    Tls,
     UWSGIBackend,
     WSGIBackend,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "SpawnedApp",
     "Static",
     "Timeouts",
+    "Tls",
     "UWSGIBackend",
     "WSGIBackend",
     "from_mapping",

@@ -89,6 +89,8 @@ def load_text(
                 mistakes.append(_mistake(name, source.line(place), details["msg"], place))
     else:
         if not mistakes:
+            lines = (source.line(("routes", position)) for position in range(len(config.routes)))
+            config.remember_route_places(tuple(f"{printable(name)}:{line}" for line in lines))
             return config
     raise ConfigError(sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line or 0)) from None
 

@@ -4,13 +4,15 @@ A kind of backend is a class, found by its key (``fastcgi: …`` makes a :class:
 kind of action is a field of :class:`Route`. The docstring of a field is its description in the JSON
 Schema and says its unit. Inside the program durations are float seconds and sizes are int bytes.
 
-Nothing here opens a file or a socket, except to look whether directories that requests need exist.
+Nothing here opens a file or a socket, except to look whether directories that requests need exist and
+whether certificates and their keys can be used, and to read error pages.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from gateway.config.base import Model, Place
 from gateway.config.values import (
@@ -18,7 +20,10 @@ from gateway.config.values import (
     BackendAddress,
     BufferSize,
     Byte,
+    CertificateFile,
+    Ciphers,
     Client,
+    ClientCertificates,
     Command,
     Connect,
     Count,
@@ -26,6 +31,7 @@ from gateway.config.values import (
     Destination,
     Directory,
     Duration,
+    ErrorPageFile,
     FileMode,
     FileName,
     FilePath,
@@ -33,6 +39,7 @@ from gateway.config.values import (
     Flag,
     HeaderName,
     HostPattern,
+    KeyFile,
     Lifespan,
     Limit,
     LineTemplateText,
@@ -44,18 +51,22 @@ from gateway.config.values import (
     ObjectName,
     PathPattern,
     ProgramOrDirectory,
+    RedirectHttps,
     RedirectStatus,
     ResponseHeaderName,
     Short,
     Size,
+    StatusPattern,
     Target,
     TemplateText,
     Timeout,
+    TlsVersion,
     UpgradeProtocol,
     Upstream,
     VariableName,
     WantedValue,
     Workers,
+    switch,
 )
 from gateway.config.wording import alternatives, expected, show, suggestion
 from gateway.path_pattern import find_rest_of
@@ -71,29 +82,161 @@ def written(default: Any) -> Any:
 # ---- listeners
 
 
+class Certificate(Model):
+    """A certificate and its key."""
+
+    certificate: CertificateFile
+    """PEM: the certificate, followed by those of the chain up to its authority."""
+    key: KeyFile
+    """PEM: its private key, without a password."""
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        _go_together(self.certificate, self.key)
+        return self
+
+
+class Tls(Model):
+    """TLS on a listener: HTTPS."""
+
+    certificate: CertificateFile | None = None
+    """PEM: the certificate, followed by those of the chain up to its authority."""
+    key: KeyFile | None = None
+    """PEM: its private key, without a password."""
+    certificates: tuple[Certificate, ...] = ()
+    """Several of them in place of one, chosen by the host that a client asks for (SNI) and the names in
+    the certificates; the first is for all other hosts."""
+    development: Flag = False
+    """true: certificates of an authority of this machine's own, in place of any."""
+    min_version: TlsVersion = written("1.2")
+    """The oldest version of TLS, 1.2 or 1.3."""
+    ciphers: Ciphers | None = None
+    """OpenSSL's list of ciphers for TLS 1.2; by default all that are good."""
+    client_certificates: ClientCertificates = "off"
+    """Whether clients are asked for a certificate: off, optional, or required."""
+    client_ca: CertificateFile | None = None
+    """PEM: the authorities whose certificates clients may show."""
+    strict_sni: Flag = False
+    """true: clients that ask for no host, or for one that no certificate is for, are refused."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        kinds = ("certificate", "certificates", "development")
+        given = [kind for kind in kinds if data.get(kind)]
+        if len(given) != 1:
+            got = alternatives(given).replace(" or ", " and ") if given else "none"
+            yield (), f"expected one of {alternatives(kinds)}, got {got}"
+        if bool(data.get("key")) != bool(data.get("certificate")):
+            yield (
+                (),
+                f"certificate and key go together: {'certificate' if data.get('key') else 'key'} is missing",
+            )
+        asked = switch(data.get("client_certificates", "off"))
+        if asked in {"optional", "required"} and data.get("client_ca") is None:
+            yield ("client_certificates",), "nothing could verify them: expected client_ca"
+        if asked == "off" and data.get("client_ca") is not None:
+            yield ("client_ca",), "no client is asked: expected client_certificates: optional or required"
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        if self.certificate is not None and self.key is not None:
+            _go_together(self.certificate, self.key)
+        return self
+
+    @property
+    def pairs(self) -> tuple[Certificate, ...]:
+        """All certificates that are in files, the default first."""
+        if self.certificate is None or self.key is None:
+            return self.certificates
+        return (Certificate.model_construct(certificate=self.certificate, key=self.key),)
+
+
+def _go_together(certificate: Path, key: Path) -> None:
+    from gateway.tls import files  # what reads certificates takes long to load
+
+    files.check_pair(files.CertificateFiles(certificate, key))
+
+
+_TLS_SHORT: Any = {
+    "anyOf": [
+        {"const": "development"},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {"certificate": {"type": "string"}, "key": {"type": "string"}},
+                "required": ["certificate", "key"],
+                "additionalProperties": False,
+            },
+        },
+    ]
+}
+
+
+class Hsts(Model):
+    """Clients are told to come back by https only (RFC 6797)."""
+
+    max_age: Duration = written("365d")
+    """How long they remember it; 0 makes them forget."""
+    subdomains: Flag = False
+    """Whether it is meant for all hosts below this one."""
+    preload: Flag = False
+    """Whether browsers may have it built in; takes subdomains and 365d."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        if data.get("preload") is True and not (
+            data.get("subdomains") is True and data.get("max_age", "365d") == "365d"
+        ):
+            yield ("preload",), "lists of browsers take hosts with subdomains: true and max_age: 365d only"
+
+
+def _tls(value: Any) -> Any:
+    if value == "development":
+        return {"development": True}
+    if isinstance(value, str):
+        raise expected("development, a mapping with certificate and key, or a list of such", value)
+    return {"certificates": value} if isinstance(value, list) else value
+
+
 class Listener(Model):
     """A socket on which clients are accepted."""
 
     later: ClassVar[dict[str, str]] = {
-        "tls": f"TLS is {NOT_YET}",
         "fastcgi": f"FastCGI listeners are {NOT_YET}",
         "scgi": f"SCGI listeners are {NOT_YET}",
         "uwsgi": f"uwsgi listeners are {NOT_YET}",
-        "proxy_protocol": f"the PROXY protocol is {NOT_YET}",
     }
 
     address: Listen = Field(alias="http")
-    """Where to accept HTTP/1.1. Port 0 lets the kernel choose; the port is logged."""
+    """Where to accept HTTP/1.1 and HTTP/2. Port 0 lets the kernel choose; the port is logged."""
     mode: FileMode | None = None
     """Permissions of a Unix socket, such as "0660"; by default what the umask leaves."""
     backlog: Count = 2048
     """Connections that may wait to be accepted."""
+    proxy_protocol: Flag = False
+    """Whether every connection begins with a PROXY header (version 1 or 2), as a load balancer sends it.
+    Only trusted_proxies may connect then; all others are closed."""
+    tls: Annotated[Tls, Short(_tls, _TLS_SHORT)] | None = None
+    """HTTPS: a certificate and its key, a list of them, or development."""
+    hsts: Hsts | None = None
+    """With tls: responses tell clients to come back by https only, if the application does not."""
+    redirect_https: RedirectHttps = False
+    """Answer everything with a redirect (308) to https: true for the port of the first listener with tls,
+    or the port that clients see."""
+    http2: Flag = True
+    """Whether clients may speak HTTP/2: by ALPN over TLS, in clear text by beginning with its preface."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         address = data.get("http")
         if data.get("mode") is not None and isinstance(address, str) and not address.startswith("unix:"):
             yield ("mode",), f"permissions belong to a Unix socket (unix:/path), not to {show(address)}"
+        if data.get("hsts") is not None and data.get("tls") is None:
+            yield ("hsts",), "clients must not believe it in clear text (RFC 6797 8.1): expected tls"
+        if data.get("redirect_https") and data.get("tls") is not None:
+            yield ("redirect_https",), "this listener has tls: it would redirect to itself"
 
 
 # ---- daemon-wide settings
@@ -111,6 +254,8 @@ class AccessLog(Model):
 class ClientTimeouts(Model):
     """How long the gateway waits for clients."""
 
+    handshake: Timeout = written("10s")
+    """For a TLS handshake, in all."""
     header: Timeout = written("10s")
     """For a complete request head, from its first byte (or from connecting)."""
     body: Timeout = written("30s")
@@ -136,6 +281,11 @@ class ClientLimits(Model):
     """Header fields; more is answered 431."""
     body: Size = written("1GiB")
     """Bytes of a request body; more is answered 413."""
+    streams: Count = 100
+    """Requests that run at the same time on one HTTP/2 connection; it is told to the client."""
+    min_rate: Size = written(240)
+    """Bytes per second that a client must keep up, sending a request body or taking a response that is not a
+    file, beyond timeouts.body; a slower one is cut off. 0: only silence is bounded."""
 
 
 # ---- parts of backends
@@ -382,6 +532,8 @@ class HTTPBackend(_Backend):
     """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, or several."""
     host: Literal["preserve", "upstream"] = "preserve"
     """The Host that it sees: preserve what the client sent, or upstream for the address of the URL."""
+    forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
+    """How it is told who the client is: by X-Forwarded-*, by Forwarded (RFC 7239), by both, or not at all."""
     balance: Balance = "round-robin"
     """How one of several addresses is chosen."""
     timeouts: Timeouts = Field(default_factory=Timeouts)
@@ -624,9 +776,18 @@ class Config(Model):
     access_log: Annotated[AccessLog | None, Short(_access_log, {"type": "boolean"})] = written(True)
     """true, false, or where the log of requests goes and in which format."""
     debug: Flag = False
-    """true: the debug events of the gateway are logged too."""
+    """true, for development: error pages tell everything, and debug events of the gateway are logged too."""
+    error_pages: dict[StatusPattern, ErrorPageFile] = Field(default_factory=dict)
+    """Files for the gateway's own errors, by status (404) or class (5xx): templates. Not with debug: true."""
     trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
-    """Clients whose Forwarded and X-Forwarded-* fields are believed: networks, or unix. Not used yet."""
+    """Networks (or unix) of the proxies in front, whose word counts about who the client is. What others say
+    in Forwarded and X-Forwarded-* is dropped."""
+    forwarded: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    """How trusted proxies tell who the client is: by X-Forwarded-For and X-Forwarded-Proto, or by Forwarded
+    (RFC 7239). The fields of the other kind are dropped."""
+    via: Name = "gateway"
+    """The name of the gateway in the Via of requests to web servers; each start adds a random part, by which
+    the gateway recognises its own requests."""
     timeouts: ClientTimeouts = Field(default_factory=ClientTimeouts)
     """Waiting for clients, by phase."""
     limits: ClientLimits = Field(default_factory=ClientLimits)
@@ -636,10 +797,24 @@ class Config(Model):
     routes: Annotated[tuple[Route, ...], AtLeastOne()]
     """In order; the first that matches wins."""
 
+    _route_places: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def route_places(self) -> tuple[str, ...]:
+        """``file:line`` of each route, for people; empty if the configuration did not come from a file."""
+        return self._route_places
+
+    def remember_route_places(self, places: tuple[str, ...]) -> None:
+        """Called once, by the loader: a model does not see where its data stood."""
+        self._route_places = places
+
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from _unknown_backends(data.get("routes"), data.get("backends"))
         yield from _shared_addresses(data.get("listeners"))
+        if not data.get("trusted_proxies"):
+            yield from _untrusted_headers(data.get("listeners"))
+        yield from _aimless_redirects(data.get("listeners"))
 
 
 def _unknown_backends(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
@@ -652,6 +827,16 @@ def _unknown_backends(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]
                 ("routes", position, "backend"),
                 f"there is no backend {show(name)}; {suggestion(name, names) or known}",
             )
+
+
+def _aimless_redirects(listeners: Any) -> Iterator[tuple[Place, str]]:
+    listeners = listeners if isinstance(listeners, list) else []
+    if any(isinstance(listener, dict) and listener.get("tls") is not None for listener in listeners):
+        return
+    for position, listener in enumerate(listeners):
+        if isinstance(listener, dict) and listener.get("redirect_https") is True:
+            place: Place = ("listeners", position, "redirect_https")
+            yield place, "no listener has tls: expected the port of https"
 
 
 def _shared_addresses(listeners: Any) -> Iterator[tuple[Place, str]]:
@@ -667,3 +852,12 @@ def _shared_addresses(listeners: Any) -> Iterator[tuple[Place, str]]:
                 f"listeners[{first[address]}] has the address {show(address)} already",
             )
         first.setdefault(address, position)
+
+
+def _untrusted_headers(listeners: Any) -> Iterator[tuple[Place, str]]:
+    for position, listener in enumerate(listeners if isinstance(listeners, list) else []):
+        if isinstance(listener, dict) and listener.get("proxy_protocol") is True:
+            yield (
+                ("listeners", position, "proxy_protocol"),
+                "nobody is trusted to send PROXY headers: expected trusted_proxies with the load balancer",
+            )

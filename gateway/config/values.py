@@ -29,7 +29,9 @@ from pydantic_core import CoreSchema, core_schema
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.config.wording import expected, show
+from gateway.failure_pages import ErrorPage, page_constants
 from gateway.path_pattern import find_rest_of
+from gateway.static.mime import content_type
 from gateway.template import Template
 
 
@@ -417,6 +419,70 @@ ProgramOrDirectory: TypeAlias = Annotated[
 ]
 
 
+def parse_certificate_file(value: Any, info: ValidationInfo) -> Path:
+    """A PEM file with a certificate."""
+    from gateway.tls import files  # what reads certificates takes long to load
+
+    path = parse_path(value, info)
+    files.read_certificate(path)
+    return path
+
+
+def parse_key_file(value: Any, info: ValidationInfo) -> Path:
+    """A PEM file with a private key that needs no password."""
+    from gateway.tls import files
+
+    path = parse_path(value, info)
+    files.check_key(path)
+    return path
+
+
+def parse_ciphers(value: Any) -> str:
+    """A list of ciphers as OpenSSL writes it (ciphers(1))."""
+    from gateway.tls import files
+
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise expected("a list of OpenSSL's names of ciphers, such as ECDHE+AESGCM:ECDHE+CHACHA20", value)
+    files.check_ciphers(value)
+    return value
+
+
+def parse_tls_version(value: Any) -> Literal["1.2", "1.3"]:
+    """The number of a version; YAML reads 1.2 without quotes as a number."""
+    if value in ("1.2", 1.2):
+        return "1.2"
+    if value in ("1.3", 1.3):
+        return "1.3"
+    raise expected("1.2 or 1.3", value)
+
+
+def parse_redirect_https(value: Any) -> int | bool:
+    """true, false, or the port that clients reach https on."""
+    value = _whole_number(_flag(value))
+    if not isinstance(value, int) or not (isinstance(value, bool) or 1 <= value <= 65535):
+        raise expected("true, false, or the port of https, such as 443", value)
+    return value
+
+
+CertificateFile: TypeAlias = Annotated[
+    Path, PlainValidator(parse_certificate_file), WithJsonSchema(_PATH_SCHEMA)
+]
+KeyFile: TypeAlias = Annotated[Path, PlainValidator(parse_key_file), WithJsonSchema(_PATH_SCHEMA)]
+Ciphers: TypeAlias = Annotated[
+    str, PlainValidator(parse_ciphers), WithJsonSchema({"type": "string", "minLength": 1})
+]
+TlsVersion: TypeAlias = Annotated[
+    Literal["1.2", "1.3"],
+    PlainValidator(parse_tls_version),
+    WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
+]
+RedirectHttps: TypeAlias = Annotated[
+    int | bool,
+    PlainValidator(parse_redirect_https),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
+]
+
+
 def parse_destination(value: Any, info: ValidationInfo) -> Path | Literal["stdout", "stderr"]:
     """Where a log goes."""
     if value == "stdout":
@@ -659,6 +725,46 @@ Target: TypeAlias = Annotated[
 ]
 
 
+# ---- error pages
+
+LARGEST_PAGE: Final = 2**20
+"""Bytes of an error page: it is kept in memory, and sent to clients that did not get what they wanted."""
+
+
+def parse_status_pattern(value: Any) -> str:
+    """A status that tells of an error, ``404``, or all of a class, ``5xx``."""
+    if not isinstance(value, str) or not re.fullmatch(r"[45]([0-9][0-9]|xx)", value, re.ASCII):
+        raise expected("a status such as 404, or 4xx or 5xx", value)
+    return str(value)
+
+
+def parse_error_page(value: Any, info: ValidationInfo) -> ErrorPage:
+    """The page in a file: a template, whose type the name of the file tells."""
+    path = parse_path(value, info)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_PAGE + 1)
+    except OSError as error:
+        raise ValueError(f"{show(str(path), 4096)} cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST_PAGE:
+        raise ValueError(f"{show(str(path), 4096)} is larger than {LARGEST_PAGE} bytes")
+    try:
+        text = content.decode("utf-8")
+        Template.parse(text, page_constants(500))
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise ValueError(f"{show(str(path), 4096)} is not UTF-8 text: byte 0x{byte:02x}") from None
+    except ValueError as error:
+        raise ValueError(f"{show(str(path), 4096)}: {error}") from None
+    return ErrorPage(text, content_type(path.name))
+
+
+StatusPattern: TypeAlias = Annotated[str, PlainValidator(parse_status_pattern), _TEXT]
+ErrorPageFile: TypeAlias = Annotated[
+    ErrorPage, PlainValidator(parse_error_page), WithJsonSchema(_PATH_SCHEMA)
+]
+
+
 # ---- one or many
 
 
@@ -715,5 +821,7 @@ def switch(value: Any) -> Any:
     """YAML 1.1 reads on and off as booleans; where they are words, they are words again."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
+
+ClientCertificates: TypeAlias = Annotated[Literal["off", "optional", "required"], BeforeValidator(switch)]
 
 Lifespan: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)]

@@ -5,11 +5,13 @@ from typing import Final
 import trio
 
 from gateway.errors import ClientGone, RequestError
+from gateway.front.patience import Patience
 from gateway.front.service import Service
 from gateway.pump import PumpStream
 from protocols.errors import Incomplete, RemoteProtocolError
-from protocols.events import NEED_DATA, Data
+from protocols.events import NEED_DATA, Data, EndOfMessage, Headers
 from protocols.http1 import Http1Server
+from protocols.trailers import permitted_trailers
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -26,12 +28,14 @@ class Http1Body:
     __slots__ = (
         "_codec",
         "_expects_continue",
+        "_patience",
         "_received",
         "_service",
         "_stream",
         "complete",
         "failed",
         "length",
+        "trailers",
     )
 
     def __init__(self, codec: Http1Server, stream: PumpStream, service: Service) -> None:
@@ -39,8 +43,10 @@ class Http1Body:
         self._stream = stream
         self._service = service
         self._expects_continue = codec.expects_continue
+        self._patience = Patience(service.timeouts.body, service.limits.min_rate)
         self._received = 0
         self.length: int | None = codec.body_length
+        self.trailers: Headers = []
         self.complete = False
         self.failed = False
         """Malformed, late or too large: nothing after it can be understood."""
@@ -88,6 +94,8 @@ class Http1Body:
                 self.failed = True
                 raise RequestError(413, "the request body is too large", close=True)
             return event.data
+        if isinstance(event, EndOfMessage) and event.trailers:
+            self.trailers = permitted_trailers(event.trailers)
         self.complete = True
         return b""
 
@@ -106,7 +114,9 @@ class Http1Body:
                 await stream.send_all(CONTINUE)
             except trio.BrokenResourceError as broken:
                 raise ClientGone("the client reset the connection") from broken
-        stream.read_deadline = self._service.pump.now + self._service.timeouts.body
+        pump = self._service.pump
+        began = pump.now
+        stream.read_deadline = began + self._patience.left
         try:
             data = await stream.receive_some()
         except trio.TooSlowError as late:
@@ -114,4 +124,5 @@ class Http1Body:
             raise RequestError(408, "the request body did not arrive in time", close=True) from late
         except trio.BrokenResourceError as broken:
             raise ClientGone("the client reset the connection") from broken
+        self._patience.spend(pump.now - began, len(data))
         self._codec.receive_data(data)

@@ -2,21 +2,33 @@
 
 ::
 
-    socket ─► stream ─► Http1Connection.serve
+    socket ─► [PROXY header] ─► [TLS handshake] ─► stream ─► Http1Connection.serve ─► Http2Connection.serve
+                                                         (a client that begins with HTTP/2's preface)
 """
 
 import socket
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.front.http1 import Http1Connection
+from gateway.front.http2 import Http2Connection
+from gateway.front.proxy_header import ProxyHeaderStep
 from gateway.front.service import Service
+from gateway.pump import PumpStream
 from gateway.request import Address
+from gateway.tls.handshake import Handshake
+
+if TYPE_CHECKING:
+    from gateway.tls.context import Certificates
+    from gateway.tls.facts import TlsFacts
 
 
 class FrontConnection(Protocol):
     """A client connection of any version of HTTP."""
 
-    idle: bool
+    @property
+    def idle(self) -> bool:
+        """Nothing is being answered."""
+        ...
 
     async def serve(self) -> None:
         """Answer requests until the connection ends."""
@@ -30,19 +42,87 @@ class FrontConnection(Protocol):
 class Entrance:
     """Takes the connections that one listener accepts."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        proxy_protocol: bool = False,
+        certificates: "Certificates | None" = None,
+        http2: bool = True,
+    ) -> None:
+        """With *proxy_protocol* each connection begins with a PROXY header, with *certificates* it goes on
+        with a handshake. *http2*: whether it is spoken; chosen by ALPN over TLS, else by the preface.
+        """
         self._service = service
+        self._proxy_protocol = proxy_protocol
+        self._certificates = certificates
+        self._http2 = http2
         self._open: set[FrontConnection] = set()
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve one accepted connection to its end."""
         try:
-            client, server = _address(sock.getpeername()), _address(sock.getsockname())
+            client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
         except OSError:
             sock.close()  # gone before it was looked at
             return
-        stream = self._service.pump.attach(sock)
-        await self._serve_open(Http1Connection(stream, self._service, client=client, server=server))
+        scheme = "http"
+        if self._proxy_protocol:
+            step = ProxyHeaderStep(sock, self._service, peer=client)
+            await self._serve_open(step)
+            if (header := step.header) is None:
+                return
+            if header.source is not None:
+                client, server = header.source, header.destination
+            if header.ssl is not None and header.ssl.encrypted:
+                scheme = "https"
+        if self._certificates is None:
+            stream = self._service.pump.attach(sock)
+            await self._serve_stream(stream, client=client, server=server, scheme=scheme)
+            return
+        handshake = Handshake(sock, self._certificates, self._service, client=client)
+        await self._serve_open(handshake)
+        if handshake.completed is not None:
+            facts = self._certificates.facts(handshake.completed.session)
+            await self._serve_stream(
+                handshake.completed, client=client, server=server, scheme="https", tls=facts
+            )
+
+    async def _serve_stream(
+        self,
+        stream: PumpStream,
+        *,
+        client: Address,
+        server: Address,
+        scheme: str,
+        tls: "TlsFacts | None" = None,
+    ) -> None:
+        """Serve one stream in the version of HTTP that was agreed on (RFC 9113 3.2).
+
+        In clear text, HTTP/1.1 unless the client begins with the preface of HTTP/2 (3.3). Over TLS nobody
+        may: "h2" is an identifier of ALPN only.
+        """
+        service = self._service
+        received = b""
+        if tls is None or tls.protocol != "h2":
+            first = Http1Connection(
+                stream,
+                service,
+                client=client,
+                server=server,
+                scheme=scheme,
+                tls=tls,
+                takes_http2=self._http2 and tls is None,
+            )
+            await self._serve_open(first)
+            received = first.http2_preface
+            if not received:
+                return
+        await self._serve_open(
+            Http2Connection(
+                stream, service, client=client, server=server, scheme=scheme, tls=tls, received=received
+            )
+        )
 
     async def _serve_open(self, connection: FrontConnection) -> None:
         self._open.add(connection)
@@ -53,13 +133,14 @@ class Entrance:
 
     def drain(self) -> int:
         """End idle connections now, busy ones after their response; how many are busy."""
+        self._service.draining = True
         for connection in self._open:
             connection.drain()
         return sum(not connection.idle for connection in self._open)
 
 
-def _address(name: object) -> Address:
-    """A socket's name as the request's facts have it."""
+def address_of(name: object) -> Address:
+    """A socket's name as the request's facts have it; a Unix socket without one is ``("", None)``."""
     if isinstance(name, tuple):
         return str(name[0]), int(name[1])
-    return (str(name), None) if name else None
+    return (name if isinstance(name, str) else "", None)

@@ -11,13 +11,11 @@ or closed for longer than the grace) while a request runs, and when the daemon's
 import socket
 import struct
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import structlog
 import trio
 
 from gateway.errors import ClientGone, RequestError
-from gateway.failure import plain_response
 from gateway.front.body import Http1Body
 from gateway.front.response import Http1Responder
 from gateway.front.service import Service
@@ -27,18 +25,15 @@ from gateway.request import NO_BODY, Address, Request, respond
 from gateway.target import decode_path, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, NeedData, RequestHead
-from protocols.http1 import Http1Server
+from protocols.http1 import Http1Server, Http2Preface
 
-LINGER_BYTES: Final = 4 * 1024 * 1024
-LINGER_SECONDS: Final = 5.0
-"""What is read from a client after our last byte, so that a reset does not eat the response on its way."""
+if TYPE_CHECKING:
+    from gateway.tls.facts import TlsFacts
 
 NOT_ANSWERED: Final = 499
 """Status in the access log of a request whose client went before the answer began (nginx's number)."""
 
 _SLASH: Final = 0x2F
-log = structlog.get_logger()
-
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 _HOSTS_KEPT: Final = 1024
@@ -53,17 +48,29 @@ class Http1Connection:
         "_scope",
         "_service",
         "_stream",
+        "_takes_http2",
         "_upgrade",
         "client",
         "environ",
+        "http2_preface",
         "idle",
         "scheme",
         "server",
+        "tls",
     )
 
     def __init__(
-        self, stream: PumpStream, service: Service, *, client: Address, server: Address, scheme: str = "http"
+        self,
+        stream: PumpStream,
+        service: Service,
+        *,
+        client: Address,
+        server: Address,
+        scheme: str = "http",
+        tls: "TlsFacts | None" = None,
+        takes_http2: bool = False,
     ) -> None:
+        """*takes_http2*: a client that begins with HTTP/2's preface is left to another connection."""
         limits = service.limits
         self._stream = stream
         self._service = service
@@ -75,10 +82,14 @@ class Http1Connection:
         self._upgrade: Http1Upgrade | None = None
         self.client = client
         self.server = server
+        self.tls = tls
         self.scheme = scheme
         self.environ: dict[str, str] | None = None
         self.idle = False
         """Waiting for a request of which no byte has come: may be closed without loss."""
+        self._takes_http2 = takes_http2
+        self.http2_preface = b""
+        """What has come from a client that speaks HTTP/2 (RFC 9113 3.3); the stream stays open for it."""
 
     async def serve(self) -> None:
         """Answer requests until the connection ends. Lets nothing out but cancellation from outside."""
@@ -95,7 +106,10 @@ class Http1Connection:
                 # Without these the connection and its stream would keep each other, and whatever could
                 # not be sent, until the next look for cycles.
                 stream.on_hangup = stream.on_hangup_deadline = None
-                stream.close()
+                if not self.http2_preface:
+                    if self.idle:
+                        stream.conclude()
+                    stream.close()
 
     def drain(self) -> None:
         """The daemon is stopping: an idle connection ends now, a busy one with its response."""
@@ -120,8 +134,8 @@ class Http1Connection:
         persistent = service.timeouts.keep_alive > 0
         patience = service.timeouts.header
         while True:
+            head: RequestHead | NeedData | None = None
             try:
-                head: RequestHead | NeedData | None
                 if codec.pending:
                     # Pipelined: others must have their turn, and each request begins in a step of its own.
                     await trio.lowlevel.checkpoint()
@@ -130,9 +144,9 @@ class Http1Connection:
                     stream.read_deadline = pump.now if service.draining else pump.now + patience
                     self.idle = True
                     data = await stream.receive_some()
-                    self.idle = False
                     if not data:
                         return False
+                    self.idle = False
                     codec.receive_data(data)
                     head = codec.next_request()
                     if head is NEED_DATA:
@@ -151,14 +165,21 @@ class Http1Connection:
                     query=query,
                     version="1.1" if head.version == b"1.1" else "1.0",
                     headers=head.headers,
-                    host=_hosts.get(codec.authority) or _host_of(codec.authority),
+                    host=_hosts.get(codec.authority) or host_of(codec.authority),
                     connection=self,
                     body=NO_BODY if body is None else body,
                 )
+                if codec.forwarded:
+                    service.proxies.apply(request)
+            except Http2Preface as other:
+                if not self._takes_http2:
+                    return await self._refuse(other.status, str(other), head)
+                self.http2_preface = other.received
+                return False
             except RemoteProtocolError as malformed:
-                return await self._refuse(malformed.status, str(malformed))
+                return await self._refuse(malformed.status, str(malformed), head)
             except RequestError as refused:
-                return await self._refuse(refused.status, refused.detail)
+                return await self._refuse(refused.status, refused.detail, head)
             except trio.TooSlowError:
                 return False  # idle for too long
             started_at = pump.now
@@ -170,6 +191,8 @@ class Http1Connection:
                 keep_alive=codec.keep_alive and persistent and not service.draining,
                 now=started_at,
                 send_timeout=service.timeouts.send,
+                min_rate=service.limits.min_rate,
+                fields=head.headers,
             )
             if codec.upgrade:
                 self._offer_upgrade(request, responder)
@@ -232,16 +255,14 @@ class Http1Connection:
 
     # --- the end of a connection
 
-    async def _refuse(self, status: int, detail: str) -> bool:
-        """Answer what cannot become a Request, and end the connection."""
-        if self._service.access_log is not None:
-            client = self.client and self.client[0]
-            log.info("request refused", client=client, status=status, reason=detail)
-        failure = plain_response(status, detail)
+    async def _refuse(self, status: int, detail: str, head: RequestHead | NeedData | None) -> bool:
+        """Answer what cannot become a Request, and end the connection; *head* if it could be read."""
+        known = head if isinstance(head, RequestHead) else None
+        failure = self._service.refuse(status, detail, self, known.headers if known is not None else None)
         responder = Http1Responder(
             self._stream,
             None,
-            head_only=False,
+            head_only=known is not None and known.method == b"HEAD",
             version10=False,
             keep_alive=False,
             now=self._service.pump.now,
@@ -256,17 +277,26 @@ class Http1Connection:
             self._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     async def _linger(self) -> None:
-        """Close in stages (RFC 9112 9.6): no more from us, read what still comes for a while, close."""
+        """Close in stages (RFC 9112 9.6): no more from us, read what still comes for a while, close.
+
+        Closing at once would make the kernel answer what still comes with a reset, which eats the response
+        on its way: a client that sends a large body reads our refusal only after it. So the bound is time
+        and not bytes: many clients take seconds to send what fits into a link's buffers.
+        """
         stream = self._stream
+        timeouts = self._service.timeouts
         self.idle = True
         stream.hangup_deadline = inf
         stream.on_hangup = None
         await stream.send_eof()
-        stream.read_deadline = trio.current_time() + LINGER_SECONDS
-        left = LINGER_BYTES
+        now = trio.current_time()
+        end = now + timeouts.linger_total
         try:
-            while left > 0 and (data := await stream.receive_some()):
-                left -= len(data)
+            while now < end:
+                stream.read_deadline = min(now + timeouts.linger, end)
+                if not await stream.receive_some():
+                    break
+                now = trio.current_time()
         except trio.TooSlowError:
             pass
 
@@ -289,14 +319,17 @@ def _make_origin_form(head: RequestHead, authority: bytes) -> None:
     if head.target == b"*":
         return
     target = head.target[head.target.index(b"://") + 3 + len(authority) :]
-    head.target = target if target.startswith(b"/") else b"/" + target
+    if not target and head.method == b"OPTIONS":
+        head.target = b"*"  # RFC 9112 3.2.4: without a path it is about the server as a whole
+    else:
+        head.target = target if target.startswith(b"/") else b"/" + target
     head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
 
 
 _hosts: dict[bytes, str] = {}
 
 
-def _host_of(authority: bytes) -> str:
+def host_of(authority: bytes) -> str:
     """The host without its port, lower-case. Authorities are few and repeat: a bounded memory of them."""
     host = _hosts.get(authority)
     if host is None:

@@ -14,11 +14,14 @@ import trio
 
 from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.body import Http1Body
+from gateway.front.patience import Patience
 from gateway.pump import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
 from protocols.http1 import LAST_CHUNK, TOKEN, encode_chunk, encode_last_chunk, encode_response_head
+from protocols.http1.checks import list_members
 from protocols.memo import LONGEST_HEAD, Memo, is_personal
+from protocols.trailers import permitted_trailers
 
 _FILE_PIECE: Final = 256 * 1024
 
@@ -74,6 +77,8 @@ class OwnFields:
 
 _own = OwnFields()
 
+_NO_FIELDS: Final[Headers] = []
+
 
 class Http1Responder:
     """Answers one request on an HTTP/1.1 connection. Implements `request.Responder`."""
@@ -82,10 +87,14 @@ class Http1Responder:
         "_bodiless",
         "_body",
         "_chunked",
+        "_fields",
+        "_gone",
         "_head",
         "_head_only",
         "_left",
+        "_min_rate",
         "_now",
+        "_patience",
         "_queued",
         "_send_timeout",
         "_stream",
@@ -111,13 +120,22 @@ class Http1Responder:
         keep_alive: bool,
         now: float,
         send_timeout: float,
+        min_rate: int = 0,
+        fields: Headers = _NO_FIELDS,
     ) -> None:
+        """*fields* of the request tell what the client takes (TE). *send_timeout* is in seconds of waiting
+        for the client, *min_rate* in bytes per second (`Patience`).
+        """
         self._stream = stream
         self._body = body  # the request's, whose state decides whether the connection can go on
         self._bodiless = self._head_only = head_only
         self._version10 = version10
         self._now = now
         self._send_timeout = send_timeout
+        self._min_rate = min_rate
+        self._patience: Patience | None = None
+        self._gone = 0
+        self._fields = fields
         self.keep_alive = keep_alive
         """Whether the connection goes on; settled and told to the client with the head."""
         self.on_disconnect: Callable[[], None] | None = None
@@ -175,7 +193,7 @@ class Http1Responder:
         """
         if self.started:
             raise RuntimeError("the response was started before")
-        prepared = _prepare(101, headers, b"")
+        prepared = PreparedHead(101, headers, b"", switches=True)
         self.started = self.ended = True
         self.keep_alive = False
         self.status = 101
@@ -241,9 +259,8 @@ class Http1Responder:
         if self._left and not self._bodiless:
             raise ResponseAborted(f"the response body is {self._left} bytes shorter than its Content-Length")
         self.ended = True
-        if trailers:
-            # RFC 9110 6.5.1: what frames a message is said before it, or not at all.
-            self._trailers = [field for field in trailers if field[0].lower() not in _NOTICED]
+        if trailers and _takes_trailers(self._fields):
+            self._trailers = permitted_trailers(trailers)
 
     def try_flush(self) -> bool:
         data = self._serialise()
@@ -262,12 +279,23 @@ class Http1Responder:
 
     async def flush(self) -> None:
         while not self.try_flush():
-            self._stream.write_deadline = trio.current_time() + self._send_timeout
             try:
-                await self._stream.wait_writable()
+                await self._wait_writable()
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
                 self.ended = False  # not for the client: its part of the response is not whole
                 raise ClientGone(str(error)) from error
+
+    async def _wait_writable(self) -> None:
+        """Wait for the client to take more, as long as it is not too slow in all."""
+        if self._patience is None:
+            self._patience = Patience(self._send_timeout, self._min_rate)
+        began = trio.current_time()
+        self._stream.write_deadline = began + self._patience.left
+        await self._stream.wait_writable()
+        # What was queued and has gone, framing left out.
+        gone = self.body_sent - len(self._unsent)
+        self._patience.spend(trio.current_time() - began, gone - self._gone)
+        self._gone = gone
 
     # --- framing
 
@@ -351,8 +379,14 @@ class PreparedHead:
 
     __slots__ = ("dated", "head", "length", "served")
 
-    def __init__(self, status: int, headers: Headers, reason: bytes) -> None:
-        """Raises LocalProtocolError for what HTTP cannot carry."""
+    def __init__(self, status: int, headers: Headers, reason: bytes, *, switches: bool = False) -> None:
+        """Raises LocalProtocolError for what HTTP cannot carry, or not as a final response.
+
+        *switches*: HTTP ends with it, so 101 is final.
+        """
+        if status < 200 and not switches:
+            # RFC 9112 6.3: its body would be read as the next response.
+            raise LocalProtocolError(f"{status} is not a final response")
         self.length: int | None = None
         """What Content-Length promises."""
         self.dated = self.served = False
@@ -391,6 +425,11 @@ def _prepare(status: int, headers: Headers, reason: bytes) -> PreparedHead:
         if len(prepared.head) <= LONGEST_HEAD and not is_personal(prepared.head):
             _prepared.keep(key, prepared)
     return prepared
+
+
+def _takes_trailers(fields: Headers) -> bool:
+    """RFC 9110 6.5.1, 10.1.4: ``TE: trailers``, said for this connection."""
+    return any(name == b"te" and b"trailers" in list_members(value) for name, value in fields)
 
 
 def _parse_length(value: bytes, earlier: int | None) -> int:

@@ -1,16 +1,20 @@
 """What every front shares: where requests go, what bounds them, and how failures are answered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from gateway.errors import BackendError, ClientGone, RequestError, ResponseAborted
-from gateway.failure import plain_response, response_for
+from gateway.errors import BackendError, ClientGone, MachineError, NoRoute, RequestError, ResponseAborted
+from gateway.failure import FailureResponse, response_for
+from gateway.failure_pages import FailurePages
+from gateway.front.hsts import HstsResponder, with_hsts
+from gateway.front.proxies import TrustedProxies
 from gateway.pump import Pump
-from gateway.request import Request, Responder, respond
+from gateway.request import Connection, Request, Responder, respond
 from gateway.router import Route, Router
+from protocols.events import Headers
 
 log = structlog.get_logger()
 
@@ -22,18 +26,24 @@ AccessLog = Callable[[Request, int, int, float], None]
 class Timeouts:
     """How long a client may take, in seconds."""
 
+    handshake: float = 10.0
+    """For a TLS handshake, in all."""
     header: float = 10.0
     """From the first byte of a request's head to its last."""
     body: float = 30.0
-    """Between two reads of the body."""
+    """Between two reads of the body, and in all beyond what `Limits.min_rate` asks for."""
     send: float = 60.0
-    """Between two writes that the client takes."""
+    """Between two writes that the client takes, and in all beyond what `Limits.min_rate` asks for."""
     keep_alive: float = 75.0
     """Between two requests on one connection."""
     disconnect_grace: float = 3.0
     """What a request may go on for after its client closed its side of the connection."""
     tunnel: float = 3600.0
     """Between two pieces of data, either way, once the connection was upgraded; inf for no limit."""
+    linger: float = 5.0
+    """Between two reads after our last byte (nginx: lingering_timeout)."""
+    linger_total: float = 30.0
+    """From our last byte to the close (nginx: lingering_time)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,6 +54,10 @@ class Limits:
     headers: int = 64 * 1024
     header_count: int = 100
     body: int = 1024 * 1024 * 1024
+    streams: int = 100
+    """Requests of one HTTP/2 connection at a time."""
+    min_rate: int = 240
+    """Bytes per second of a body, either way (Kestrel's MinRequestBodyDataRate); 0 for no minimum."""
 
 
 @dataclass(slots=True)
@@ -55,11 +69,18 @@ class Service:
     timeouts: Timeouts
     limits: Limits
     access_log: AccessLog | None = None
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    """Whose word about other clients counts."""
+    hsts: bytes | None = None
+    """Strict-Transport-Security for all responses that have none."""
     draining: bool = False
     """The daemon is stopping: answer what runs, keep no connection."""
+    failure_pages: FailurePages = field(default_factory=FailurePages)
 
     async def dispatch(self, request: Request, responder: Responder) -> None:
         """Route *request* and let its handler answer. Raises GatewayError, and what bugs raise."""
+        if self.hsts is not None:
+            responder = HstsResponder(responder, self.hsts)
         await (self.router.match(request) or _UNROUTED).handler.handle(request, responder)
 
     async def answer_failure(self, error: Exception, request: Request, responder: Responder) -> bool:
@@ -73,20 +94,44 @@ class Service:
         _log_failure(error, request, answered=answerable)
         if not answerable:
             return False
-        failure = response_for(error)
+        failure = response_for(error, request, self.failure_pages, route=self._route_of(request))
+        headers = failure.headers if self.hsts is None else with_hsts(failure.headers, self.hsts)
         try:
-            await respond(responder, failure.status, failure.headers, failure.body)
+            await respond(responder, failure.status, headers, failure.body)
         except (ClientGone, ResponseAborted):
             return False
         return not (isinstance(error, RequestError) and error.close)
 
+    def refuse(
+        self, status: int, detail: str, connection: Connection, headers: Headers | None = None
+    ) -> FailureResponse:
+        """Log what cannot become a Request, and the response to it; *headers* as far as they are known."""
+        nameless = Request(
+            method="",
+            path="",
+            raw_path=b"",
+            query=b"",
+            version="1.1",
+            headers=headers or [],
+            host="",
+            connection=connection,
+        )
+        if self.access_log is not None:
+            client = connection.client and connection.client[0]
+            log.info("request refused", client=client, status=status, reason=detail, request_id=nameless.id)
+        return response_for(RequestError(status, detail), nameless, self.failure_pages)
+
+    def _route_of(self, request: Request) -> str:
+        """The route of *request* in words, for the developer: looked for once more, it is the same."""
+        route = self.router.match(request) if self.failure_pages.debug else None
+        return f"{route.name} {route.description}".strip() if route is not None else ""
+
 
 class _NotFound:
-    """Answers what no route matches."""
+    """Refuses what no route matches."""
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        failure = plain_response(404, "no route of this server matches the request")
-        await respond(responder, failure.status, failure.headers, failure.body)
+        raise NoRoute
 
 
 _UNROUTED: Final = Route(_NotFound())
@@ -107,10 +152,20 @@ def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
                 target=request.path,
                 answered=answered,
             )
+        case MachineError():
+            log.error(
+                "request failed",
+                reason=error.detail,
+                cause=str(error.cause),
+                request_id=request.id,
+                method=request.method,
+                target=request.path,
+            )
         case RequestError() | ResponseAborted():
             log.info(
                 "request failed",
                 reason=str(error),
+                request_id=request.id,
                 method=request.method,
                 target=request.path,
                 backend=request.backend or None,

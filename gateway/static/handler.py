@@ -18,10 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
-from gateway.errors import RequestError, ResponseAborted
-from gateway.failure import plain_response
+from gateway.errors import MachineError, RequestError, ResponseAborted
 from gateway.request import Request, Responder, respond
 from gateway.static.conditional import conditional_fields, failed_precondition, http_date, range_is_current
 from gateway.static.mime import content_type
@@ -29,8 +26,6 @@ from gateway.static.ranges import ByteRange, Multipart, parse_range
 from gateway.static.resolve import Symlinks, Tree, check_names
 from gateway.template import quote_path, quote_query
 from protocols.events import Headers
-
-log = structlog.get_logger()
 
 SMALL: Final = 32 * 1024
 """Bytes up to which copying a file costs less than the second system call of ``sendfile``."""
@@ -66,8 +61,9 @@ class StaticFiles:
         try:
             descriptor, facts, name = self._find(rest)
         except OSError as error:
-            await _report(error, request, responder)
-            return
+            # The machine is at fault, not the client: no descriptors left, a broken disk.
+            status = 503 if error.errno in _EXHAUSTED else 500
+            raise MachineError(status, "the file cannot be read now", cause=error) from error
         try:
             if stat.S_ISDIR(facts.st_mode):
                 await _add_slash(request, responder)
@@ -96,15 +92,7 @@ class StaticFiles:
         if request.method == "OPTIONS":
             await respond(responder, 204, [_ALLOW])
             return
-        failure = plain_response(405, "files can only be read")
-        await respond(responder, 405, [_ALLOW, *failure.headers], failure.body)
-
-
-async def _report(error: OSError, request: Request, responder: Responder) -> None:
-    """The machine is at fault, not the client: no descriptors left, a broken disk."""
-    log.error("file not readable", path=request.path, cause=str(error))
-    failure = plain_response(503 if error.errno in _EXHAUSTED else 500, "the file cannot be read now")
-    await respond(responder, failure.status, failure.headers, failure.body)
+        raise RequestError(405, "files can only be read", headers=[_ALLOW])
 
 
 async def _add_slash(request: Request, responder: Responder) -> None:
@@ -113,8 +101,8 @@ async def _add_slash(request: Request, responder: Responder) -> None:
     location = quote_path(request.path) + "/"
     if request.query:
         location += "?" + quote_query(request.query)
-    failure = plain_response(308, location)
-    await respond(responder, 308, [(b"location", location.encode("ascii")), *failure.headers], failure.body)
+    headers = [(b"location", location.encode("ascii")), (b"content-type", b"text/plain; charset=utf-8")]
+    await respond(responder, 308, headers, b"308 Permanent Redirect\n")
 
 
 async def _send(
@@ -164,10 +152,8 @@ async def _send_ranges(
     responder: Responder,
 ) -> None:
     if not ranges:
-        failure = plain_response(416, f"the file has {size} bytes")
         whole = (b"content-range", b"bytes */%d" % size)
-        await respond(responder, 416, [whole, _ACCEPT_RANGES, *failure.headers], failure.body)
-        return
+        raise RequestError(416, f"the file has {size} bytes", headers=[whole, _ACCEPT_RANGES])
     if len(ranges) == 1:
         # RFC 9110 15.3.7.2: one part is never sent as multipart.
         part = ranges[0]

@@ -8,5 +8,6 @@
 ``dial``       connects, within a deadline
 ``pool``       idle connections of one address, kept where the protocol allows it
 ``exchange``   drives any client codec: request out, response in, failures typed
+``stderr``     the error stream of an application during one exchange
 ``tunnel``     what becomes of a 101: bytes both ways between client and upstream
 """

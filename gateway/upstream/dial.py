@@ -32,7 +32,7 @@ class Dialer:
     async def dial(self) -> PumpStream:
         """A new connection.
 
-        Raises BackendError (phase connect): REFUSED, UNREACHABLE, CONNECT_TIMEOUT.
+        Raises BackendError (phase connect): REFUSED, UNREACHABLE, UNKNOWN_HOST, CONNECT_TIMEOUT.
         """
         deadline = trio.current_time() + self._timeout
         address = self.address
@@ -64,7 +64,7 @@ class Dialer:
                 raise self._failed(Cause.CONNECT_TIMEOUT, "the name was not resolved in time") from late
             except socket.gaierror as unknown:
                 raise self._failed(
-                    Cause.UNREACHABLE, f"cannot resolve the name: {unknown.strerror}"
+                    Cause.UNKNOWN_HOST, f"cannot resolve the name: {unknown.strerror}"
                 ) from unknown
         return [(int(family), (str(to[0]), int(to[1]))) for family, _, _, _, to in found]
 
@@ -118,9 +118,9 @@ class Dialer:
         cause = Cause.REFUSED if code in (errno.ECONNREFUSED, errno.ENOENT) else Cause.UNREACHABLE
         if code == errno.ETIMEDOUT:
             cause = Cause.CONNECT_TIMEOUT
-        return self._failed(cause, os.strerror(code or 0))
+        return self._failed(cause, os.strerror(code or 0), code)
 
-    def _failed(self, cause: Cause, detail: str) -> BackendError:
+    def _failed(self, cause: Cause, detail: str, code: int | None = None) -> BackendError:
         return BackendError(
-            cause, detail, backend=self._backend, address=str(self.address), phase=Phase.CONNECT
+            cause, detail, backend=self._backend, address=str(self.address), phase=Phase.CONNECT, errno=code
         )

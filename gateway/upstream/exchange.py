@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
@@ -26,6 +25,7 @@ from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.upstream.dial import SocketAddress
 from gateway.upstream.pool import UpstreamConnection
+from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.tunnel import Switch
 from protocols.errors import (
     Incomplete,
@@ -47,8 +47,6 @@ from protocols.events import (
     Stderr,
 )
 
-log = structlog.get_logger()
-
 FLUSH_BYTES: Final = 64 * 1024
 """Response bytes gathered before they are sent although more is at hand: one read's worth."""
 
@@ -59,8 +57,9 @@ CONTINUE_SECONDS: Final = 1.0
 """How long an upstream may take to answer ``Expect: 100-continue`` before the body is sent anyway
 (RFC 9110 10.1.1 asks not to wait for ever; curl waits as long)."""
 
-STDERR_LIMIT: Final = 16 * 1024
-"""Bytes of an application's error stream that are logged for one request."""
+MAX_INFORMATIONAL: Final = 64
+"""1xx responses of one request that are passed on (H-11). Any number may come (RFC 9110 15.2), but one that
+never ends them would never be found too slow. WebDAV's 102 every 20 s lasts for twenty minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,7 @@ class Exchange:
         "_body",
         "_client_failure",
         "_connection",
+        "_has_trailers",
         "_over",
         "_phase",
         "_pump",
@@ -134,9 +134,11 @@ class Exchange:
         """Whether the whole request went out."""
         self._client_failure: GatewayError | None = None
         self._awaits_continue: trio.Event | None = None
+        self._has_trailers = False
+        """Whether the protocol has trailer fields."""
         self._over = False
         """Whether the application has said everything (or broken off): nothing more is sent to it."""
-        self._stderr = 0
+        self._stderr: ErrorStream | None = None
 
     async def run(
         self, head: RequestHead | RequestVariables, awaits_continue: bool = False
@@ -149,6 +151,7 @@ class Exchange:
         connection = self._connection
         codec = connection.codec
         data = codec.send(head)
+        self._has_trailers = isinstance(head, RequestHead)
         if awaits_continue:
             self._awaits_continue = trio.Event()
         elif self._body.length == 0:
@@ -179,12 +182,18 @@ class Exchange:
         gathered = 0
         while gathered < GATHER_BYTES and (piece := self._body.read_nowait()) is not None:
             if not piece:
-                pieces.append(codec.send(_END))
+                pieces.append(codec.send(self._ending()))
                 self.sent = True
                 break
             gathered += len(piece)
             pieces.append(codec.send(Data(piece)))
         return b"".join(pieces)
+
+    def _ending(self) -> EndOfMessage:
+        """The end of the body. HTTP alone has trailers, and a chunked body alone sends them."""
+        if self._has_trailers and (trailers := self._body.trailers):
+            return EndOfMessage(trailers)
+        return _END
 
     async def _send_rest(self, rest: memoryview) -> None:
         """Send what the kernel did not take at once."""
@@ -211,7 +220,7 @@ class Exchange:
                 piece = await self._body.read()
                 if self._over:
                     return  # The answer ended while this waited; the codec takes nothing more.
-                data = codec.send(Data(piece) if piece else _END)
+                data = codec.send(Data(piece) if piece else self._ending())
                 taken = stream.try_send(data)
                 await self._send_rest(memoryview(data)[taken:])
             self.sent = True
@@ -251,6 +260,7 @@ class Exchange:
         head: ResponseHead | None = None
         first = b""
         queued = 0
+        informed = 0
         redirect: LocalRedirect | None = None
         self._phase = _FIRST_BYTE
         data = await self._receive_some()
@@ -295,7 +305,8 @@ class Exchange:
             elif isinstance(event, Stderr):
                 self._log_stderr(event.data)
             elif isinstance(event, InformationalResponse):
-                await self._inform(event)
+                informed += 1
+                await self._inform(event, informed)
             else:
                 redirect = event
 
@@ -368,7 +379,9 @@ class Exchange:
             raise self._failed(Cause.INCOMPLETE, str(aborted)) from aborted
         return False
 
-    async def _inform(self, event: InformationalResponse) -> None:
+    async def _inform(self, event: InformationalResponse, number: int) -> None:
+        if number > MAX_INFORMATIONAL:
+            raise self._failed(Cause.MALFORMED, f"more than {MAX_INFORMATIONAL} informational responses")
         if event.status != 100:
             await self._responder.inform(event.status, event.headers)
         elif self._awaits_continue is not None:
@@ -376,11 +389,9 @@ class Exchange:
             self._awaits_continue.set()
 
     def _log_stderr(self, data: bytes) -> None:
-        """FCGI-12: an error stream is never a failure by itself; it is logged with its request."""
-        room = STDERR_LIMIT - self._stderr
-        self._stderr += len(data)
-        for line in data[: max(room, 0)].decode("utf-8", "replace").splitlines():
-            log.warning("application stderr", backend=self._backend, request_id=self._request.id, line=line)
+        if self._stderr is None:
+            self._stderr = ErrorStream(self._backend, self._request.id)
+        self._stderr.write(data)
 
     # --- failures
 
@@ -406,5 +417,10 @@ class Exchange:
 
     def _failed(self, cause: Cause, detail: str) -> BackendError:
         return BackendError(
-            cause, detail, backend=self._backend, address=str(self._address), phase=self._phase
+            cause,
+            detail,
+            backend=self._backend,
+            address=str(self._address),
+            phase=self._phase,
+            last_words=() if self._stderr is None else self._stderr.last_lines,
         )

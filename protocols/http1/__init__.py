@@ -23,7 +23,7 @@ from protocols.http1.serialise import (
     encode_request_head,
     encode_response_head,
 )
-from protocols.http1.server import Http1Server
+from protocols.http1.server import Http1Server, Http2Preface
 
 __all__ = [
     "CHUNKED_FIELD",
@@ -33,6 +33,7 @@ __all__ = [
     "TOKEN",
     "Http1Client",
     "Http1Server",
+    "Http2Preface",
     "encode_chunk",
     "encode_fields",
     "encode_last_chunk",

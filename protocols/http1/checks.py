@@ -139,9 +139,14 @@ def check_transfer_encoding(value: bytes, *, version: bytes) -> None:
     """
     if version == b"1.0":  # RFC 9112 6.1: faulty framing
         raise RemoteProtocolError("Transfer-Encoding in an HTTP/1.0 message")
-    codings = list_members(value)
-    if codings == [b"chunked"]:
+    coding = value.strip(b" \t").lower()
+    if coding == b"chunked":
         return
+    codings = list_members(coding)
+    if codings == [b"chunked"]:
+        # RFC 9110 5.6.1.2 lets empty members through. Nobody sends them but to be read differently by two
+        # programs on the way (RFC 9112 11.2).
+        raise RemoteProtocolError("Transfer-Encoding has an empty member")
     if not codings or codings[-1] != b"chunked":
         # RFC 9112 6.3: the length cannot be determined; "MUST respond with 400" goes before the
         # "SHOULD respond with 501" of 6.1.

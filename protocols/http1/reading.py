@@ -22,6 +22,13 @@ MAX_CHUNK_LINE = 4096
 """Bytes of one chunk-size line: RFC 9112 7.1.1 asks for a limit on extensions, and no client in use
 sends any."""
 
+MAX_CHUNK_OVERHEAD = 16 * 1024
+"""Bytes of chunk-size lines beyond what small chunks need, in one message: 16 bytes and twice the data of
+each chunk are free. A long extension around every byte would cost far more than the body limit tells (Go:
+CVE-2023-39326, with the same numbers)."""
+
+_FREE_CHUNK_OVERHEAD = 16
+
 # RFC 9112 7.1: chunk = chunk-size [ chunk-ext ] CRLF. 15 digits are below 2**63; a space is taken only
 # before an extension. What is inside of an extension is ignored, but holds no control character.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
@@ -66,6 +73,7 @@ class MessageReader(ABC, Generic[HeadT]):
         "_fields",
         "_max_field_count",
         "_max_fields",
+        "_overhead",
         "_position",
         "_reading",
         "_remaining",
@@ -78,6 +86,7 @@ class MessageReader(ABC, Generic[HeadT]):
         self._fields = FieldParser()
         self._reading = reading
         self._remaining = 0
+        self._overhead = 0
         self._error: RemoteProtocolError | None = None
         self._ended = False
         # What has arrived and where the unread part of it begins. Usually one read holds all that is
@@ -160,6 +169,7 @@ class MessageReader(ABC, Generic[HeadT]):
             self._reading = READING_END
         elif length is None:
             self._reading = Reading.CHUNK_LINE
+            self._overhead = 0
         else:
             self._reading = Reading.LENGTH
             self._remaining = length
@@ -248,9 +258,15 @@ class MessageReader(ABC, Generic[HeadT]):
                 break
             pieces.append(data[start:end])
             position = end + 2
-        if pieces:
-            self._consume(position)
-        return b"".join(pieces)
+        if not pieces:
+            return b""
+        whole = b"".join(pieces)
+        if self._overhead:  # the same as `_read_chunk_line` counts, in one sum
+            lines = position - self._position - len(whole) - 2 * len(pieces)
+            self._overhead -= _FREE_CHUNK_OVERHEAD * len(pieces) + 2 * len(whole) - lines
+            self._overhead = max(0, self._overhead)
+        self._consume(position)
+        return whole
 
     def _read_chunk_line(self) -> bool:
         data, position = self._data, self._position
@@ -263,6 +279,11 @@ class MessageReader(ABC, Generic[HeadT]):
         if match is None:
             raise RemoteProtocolError("malformed chunk-size line")
         self._remaining = int(match[1], 16)
+        self._overhead += end - position - _FREE_CHUNK_OVERHEAD - 2 * self._remaining
+        if self._overhead < 0:
+            self._overhead = 0
+        elif self._overhead > MAX_CHUNK_OVERHEAD:
+            raise LimitExceeded("more chunk extensions than data")
         if self._remaining:
             self._consume(end)
             self._reading = Reading.CHUNK_DATA

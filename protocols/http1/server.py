@@ -17,9 +17,11 @@ from protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
+from protocols.forwarded import CLIENT_FIELDS
 from protocols.http1.checks import (
     ORIGIN_FORM_LINE,
     TOKEN,
+    RequestLine,
     check_transfer_encoding,
     is_host,
     list_members,
@@ -48,9 +50,18 @@ KNOWN_SECTION_LIMIT = 2048
 """Bytes of a field section that is kept to be recognised in the next request: a browser's with cookies."""
 
 _CARRIAGE_RETURN = 0x0D
+_HTTP2_LINE = b"PRI * HTTP/2.0\r\n"  # RFC 9113 3.4
 _MEANINGFUL = frozenset(
     {b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
 )
+
+
+class Http2Preface(RemoteProtocolError):
+    """The client begins with the preface of HTTP/2, which is no request; *received* is all that came."""
+
+    def __init__(self, message: str, *, status: int = 505, received: bytes = b"") -> None:
+        super().__init__(message, status=status)
+        self.received = received
 
 
 class Http1Server(MessageReader[RequestHead]):
@@ -73,6 +84,7 @@ class Http1Server(MessageReader[RequestHead]):
         "authority",
         "body_length",
         "expects_continue",
+        "forwarded",
         "keep_alive",
         "upgrade",
     )
@@ -83,6 +95,8 @@ class Http1Server(MessageReader[RequestHead]):
     """Bytes of body: 0 if there is none, None if it comes in chunks."""
     expects_continue: bool
     """The client waits for ``100 Continue`` before it sends the body (RFC 9110 10.1.1)."""
+    forwarded: bool
+    """There are fields by which a proxy speaks for its client (`protocols.forwarded`)."""
     keep_alive: bool
     """Whether the connection goes on after this exchange (RFC 9112 9.3); `send` makes it false when its
     response cannot be followed by another, a driver may do so in front of the ResponseHead."""
@@ -110,6 +124,7 @@ class Http1Server(MessageReader[RequestHead]):
         self.authority = b""
         self.body_length = 0
         self.expects_continue = False
+        self.forwarded = False
         self.keep_alive = True
         self.upgrade = b""
 
@@ -166,7 +181,7 @@ class Http1Server(MessageReader[RequestHead]):
             start, authority = match.end(), None
         else:
             start = self._request_line_end(position)
-            method, target, version, authority = parse_request_line(bytes(data[position:start]))
+            method, target, version, authority = self._parse_line(position, start)
         section = data[start : end + 4]
         headers = self._section(start, end + 4)
         self._understand(version, headers, authority)
@@ -222,8 +237,14 @@ class Http1Server(MessageReader[RequestHead]):
         position = self._position
         end = self._request_line_end(position)
         if end >= 0:
-            parse_request_line(bytes(self._data[position:end]))
+            self._parse_line(position, end)
         return end
+
+    def _parse_line(self, start: int, end: int) -> RequestLine:
+        line = bytes(self._data[start:end])
+        if line == _HTTP2_LINE and not (self._method or self._empty_lines):
+            raise Http2Preface("HTTP/2.0 is not supported here", received=bytes(self._data[start:]))
+        return parse_request_line(line)
 
     def _request_line_end(self, position: int) -> int:
         """Where the request line that begins at *position* ends, or -1 if its end is not there."""
@@ -242,6 +263,7 @@ class Http1Server(MessageReader[RequestHead]):
         """Set the facts about the request; refuse what is ambiguous."""
         host = connection = coding = expectation = upgrade = None
         length = 0
+        forwarded = False
         for name, value in headers:
             if name in _MEANINGFUL:
                 if name == b"host":
@@ -258,6 +280,8 @@ class Http1Server(MessageReader[RequestHead]):
                     upgrade = value if upgrade is None else upgrade + b"," + value
                 else:
                     expectation = value if expectation is None else expectation + b"," + value
+            elif name.startswith(CLIENT_FIELDS):
+                forwarded = True
         if host is None:
             if version == b"1.1":
                 raise RemoteProtocolError("an HTTP/1.1 request without Host")  # RFC 9112 3.2
@@ -270,6 +294,7 @@ class Http1Server(MessageReader[RequestHead]):
             check_transfer_encoding(coding, version=version)
         self.body_length = length if coding is None else None
         self.authority = host if authority is None else authority
+        self.forwarded = forwarded
         self.keep_alive = version == b"1.1" if connection is None else persists(version, connection)
         self.expects_continue = (
             expectation is not None and self._expects_continue(version, expectation) and self.body_length != 0

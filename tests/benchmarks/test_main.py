@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import load
+from benchmarks.load import wrk
 from benchmarks.scenarios import SCENARIOS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -35,10 +35,10 @@ def test_wrong_usage_is_status_2_without_a_traceback(arguments: list[str]) -> No
 
 
 def test_measures_the_gateway(tmp_path: Path) -> None:
-    if not load.installed():
+    if not wrk.installed():
         if os.environ.get("CI") == "true":
-            pytest.fail(f"wrk is missing: {load.INSTALL}")
-        pytest.skip(f"wrk is missing: {load.INSTALL}")
+            pytest.fail(f"wrk is missing: {wrk.INSTALL}")
+        pytest.skip(f"wrk is missing: {wrk.INSTALL}")
     saved = tmp_path / "figures.json"
     done = benchmarks(
         "--rounds=1", "--seconds=1", "--connections=4", "--peers=", f"--json={saved}", "static-1k"

@@ -28,6 +28,8 @@ def test_targets_name_scenarios_and_peers() -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_configuration_of_the_gateway_is_right(scenario: Scenario, tmp_path: Path) -> None:
+    if scenario.tls:
+        scenario.content(tmp_path)
     backend = f"{HOST}:9" if scenario.backend and not scenario.backend.unix else "/run/app.sock"
     ((*_, name),) = scenario.gateway.start(Place(tmp_path, 8, tmp_path, backend, 64))
     config = load(name)

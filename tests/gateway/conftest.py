@@ -13,6 +13,7 @@ import pytest
 from gateway.errors import ClientGone, RequestError, ResponseAborted
 from gateway.request import NO_BODY, Address, Body, Request
 from gateway.target import decode_path, split_target
+from gateway.tls.facts import TlsFacts
 from protocols.events import Headers
 
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -26,6 +27,7 @@ class FakeConnection:
         self.scheme = scheme
         self.client = client
         self.server = server
+        self.tls: TlsFacts | None = None
         self.environ: dict[str, str] | None = None
 
 
@@ -36,6 +38,7 @@ class BytesBody:
         self._pieces = [piece for piece in pieces if piece]
         self._waits = waits
         self.length = sum(map(len, self._pieces)) if sized else None
+        self.trailers: Headers = []
 
     def read_nowait(self) -> bytes | None:
         if self._waits and self._pieces:

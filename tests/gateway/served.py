@@ -19,11 +19,12 @@ import trio
 
 from gateway.build import build
 from gateway.config import from_mapping
+from gateway.front.entrance import address_of
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
 from gateway.pump import Pump
-from gateway.request import Address, Request, Responder
+from gateway.request import Request, Responder
 from gateway.router import Route, Router
 from protocols.codec import ServerCodec
 from protocols.events import Data, EndOfMessage, NeedData, RequestEvent
@@ -127,7 +128,7 @@ async def accepting(
 
     async def serve(client: socket.socket) -> None:
         try:
-            peer, name = _address(client.getpeername()), _address(client.getsockname())
+            peer, name = address_of(client.getpeername()), address_of(client.getsockname())
         except OSError:
             client.close()  # gone before it was looked at
             return
@@ -143,12 +144,6 @@ async def accepting(
             )
             yield served
             connections.cancel_scope.cancel()
-
-
-def _address(name: object) -> Address:
-    if isinstance(name, tuple):
-        return str(name[0]), int(name[1])
-    return (str(name), None) if name else None
 
 
 # ---- clients

@@ -3,13 +3,13 @@
 import pytest
 import trio
 
-from gateway.actions import Redirect, Respond
+from gateway.actions import HttpsRedirect, Redirect, Respond
 from gateway.request import Request
 from gateway.template import Template
 from tests.gateway.conftest import RecordingResponder, make_request
 
 
-def answer(handler: Redirect | Respond, request: Request) -> RecordingResponder:
+def answer(handler: HttpsRedirect | Redirect | Respond, request: Request) -> RecordingResponder:
     """The whole response, which must have been ended and flushed."""
     recorder = RecordingResponder(method=request.method)
     trio.run(handler.handle, request, recorder)
@@ -53,6 +53,22 @@ def test_redirect_to_head_has_no_body() -> None:
 )
 def test_redirect_keeps_the_query_unless_it_has_one(to: str, target: bytes, location: bytes) -> None:
     assert redirect(to, make_request(target)).header(b"location") == location
+
+
+@pytest.mark.parametrize(
+    ("port", "target", "location"),
+    [
+        (443, b"/", b"https://example.com/"),
+        (8443, b"/a%2Fb/../c?d=%20", b"https://example.com:8443/a%2Fb/../c?d=%20"),
+        (443, b"//evil.example/", b"https://example.com//evil.example/"),
+        (443, b"/\xc3\xa4 b?\r\n", b"https://example.com/%C3%A4%20b?%0D%0A"),
+    ],
+)
+def test_redirect_to_https_changes_nothing_else(port: int, target: bytes, location: bytes) -> None:
+    """RFC 9110 15.4.9: 308 keeps the method and the body."""
+    response = answer(HttpsRedirect(port), make_request(target, method="POST"))
+    assert response.status == 308
+    assert response.header(b"location") == location
 
 
 def test_redirect_cannot_be_split_or_led_away() -> None:

@@ -76,10 +76,18 @@ def test_every_other_action(config: dict[str, Any], kind: type) -> None:
 def test_limits_and_timeouts_of_clients() -> None:
     service = built(
         timeouts={"header": "1s", "body": "2s", "keep_alive": "3s", "disconnect_grace": "4s"},
-        limits={"request_line": 1000, "headers": "2KiB", "header_count": 3, "body": "4MiB"},
+        limits={
+            "request_line": 1000,
+            "headers": "2KiB",
+            "header_count": 3,
+            "body": "4MiB",
+            "min_rate": "1KiB",
+        },
     ).service
     assert service.timeouts == Timeouts(header=1, body=2, send=2, keep_alive=3, disconnect_grace=4)
-    assert service.limits == Limits(request_line=1000, headers=2048, header_count=3, body=4 * 1024 * 1024)
+    assert service.limits == Limits(
+        request_line=1000, headers=2048, header_count=3, body=4 * 1024 * 1024, min_rate=1024
+    )
 
 
 def test_spawned_application_starts_before_its_backend(tmp_path: Path) -> None:

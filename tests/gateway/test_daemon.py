@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -130,7 +131,7 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_idle_connections_do_not_hold_the_end(tmp_path: Path, number: signal.Signals) -> None:
     """complaints.md 41, 42, 44: idle ones, and those that never said anything, end at once."""
     with daemon(tmp_path, FIXED) as running:
@@ -322,6 +323,34 @@ def test_signal_while_a_backend_starts(tmp_path: Path) -> None:
         running.wait_for("starting")
         running.process.terminate()
         assert '"ready"' not in running.end()
+
+
+SPAWNING = """
+listeners: [{http: '127.0.0.1:0'}]
+backends: {app: {%s: {spawn: {wsgi: 'slow_application:app', processes: 2}}}}
+routes: [{backend: app}]
+"""
+
+
+@pytest.mark.parametrize("protocol", ["fastcgi", "scgi", "uwsgi"])
+def test_server_processes_end_with_a_daemon_that_is_killed(
+    tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would end them: they lead sessions of their own."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with daemon(tmp_path, SPAWNING % protocol) as running:
+        started = [running.wait_for("application process started")["pid"] for _ in range(2)]
+        watched = [os.pidfd_open(pid) for pid in started]
+        try:
+            running.ready()
+            with running.ask("/") as client:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            running.process.kill()
+            for descriptor in watched:
+                assert select.select([descriptor], [], [], 20)[0] == [descriptor]
+        finally:
+            for descriptor in watched:
+                os.close(descriptor)
 
 
 WEBSOCKET = """

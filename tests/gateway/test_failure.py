@@ -1,15 +1,33 @@
 """What the client is told of each failure."""
 
+import errno
 import re
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
-from gateway.failure import plain_response, reason_of, response_for, status_of
+from gateway.errors import (
+    BackendError,
+    Cause,
+    ClientGone,
+    MachineError,
+    NoRoute,
+    Phase,
+    RequestError,
+    ResponseAborted,
+)
+from gateway.failure import FailureResponse, plain_response, reason_of, response_for, status_of
+from gateway.failure_pages import Failure, FailurePages
+from gateway.request import Request
+from tests.gateway.conftest import make_request
 
 STATUSES = {
     Cause.REFUSED: 502,
     Cause.UNREACHABLE: 502,
+    Cause.UNKNOWN_HOST: 502,
+    Cause.UNAVAILABLE: 503,
+    Cause.NOT_STARTED: 502,
     Cause.CONNECT_TIMEOUT: 504,
     Cause.READ_TIMEOUT: 504,
     Cause.WRITE_TIMEOUT: 504,
@@ -17,37 +35,64 @@ STATUSES = {
     Cause.INCOMPLETE: 502,
     Cause.MALFORMED: 502,
     Cause.HEAD_TOO_LARGE: 502,
+    Cause.LOOP: 502,
     Cause.OVERLOADED: 503,
     Cause.FAILED: 500,
 }
 
 
-@pytest.mark.parametrize("cause", Cause)
-def test_every_cause_has_a_status(cause: Cause) -> None:
-    """H-18."""
-    assert status_of(cause) == STATUSES[cause]
-
-
-def failed(cause: Cause = Cause.TERMINATED, detail: str = "gone", backend: str = "app") -> BackendError:
-    return BackendError(cause, detail, backend=backend, address="10.0.0.1:9000", phase=Phase.FIRST_BYTE)
-
-
-def test_failure_of_a_backend_has_a_proxy_status() -> None:
-    """RFC 9209: the registered error, the backend, and the phase; the address stays in the log."""
-    made = response_for(failed())
-    headers = dict(made.headers)
-    assert made.status == 502
-    assert headers[b"proxy-status"] == (
-        b'gateway; error=connection_terminated; next-hop="app"; details="first byte: gone"'
+def failed(cause: Cause = Cause.TERMINATED, detail: str = "gone", **facts: Any) -> BackendError:
+    return BackendError(
+        cause, detail, backend="app", address="10.0.0.1:9000", phase=Phase.FIRST_BYTE, **facts
     )
-    assert b"retry-after" not in headers
-    assert b"10.0.0.1" not in made.body + headers[b"proxy-status"]
-    assert b"first byte: gone" in made.body
 
 
-def test_overload_says_when_to_come_back() -> None:
+def told(error: Exception, *, debug: bool = False, request: Request | None = None) -> FailureResponse:
+    return response_for(error, request or make_request(b"/x"), FailurePages(debug=debug))
+
+
+def field(made: FailureResponse, name: bytes) -> str:
+    (value,) = [value for found, value in made.headers if found == name]
+    return value.decode("ascii")
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_a_status_and_something_to_tell(cause: Cause) -> None:
+    """H-18, RFC 9209 2.3."""
+    assert status_of(cause) == STATUSES[cause]
+    made = told(failed(cause, "secret"))
+    assert made.status == STATUSES[cause]
+    assert f"error={cause.value};" in field(made, b"proxy-status")
+    assert b"application" in made.body
+    assert b"secret" not in made.body + field(made, b"proxy-status").encode()
+
+
+def test_failure_of_a_backend_names_what_failed_and_no_more() -> None:
+    """RFC 9209: the registered error, the backend, and the phase; words and addresses stay in the log."""
+    made = told(failed(detail="b'SECRET\\x00'", errno=errno.ECONNRESET, last_words=["password"]))
+    assert field(made, b"proxy-status") == (
+        'gateway; error=connection_terminated; next-hop="app"; '
+        'details="first byte: the application closed the connection without an answer"'
+    )
+    everything = made.body + b"".join(value for _, value in made.headers)
+    for secret in (b"10.0.0.1", b"SECRET", b"password", b"ECONNRESET"):
+        assert secret not in everything
+    assert [name for name, _ in made.headers].count(b"retry-after") == 0
+
+
+def test_developers_are_told_everything() -> None:
+    made = told(
+        failed(detail="Connection reset", errno=errno.ECONNRESET, last_words=["password"]), debug=True
+    )
+    assert 'details="first byte: Connection reset"' in field(made, b"proxy-status")
+    for fact in (b"GET /x", b"10.0.0.1", b"first byte", b"Connection reset", b"ECONNRESET", b"password"):
+        assert fact in made.body
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(None, "1"), (0.2, "1"), (6.4, "7")])
+def test_overload_says_when_to_come_back(seconds: float | None, expected: str) -> None:
     """H-18."""
-    assert dict(response_for(failed(Cause.OVERLOADED)).headers)[b"retry-after"] == b"1"
+    assert field(told(failed(Cause.OVERLOADED, retry_after=seconds)), b"retry-after") == expected
 
 
 @pytest.mark.parametrize(
@@ -55,21 +100,55 @@ def test_overload_says_when_to_come_back() -> None:
 )
 def test_proxy_status_is_a_valid_structured_field(detail: str) -> None:
     """RFC 8941 3.3.3: whatever the detail is made of."""
-    field = dict(response_for(failed(detail=detail)).headers)[b"proxy-status"].decode("ascii")
-    assert re.fullmatch(r'gateway; error=\w+; next-hop="app"; details="(?:[ !#-\[\]-~]|\\["\\])*"', field)
-    assert len(field) < 600
+    found = field(told(failed(detail=detail), debug=True), b"proxy-status")
+    assert re.fullmatch(r'gateway; error=\w+; next-hop="app"; details="(?:[ !#-\[\]-~]|\\["\\])*"', found)
+    assert len(found) < 600
 
 
-def test_refused_request_says_why() -> None:
-    made = response_for(RequestError(411, "a length is needed"))
-    assert (made.status, made.body) == (411, b"411 Length Required\n\na length is needed\n")
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (RequestError(411, "a length is needed"), 411, "http_request_error"),
+        (RequestError(403, "not yours"), 403, "http_request_denied"),
+        (RequestError(501, "cannot"), 501, "proxy_internal_response"),
+        (NoRoute(), 404, "destination_not_found"),
+        (MachineError(503, "not now", cause=OSError(errno.EMFILE, "SECRET")), 503, "proxy_internal_error"),
+        (ResponseAborted("SECRET"), 500, "http_protocol_error"),
+        (ValueError("SECRET"), 500, "proxy_internal_error"),
+        (ClientGone("SECRET"), 500, "proxy_internal_error"),
+    ],
+)
+def test_every_failure_has_its_reason_and_an_id(error: Exception, status: int, kind: str) -> None:
+    """RFC 9209 2.3."""
+    request = make_request(b"/x")
+    made = told(error, request=request)
+    assert made.status == status
+    assert field(made, b"proxy-status").startswith(f"gateway; error={kind}; details=")
+    assert field(made, b"x-request-id") == request.id
+    assert request.id.encode() in made.body
+    assert b"SECRET" not in made.body + field(made, b"proxy-status").encode()
+    debugging = told(error, request=request, debug=True)
+    assert (b"SECRET" in debugging.body) == ("SECRET" in str(error))
 
 
-@pytest.mark.parametrize("error", [ValueError("secret"), ClientGone("gone")])
-def test_everything_else_is_a_500_without_details(error: Exception) -> None:
-    made = response_for(error)
-    assert made.status == 500
-    assert b"secret" not in made.body
+def test_fields_of_a_refusal_are_sent() -> None:
+    """RFC 9110 15.5.6."""
+    made = told(RequestError(405, "read only", headers=[(b"allow", b"GET")]))
+    assert field(made, b"allow") == "GET"
+
+
+class BrokenPages(FailurePages):
+    def render(self, failure: Failure, request: Request) -> tuple[bytes, bytes]:
+        raise ZeroDivisionError
+
+
+def test_failure_of_the_page_is_logged_and_the_failure_told_plainly() -> None:
+    request = make_request(b"/x")
+    with capture_logs() as logs:
+        made = response_for(RequestError(404, "no such file"), request, BrokenPages())
+    assert made.status == 404
+    assert made.body == f"404 Not Found\n\nno such file\n\nrequest id: {request.id}\n".encode()
+    assert logs[0]["event"] == "failure page failed"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +161,9 @@ def test_everything_else_is_a_500_without_details(error: Exception) -> None:
         (299, "Unknown"),
     ],
 )
-def test_reasons(status: int, reason: str) -> None:
+def test_plain_response(status: int, reason: str) -> None:
     assert reason_of(status) == reason
-    assert plain_response(status, "why").body.startswith(f"{status} {reason}\n".encode())
+    made = plain_response(status, "why")
+    request_id = field(made, b"x-request-id")
+    assert made.body == f"{status} {reason}\n\nwhy\n\nrequest id: {request_id}\n".encode()
+    assert 'details="why"' in field(made, b"proxy-status")

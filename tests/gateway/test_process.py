@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,43 @@ def test_child_has_default_signal_handling() -> None:
         assert await child.process.wait() == 0
 
     trio.run(main)
+
+
+SPAWN_AND_ASK = """
+import os, sys, trio
+from gateway.process import spawn
+async def main():
+    argv = ["/bin/grep", "^SigIgn", "/proc/self/status"]
+    process = spawn(argv, env={}, directory="/", stdin=0, stdout=1, stderr=2)
+    assert await process.wait() == 0
+trio.run(main)
+"""
+
+
+def test_child_has_default_signal_handling_whatever_the_daemon_has_inherited() -> None:
+    """nohup, and the background jobs of a shell without job control, ignore signals for what they start."""
+    names = "HUP INT QUIT USR1 CHLD TTOU"
+    ignoring = f'trap "" {names}; exec "$0" -c "$1"'
+    found = subprocess.run(
+        ["/bin/bash", "-c", ignoring, sys.executable, SPAWN_AND_ASK],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert int(found.stdout.split()[1], 16) & ~(0b11 << 31) == 0
+
+
+def test_ignored_signals_stay_without_effect() -> None:
+    """The process that starts children goes on ignoring what it ignored."""
+    script = SPAWN_AND_ASK + "import signal; os.kill(os.getpid(), signal.SIGHUP); print('alive')"
+    found = subprocess.run(
+        ["/bin/bash", "-c", 'trap "" HUP; exec "$0" -c "$1"', sys.executable, script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert found.stdout.endswith(b"alive\n"), found.stderr
 
 
 def test_child_leads_a_session_of_its_own() -> None:

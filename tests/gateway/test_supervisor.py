@@ -14,7 +14,16 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.backend import StartError
-from gateway.supervisor import FIRST_PAUSE, LONGEST_PAUSE, STABLE_AFTER, Pauses, SpawnedApplication
+from gateway.errors import BackendError, Cause, Phase
+from gateway.supervisor import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    RESTART_PATIENCE,
+    STABLE_AFTER,
+    Pauses,
+    SpawnedApplication,
+)
+from tests.gateway.served import LAST_GET, gateway_of, response
 
 # Accepts on descriptor 0 and answers each connection with its number and a line of its own.
 SERVER = """
@@ -282,6 +291,85 @@ def test_rejects_a_directory_that_is_too_long_for_a_socket(
 
     trio.run(main)
     assert list(deep.iterdir()) == []
+
+
+# ---- what backends ask
+
+DYING = ["/bin/sh", "-c", "echo the password is wrong >&2; exit 3"]
+
+
+@pytest.mark.parametrize("kind", ["fastcgi", "scgi", "uwsgi"])
+def test_application_that_keeps_dying_is_a_503(kind: str) -> None:
+    """H-18: while no process is alive and the next is far, requests do not wait for one: neither those that
+    are in the backlog already, nor those that come.
+    """
+    config = {
+        "debug": True,
+        "backends": {"app": {kind: {"spawn": {"command": DYING}}}},
+        "routes": [{"backend": "app"}],
+    }
+
+    async def main() -> None:
+        async with gateway_of(config) as served:
+            for _ in range(3):
+                found = response(await served.ask(LAST_GET))
+                assert found.status == 503
+                assert 1 <= int(found.headers["retry-after"]) <= LONGEST_PAUSE
+                assert "error=destination_unavailable" in found.headers["proxy-status"]
+                assert b"exit status 3" in found.body
+                assert b"the password is wrong" in found.body
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert [entry["phase"] for entry in events(logs, "backend failed")] == ["spawn"] * 3
+
+
+def test_application_that_recovers_is_asked_again(tmp_path: Path) -> None:
+    """It dies four times, until the pause is long, and serves then."""
+    counter = tmp_path / "starts"
+    script = f"import os; path = {str(counter)!r}; open(path, 'a').write('.')\n"
+    script += "if os.path.getsize(path) < 5: os._exit(3)\n" + SERVER
+    application = spawned(python(script))
+
+    async def test() -> None:
+        refused: BackendError | None = None
+        while refused is None:
+            try:
+                application.check()
+            except BackendError as error:
+                refused = error
+            await trio.lowlevel.checkpoint()
+        assert (refused.cause, refused.phase) == (Cause.UNAVAILABLE, Phase.SPAWN)
+        assert refused.retry_after is not None
+        assert RESTART_PATIENCE < refused.retry_after <= LONGEST_PAUSE
+        assert (await ask(application, PID)).isdigit()
+        application.check()
+
+    trio.run(running, application, test)
+
+
+def test_one_process_of_several_is_enough() -> None:
+    application = spawned(python(SERVER), processes=2)
+
+    async def test() -> None:
+        await ask(application, "os._exit(3)")
+        application.check()
+        assert (await ask(application, PID)).isdigit()
+
+    trio.run(running, application, test)
+
+
+def test_last_lines_explain_a_failure() -> None:
+    application = spawned(python("import sys; sys.stderr.write('a hint\\n')" + SERVER))
+    late = BackendError(Cause.READ_TIMEOUT, "late", backend="blog", address="unix:/x", phase=Phase.FIRST_BYTE)
+
+    async def test() -> None:
+        while not late.last_words:
+            assert application.explain(late) is late
+            await trio.lowlevel.checkpoint()
+
+    trio.run(running, application, test)
+    assert late.last_words == ["a hint"]
 
 
 def test_address_is_known_before_the_start() -> None:

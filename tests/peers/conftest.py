@@ -215,10 +215,15 @@ class Gateway(Program):
 
 @contextmanager
 def _run_gateway(
-    directory: Path, text: str, *, expect: Collection[str] = (), env: dict[str, str] | None = None
+    directory: Path,
+    text: str,
+    *,
+    listeners: str = "[{http: 127.0.0.1:0}]",
+    expect: Collection[str] = (),
+    env: dict[str, str] | None = None,
 ) -> Iterator[Gateway]:
     config = directory / "gateway.yaml"
-    config.write_text("listeners: [{http: 127.0.0.1:0}]\n" + dedent(text))
+    config.write_text(f"listeners: {listeners}\n" + dedent(text))
     with Gateway(config, cwd=directory, env={**os.environ, **(env or {})}) as gateway:
         yield gateway
     assert gateway.status == 0, gateway.lines
@@ -233,9 +238,9 @@ def _run_gateway(
 def run_gateway() -> RunGateway:
     """``with run_gateway(directory, yaml) as gateway``: a gateway with a configuration of its own.
 
-    *yaml* has no listeners; paths in it are relative to *directory*. When the block ends the gateway
-    must stop with status 0, and must have logged no warnings or errors but those that *expect* names,
-    by event or by logger.
+    *yaml* has no listeners (they are an option; one of them is on TCP); paths in it are relative to
+    *directory*. When the block ends the gateway must stop with status 0, and must have logged no warnings or
+    errors but those that *expect* names, by event or by logger.
     """
     return _run_gateway
 

@@ -94,8 +94,8 @@ ROWS: dict[str, tuple[bytes, list[Any]]] = {
         ],
     ),
     "a coding in capitals": (
-        CHUNKED_POST.replace(b"chunked", b", Chunked,") + b"0\r\n\r\n",
-        [head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b", Chunked,")), EndOfMessage()],
+        CHUNKED_POST.replace(b"chunked", b"Chunked") + b"0\r\n\r\n",
+        [head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b"Chunked")), EndOfMessage()],
     ),
     "absolute-form": (
         b"GET HTTP://other.example:8080/p?q HTTP/1.1\r\n" + HOST + b"\r\n",
@@ -431,6 +431,9 @@ FIELDS = {
     "quoted chunked": (HOST + b'Transfer-Encoding: "chunked"\r\n', 400),
     "no coding": (HOST + b"Transfer-Encoding:\r\n", 400),
     "an empty list of codings": (HOST + b"Transfer-Encoding: ,\r\n", 400),
+    "an empty member before chunked": (HOST + b"Transfer-Encoding: ,chunked\r\n", 400),
+    "an empty member after chunked": (HOST + b"Transfer-Encoding: chunked,\r\n", 400),
+    "an empty field after chunked": (HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding:\r\n", 400),
     "chunked is not last": (HOST + b"Transfer-Encoding: chunked, gzip\r\n", 400),
     "chunked is not last, in two fields": (
         HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
@@ -614,6 +617,35 @@ def test_chunk_extensions_are_limited(play: Play) -> None:
     assert Data(b"x") in play(Http1Server(), CHUNKED_POST + extension + b"x\r\n")
     assert rejected(play, CHUNKED_POST + b"1;a" + extension[2:] + b"x\r\n") == 400
     assert rejected(play, CHUNKED_POST + b"1;" + b"a" * 2 * MAX_CHUNK_LINE) == 400
+
+
+LONG_EXTENSION = b"1;" + b"a" * 3994 + b"\r\nx\r\n"
+"""A chunk of which 4000 bytes are line."""
+
+
+def test_chunk_extensions_are_limited_in_all(play: Play) -> None:
+    """H1-14; CVE-2023-39326: one after the other, each below its own limit."""
+    assert play(Http1Server(), CHUNKED_POST + LONG_EXTENSION * 4)[-1] == Data(b"xxxx")
+    assert rejected(play, CHUNKED_POST + LONG_EXTENSION * 5) == 400
+
+
+@pytest.mark.parametrize(("between", "allowed"), [(1800, True), (1700, False)])
+def test_data_makes_up_for_chunk_extensions(play: Play, between: int, allowed: bool) -> None:
+    """H1-14: plain chunks count the same whether they are read at once or piece by piece."""
+    plain = b"%x\r\n%b\r\n" % (between, b"y" * between)
+    data = CHUNKED_POST + LONG_EXTENSION * 4 + plain + LONG_EXTENSION
+    for cuts in ((), range(0, len(data), 7), [len(data) - 4100, len(data) - 5000]):
+        if allowed:
+            assert len(play(Http1Server(), data, cuts)[-1].data) == between + 5
+        else:
+            with pytest.raises(LimitExceeded):
+                play(Http1Server(), data, cuts)
+
+
+def test_small_chunks_have_no_limit(play: Play) -> None:
+    """H1-14: a byte in each, with a short extension as some clients send."""
+    data = CHUNKED_POST + b"1;ieof=true\r\nx\r\n" * 5000
+    assert play(Http1Server(), data)[-1] == Data(b"x" * 5000)
 
 
 def test_empty_lines_are_limited(play: Play) -> None:
@@ -887,6 +919,22 @@ def test_recognised_fields_belong_to_their_request() -> None:
         assert event == head(b"GET", target, *AGAIN_FIELDS)
         assert isinstance(event, RequestHead)
         event.headers.clear()
+
+
+def test_fields_by_which_a_proxy_speaks_for_its_client_are_noticed() -> None:
+    """FWD-7: in each request that has them, and in no other."""
+    codec = Http1Server()
+    for name, expected in [
+        (b"X-Forwarded-For", True),
+        (b"X-Forwarded-For", True),
+        (b"X-Other", False),
+        (b"FORWARDED", True),
+        (b"x-real-ip", True),
+        (b"Via", False),
+    ]:
+        codec.receive_data(b"GET / HTTP/1.1\r\n%b: x\r\n" % name + AGAIN)
+        assert isinstance(codec.next_request(), RequestHead)
+        assert codec.forwarded is expected
 
 
 @pytest.mark.parametrize(

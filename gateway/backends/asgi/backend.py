@@ -25,7 +25,7 @@ from gateway.backends.asgi.websocket import (
     websocket_scope,
 )
 from gateway.backends.load import load_application
-from gateway.errors import BackendError, Cause, Phase
+from gateway.errors import BackendError, Cause, Phase, traceback_of
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 
@@ -130,11 +130,14 @@ class AsgiBackend:
             return
         exchange = HttpExchange(self._host, request, responder)
         outcome = "the application returned without a response"
+        last_words: list[str] = []
         try:
             await self._host.enter(self._app, http_scope(request, self._state), exchange)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # its own; signals come otherwise
             self._log_failure(error, exchange, request)
-            outcome = "the application raised an exception"
+            outcome = f"the application raised {type(error).__name__}"
+            if not exchange.gone:
+                last_words = traceback_of(error)
         except BaseException:
             exchange.abandon()
             raise
@@ -143,12 +146,13 @@ class AsgiBackend:
         if not exchange.complete:
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the next look for cycles.
-            raise exchange.take_failure() or self._failed(outcome)
+            raise exchange.take_failure() or self._failed(outcome, last_words)
 
     async def _handle_websocket(self, request: Request, responder: Responder, upgrade: Upgrade) -> None:
         if not await check_handshake(request, responder):
             return
         failed = False
+        last_words: list[str] = []
         async with trio.open_nursery() as nursery:
             exchange = WebSocketExchange(self._host, request, responder, upgrade, self._websocket, nursery)
             nursery.start_soon(exchange.read)
@@ -157,6 +161,8 @@ class AsgiBackend:
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 self._log_failure(error, exchange, request)
                 failed = True
+                if not exchange.gone:
+                    last_words = traceback_of(error)
             except BaseException:
                 exchange.abandon()
                 raise
@@ -165,7 +171,9 @@ class AsgiBackend:
             exchange.finish(failed=failed)
         if not exchange.answered:
             outcome = "raised an exception" if failed else "returned"
-            raise exchange.take_failure() or self._failed(f"the application {outcome} before it accepted")
+            raise exchange.take_failure() or self._failed(
+                f"the application {outcome} before it accepted", last_words
+            )
 
     def _log_failure(
         self, error: BaseException, exchange: HttpExchange | WebSocketExchange, request: Request
@@ -183,8 +191,15 @@ class AsgiBackend:
                 exc_info=error,
             )
 
-    def _failed(self, detail: str) -> BackendError:
-        return BackendError(Cause.FAILED, detail, backend=self.name, address=self._target, phase=Phase.RUN)
+    def _failed(self, detail: str, last_words: list[str]) -> BackendError:
+        return BackendError(
+            Cause.FAILED,
+            detail,
+            backend=self.name,
+            address=self._target,
+            phase=Phase.RUN,
+            last_words=last_words,
+        )
 
 
 def _raise_start_error(group: BaseExceptionGroup[BaseException]) -> NoReturn:

@@ -57,7 +57,7 @@ def http_scope(request: Request, state: dict[str, Any]) -> Scope:
     if not path.isascii():
         path = _replace_surrogates(path)
         mount = _replace_surrogates(mount)
-    return {
+    scope: Scope = {
         "type": "http",
         "asgi": _ASGI.copy(),
         "http_version": request.version,
@@ -72,6 +72,9 @@ def http_scope(request: Request, state: dict[str, Any]) -> Scope:
         "server": connection.server,
         "state": state.copy(),
     }
+    if connection.tls is not None:
+        scope["extensions"] = {"tls": connection.tls.extension()}
+    return scope
 
 
 def _host_and_port(client: Address) -> Address:

@@ -160,6 +160,7 @@ class WsgiBackend:
             backend=self.name,
             address=self._target,
             phase=Phase.RUN,
+            last_words=call.last_words or (),
         )
 
 

@@ -24,7 +24,7 @@ from gateway.backends.disconnect import BodyFailed, ClientDisconnected
 from gateway.backends.wsgi.head import parse_headers, parse_status
 from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
-from gateway.errors import RequestError
+from gateway.errors import RequestError, traceback_of
 from gateway.request import Request
 from protocols.events import Headers
 
@@ -56,6 +56,8 @@ class ApplicationCall:
     """Set after the last block."""
     failed = False
     """Set instead of ``finished`` if the application raised an exception."""
+    last_words: "list[str] | None" = None
+    """The traceback of that, set before."""
     wants_body = False
     piece = b""
     body_error: RequestError | None = None
@@ -263,11 +265,14 @@ class ApplicationCall:
             log.error(
                 "application failed",
                 backend=self._backend,
+                request_id=self._request.id,
                 method=self._request.method,
                 path=self._request.path,
                 exc_info=error,
             )
         if not self.finished:
+            if not self._begun:
+                self.last_words = traceback_of(error)
             self.failed = True
             self._threads.post(self)
 

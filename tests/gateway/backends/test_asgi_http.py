@@ -488,7 +488,7 @@ def test_a_broken_content_length_aborts(loop: str, body: bytes, recorder: Record
 
 @both_loops
 @pytest.mark.parametrize("sent", [[], [START]], ids=["nothing", "only the start"])
-@pytest.mark.parametrize("error", [None, ValueError("bug"), SystemExit(1)], ids=repr)
+@pytest.mark.parametrize("error", [None, ValueError("bug"), SystemExit(1), KeyboardInterrupt()], ids=repr)
 def test_no_response_is_a_500(loop: str, sent: list[Any], error: BaseException | None) -> None:
     """ASGI-5, ASGI-10: the start is held, so a proper answer is still possible."""
     recorder = RecordingResponder()
@@ -507,6 +507,8 @@ def test_no_response_is_a_500(loop: str, sent: list[Any], error: BaseException |
     if error is not None:
         (entry,) = logs
         assert entry["exc_info"] is error
+        assert caught.value.last_words[0].startswith("Traceback")
+        assert type(error).__name__ in caught.value.last_words[-1]
         assert (entry["event"], entry["request_id"], entry["path"]) == (
             "application failed",
             request.id,

@@ -21,6 +21,7 @@ from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.process import LINE_LIMIT
 from gateway.request import Request, Responder
 from gateway.template import Template
+from gateway.upstream.exchange import MAX_INFORMATIONAL
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
@@ -527,13 +528,13 @@ def test_malformed_output(programs: Programs, script: str, detail: str) -> None:
     assert raised.value.address == str(path)
 
 
-def test_last_words_are_for_the_log_not_for_the_client(programs: Programs) -> None:
-    """CGI-39; a traceback may hold secrets."""
+def test_last_words_are_apart_from_the_detail(programs: Programs) -> None:
+    """CGI-39; they are for the developer, a traceback may hold secrets."""
     programs.sh("x", "echo 'the password is wrong' >&2; exit 1")
     with pytest.raises(BackendError) as raised:
         get(programs)
     assert "password" not in raised.value.detail
-    assert raised.value.__notes__ == ["the program's last words: the password is wrong"]
+    assert raised.value.last_words == ["the password is wrong"]
 
 
 def test_head_is_bounded(programs: Programs) -> None:
@@ -560,7 +561,18 @@ def test_program_that_cannot_be_started(programs: Programs, content: str, detail
     programs.file("x", content)
     with pytest.raises(BackendError, match=detail) as raised:
         get(programs)
-    assert (raised.value.cause, raised.value.phase) == (Cause.UNREACHABLE, Phase.SPAWN)
+    assert (raised.value.cause, raised.value.phase) == (Cause.NOT_STARTED, Phase.SPAWN)
+    assert raised.value.errno in (errno.ENOENT, errno.ENOEXEC)
+
+
+def test_informational_responses_are_bounded(programs: Programs) -> None:
+    """H-11: a program that never comes to its answer would otherwise never be found too slow."""
+    programs.sh("nph-x", "while :; do printf 'HTTP/1.1 102 Processing\\r\\n\\r\\n'; done")
+    response = RecordingResponder()
+    with pytest.raises(BackendError, match="informational") as raised:
+        get(programs, b"/nph-x", responder=response)
+    assert raised.value.cause is Cause.MALFORMED
+    assert len(response.informed) == MAX_INFORMATIONAL
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN])

@@ -1,5 +1,6 @@
 """The HTTP backend through the whole gateway: what the upstream server gets."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from gateway.backends.http import MAX_PASSES
 from tests.gateway.served import (
+    Response,
     backend,
     gateway_of,
     quick_sweeper,  # noqa: F401
@@ -21,7 +24,12 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def seen(
-    data: bytes, *, end: bytes = b"\r\n\r\n", route: Mapping[str, Any] | None = None, **options: Any
+    data: bytes,
+    *,
+    end: bytes = b"\r\n\r\n",
+    route: Mapping[str, Any] | None = None,
+    top: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> tuple[bytes, dict[bytes, bytes]]:
     """Request line and fields that the upstream gets for *data* (which ends with *end*)."""
     received = b""
@@ -36,12 +44,15 @@ def seen(
             config = {
                 "backends": {"app": {"http": f"http://{app.address}", **options}},
                 "routes": [{"backend": "app", **(route or {})}],
+                **(top or {}),
             }
             async with gateway_of(config) as served:
                 assert response(await served.ask(data)).body == b"ok"
                 address = app.address.encode()
         nonlocal received
         received = received.replace(address, b"UPSTREAM")
+        # RFC 9110 7.6.3: a pseudonym of this start.
+        received = re.sub(rb"(via: .*gateway)-[0-9a-f]{8}", rb"\1-ID", received)
 
     run(main)
     head, _, _ = received.partition(b"\r\n\r\n")
@@ -83,8 +94,15 @@ def test_fields_of_the_clients_connection_are_removed() -> None:
         b"x-forwarded-for": b"127.0.0.1",
         b"x-forwarded-proto": b"http",
         b"x-forwarded-host": b"a.example:81",
-        b"via": b"1.1 gateway",
+        b"via": b"1.1 gateway-ID",
     }
+
+
+def test_names_with_underscores_are_not_passed_on() -> None:
+    """complaints.md 34: for many servers they are twins of names with dashes, which only a proxy may set."""
+    _, fields = seen(get(b"/", b"X_Forwarded_For: 1.2.3.4", b"X-Kept_Not: 1", b"_: 2", b"X-Kept: 3"))
+    assert fields[b"x-kept"] == b"3"
+    assert [name for name in fields if b"_" in name] == []
 
 
 def test_trailers_are_asked_for_anew() -> None:
@@ -93,15 +111,33 @@ def test_trailers_are_asked_for_anew() -> None:
     assert (fields[b"te"], fields[b"connection"]) == (b"trailers", b"te")
 
 
+def test_trailers_of_a_request_are_passed_on() -> None:
+    """H-9: in chunks, apart from the headers, without what may not be said there."""
+    sent = (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 3\r\nContent-Length: 9\r\n\r\n"
+    )
+    end = b"3\r\nabc\r\n0\r\nx-sum: 3\r\n\r\n"
+    _, fields = seen(sent, end=end)
+    assert (fields[b"trailer"], fields[b"transfer-encoding"]) == (b"X-Sum", b"chunked")
+    assert b"x-sum" not in fields
+
+
+def test_trailers_that_cannot_come_are_not_announced() -> None:
+    """H-9: a body with a length has no room for them."""
+    _, fields = seen(get(b"/", b"Trailer: X-Sum"))
+    assert b"trailer" not in fields
+
+
 def test_via_is_appended_in_order() -> None:
     """H-3."""
     _, fields = seen(get(b"/", b"Via: 1.0 one", b"Via: 2 two, 1.1 three"))
-    assert fields[b"via"] == b"1.0 one, 2 two, 1.1 three, 1.1 gateway"
+    assert fields[b"via"] == b"1.0 one, 2 two, 1.1 three, 1.1 gateway-ID"
 
 
 def test_via_has_the_version_that_was_received() -> None:
     _, fields = seen(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    assert fields[b"via"] == b"1.0 gateway"
+    assert fields[b"via"] == b"1.0 gateway-ID"
 
 
 def test_what_a_client_says_about_earlier_hops_is_not_believed() -> None:
@@ -121,6 +157,97 @@ def test_what_a_client_says_about_earlier_hops_is_not_believed() -> None:
     assert fields[b"x-forwarded-host"] == b"a.example:81"
     assert b"forwarded" not in fields
     assert b"x-forwarded-prefix" not in fields
+
+
+TRUSTING = {"trusted_proxies": "127.0.0.1"}
+STANDARD = {"trusted_proxies": "127.0.0.1", "forwarded": "forwarded"}
+CLIENT_FIELDS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
+                 "x-forwarded-proto", "x-forwarded-user")  # fmt: skip
+
+
+def told(
+    *said: bytes, top: Mapping[str, Any], forwarded: str = "x-forwarded", **options: Any
+) -> dict[str, str]:
+    """What the upstream is told about the client, when the client says *said*."""
+    _, fields = seen(get(b"/m/x", *said), top=top, forwarded=forwarded, **options)
+    return {name: fields[name.encode()].decode() for name in CLIENT_FIELDS if name.encode() in fields}
+
+
+CHAIN = (b"X-Forwarded-For: 192.0.2.66, 192.0.2.1", b"X-Forwarded-For: 10.0.0.1", b"X-Forwarded-Proto: https")
+
+
+def test_what_a_trusted_proxy_says_is_passed_on() -> None:
+    """FWD-5: it is added itself, on the right."""
+    said = (*CHAIN, b"X-Forwarded-Host: public", b"X-Forwarded-Port: 444", b"X-Forwarded-Prefix: /p",
+            b"X-Forwarded-User: me", b"Forwarded: for=6.6.6.6")  # fmt: skip
+    assert told(*said, top=TRUSTING, route={"mount": "/m"}) == {
+        "x-forwarded-for": "192.0.2.66, 192.0.2.1, 10.0.0.1, 127.0.0.1",
+        "x-forwarded-host": "public",
+        "x-forwarded-port": "444",
+        "x-forwarded-prefix": "/p/m",
+        "x-forwarded-proto": "https",
+        "x-forwarded-user": "me",
+    }
+
+
+def test_trusted_proxy_that_says_little() -> None:
+    assert told(top=TRUSTING)["x-forwarded-for"] == "127.0.0.1"
+    assert told(b"X-Forwarded-Proto: https", top=TRUSTING) == {
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-host": "a.example:81",
+        "x-forwarded-proto": "https",
+    }
+    assert told(b"X-Forwarded-Proto: https", top=TRUSTING, forwarded="forwarded") == {
+        "forwarded": 'for=127.0.0.1;host="a.example:81";proto=https'
+    }
+
+
+OWN = 'for=127.0.0.1;host="a.example:81";proto=http'
+
+
+@pytest.mark.parametrize(
+    ("top", "said", "expected"),
+    [
+        ({}, CHAIN, OWN),
+        ({}, (b"Forwarded: for=1.2.3.4",), OWN),
+        (STANDARD, (), OWN),
+        (STANDARD, CHAIN, OWN),
+        (
+            STANDARD,
+            (b"Forwarded: for=_x;by=_y;ext=1", b"Forwarded: for=10.0.0.1"),
+            f"for=_x;by=_y;ext=1, for=10.0.0.1, {OWN}",
+        ),
+        # FWD-4: translated; the scheme belongs to the client
+        (TRUSTING, CHAIN, f"for=192.0.2.66, for=192.0.2.1, for=10.0.0.1;proto=https, {OWN}"),
+        (
+            TRUSTING,
+            (b"X-Forwarded-For: ::1", b"X-Forwarded-Proto: https", b"X-Forwarded-Host: public"),
+            f'for="[::1]";host=public;proto=https, {OWN}',
+        ),
+    ],
+)
+def test_forwarded_for_the_upstream(top: Mapping[str, Any], said: tuple[bytes, ...], expected: str) -> None:
+    """FWD-1, FWD-3, FWD-4, FWD-7."""
+    assert told(*said, top=top, forwarded="forwarded") == {"forwarded": expected}
+
+
+def test_forwarded_becomes_x_forwarded() -> None:
+    """FWD-4."""
+    said = (
+        b'Forwarded: for="[2001:db8::1]:5";proto=https;host=public, for=127.0.0.9',
+        b"X-Forwarded-For: 6.6.6.6",
+    )
+    assert told(*said, top={**STANDARD, "trusted_proxies": "127.0.0.0/8"}) == {
+        "x-forwarded-for": "2001:db8::1, 127.0.0.9, 127.0.0.1",
+        "x-forwarded-host": "public",
+        "x-forwarded-proto": "https",
+    }
+
+
+def test_both_kinds_and_none() -> None:
+    both = told(*CHAIN, top=TRUSTING, forwarded="both")
+    assert set(both) == {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+    assert told(*CHAIN, b"X-Forwarded-User: me", b"X-Real-IP: 1", top=TRUSTING, forwarded="off") == {}
 
 
 @pytest.mark.parametrize(("policy", "host"), [("preserve", b"a.example:81"), ("upstream", b"UPSTREAM")])
@@ -313,3 +440,109 @@ def test_http_1_0_upstream_whose_body_ends_with_the_connection() -> None:
     with capture_logs() as logs:
         run(main)
     assert logs == []
+
+
+# ---- loops
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_loop_is_ended(method: bytes) -> None:
+    """H-4: the backend leads back to the gateway, which recognises its own name in Via."""
+    passes = 0
+    address: Any = None
+
+    async def lead_back(stream: trio.SocketStream) -> None:
+        nonlocal passes
+        passes += 1
+        head = await read_until(stream, b"\r\n\r\n")
+        assert address is not None
+        async with await trio.open_tcp_stream(*address) as again:
+            await again.send_all(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            await stream.send_all(await read_all(again))
+
+    async def main() -> None:
+        nonlocal address
+        async with backend(lead_back) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                address = served.address
+                found = response(await served.ask(get(b"/").replace(b"GET", method)))
+        assert (found.status, passes) == (502, MAX_PASSES)
+        assert "error=proxy_loop_detected" in found.headers["proxy-status"]
+        assert b"leads back to this gateway" in found.body
+
+    with capture_logs() as logs:
+        run(main)
+    assert [each["event"] for each in logs] == ["backend failed"]
+
+
+def test_another_gateway_of_the_same_name_is_no_loop() -> None:
+    """H-4: the name in Via has a part that no other gateway has."""
+    _, fields = seen(get(b"/", b"Via: " + b", ".join([b"1.1 gateway-00000000", b"1.1 gateway"] * 9)))
+    assert fields[b"via"].endswith(b", 1.1 gateway-ID")
+
+
+def test_name_in_via() -> None:
+    _, fields = seen(get(b"/"), top={"via": "edge.gateway"})
+    assert fields[b"via"] == b"1.1 edge.gateway-ID"
+
+
+# ---- Max-Forwards
+
+
+@pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
+def test_max_forwards_is_counted_down(method: bytes) -> None:
+    """H-4."""
+    line, fields = seen(get(b"/", b"Max-Forwards: 3").replace(b"GET", method))
+    assert line.startswith(method)
+    assert fields[b"max-forwards"] == b"2"
+
+
+def test_max_forwards_means_nothing_for_other_methods() -> None:
+    """RFC 9110 7.6.2."""
+    for value in (b"0", b"x"):
+        _, fields = seen(get(b"/", b"Max-Forwards: " + value))
+        assert fields[b"max-forwards"] == value
+
+
+def answered(data: bytes) -> Response:
+    """The response to a request that must not reach the upstream."""
+    found: list[Response] = []
+
+    async def behave(stream: trio.SocketStream) -> None:
+        raise AssertionError("the request was forwarded")
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                found.append(response(await served.ask(data)))
+
+    run(main)
+    return found[0]
+
+
+def test_last_recipient_of_options() -> None:
+    """H-4."""
+    found = answered(get(b"/", b"Max-Forwards: 0").replace(b"GET", b"OPTIONS"))
+    assert (found.status, found.headers["content-length"], found.body) == (200, "0", b"")
+
+
+def test_last_recipient_of_trace() -> None:
+    """H-4; RFC 9110 9.3.8: what was received, without what is secret."""
+    said = (b"Max-Forwards: 0", b"Cookie: a=b", b"Authorization: Basic x", b"Via: 1.1 b", b"X-A: 1")
+    found = answered(get(b"/x?y", *said).replace(b"GET", b"TRACE"))
+    assert (found.status, found.headers["content-type"]) == (200, "message/http")
+    assert found.body == (
+        b"TRACE /x?y HTTP/1.1\r\nhost: a.example:81\r\nmax-forwards: 0\r\nvia: 1.1 b\r\nx-a: 1\r\n"
+        b"connection: close\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields", [(b"Max-Forwards: x",), (b"Max-Forwards: -1",), (b"Max-Forwards: 1", b"Max-Forwards: 1"),
+               (b"Max-Forwards:",), (b"Max-Forwards: 99999999999",)]
+)  # fmt: skip
+def test_malformed_max_forwards(fields: tuple[bytes, ...]) -> None:
+    """RFC 9110 7.6.2: 1*DIGIT."""
+    assert answered(get(b"/", *fields).replace(b"GET", b"OPTIONS")).status == 400

@@ -17,6 +17,9 @@ DOCUMENT = CHECKOUT / "docs/configuration.md"
 SECTIONS: dict[str, type[Model]] = {
     "Top level": models.Config,
     "listeners": models.Listener,
+    "tls": models.Tls,
+    "certificates": models.Certificate,
+    "hsts": models.Hsts,
     "access_log": models.AccessLog,
     "timeouts (clients)": models.ClientTimeouts,
     "limits": models.ClientLimits,

@@ -346,11 +346,13 @@ def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
 
 
 EVERYTHING = {
-    "listeners": [{"http": "127.0.0.1:1", "backlog": 5}, {"http": "unix:/a", "mode": "0660"}],
+    "listeners": [{"http": "127.0.0.1:1", "backlog": 5, "proxy_protocol": True}, {"http": "unix:/a", "mode": "0660"}],
     "workers": 1,
     "access_log": {"format": "json", "destination": "stderr"},
     "debug": False,
     "trusted_proxies": ["10.0.0.0/8", "unix"],
+    "forwarded": "forwarded",
+    "via": "edge",
     "timeouts": {"header": "1s", "keep_alive": 0},
     "limits": {"request_line": "8KiB", "header_count": 5, "body": 100},
     "backends": {
@@ -358,7 +360,7 @@ EVERYTHING = {
         "b": {"fastcgi": ["a:1", "b:2"], "root": "/x", "split": ".php", "index": "i.php", "preset": "php-fpm"},
         "c": {"fastcgi": {"spawn": {"wsgi": "a:b", "processes": 2, "directory": "/", "env": {"A": "b"}}}},
         "d": {"uwsgi": "unix:/a", "buffer_size": 4096, "modifier1": 5, "timeouts": {"connect": "1s"}},
-        "e": {"http": "http://a", "host": "upstream", "pool": {"idle": 0, "idle_time": "1s"}},
+        "e": {"http": "http://a", "host": "upstream", "forwarded": "both", "pool": {"idle": 0, "idle_time": "1s"}},
         "f": {"asgi": "a:b", "directory": "/", "lifespan": "on", "loop": "trio"},
         "g": {"wsgi": "a:b", "directory": "/", "threads": 2, "factory": True},
         "h": {"scgi": {"spawn": {"command": ["a", "b"]}}},
@@ -428,3 +430,58 @@ def test_any_value_anywhere_is_a_config_or_a_config_error(place: tuple[str | int
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "GATEWAY_TEST_WORKERS", "5")
     assert load_text(GOOD + "workers: ${GATEWAY_TEST_WORKERS}\n", "gateway.yaml", "/").workers == 5
+
+
+PAGES = """\
+listeners: [{http: 127.0.0.1:8080}]
+error_pages:
+  404: errors/404.html
+  5xx: errors/oops.json
+routes: [{respond: {}}]
+"""
+
+
+def test_error_pages_are_read(tmp_path: Path) -> None:
+    (tmp_path / "errors").mkdir()
+    (tmp_path / "errors/404.html").write_text("<p>{status} {reason} {path} ✗")
+    (tmp_path / "errors/oops.json").write_text('{"status": {status}}')
+    config = load_text(PAGES, "gateway.yaml", tmp_path)
+    assert {key: page.content_type for key, page in config.error_pages.items()} == {
+        "404": b"text/html; charset=utf-8",
+        "5xx": b"application/json",
+    }
+    assert config.error_pages["404"].text == "<p>{status} {reason} {path} ✗"
+
+
+def test_mistakes_in_error_pages_have_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "errors").mkdir()
+    (tmp_path / "errors/oops.json").write_text("{pth}")
+    (tmp_path / "errors/x").write_text("x")
+    (tmp_path / "errors/y").write_bytes(b"x\xff")
+    text = PAGES.replace("  5xx:", "  200: errors/x\n  6xx: errors/x\n  503: errors\n  504: errors/y\n  5xx:")
+    found = mistakes(text, tmp_path)
+    directory = tmp_path / "errors"
+    missing, ok, six, is_directory, binary, unknown = found
+    assert missing == (
+        f"gateway.yaml:3: error_pages['404']: '{directory}/404.html' cannot be read: No such file or directory"
+    )
+    assert ok == "gateway.yaml:4: error_pages['200']: expected a status such as 404, or 4xx or 5xx, got '200'"
+    assert six.startswith("gateway.yaml:5: error_pages['6xx']: expected a status such as 404")
+    assert is_directory == f"gateway.yaml:6: error_pages['503']: '{directory}' cannot be read: Is a directory"
+    assert binary == f"gateway.yaml:7: error_pages['504']: '{directory}/y' is not UTF-8 text: byte 0xff"
+    assert unknown.startswith(
+        f"gateway.yaml:8: error_pages['5xx']: '{directory}/oops.json': unknown placeholder {{pth}}; there are"
+    )
+    assert "{status}, {reason} and {header.NAME}" in unknown
+
+
+def test_error_pages_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "errors").mkdir()
+    (tmp_path / "errors/404.html").write_bytes(b"x" * (2**20 + 1))
+    (tmp_path / "errors/oops.json").touch()
+    (only,) = mistakes(PAGES, tmp_path)
+    assert only.endswith("is larger than 1048576 bytes")
+
+
+def test_routes_know_where_they_stand(tmp_path: Path) -> None:
+    assert load_text(GOOD, "gateway.yaml", tmp_path).route_places == ("gateway.yaml:6", "gateway.yaml:8")

@@ -111,6 +111,35 @@ def test_the_example_of_the_design(tmp_path: Path) -> None:
     assert config.routes[2].static.index == ("index.html",)
 
 
+def test_who_the_client_is() -> None:
+    config = make()
+    assert (config.trusted_proxies, config.forwarded, config.via) == ((), "x-forwarded", "gateway")
+    assert config.listeners[0].proxy_protocol is False
+    listeners = [{"http": ":1", "proxy_protocol": True}]
+    config = make(listeners=listeners, trusted_proxies=["unix", "::1"], forwarded="forwarded", via="edge")
+    assert (len(config.trusted_proxies), config.forwarded, config.via) == (2, "forwarded", "edge")
+    assert config.listeners[0].proxy_protocol is True
+    assert mistakes(forwarded="both") == ["forwarded: expected x-forwarded or forwarded, got 'both'"]
+    assert mistakes(via="a b") == ["via: expected a name of letters, digits, '-', '_' and '.', got 'a b'"]
+    assert mistakes(trusted_proxies="10.0.0.1/8") == [
+        "trusted_proxies: '10.0.0.1/8' has bits set below its mask: did you mean 10.0.0.0/8?"
+    ]
+    assert backend(http="http://a", forwarded="off").forwarded == "off"
+    assert refused_backend(http="http://a", forwarded="on") == [
+        ".forwarded: expected x-forwarded, forwarded, both or off, got 'on'"
+    ]
+
+
+@pytest.mark.parametrize("trusted", [{}, {"trusted_proxies": []}, {"trusted_proxies": None}])
+def test_headers_that_nobody_may_send(trusted: dict[str, Any]) -> None:
+    """PP-1: with nobody to trust every connection would be closed."""
+    listeners = [{"http": ":1"}, {"http": ":2", "proxy_protocol": True}]
+    assert mistakes(listeners=listeners, **trusted)[0] == (
+        "listeners[1].proxy_protocol: nobody is trusted to send PROXY headers: "
+        "expected trusted_proxies with the load balancer"
+    )
+
+
 def test_models_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         make().workers = 2
@@ -142,7 +171,20 @@ def test_two_listeners_cannot_have_one_address(number: int) -> None:
 @pytest.mark.parametrize(
     ("listener", "found"),
     [
-        ({"tls": {}, "http": ":1"}, [".tls: TLS is not supported yet"]),
+        ({"tls": {}, "http": ":1"}, [".tls: expected one of certificate, certificates or development, got none"]),
+        ({"tls": "on", "http": ":1"}, [".tls: expected development, a mapping with certificate and key, or a list of such, got 'on'"]),
+        ({"tls": {"development": True, "min_version": 1.1}, "http": ":1"}, [".tls.min_version: expected 1.2 or 1.3, got 1.1"]),
+        ({"tls": {"development": True, "ciphers": "ROT13"}, "http": ":1"}, [".tls.ciphers: OpenSSL knows no cipher of 'ROT13'"]),
+        ({"tls": {"development": True, "ciphers": 5}, "http": ":1"}, [".tls.ciphers: expected a list of OpenSSL's names of ciphers, such as ECDHE+AESGCM:ECDHE+CHACHA20, got 5"]),
+        ({"tls": {"development": True, "client_certificates": "required"}, "http": ":1"}, [".tls.client_certificates: nothing could verify them: expected client_ca"]),
+        ({"tls": {"development": True, "client_certificates": "sometimes"}, "http": ":1"}, [".tls.client_certificates: expected off, optional or required, got 'sometimes'"]),
+        ({"tls": {"certificate": "/none.pem", "key": "/none.key"}, "http": ":1"}, [".tls.certificate: /none.pem cannot be read: No such file or directory", ".tls.key: /none.key cannot be read: No such file or directory"]),
+        ({"tls": [{"certificate": "/none.pem"}], "http": ":1"}, [".tls[0].certificate: /none.pem cannot be read: No such file or directory", ".tls[0].key: is missing"]),
+        ({"http": ":1", "hsts": {}}, [".hsts: clients must not believe it in clear text (RFC 6797 8.1): expected tls"]),
+        ({"http": ":1", "tls": "development", "hsts": {"preload": True}}, [".hsts.preload: lists of browsers take hosts with subdomains: true and max_age: 365d only"]),
+        ({"http": ":1", "tls": "development", "redirect_https": 443}, [".redirect_https: this listener has tls: it would redirect to itself"]),
+        ({"http": ":1", "redirect_https": True}, [".redirect_https: no listener has tls: expected the port of https"]),
+        ({"http": ":1", "redirect_https": 0}, [".redirect_https: expected true, false, or the port of https, such as 443, got 0"]),
         ({"uwsgi": "unix:/x"}, [".http: is missing", ".uwsgi: uwsgi listeners are not supported yet"]),
         ({"fastcgi": ":1"}, [".http: is missing", ".fastcgi: FastCGI listeners are not supported yet"]),
         ({"scgi": ":1"}, [".http: is missing", ".scgi: SCGI listeners are not supported yet"]),
@@ -191,7 +233,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
         ({"cgi": "/", "interpreter": {}}, [".interpreter: interpreters by extension are not supported yet: make the program executable"]),
-        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of http, host, balance, timeouts, pool, upgrade"]),
+        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of http, host, forwarded, balance, timeouts, pool, upgrade"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
         ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
         ({"wsgi": "a:b", "directory": "/", "factory": 1}, [".factory: expected true or false, got 1"]),

@@ -145,7 +145,8 @@ def test_nothing_is_processed_after_close() -> None:
     [
         (b"/a/b?q=1", b"/a/b q=1"),
         (b"http://a/b/c?q", b"/b/c q"),
-        (b"http://a", b"/ "),
+        (b"http://a", b"* "),  # RFC 9112 3.2.4: OPTIONS without a path
+        (b"http://a/", b"/ "),
         (b"http://a?q", b"/ q"),
         (b"HTTP://a:80/x", b"/x "),
         (b"*", b"* "),
@@ -194,11 +195,18 @@ async def stream(request: Request, responder: Responder) -> None:
 
 
 def test_body_of_unknown_length_is_chunked_with_trailers() -> None:
-    received = asked(LAST_GET, stream)
+    received = asked(LAST_GET.replace(b"Host", b"TE: gzip, Trailers\r\nHost"), stream)
     found = response(received)
     assert (found.body, found.headers["transfer-encoding"]) == (b"onetwothree", "chunked")
     assert "content-length" not in found.headers
     assert received.endswith(b"\r\n5\r\nthree\r\n0\r\nx-sum: 11\r\n\r\n")
+
+
+def test_trailers_are_for_clients_that_take_them() -> None:
+    """H-9: without ``TE: trailers`` they are discarded (RFC 9110 6.5.1)."""
+    received = asked(LAST_GET, stream)
+    assert response(received).complete
+    assert received.endswith(b"\r\n5\r\nthree\r\n0\r\n\r\n")
 
 
 def test_http_1_0_body_of_unknown_length_ends_with_the_connection() -> None:
@@ -408,6 +416,99 @@ def test_dripping_a_head_does_not_put_off_its_deadline() -> None:
     served(test, timeouts=Timeouts(header=0.1), limits=Limits(header_count=10_000))
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+def test_dribbling_a_body_does_not_put_off_its_end(framing: bytes) -> None:
+    """peers.md H03: no silence is longer than timeouts.body, but the client is below limits.min_rate."""
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
+
+        async def dribble() -> None:
+            while True:
+                await client.send_all(b"1\r\nx\r\n")
+                await pass_time(0.02)
+
+        assert response(await read_while(client, dribble)).status == 408
+
+    served(test, timeouts=Timeouts(body=0.1), limits=Limits(min_rate=100_000))
+
+
+def test_dribbling_reader_is_cut_off() -> None:
+    """peers.md H03: a client that takes a little now and then holds a response for so long only."""
+    failed = trio.Event()
+
+    async def endless(request: Request, responder: Responder) -> None:
+        responder.start(200, [])
+        try:
+            while True:
+                responder.write(b"x" * 65536)
+                await responder.flush()
+        finally:
+            failed.set()
+
+    async def main() -> None:
+        limits = Limits(min_rate=1024**3)
+        timeouts = Timeouts(send=0.2)
+        async with serving(endless, timeouts=timeouts, limits=limits, send_buffer=65536) as service:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+            sock.connect(service.address)
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as client:
+                await client.send_all(GET)
+                while not failed.is_set():
+                    await client.receive_some(65536)
+                    await pass_time(0.02)
+
+    run(main)
+
+
+def test_closing_in_stages_reads_on_as_long_as_something_comes() -> None:
+    """H1-20: the refusal of a large body is not eaten by a reset, however much of the body still comes."""
+
+    async def refuse(request: Request, responder: Responder) -> None:
+        await respond(responder, 413, [], b"no")
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        size = 16 * 1024 * 1024
+        await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        await client.send_all(b"x" * size)
+        found = response(await read_all(client))
+        assert (found.status, found.headers["connection"]) == (413, "close")
+        await client.send_eof()
+        await until(lambda: not service.open)
+
+    served(test, refuse)
+
+
+def test_closing_in_stages_ends_with_silence() -> None:
+    """H1-20: nginx's lingering_timeout."""
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        await client.send_all(LAST_GET)
+        await read_all(client)
+        await until(lambda: not service.open)  # although the client keeps its side open
+
+    served(test, timeouts=Timeouts(linger=0.05))
+
+
+def test_closing_in_stages_ends_although_something_comes() -> None:
+    """H1-20: nginx's lingering_time."""
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        await client.send_all(LAST_GET)
+        await read_all(client)
+
+        async def go_on() -> None:
+            while True:
+                await client.send_all(b"x")
+                await pass_time(0.01)
+
+        with pytest.raises(trio.BrokenResourceError):
+            await go_on()
+
+    served(test, timeouts=Timeouts(linger=5.0, linger_total=0.1))
+
+
 @pytest.mark.parametrize("before", [b"", GET])
 def test_idle_connection_is_closed_without_a_word(before: bytes) -> None:
     received = asked(before, timeouts=SHORT)
@@ -444,7 +545,7 @@ def test_slow_body_that_goes_on_is_read() -> None:
             await client.send_all(b"x")
         assert response(await read_all(client)).body == b"POST /  xxxxxxxx"
 
-    served(test, timeouts=Timeouts(body=0.2))
+    served(test, timeouts=Timeouts(body=0.2), limits=Limits(min_rate=0))
 
 
 def test_client_that_does_not_read_is_cut_off() -> None:

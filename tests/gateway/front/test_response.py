@@ -11,6 +11,7 @@ from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.response import Http1Responder
 from gateway.pump import Pump, PumpStream
 from protocols.errors import LocalProtocolError
+from protocols.events import Headers
 from tests.gateway.served import quick_sweeper, response, run  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
@@ -18,9 +19,20 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 Test = Callable[[Http1Responder, trio.SocketStream], Awaitable[None]]
 
 
+TAKES_TRAILERS: Headers = [(b"te", b"gzip, trailers")]
+
+
 def responder_for(stream: PumpStream, **options: bool) -> Http1Responder:
-    given = {"head_only": False, "version10": False, "keep_alive": True, **options}
-    return Http1Responder(stream, None, now=trio.current_time(), send_timeout=0.05, **given)
+    return Http1Responder(
+        stream,
+        None,
+        head_only=options.get("head_only", False),
+        version10=options.get("version10", False),
+        keep_alive=options.get("keep_alive", True),
+        now=trio.current_time(),
+        send_timeout=0.05,
+        fields=TAKES_TRAILERS,
+    )
 
 
 def responding(test: Test, **options: bool) -> None:
@@ -180,6 +192,33 @@ def test_field_that_http_cannot_carry(fields: list[tuple[bytes, bytes]]) -> None
     responding(test)
 
 
+@pytest.mark.parametrize("status", [99, 100, 101, 103])
+def test_no_final_response(status: int) -> None:
+    """H1-13: the body behind it would be read as the next response."""
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        with pytest.raises(LocalProtocolError):
+            responder.start(status, [])
+        with pytest.raises(LocalProtocolError):
+            responder.try_respond(status, [], b"body")
+        assert responder.try_respond(502, [], b"")
+
+    responding(test)
+
+
+def test_trailers_that_may_not_be_passed_on_are_dropped() -> None:
+    """H-9: none is left, so the length can be told."""
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        responder.start(200, [])
+        responder.write(b"body")
+        responder.end([(b"Content-Length", b"5"), (b"set-cookie", b"a=b")])
+        await responder.flush()
+        assert response(await received(client)).headers["content-length"] == "4"
+
+    responding(test)
+
+
 def test_misuse_is_a_bug() -> None:
     async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
         responder.start(200, [])
@@ -265,6 +304,44 @@ def test_file_for_head_is_not_sent(tmp_path: Path) -> None:
         assert response(await received(client), "HEAD").headers["content-length"] == "200"
 
     responding(test, head_only=True)
+
+
+def test_framing_fields_are_no_trailers() -> None:
+    """RFC 9110 6.5.1, H-9: what frames a message is said before it, or not at all."""
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        responder.start(200, [])
+        responder.write(b"body")
+        framing = (b"Content-Length", b"Transfer-Encoding", b"connection", b"TE", b"upgrade", b"keep-alive")
+        responder.end([*((name, b"1") for name in framing), (b"x-sum", b"1")])
+        await responder.flush()
+        assert (await received(client)).endswith(b"\r\n0\r\nx-sum: 1\r\n\r\n")
+
+    responding(test)
+
+
+@pytest.mark.parametrize(
+    ("promised", "body", "told"),
+    [
+        (4, b"sixsix", "the response body is 2 bytes longer than its Content-Length"),
+        (10, b"six", "the response body is 7 bytes shorter than its Content-Length"),
+    ],
+)
+def test_broken_promise_of_a_length_says_by_how_much(promised: int, body: bytes, told: str) -> None:
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        with pytest.raises(ResponseAborted, match=f"^{told}$"):
+            responder.try_respond(200, [(b"content-length", b"%d" % promised)], body)
+
+    async def in_parts(responder: Http1Responder, client: trio.SocketStream) -> None:
+        responder.start(200, [(b"content-length", b"10")])
+        responder.write(b"six")
+        with pytest.raises(
+            ResponseAborted, match=r"^the response body is 7 bytes shorter than its Content-Length$"
+        ):
+            responder.end()
+
+    responding(test)
+    responding(in_parts)
 
 
 def test_trailers_need_chunks() -> None:

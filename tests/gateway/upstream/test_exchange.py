@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from gateway.upstream.exchange import MAX_INFORMATIONAL
 from protocols.errors import Refusal
 from protocols.events import EndOfMessage, RequestHead, RequestVariables
 from protocols.fastcgi import FastCgiServer
@@ -835,11 +836,27 @@ def test_informational_responses_are_passed_on() -> None:
     assert asked.received.index(b"</a>") < asked.received.index(b"</b>")
 
 
+@pytest.mark.parametrize("status", [b"100", b"102", b"103"])
+def test_informational_responses_without_end_are_a_502(status: bytes) -> None:
+    """H-11: each is progress, so no timeout would ever end them."""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        await read_request(stream, CODECS["http"]())
+        while True:
+            await stream.send_all(b"HTTP/1.1 %b And So On\r\n\r\n" % status)
+
+    asked = ask("http", behave)
+    *informed, last = re.findall(rb"HTTP/1.1 (\d+)", asked.received)
+    assert last == b"502"
+    assert informed == ([] if status == b"100" else [status] * MAX_INFORMATIONAL)
+    assert asked.failure == ("head", "http_protocol_error")
+
+
 def test_trailers_are_passed_on() -> None:
     """H-9, complaints.md 63."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
     output = head + b"4\r\nbody\r\n0\r\nX-Sum: 4\r\n\r\n"
-    asked = ask("http", after_request("http", output))
+    asked = ask("http", after_request("http", output), LAST_GET.replace(b"Host", b"TE: trailers\r\nHost"))
     assert asked.received.endswith(b"\r\n0\r\nx-sum: 4\r\n\r\n")
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.load import LoadError, parse
+from benchmarks.load import LoadError
+from benchmarks.load.wrk import parse
 
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
 

@@ -7,9 +7,10 @@ report for people, which rounds to three digits.
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from benchmarks.load import Load, LoadError
 
 INSTALL: Final = "apt-get install wrk"
 
@@ -28,38 +29,22 @@ _ERRORS: Final = {
 }
 
 
-class LoadError(Exception):
-    """wrk is missing or did not do its work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What wrk found in one run."""
-
-    requests: int
-    """Complete answers."""
-    size: int
-    """Bytes received, heads included."""
-    seconds: float
-    """How long it really ran."""
-    p50: float
-    """Median latency in seconds."""
-    p99: float
-    """Latency in seconds that one answer in a hundred exceeds."""
-    problems: tuple[str, ...] = ()
-    """What went wrong; the figures are invalid if there is any."""
-
-
 def installed() -> bool:
     """Whether wrk can be run."""
     return shutil.which("wrk") is not None
 
 
 def run(url: str, *, connections: int, seconds: int) -> Load:
-    """Put the server at *url* under load; wrk runs on the cores of this process.
+    """Requests on kept connections. Implements :class:`load.Generator`."""
+    return _run(url, connections, seconds)
 
-    Raises :class:`LoadError`.
-    """
+
+def run_closing(url: str, *, connections: int, seconds: int) -> Load:
+    """A new connection for each request. Implements :class:`load.Generator`."""
+    return _run(url, connections, seconds, "--header=Connection: close")
+
+
+def _run(url: str, connections: int, seconds: int, *options: str) -> Load:
     command = [
         "wrk",
         "--threads=1",
@@ -67,6 +52,7 @@ def run(url: str, *, connections: int, seconds: int) -> Load:
         f"--duration={seconds}s",
         f"--timeout={_ANSWER_TIMEOUT}s",
         f"--script={_SCRIPT}",
+        *options,
         url,
     ]
     try:

@@ -1,0 +1,41 @@
+"""Ends this process when the supervisor that started it has gone without a word (SIGKILL, a crash).
+
+Nobody else would: it leads a session of its own. A thread waits for the end of the parent, so it works while
+the application is being loaded too. prctl(PR_SET_PDEATHSIG) would do with less, but means the *thread*
+that has started the child.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from typing import Final
+
+GRACE: Final = 30.0
+"""Seconds that running requests have then; the supervisor that would count them is gone."""
+
+
+def end_with(parent: int) -> None:
+    """Stop as on SIGTERM once the process *parent* has ended, and for good after GRACE seconds."""
+    try:
+        descriptor = os.pidfd_open(parent)
+    except ProcessLookupError:
+        descriptor = -1
+    # Its number may be another's already, but only of one that is not our parent.
+    alive = descriptor >= 0 and os.getppid() == parent
+    threading.Thread(target=_wait, args=(descriptor if alive else -1,), name="orphan", daemon=True).start()
+
+
+def _wait(descriptor: int) -> None:
+    if descriptor >= 0:
+        select.select([descriptor], [], [])
+    # The supervisor had the other end of both: whatever is still written must not raise.
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)

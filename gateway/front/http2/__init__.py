@@ -1,0 +1,12 @@
+"""The front of HTTP/2 (RFC 9113): many requests at a time on one connection.
+
+``connection``  reads, opens a task for each stream, ends in order
+``output``      what streams have to send, in fair turns, as few writes as possible
+``body``        the request body, whose credit is given as it is read
+``responder``   the Responder of HTTP/2
+``tunnel``      extended CONNECT (RFC 8441): the offer and the bytes both ways
+"""
+
+from gateway.front.http2.connection import Http2Connection
+
+__all__ = ["Http2Connection"]

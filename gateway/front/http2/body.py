@@ -1,0 +1,186 @@
+"""The request body of a stream: pieces as they came, whose credit the client gets as they are read."""
+
+from collections import deque
+from math import inf
+from typing import Final
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from gateway.errors import ClientGone, RequestError
+from gateway.front.http2.output import Output
+from gateway.pump import Pump, PumpStream
+from protocols.events import Headers
+from protocols.http2 import Http2Server
+from protocols.trailers import permitted_trailers
+
+_LARGEST_PIECE: Final = 64 * 1024
+
+
+class Http2Body:
+    """The bytes that a client sends on one stream. Also one half of a tunnel, without limits then."""
+
+    __slots__ = (
+        "_codec",
+        "_failure",
+        "_limit",
+        "_output",
+        "_pieces",
+        "_pump",
+        "_received",
+        "_stream",
+        "_task",
+        "_timeout",
+        "complete",
+        "deadline",
+        "expects_continue",
+        "length",
+        "stream_id",
+        "trailers",
+    )
+
+    def __init__(
+        self,
+        codec: Http2Server,
+        output: Output,
+        stream: PumpStream,
+        pump: Pump,
+        *,
+        stream_id: int,
+        length: int | None,
+        limit: float,
+        timeout: float,
+        expects_continue: bool,
+    ) -> None:
+        """*limit*: bytes that may come, *timeout*: seconds between two of them; both may be inf."""
+        self._codec = codec
+        self._output = output
+        self._stream = stream
+        self._pump = pump
+        self._limit = limit
+        self._timeout = timeout
+        self.expects_continue = expects_continue
+        """The client waits for 100 (Continue), and can still get it."""
+        self._pieces: deque[tuple[bytes, int]] = deque()
+        self._received = 0
+        self._failure: RequestError | ClientGone | None = None
+        self._task: Task | None = None
+        self.stream_id = stream_id
+        self.length: int | None = length
+        self.trailers: Headers = []
+        self.complete = False
+        """The client has ended its side; pieces may still be unread."""
+        self.deadline = inf
+        """Until then something has to come, for the task that waits."""
+
+    # --- what handlers call
+
+    def read_nowait(self) -> bytes | None:
+        pieces = self._pieces
+        if pieces:
+            data, credit = pieces.popleft()
+            if pieces and len(data) + len(pieces[0][0]) <= _LARGEST_PIECE:
+                data, credit = self._join(data, credit)
+            self._acknowledge(credit)
+            if data:
+                return data
+            return self.read_nowait()  # of padding only
+        if self._failure is not None:
+            # A copy: the traceback of one that is raised twice would grow.
+            failure = self._failure
+            if isinstance(failure, RequestError):
+                raise RequestError(failure.status, failure.detail, close=failure.close)
+            raise ClientGone(str(failure))
+        return b"" if self.complete else None
+
+    async def read(self) -> bytes:
+        while (piece := self.read_nowait()) is None:
+            await self._wait()
+        return piece
+
+    # --- what the connection calls
+
+    def receive(self, data: bytes, size: int) -> None:
+        """*data* has come, for which *size* is to be acknowledged."""
+        if self._failure is not None:
+            self._codec.acknowledge(self.stream_id, size)
+            return
+        self.expects_continue = False
+        self._received += len(data)
+        if self._received > self._limit:
+            self._codec.acknowledge(self.stream_id, size)
+            self.fail(RequestError(413, "the request body is too large", close=True))
+            return
+        self._pieces.append((data, size))
+        self._wake()
+
+    def finish(self, trailers: Headers | None = None) -> None:
+        """Nothing more will come: the body is complete."""
+        self.complete = True
+        if trailers:
+            self.trailers = permitted_trailers(trailers)
+        self._wake()
+
+    def fail(self, failure: RequestError | ClientGone) -> None:
+        """Nothing more will come, and what came is not all."""
+        if self._failure is None and not self.complete:
+            self._failure = failure
+            self._wake()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.fail(RequestError(408, "the request body did not arrive in time", close=True))
+
+    def discard(self) -> None:
+        """Nobody will read: the connection gets the credit for what is here (RFC 9113 5.2.2)."""
+        if self._failure is None:
+            self._failure = ClientGone("the stream has ended")
+        size = sum(credit for _, credit in self._pieces)
+        self._pieces.clear()
+        if size:
+            self._acknowledge(size)
+
+    # --- waiting
+
+    async def _wait(self) -> None:
+        if self.expects_continue:
+            # RFC 9110 10.1.1: only now that somebody wants the body.
+            self.expects_continue = False
+            self._codec.send_informational(self.stream_id, 100, [])
+            self._output.wake()
+        if self._task is not None:
+            raise trio.BusyResourceError("another task is reading this body")
+        self.deadline = self._pump.now + self._timeout
+        if self._stream.hangup_deadline > self.deadline:
+            self._stream.hangup_deadline = self.deadline
+        self._task = current_task()
+        try:
+            await wait_task_rescheduled(self._abort)
+        finally:
+            self.deadline = inf
+
+    def _abort(self, _raise_cancel: RaiseCancelT) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
+
+    def _wake(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
+
+    def _join(self, data: bytes, credit: int) -> tuple[bytes, int]:
+        joined = [data]
+        size = len(data)
+        pieces = self._pieces
+        while pieces and size + len(pieces[0][0]) <= _LARGEST_PIECE:
+            piece, more = pieces.popleft()
+            joined.append(piece)
+            size += len(piece)
+            credit += more
+        return b"".join(joined), credit
+
+    def _acknowledge(self, credit: int) -> None:
+        queued = self._codec.queued
+        self._codec.acknowledge(self.stream_id, credit)
+        if self._codec.queued != queued:
+            self._output.wake()

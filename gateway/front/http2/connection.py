@@ -1,0 +1,549 @@
+"""HTTP/2 connections: one task reads, one writes, and each stream has one of its own.
+
+::
+
+    bytes ─► Http2Server (codec) ─► Request ─► Service.dispatch ─► Http2Responder ─► Output ─► bytes
+
+All of them live in the nursery of the connection. A stream's task is cancelled when the client resets the
+stream; all are when the connection breaks, or when ``timeouts.disconnect_grace`` has passed after its end.
+
+There is one clock for all streams: the stream's ``hangup_deadline``, kept by the pump's sweeper, is the
+earliest of their deadlines.
+"""
+
+from math import inf
+from typing import TYPE_CHECKING, Final, assert_never
+
+import structlog
+import trio
+
+from gateway.errors import ClientGone, RequestError
+from gateway.failure import FailureResponse
+from gateway.front.http1 import NOT_ANSWERED, host_of
+from gateway.front.http2.body import Http2Body
+from gateway.front.http2.output import Outlet, Output
+from gateway.front.http2.responder import Http2Responder
+from gateway.front.http2.tunnel import Http2Upgrade
+from gateway.front.service import Service
+from gateway.pump import PumpStream
+from gateway.request import NO_BODY, Address, Request, respond
+from gateway.target import decode_path, split_target
+from protocols.forwarded import CLIENT_FIELDS
+from protocols.http2 import (
+    ErrorCode,
+    Http2Error,
+    Http2Event,
+    Http2Server,
+    PeerGoesAway,
+    PingAnswered,
+    StreamBroken,
+    StreamData,
+    StreamEnded,
+    StreamRefused,
+    StreamRequest,
+    WindowOpened,
+)
+from protocols.http2.server import LAST_STREAM
+
+if TYPE_CHECKING:
+    from gateway.tls.facts import TlsFacts
+
+log = structlog.get_logger()
+
+DRAIN_ROUND_TRIP: Final = 1.0
+"""Seconds that the client has to answer the PING behind a first GOAWAY: a long round trip."""
+
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 1024 * 1024
+"""What is read after our GOAWAY for an error, so that a reset does not eat it on its way."""
+
+
+class Http2Stream:
+    """One request and what belongs to it."""
+
+    __slots__ = (
+        "body",
+        "gone",
+        "outlet",
+        "request",
+        "responder",
+        "scope",
+        "started_at",
+        "stream_id",
+        "upgrade",
+    )
+
+    def __init__(self, stream_id: int, outlet: Outlet, body: Http2Body, responder: Http2Responder) -> None:
+        self.stream_id = stream_id
+        self.outlet = outlet
+        self.body = body
+        self.responder = responder
+        self.request: Request | None = None
+        self.upgrade: Http2Upgrade | None = None
+        self.scope = trio.CancelScope()
+        self.gone = False
+        """The client has reset it."""
+
+
+class Http2Connection:
+    """Serves one client connection. Implements `request.Connection`."""
+
+    __slots__ = (
+        "_closing",
+        "_codec",
+        "_drain_deadline",
+        "_head_deadline",
+        "_idle_since",
+        "_output",
+        "_reading",
+        "_received",
+        "_renewed_at",
+        "_scope",
+        "_service",
+        "_stream",
+        "_streams",
+        "client",
+        "environ",
+        "scheme",
+        "server",
+        "tls",
+    )
+
+    def __init__(
+        self,
+        stream: PumpStream,
+        service: Service,
+        *,
+        client: Address,
+        server: Address,
+        scheme: str = "http",
+        tls: "TlsFacts | None" = None,
+        received: bytes = b"",
+    ) -> None:
+        """*received* is what was read of the connection already."""
+        limits = service.limits
+        self._stream = stream
+        self._service = service
+        self._received = received
+        self._codec = Http2Server(
+            streams=limits.streams,
+            request_line=limits.request_line,
+            headers=limits.headers,
+            header_count=limits.header_count,
+        )
+        self._output = Output(self._codec, stream, service.pump, send_timeout=service.timeouts.send)
+        self._streams: dict[int, Http2Stream] = {}
+        """All whose task has not ended, also those that the client has reset."""
+        self._scope = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        self._closing = False
+        """The last GOAWAY is out: end with the streams that run."""
+        self._drain_deadline = inf
+        self._head_deadline = inf
+        self._idle_since = self._renewed_at = service.pump.now
+        self.client = client
+        self.server = server
+        self.scheme = scheme
+        self.tls = tls
+        self.environ: dict[str, str] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """No request is being answered."""
+        return not self._streams
+
+    async def serve(self) -> None:
+        """Answer requests until the connection ends. Lets nothing out but cancellation from outside."""
+        stream = self._stream
+        stream.on_hangup = self._on_hangup
+        stream.on_hangup_deadline = self._on_deadline
+        with self._scope:
+            try:
+                await self._run()
+            finally:
+                # Without these the connection and its stream would keep each other until the next look
+                # for cycles.
+                stream.on_hangup = stream.on_hangup_deadline = None
+                self._let_all_go("the connection has ended")
+                stream.close()
+
+    def drain(self) -> None:
+        """The daemon is stopping. RFC 9113 6.8: GOAWAY for nothing yet, a round trip, then the real one."""
+        if self._closing or self._drain_deadline != inf:
+            return
+        self._codec.go_away(ErrorCode.NO_ERROR, LAST_STREAM)
+        self._codec.ping()
+        self._output.wake()
+        self._drain_deadline = self._service.pump.now + DRAIN_ROUND_TRIP
+        self._await_deadline(self._drain_deadline)
+        for stream in self._streams.values():
+            if stream.upgrade is not None:
+                stream.upgrade.drain()
+
+    # --- the three kinds of tasks
+
+    async def _run(self) -> None:
+        sound = True
+        async with trio.open_nursery() as connection:
+            connection.start_soon(self._write)
+            async with trio.open_nursery() as streams:
+                sound = await self._read(streams)
+                if not sound:
+                    streams.cancel_scope.cancel()
+            self._output.finish()
+        if not sound:
+            await self._linger()
+
+    async def _write(self) -> None:
+        try:
+            await self._output.run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._scope.cancel()  # nobody can be told anything any more
+
+    async def _read(self, streams: trio.Nursery) -> bool:
+        """Read until the connection has no more requests; whether no rule was broken."""
+        try:
+            with self._reading:
+                received, self._received = self._received, b""
+                if received:
+                    self._receive(received, streams)
+                while True:
+                    self._stream.read_deadline = self._patience()
+                    data = await self._stream.receive_some()
+                    if not data:
+                        self._client_closes(streams)
+                        return True
+                    self._receive(data, streams)
+        except Http2Error as error:
+            log.info(
+                "connection refused", client=self._client_host(), code=error.code.name, reason=str(error)
+            )
+            self._let_all_go(str(error))
+            return False
+        except trio.TooSlowError:
+            return self._expire()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._scope.cancel()
+        return True
+
+    def _receive(self, data: bytes, streams: trio.Nursery) -> None:
+        now = self._service.pump.now
+        self._codec.renew(now - self._renewed_at)
+        self._renewed_at = now
+        for event in self._codec.receive_data(data):
+            self._take(event, streams)
+        if self._codec.queued:
+            self._output.wake()
+
+    def _take(self, event: Http2Event, streams: trio.Nursery) -> None:
+        match event:
+            case StreamRequest():
+                self._open(event, streams)
+            case StreamData():
+                stream = self._streams.get(event.stream_id)
+                if stream is None:
+                    self._codec.acknowledge(event.stream_id, event.size)
+                else:
+                    stream.body.receive(event.data, event.size)
+            case StreamEnded():
+                if event.stream_id in self._streams:
+                    self._streams[event.stream_id].body.finish(event.trailers)
+            case StreamBroken():
+                if event.stream_id in self._streams:
+                    self._lose(self._streams[event.stream_id], event.reason)
+            case WindowOpened():
+                if not event.stream_id:
+                    self._output.open_windows(None)
+                elif event.stream_id in self._streams:
+                    self._output.open_windows(self._streams[event.stream_id].outlet)
+            case StreamRefused():
+                self._refuse(event.stream_id, event.status, event.reason, streams)
+            case PingAnswered():
+                if self._drain_deadline != inf:
+                    self._close()
+            case PeerGoesAway():
+                self._close()
+            case _:
+                assert_never(event)
+
+    # --- one stream
+
+    def _open(self, event: StreamRequest, streams: trio.Nursery) -> None:
+        service = self._service
+        head = event.head
+        limit = service.limits.body
+        if len(self._streams) >= service.limits.streams:
+            # Handlers of streams that the client has reset still run (CVE-2023-44487).
+            self._codec.reset(event.stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        if event.length is not None and event.length > limit and not event.protocol:
+            self._refuse(event.stream_id, 413, f"the request body is larger than {limit} bytes", streams)
+            return
+        try:
+            raw_path, query = split_target(head.target)
+            path = decode_path(raw_path)
+        except RequestError as error:
+            self._refuse(event.stream_id, error.status, error.detail, streams)
+            return
+        method = "GET" if event.protocol else head.method.decode("ascii")
+        stream = self._make_stream(event, head_only=method == "HEAD")
+        request = Request(
+            method=method,
+            path=path,
+            raw_path=raw_path,
+            query=query,
+            version="2",
+            headers=head.headers,
+            host=host_of(event.authority),
+            connection=self,
+            body=NO_BODY if event.protocol or event.length == 0 else stream.body,
+        )
+        if any(name.startswith(CLIENT_FIELDS) for name, _ in head.headers):
+            try:
+                service.proxies.apply(request)
+            except RequestError as untold:
+                self._refuse(event.stream_id, untold.status, untold.detail, streams)
+                return
+        if event.protocol:
+            stream.upgrade = Http2Upgrade(
+                event.protocol.decode("ascii"), stream.body, stream.responder, stream.outlet, service
+            )
+            request.upgrade = stream.upgrade
+        stream.request = request
+        self._streams[event.stream_id] = stream
+        streams.start_soon(self._answer, stream, request)
+
+    def _make_stream(self, event: StreamRequest, *, head_only: bool) -> Http2Stream:
+        service = self._service
+        tunnel = bool(event.protocol)
+        outlet = Outlet(self._output, self._codec, event.stream_id)
+        body = Http2Body(
+            self._codec,
+            self._output,
+            self._stream,
+            service.pump,
+            stream_id=event.stream_id,
+            length=None if tunnel else event.length,
+            limit=inf if tunnel else service.limits.body,
+            timeout=inf if tunnel else service.timeouts.body,
+            expects_continue=not tunnel and event.length != 0 and _expects_continue(event),
+        )
+        if event.length == 0:
+            body.complete = True
+        responder = Http2Responder(
+            self._codec,
+            self._output,
+            outlet,
+            body,
+            head_only=head_only,
+            offers_tunnel=tunnel,
+            now=service.pump.now,
+        )
+        return Http2Stream(event.stream_id, outlet, body, responder)
+
+    async def _answer(self, stream: Http2Stream, request: Request) -> None:
+        service = self._service
+        responder = stream.responder
+        started_at = service.pump.now
+        finished = False
+        try:
+            with stream.scope:
+                if not stream.gone:
+                    finished = await self._handle(stream, request)
+        finally:
+            if service.access_log is not None:
+                seconds = trio.current_time() - started_at
+                service.access_log(request, responder.status or NOT_ANSWERED, responder.body_sent, seconds)
+            self._end(stream, finished)
+
+    async def _handle(self, stream: Http2Stream, request: Request) -> bool:
+        """Whether the response is complete, and all of it handed on."""
+        service = self._service
+        responder = stream.responder
+        try:
+            await service.dispatch(request, responder)
+            if stream.upgrade is not None and stream.upgrade.accepted:
+                responder.finish_tunnel()
+            sound = responder.ended or await self._unfinished(request, responder)
+        except Exception as error:
+            sound = await service.answer_failure(error, request, responder)
+        if not (sound or responder.ended):
+            return False
+        try:
+            await stream.outlet.flush()
+        except ClientGone:
+            return False
+        return True
+
+    async def _unfinished(self, request: Request, responder: Http2Responder) -> bool:
+        error = RuntimeError("the handler returned before its response was complete")
+        return await self._service.answer_failure(error, request, responder)
+
+    def _end(self, stream: Http2Stream, finished: bool) -> None:
+        """The stream's task is over: nothing of the stream may stay."""
+        stream_id = stream.stream_id
+        del self._streams[stream_id]
+        if self._codec.is_open(stream_id):
+            # RFC 9113 8.1: the response is whole, the rest of the request is not wanted; or it is not,
+            # which the client must not take for an end.
+            self._codec.reset(stream_id, ErrorCode.NO_ERROR if finished else ErrorCode.INTERNAL_ERROR)
+        self._output.withdraw(stream.outlet, "the stream has ended")
+        stream.body.discard()
+        self._output.wake()
+        if not self._streams:
+            self._idle_since = self._service.pump.now
+            if self._closing:
+                self._reading.cancel()
+            else:
+                self._stream.read_deadline = self._patience()
+
+    def _lose(self, stream: Http2Stream, reason: str) -> None:
+        """The stream is reset: nobody waits for what its task does."""
+        stream.gone = True
+        self._output.withdraw(stream.outlet, reason)
+        stream.body.fail(ClientGone(reason))
+        stream.responder.disconnect()
+        stream.scope.cancel()
+
+    # --- refusals
+
+    def _refuse(self, stream_id: int, status: int, reason: str, streams: trio.Nursery) -> None:
+        """Answer what cannot become a Request."""
+        failure = self._service.refuse(status, reason, self)
+        outlet = Outlet(self._output, self._codec, stream_id)
+        responder = Http2Responder(
+            self._codec,
+            self._output,
+            outlet,
+            None,
+            head_only=False,
+            offers_tunnel=False,
+            now=self._service.pump.now,
+        )
+        body = Http2Body(
+            self._codec,
+            self._output,
+            self._stream,
+            self._service.pump,
+            stream_id=stream_id,
+            length=None,
+            limit=0,
+            timeout=inf,
+            expects_continue=False,
+        )
+        body.discard()
+        stream = Http2Stream(stream_id, outlet, body, responder)
+        self._streams[stream_id] = stream
+        streams.start_soon(self._answer_refused, stream, failure)
+
+    async def _answer_refused(self, stream: Http2Stream, failure: FailureResponse) -> None:
+        finished = False
+        try:
+            with stream.scope:
+                await respond(stream.responder, failure.status, failure.headers, failure.body)
+                finished = True
+        except ClientGone:
+            pass
+        finally:
+            self._end(stream, finished)
+
+    # --- time
+
+    def _patience(self) -> float:
+        """Until when the next bytes have to come."""
+        timeouts = self._service.timeouts
+        if self._codec.in_field_section or not self._codec.established:
+            # From its first byte: more bytes do not make it longer.
+            self._head_deadline = min(self._head_deadline, self._service.pump.now + timeouts.header)
+            return self._head_deadline
+        self._head_deadline = inf
+        # Bodies have deadlines of their own. PING does not count as a sign of use.
+        return inf if self._streams else self._idle_since + timeouts.keep_alive
+
+    def _expire(self) -> bool:
+        """Nothing came in time; whether that is no fault."""
+        if self._codec.in_field_section:
+            self._codec.go_away(
+                ErrorCode.ENHANCE_YOUR_CALM, self._codec.last_stream, "a head came too slowly"
+            )
+            self._let_all_go("the client was too slow")
+            return False
+        self._codec.go_away(ErrorCode.NO_ERROR, self._codec.last_stream)
+        return True
+
+    def _await_deadline(self, deadline: float) -> None:
+        if deadline < self._stream.hangup_deadline:
+            self._stream.hangup_deadline = deadline
+
+    def _on_deadline(self) -> None:
+        """Called by the sweeper: some deadline may have passed."""
+        now = trio.current_time()
+        if self._drain_deadline <= now:
+            self._drain_deadline = inf
+            self._close()
+        for outlet in self._output.overdue(now):
+            if self._codec.connection_window <= 0:
+                # The client lets nothing through for any stream.
+                self._close(ErrorCode.ENHANCE_YOUR_CALM, "the window stays shut")
+                self._let_all_go("the client did not read in time")
+                break
+            stream = self._streams[outlet.stream_id]
+            self._codec.reset(outlet.stream_id, ErrorCode.CANCEL)
+            self._lose(stream, "the client did not read in time")
+        deadline = min(self._drain_deadline, self._output.next_deadline())
+        for stream in self._streams.values():
+            if stream.body.deadline <= now:
+                stream.body.expire()
+            else:
+                deadline = min(deadline, stream.body.deadline)
+        self._await_deadline(deadline)
+        self._output.wake()
+
+    # --- the end
+
+    def _close(self, code: ErrorCode = ErrorCode.NO_ERROR, detail: str = "") -> None:
+        """No more streams (RFC 9113 6.8): end when those that run have ended."""
+        if self._closing:
+            return
+        self._closing = True
+        self._drain_deadline = inf
+        self._codec.go_away(code, self._codec.last_stream, detail)
+        self._output.wake()
+        if not self._streams:
+            self._reading.cancel()
+
+    def _client_closes(self, streams: trio.Nursery) -> None:
+        """The client has closed its side. What runs is told, and has the grace to end."""
+        streams.cancel_scope.deadline = trio.current_time() + self._service.timeouts.disconnect_grace
+        for stream in self._streams.values():
+            stream.body.fail(ClientGone("the client closed the connection"))
+            stream.responder.disconnect()
+
+    def _let_all_go(self, reason: str) -> None:
+        for stream in self._streams.values():
+            self._lose(stream, reason)
+
+    def _on_hangup(self) -> None:
+        """The connection broke (called from the pump); the reader sees a client that closes."""
+        if self._stream.hung_up:
+            self._let_all_go("the client reset the connection")
+            self._scope.cancel()
+
+    async def _linger(self) -> None:
+        stream = self._stream
+        stream.hangup_deadline = inf
+        left = LINGER_BYTES
+        try:
+            await stream.send_eof()
+            stream.read_deadline = trio.current_time() + LINGER_SECONDS
+            while left > 0 and (data := await stream.receive_some()):
+                left -= len(data)
+        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def _client_host(self) -> str | None:
+        return self.client[0] if self.client else None
+
+
+def _expects_continue(event: StreamRequest) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in event.head.headers)

@@ -1,0 +1,88 @@
+"""Extended CONNECT (RFC 8441): a stream that becomes a tunnel for another protocol.
+
+The request looks to routes and handlers as the GET with Upgrade that it would be over HTTP/1.1; a
+handler that accepts the offer gets the DATA of both directions, under flow control.
+"""
+
+from collections.abc import Callable
+
+from gateway.front.http2.body import Http2Body
+from gateway.front.http2.output import Outlet
+from gateway.front.http2.responder import Http2Responder
+from gateway.front.service import Service
+from gateway.request import Duplex
+from protocols.events import Headers
+
+
+class Http2Upgrade:
+    """The offer of one stream. Implements `request.Upgrade`."""
+
+    __slots__ = ("_body", "_duplex", "_outlet", "_responder", "_service", "accepted", "protocol")
+
+    def __init__(
+        self, protocol: str, body: Http2Body, responder: Http2Responder, outlet: Outlet, service: Service
+    ) -> None:
+        self.protocol = protocol
+        self._service = service
+        self._duplex: Http2Duplex | None = None
+        self._body = body
+        self._responder = responder
+        self._outlet = outlet
+        self.accepted = False
+
+    async def accept(self, headers: Headers) -> Duplex:
+        """RFC 8441 5: 200 where HTTP/1.1 says 101, and none of the fields of that handshake."""
+        kept = [field for field in headers if field[0].lower() != b"sec-websocket-accept"]
+        self._responder.open_tunnel(kept)
+        self.accepted = True
+        await self._responder.flush()
+        self._duplex = duplex = Http2Duplex(self._body, self._outlet, self._responder, self._service)
+        return duplex
+
+    def drain(self) -> None:
+        """The daemon is stopping."""
+        duplex = self._duplex
+        if duplex is not None and duplex.on_drain is not None:
+            callback, duplex.on_drain = duplex.on_drain, None
+            callback()
+
+
+class Http2Duplex:
+    """The bytes of a tunnel. Implements `request.Duplex`."""
+
+    __slots__ = ("_body", "_outlet", "_responder", "_service", "on_drain")
+
+    def __init__(self, body: Http2Body, outlet: Outlet, responder: Http2Responder, service: Service) -> None:
+        self._service = service
+        self.on_drain: Callable[[], None] | None = None
+        self._body = body
+        self._outlet = outlet
+        self._responder = responder
+
+    @property
+    def draining(self) -> bool:
+        return self._service.draining
+
+    async def receive(self) -> bytes:
+        return await self._body.read()
+
+    def try_send(self, data: bytes) -> int:
+        """All of *data* or nothing: what the windows do not take yet is kept."""
+        if self._outlet.pending:
+            return 0
+        self._responder.body_sent += len(data)
+        self._outlet.write(data)
+        self._outlet.try_flush()
+        return len(data)
+
+    async def send(self, data: bytes) -> None:
+        if data:
+            self._responder.body_sent += len(data)
+            self._outlet.write(data)
+        await self._outlet.flush()
+
+    async def end(self) -> None:
+        """RFC 8441 5: END_STREAM is what FIN is to TCP."""
+        if not self._outlet.ended:
+            self._outlet.end()
+        await self._outlet.flush()

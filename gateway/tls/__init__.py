@@ -1,0 +1,9 @@
+"""TLS on listeners.
+
+``stream``       a PumpStream that is encrypted, over a socket of the pump
+``handshake``    the beginning of a connection, and clients that do not get further
+``context``      the certificates of a listener: chosen by name, renewed when their files change
+``files``        certificates and keys in files, and what is wrong with them
+``development``  a certificate authority of one's own, for `tls: development`
+``facts``        what a connection says about itself, for applications
+"""

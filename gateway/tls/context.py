@@ -1,0 +1,235 @@
+"""The certificates of a listener: which one a client is shown, and what becomes of changed files.
+
+Promises: a client gets the certificate whose names fit the host that it asks for (SNI, RFC 6066 3), an
+exact name before a wildcard (which stands for one label, RFC 9525 6.3), the first of the list if none
+fits or it asks for none. Files are looked at every :data:`LOOK_INTERVAL` seconds: what was renewed is
+used for new connections; what cannot be used is said once, and the certificate from before stays.
+
+All certificates of a listener share its versions, ciphers and rules about client certificates, so that no
+host can be entered by the rules of another.
+"""
+
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import structlog
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway.backend import StartError
+from gateway.tls import files as pem
+from gateway.tls.facts import TlsFacts
+from gateway.tls.files import CertificateFiles
+
+log = structlog.get_logger()
+
+PROTOCOLS: Final = ("h2", "http/1.1")
+"""What ALPN offers (RFC 7301), the best first: what `front.entrance` can serve."""
+
+LOOK_INTERVAL: Final = 2.0
+"""Seconds between two looks at the files. What has changed is read when it has stayed the same for one
+more look: certificate and key are rarely replaced in one instant."""
+
+ClientCertificates: TypeAlias = Literal["off", "optional", "required"]
+
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_VERIFY: Final = {
+    "off": ssl.CERT_NONE,
+    "optional": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+}
+
+_Signature: TypeAlias = tuple[tuple[int, int, int], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """What is the same for all certificates of a listener."""
+
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    ciphers: str | None = None
+    """OpenSSL's list of ciphers for TLS 1.2; TLS 1.3 has its own, all of them good."""
+    client_certificates: ClientCertificates = "off"
+    client_ca: Path | None = None
+    """PEM certificates of the authorities that may sign those of clients."""
+    strict_sni: bool = False
+    """Refuse clients that ask for no host, or for one that no certificate is for."""
+    http2: bool = True
+    """Offer HTTP/2."""
+
+
+class TlsSession(ssl.SSLObject):
+    """A server's side of a connection; remembers what the client has asked for."""
+
+    server_name: str | None = None
+
+
+class TlsContext(ssl.SSLContext):
+    """The context of one certificate."""
+
+    server_certificate = ""
+    """PEM."""
+    names: tuple[str, ...] = ()
+
+
+class Certificate:
+    """One certificate, from wherever it comes; `refresh` replaces its context."""
+
+    def __init__(self, options: TlsOptions, files: CertificateFiles) -> None:
+        """Raises ValueError if the files cannot be used."""
+        self._options = options
+        self._files = files
+        self._watched = [files.certificate, files.key]
+        if options.client_ca is not None:
+            self._watched.append(options.client_ca)
+        self._used = self._seen = _signature(self._watched)
+        self.context = self._load()
+
+    def refresh(self) -> bool:
+        """Look at the files; whether there is a new context."""
+        before, self._seen = self._seen, _signature(self._watched)
+        if self._seen == self._used or self._seen != before:
+            return False
+        self._used = self._seen
+        try:
+            self.context = self._load()
+        except ValueError as error:
+            log.error("certificate not renewed", certificate=str(self._files.certificate), cause=str(error))  # noqa: TRY400
+            return False
+        log.info("certificate renewed", certificate=str(self._files.certificate))
+        return True
+
+    def _load(self) -> TlsContext:
+        context = make_context(self._options)
+        certificate = pem.load(context, self._files)
+        describe(context, certificate)
+        problem = pem.validity_problem(certificate)
+        if problem is not None:
+            log.warning("certificate not valid", certificate=str(self._files.certificate), problem=problem)
+        return context
+
+
+class Certificates:
+    """The certificates of one listener."""
+
+    def __init__(
+        self, options: TlsOptions, files: Sequence[CertificateFiles], *, given: Sequence[TlsContext] = ()
+    ) -> None:
+        """From *files*, and contexts that were made elsewhere. Raises StartError."""
+        self._strict = options.strict_sni
+        self._given = given
+        try:
+            self._files = [Certificate(options, each) for each in files]
+        except ValueError as error:
+            raise StartError(f"TLS: {error}") from error
+        self._index()
+
+    @property
+    def context(self) -> TlsContext:
+        """The context to begin a handshake with."""
+        return self._default
+
+    def facts(self, session: ssl.SSLObject) -> TlsFacts:
+        """What was agreed on, after the handshake."""
+        context = session.context
+        assert isinstance(session, TlsSession)
+        assert isinstance(context, TlsContext)
+        cipher = session.cipher()
+        assert cipher is not None
+        return TlsFacts(
+            version=session.version() or "",
+            cipher=cipher[0],
+            cipher_suite=_suite(context, cipher[0]),
+            server_name=session.server_name,
+            protocol=session.selected_alpn_protocol(),
+            server_certificate=context.server_certificate,
+            client_certificate=session.getpeercert(binary_form=True),
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look at the files until cancelled."""
+        task_status.started()
+        while True:
+            await trio.sleep(LOOK_INTERVAL)  # noqa: TID251 - files have no readiness to wait for
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the files once."""
+        renewed = [certificate for certificate in self._files if certificate.refresh()]
+        if renewed:
+            self._index()
+
+    def _index(self) -> None:
+        contexts = [*(certificate.context for certificate in self._files), *self._given]
+        self._default = contexts[0]
+        self._by_name: dict[str, TlsContext] = {}
+        for context in contexts:
+            context.sni_callback = self._choose
+            for name in context.names:
+                self._by_name.setdefault(name, context)
+
+    def find(self, host: str) -> TlsContext | None:
+        """The context whose certificate is for *host* (lower case)."""
+        return self._by_name.get(host) or self._by_name.get("*." + host.partition(".")[2])
+
+    def _choose(self, session: ssl.SSLObject, host: str | None, _context: ssl.SSLContext) -> int | None:
+        """Called by OpenSSL in the middle of the handshake, once the client has said what it wants."""
+        found = None
+        if host is not None:
+            host = host.lower().removesuffix(".")
+            assert isinstance(session, TlsSession)
+            session.server_name = host
+            found = self.find(host)
+        if found is not None:
+            session.context = found
+        elif self._strict:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME  # RFC 6066 3
+        return None
+
+
+def make_context(options: TlsOptions) -> TlsContext:
+    """A context without a certificate. Raises ValueError."""
+    context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = TlsSession
+    context.minimum_version = _VERSIONS[options.min_version]
+    # A client could make us work for it again and again (CVE-2011-1473).
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols([name for name in PROTOCOLS if options.http2 or name != "h2"])
+    if options.ciphers is not None:
+        pem.check_ciphers(options.ciphers)
+        context.set_ciphers(options.ciphers)
+    if options.client_ca is not None:
+        pem.check_authorities(options.client_ca)
+        context.load_verify_locations(options.client_ca)
+    context.verify_mode = _VERIFY[options.client_certificates]
+    return context
+
+
+def describe(context: TlsContext, certificate: x509.Certificate) -> None:
+    """Note in *context* what its certificate says."""
+    context.names = tuple(pem.names_of(certificate))
+    context.server_certificate = certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+
+_suites: dict[str, int] = {}
+
+
+def _suite(context: ssl.SSLContext, name: str) -> int | None:
+    """The number of a cipher suite, which OpenSSL tells in its list of ciphers only."""
+    if name not in _suites:
+        _suites.update((each["name"], each["id"] & 0xFFFF) for each in context.get_ciphers())
+    return _suites.get(name)
+
+
+def _signature(paths: Sequence[Path]) -> _Signature:
+    """What changes when a file is written or replaced, also behind a link; None if one is missing."""
+    try:
+        stats = [os.stat(path) for path in paths]
+    except OSError:
+        return None
+    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)

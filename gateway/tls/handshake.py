@@ -1,0 +1,96 @@
+"""The beginning of a TLS connection: the handshake, and what happens to clients that do not get further.
+
+Promises: whatever a client does, nothing of it is left after ``timeouts.handshake``; a failure is the
+client's affair and logged as such (`info` with OpenSSL's reason; `debug` for silence and for clients that
+leave). A client that speaks HTTP in clear text is told so, as nginx does (its status 497).
+"""
+
+import socket
+from contextlib import suppress
+from ssl import SSLError
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from gateway.failure import plain_response
+from gateway.front.service import Service
+from gateway.request import Address
+from gateway.tls.stream import NotTlsError, TlsStream, reason_of
+from protocols.http1 import encode_response_head
+
+if TYPE_CHECKING:
+    from gateway.tls.context import Certificates
+
+log = structlog.get_logger()
+
+_LINGER_SECONDS: Final = 2.0
+"""How long bytes of a refused client are read, so that a reset does not eat the alert or answer."""
+
+_METHODS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC", b"PRI ")
+
+
+class Handshake:
+    """One handshake. `serve` it; then ``completed`` has the stream."""
+
+    idle = True
+    """Nothing is being answered."""
+
+    def __init__(
+        self, sock: socket.socket, certificates: "Certificates", service: Service, *, client: Address
+    ) -> None:
+        self._stream = TlsStream(service.pump, sock, certificates.context)
+        service.pump.adopt(self._stream)
+        self._service = service
+        self._client = client
+        self.completed: TlsStream | None = None
+
+    async def serve(self) -> None:
+        """Agree with the client, or end the connection. Lets nothing out but cancellation."""
+        stream = self._stream
+        try:
+            await stream.handshake(self._service.timeouts.handshake)
+            self.completed = stream
+        except NotTlsError as spoken:
+            self._log("clear text on a TLS port")
+            await self._refuse(_answer_to(spoken.received))
+        except SSLError as failure:
+            log.info("handshake failed", client=self._client and self._client[0], reason=reason_of(failure))
+            await self._refuse(b"")
+        except trio.TooSlowError:
+            self._log("handshake not completed in time")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as gone:
+            self._log(str(gone))
+        finally:
+            if self.completed is None:
+                stream.close()
+
+    def drain(self) -> None:
+        """The daemon is stopping: nothing was asked yet."""
+        self._stream.close()
+
+    def _log(self, reason: str) -> None:
+        log.debug("no handshake", client=self._client and self._client[0], reason=reason)
+
+    async def _refuse(self, answer: bytes) -> None:
+        """Send *answer* in clear text, and close in stages (RFC 9112 9.6)."""
+        stream = self._stream
+        with suppress(trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+            stream.try_send(answer)
+            await stream.send_eof()
+            stream.read_deadline = trio.current_time() + _LINGER_SECONDS
+            while await stream.receive_some():
+                pass
+
+
+def _answer_to(received: bytes) -> bytes:
+    """For a request in clear text, 400; nothing for what is not HTTP."""
+    if not received.startswith(_METHODS):
+        return b""
+    failure = plain_response(400, "this port is for HTTPS: the request came in clear text")
+    headers = [
+        *failure.headers,
+        (b"content-length", b"%d" % len(failure.body)),
+        (b"connection", b"close"),
+    ]
+    return encode_response_head(failure.status, b"", headers) + failure.body

@@ -1,0 +1,302 @@
+"""TLS over a socket of the pump: a PumpStream whose bytes are encrypted.
+
+OpenSSL works on two memory buffers (`ssl.MemoryBIO`), never on the socket. So reading and writing stay
+what they are for any PumpStream (one recv of 64 KiB holds several records, one send as many), a read
+that has to write and a write that has to read need no states of their own, and `send_eof` can say
+close_notify while the peer goes on sending, which Python's SSLSocket cannot::
+
+    socket ─► recv ─► _incoming ─► OpenSSL ─► receive_some
+    socket ◄─ send ◄─ _outgoing ◄─ OpenSSL ◄─ try_send
+
+Promises: `try_send` counts bytes whose records the kernel has taken whole. A record cannot be taken
+back: what was offered and not counted has to be offered again, alone or with more behind it, as for
+SSL_write(3); other bytes in its place break the stream. The end of the connection without close_notify
+is an end like any other: HTTP's framing says whether something is missing (RFC 9112 9.8). `close` says
+nothing, so that what is cut short looks so; `conclude` and `send_eof` say close_notify.
+
+It does not choose certificates (`context`). Renegotiation is off there.
+"""
+
+import os
+import socket
+from contextlib import suppress
+from math import inf
+from ssl import MemoryBIO, SSLContext, SSLError, SSLObject, SSLWantReadError, SSLZeroReturnError
+from typing import Final
+
+import trio
+from outcome import Error
+from trio.lowlevel import Task, reschedule
+
+from gateway.pump import READ_SIZE, SENDFILE_CHUNK, WRITE_EVENTS, Pump, PumpStream
+
+PIECE: Final = 64 * 1024
+"""Bytes encrypted and sent in one go: four full records (RFC 8446 5.1), and one system call."""
+
+UNSENT_BYTES: Final = 2 * PIECE
+"""Bytes of records that may wait for the kernel: a piece, and all the alerts and key updates that a peer
+may make us write and not read."""
+
+FAREWELL_SECONDS: Final = 5.0
+"""How long `send_eof` waits for room in the kernel for close_notify."""
+
+_HANDSHAKE_RECORD: Final = 22
+"""RFC 8446 5.1, ContentType: the first byte of a client that speaks TLS."""
+
+
+class NotTlsError(Exception):
+    """The client does not speak TLS. *received* is what it sent instead."""
+
+    def __init__(self, received: bytes) -> None:
+        super().__init__("the client does not speak TLS")
+        self.received = received
+
+
+class TlsStream(PumpStream):
+    """The server's side of a TLS connection over an accepted socket.
+
+    After `Pump.adopt` and `handshake` it is used as any PumpStream. Until then, and if the handshake
+    fails, it is the bare connection.
+    """
+
+    __slots__ = (
+        "_concluded",
+        "_decrypt",
+        "_encrypt",
+        "_ended",
+        "_incoming",
+        "_outgoing",
+        "_owed",
+        "_secured",
+        "_unsent",
+        "session",
+    )
+
+    def __init__(self, pump: Pump, sock: socket.socket, context: SSLContext) -> None:
+        super().__init__(pump, sock)
+        self._incoming = MemoryBIO()
+        self._outgoing = MemoryBIO()
+        self.session: SSLObject = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._decrypt = self.session.read
+        self._encrypt = self.session.write
+        self._secured = False
+        self._ended = False
+        """The peer has said that nothing more comes, or closed."""
+        self._concluded = False
+        """We have."""
+        self._unsent = b""
+        """Records that the kernel has not taken."""
+        self._owed = b""
+        """The bytes in those records that `try_send` has still to count."""
+
+    # --- the handshake
+
+    async def handshake(self, timeout: float) -> None:
+        """Agree on keys, within *timeout* seconds in all.
+
+        Raises SSLError if there is no agreement (the alert is sent as far as the kernel takes it),
+        NotTlsError for a client that speaks something else, TooSlowError, and BrokenResourceError if it
+        leaves.
+        """
+        self.read_deadline = self.write_deadline = self._pump.now + timeout
+        session = self.session
+        begun = False
+        while True:
+            try:
+                session.do_handshake()
+                break
+            except SSLWantReadError:
+                await self._send_records()
+            except SSLError:
+                self._send_unasked()
+                raise
+            received = await self.receive_some()
+            if not received:
+                raise trio.BrokenResourceError("the client left in the middle of the handshake")
+            if not begun and received[0] != _HANDSHAKE_RECORD:
+                raise NotTlsError(received)
+            begun = True
+            self._incoming.write(received)
+        await self._send_records()
+        self.read_deadline = self.write_deadline = inf
+        self._secured = True
+        self._readable = True  # the first request may have come with the client's last message
+
+    async def _send_records(self) -> None:
+        """Send what OpenSSL has written, as fast as the client reads."""
+        self._unsent += self._outgoing.read()
+        while not self._flush():
+            await self.wait_writable()
+
+    # --- receiving
+
+    def receive_nowait(self) -> bytes | None:
+        """What is there already, or None. Raises BrokenResourceError if the connection is gone."""
+        if not self._secured or self._fd < 0:
+            return super().receive_nowait()
+        data = self._read_records() if self._incoming.pending else b""
+        while not (data or self._ended):
+            received = super().receive_nowait()
+            if received is None:
+                return None
+            if received:
+                self._incoming.write(received)
+                data = self._read_records()
+            else:
+                self._end()
+        return data
+
+    def _read_records(self) -> bytes:
+        """Decrypt what was received: all but the record of which something is still to come."""
+        data = b""
+        try:
+            data = self._decrypt(READ_SIZE)
+            while self._incoming.pending and not self._ended:
+                more = self._decrypt(READ_SIZE)
+                if more:
+                    data += more
+                else:
+                    self._end()
+            if not data:
+                self._end()
+        except SSLWantReadError:
+            pass
+        except SSLZeroReturnError:
+            self._end()
+        except SSLError as failure:
+            self._send_unasked()
+            raise self._failed(failure) from failure
+        if self._outgoing.pending:
+            self._send_unasked()
+            if len(self._unsent) > UNSENT_BYTES:
+                self.hung_up = True
+                raise trio.BrokenResourceError("the client makes us write, and does not read")
+        return data
+
+    def _end(self) -> None:
+        """Nothing more comes; whatever is received after close_notify is ignored (RFC 8446 6.1)."""
+        self._ended = self.peer_closed = self._readable = True
+
+    def _read_for(self, reader: Task) -> None:
+        self._readable = True
+        try:
+            data = self.receive_nowait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            self._reader = None
+            reschedule(reader, Error(broken))
+            return
+        if data is not None:
+            self._received = data
+            self._reader = None
+            reschedule(reader)
+
+    # --- sending
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Encrypt and send what the kernel takes now; the number of bytes whose records it took whole.
+
+        The rest has to be offered again (see the module). Raises BrokenResourceError if the connection
+        is gone.
+        """
+        if not self._secured:
+            return super().try_send(data)
+        if self._unsent and not self._flush():
+            return 0
+        sent = len(self._owed)
+        if sent:
+            if data[:sent] != self._owed:
+                self.hung_up = True
+                raise trio.BrokenResourceError("other bytes were offered before, and have left in part")
+            self._owed = b""
+        size = len(data)
+        while sent < size:
+            end = min(sent + PIECE, size)
+            piece = data if end - sent == size else data[sent:end]
+            try:
+                self._encrypt(piece)
+            except SSLError as failure:
+                raise self._failed(failure) from failure
+            self._unsent = self._outgoing.read()
+            if not self._flush():
+                self._owed = bytes(piece)
+                break
+            sent = end
+        return sent
+
+    def _flush(self) -> bool:
+        """Send records as far as the kernel takes them; whether all are sent."""
+        unsent = self._unsent
+        try:
+            sent = self._send(unsent) if unsent else 0
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise self._broken(error) from error
+        self._unsent = unsent[sent:]
+        return sent == len(unsent)
+
+    def _send_unasked(self) -> None:
+        """Send what OpenSSL has written while it read (alerts, key updates), as far as the kernel takes it.
+
+        The rest leaves with `_ready`, or before what is sent next. Lets errors pass: whoever reads or
+        writes next meets them.
+        """
+        self._unsent += self._outgoing.read()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            self._flush()
+
+    async def _send_file(self, descriptor: int, offset: int, count: int, timeout: float) -> int:
+        """In pieces through our own memory: the kernel cannot send what it cannot encrypt."""
+        end = offset + count
+        unchecked = 0
+        while offset < end:
+            piece = os.pread(descriptor, min(PIECE, end - offset), offset)
+            if not piece:
+                break
+            while not self.try_send(piece):
+                self.write_deadline = self._pump.now + timeout
+                await self.wait_writable()
+                unchecked = 0
+            offset += len(piece)
+            unchecked += len(piece)
+            if unchecked >= SENDFILE_CHUNK:
+                await trio.lowlevel.checkpoint()
+                unchecked = 0
+        return count - (end - offset)
+
+    # --- the end
+
+    def conclude(self) -> None:
+        """Say close_notify (RFC 8446 6.1), as far as the kernel takes it."""
+        if self._secured and not self._concluded and self._fd >= 0 and not self.hung_up:
+            self._concluded = True
+            with suppress(SSLError):  # it wants the peer's close_notify too
+                self.session.unwrap()
+            self._send_unasked()
+
+    async def send_eof(self) -> None:
+        """Say close_notify, and close the sending side; receiving goes on."""
+        self.conclude()
+        self.write_deadline = self._pump.now + FAREWELL_SECONDS
+        while not self._flush():
+            try:
+                await self.wait_writable()
+            except trio.TooSlowError:
+                break
+        self._shut_down()
+
+    def _ready(self, events: int) -> None:
+        if self._unsent and events & WRITE_EVENTS:
+            self._send_unasked()
+        super()._ready(events)
+
+    def _failed(self, failure: SSLError) -> trio.BrokenResourceError | trio.ClosedResourceError:
+        if self._fd < 0:
+            return trio.ClosedResourceError("the stream is closed")
+        self.hung_up = True
+        return trio.BrokenResourceError(reason_of(failure))
+
+
+def reason_of(failure: SSLError) -> str:
+    """What went wrong, in OpenSSL's words: ``wrong version number``."""
+    return (failure.reason or "TLS failed").replace("_", " ").lower()

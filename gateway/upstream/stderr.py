@@ -1,0 +1,33 @@
+"""An application's error stream during one request: logged, bounded, its end kept for the developer."""
+
+from typing import Final
+
+import structlog
+
+STDERR_LIMIT: Final = 16 * 1024
+"""Bytes of an application's error stream that are logged for one request."""
+
+LAST_LINES: Final = 20
+
+log = structlog.get_logger()
+
+
+class ErrorStream:
+    """FCGI-12: an error stream is never a failure by itself; it is logged with its request."""
+
+    __slots__ = ("_backend", "_request_id", "_room", "last_lines")
+
+    def __init__(self, backend: str, request_id: str) -> None:
+        self._backend = backend
+        self._request_id = request_id
+        self._room = STDERR_LIMIT
+        self.last_lines: list[str] = []
+
+    def write(self, data: bytes) -> None:
+        """Log what there is room for."""
+        data = data[: self._room]
+        self._room -= len(data)
+        lines = data.decode("utf-8", "replace").splitlines()
+        for line in lines:
+            log.warning("application stderr", backend=self._backend, request_id=self._request_id, line=line)
+        self.last_lines = (self.last_lines + lines)[-LAST_LINES:]

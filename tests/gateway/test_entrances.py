@@ -1,0 +1,170 @@
+"""Listeners become entrances: https in the ready line, redirects to the port of https, HSTS."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.backend import StartError
+from gateway.build import build
+from gateway.config import ConfigError, from_mapping, load_text
+from gateway.entrances import Entrances
+from gateway.listener import accept, open_listener
+from gateway.pump import Pump
+from tests.gateway.served import LAST_GET, response, run
+from tests.gateway.tls.secured import certificate, client_context, read_all
+
+ROUTES = [{"respond": {"body": "hello {scheme}"}}]
+
+
+@asynccontextmanager
+async def entered(listeners: list[dict[str, Any]]) -> AsyncIterator[list[str]]:
+    """A gateway with *listeners*; their addresses as the log has them."""
+    config = from_mapping({"listeners": listeners, "routes": ROUTES}, "", ".")
+    with ExitStack() as stack:
+        sockets = [opened for listener in config.listeners for opened in open_listener(listener)]
+        for opened in sockets:
+            stack.callback(opened.close)
+        async with trio.open_nursery() as pumping:
+            pump = Pump()
+            await pumping.start(pump.run)
+            entrances = Entrances(config, build(config, pump, None).service, sockets)
+            for listening, entrance in entrances.doors:
+                pumping.start_soon(accept, listening, starter(pumping, entrance.serve))
+            yield [str(listening) for listening, _ in entrances.doors]
+            pumping.cancel_scope.cancel()
+
+
+def starter(nursery: trio.Nursery, serve: Callable[..., Any]) -> Callable[[Any], None]:
+    return lambda sock: nursery.start_soon(serve, sock)
+
+
+async def ask(address: str, data: bytes = LAST_GET) -> bytes:
+    scheme, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    try:
+        if scheme == "http":
+            await stream.send_all(data)
+            return b"".join([bytes(piece) async for piece in stream])
+        client = trio.SSLStream(stream, client_context(), server_hostname="localhost")
+        await client.send_all(data)
+        return await read_all(client)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def test_tls_beside_clear_text(tmp_path: Path) -> None:
+    files = certificate(tmp_path, "localhost")
+    tls = {"certificate": str(files.certificate), "key": str(files.key)}
+
+    async def main() -> None:
+        listeners: list[dict[str, Any]] = [
+            {"http": "127.0.0.1:0"},
+            {"http": "127.0.0.1:0", "tls": tls, "hsts": {"max_age": "1d", "subdomains": True}},
+            {"http": "127.0.0.1:0", "tls": [tls]},
+            {"http": "127.0.0.1:0", "redirect_https": True},
+            {"http": "127.0.0.1:0", "redirect_https": 443},
+        ]
+        async with entered(listeners) as addresses:
+            assert [address.partition(":")[0] for address in addresses] == [
+                "http", "https", "https", "http", "http"
+            ]  # fmt: skip
+            clear = response(await ask(addresses[0]))
+            assert clear.body == b"hello http"
+            assert clear.headers["strict-transport-security"] is None
+            secure = response(await ask(addresses[1]))
+            assert secure.body == b"hello https"
+            assert secure.headers["strict-transport-security"] == "max-age=86400; includeSubDomains"
+            other = response(await ask(addresses[2]))
+            assert other.headers["strict-transport-security"] is None
+            data = b"POST /a%2Fb//c?d=%20e HTTP/1.1\r\nHost: Site.example:80\r\nConnection: close\r\n\r\n"
+            port = addresses[1].rpartition(":")[2]
+            for address, expected in ((addresses[3], f"site.example:{port}"), (addresses[4], "site.example")):
+                found = response(await ask(address, data))
+                assert found.status == 308
+                assert found.headers["location"] == f"https://{expected}/a%2Fb//c?d=%20e"
+
+    run(main)
+
+
+def test_redirect_needs_a_host(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with entered([{"http": "127.0.0.1:0", "redirect_https": 443}]) as (address,):
+            assert response(await ask(address, b"GET / HTTP/1.0\r\n\r\n")).status == 400
+            data = b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close\r\n\r\n"
+            assert response(await ask(address, data)).headers["location"] == "https://[::1]/"
+
+    run(main)
+
+
+def test_sockets_of_one_listener_share_its_entrance() -> None:
+    config = from_mapping({"listeners": [{"http": "127.0.0.1:0"}], "routes": ROUTES}, "", ".")
+
+    async def main() -> None:
+        (one,) = open_listener(config.listeners[0])
+        (two,) = open_listener(config.listeners[0])
+        entrances = Entrances(config, build(config, Pump(), None).service, [one, two])
+        (_, first), (_, second) = entrances.doors
+        assert first is second
+        one.close()
+        two.close()
+
+    trio.run(main)
+
+
+def test_certificate_that_vanished_since_the_configuration_was_read(tmp_path: Path) -> None:
+    files = certificate(tmp_path, "localhost")
+    listener = {
+        "http": "127.0.0.1:0",
+        "tls": {"certificate": str(files.certificate), "key": str(files.key)},
+    }
+    config = from_mapping({"listeners": [listener], "routes": ROUTES}, "", ".")
+    files.certificate.unlink()
+
+    async def main() -> None:
+        (opened,) = open_listener(config.listeners[0])
+        with pytest.raises(StartError, match=r"site\.pem cannot be read"):
+            Entrances(config, build(config, Pump(), None).service, [opened])
+        opened.close()
+
+    trio.run(main)
+
+
+CONFIG = """\
+listeners:
+  - http: 127.0.0.1:0
+    tls:
+      certificate: site.pem
+      key: {key}
+      client_ca: {ca}
+      client_certificates: required
+routes:
+  - respond: {{}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "ca", "line", "message"),
+    [
+        ("none.pem", "site.pem", 5, "listeners[0].tls.key: {dir}/none.pem cannot be read: No such file"),
+        ("site.pem", "site.pem", 5, "listeners[0].tls.key: {dir}/site.pem has no private key in PEM form"),
+        (
+            "other-key.pem",
+            "site.pem",
+            3,
+            "listeners[0].tls: {dir}/other-key.pem is not the key of {dir}/site",
+        ),
+        ("site-key.pem", "site-key.pem", 6, "listeners[0].tls.client_ca: {dir}/site-key.pem has no certif"),
+    ],
+)
+def test_mistakes_have_file_and_line(key: str, ca: str, line: int, message: str, tmp_path: Path) -> None:
+    certificate(tmp_path, "localhost")
+    certificate(tmp_path, "localhost", file="other")
+    with pytest.raises(ConfigError) as caught:
+        load_text(CONFIG.format(key=key, ca=ca), "gateway.yaml", tmp_path)
+    (mistake,) = caught.value.mistakes
+    assert str(mistake).startswith(f"gateway.yaml:{line}: {message.format(dir=tmp_path)}")

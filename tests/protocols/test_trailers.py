@@ -1,0 +1,39 @@
+"""Which trailer fields are passed on."""
+
+import pytest
+
+from protocols.trailers import permitted_trailers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"grpc-status", b"Server-Timing", b"x-sum", b"digest", b"etag", b"link"],
+)
+def test_permits(name: bytes) -> None:
+    """H-9: forwarded apart from the headers."""
+    assert permitted_trailers([(name, b"1")]) == [(name, b"1")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"content-length",
+        b"Transfer-Encoding",
+        b"TE",
+        b"trailer",
+        b"host",
+        b"connection",
+        b"authorization",
+        b"Cookie",
+        b"set-cookie",
+        b"content-type",
+        b"Content-Encoding",
+        b"expect",
+        b"X-Forwarded-For",
+        b"forwarded",
+        b"x_real_ip",
+    ],
+)
+def test_drops(name: bytes) -> None:
+    """H-9, RFC 9110 6.5.1: framing, routing, who asks, what changes the content; twins with underscores."""
+    assert permitted_trailers([(name, b"1"), (b"x", b"2")]) == [(b"x", b"2")]
