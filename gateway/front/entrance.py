@@ -92,7 +92,7 @@ class Entrance:
         try:
             if self._certificates is None:
                 stream = self._service.pump.attach(sock)
-                await self._serve_stream(stream, client=client, server=server, scheme=scheme)
+                await self.serve_stream(stream, client=client, server=server, scheme=scheme)
             else:
                 await self._secure(sock, self._certificates, client=client, server=server)
         finally:
@@ -105,17 +105,17 @@ class Entrance:
         await self._serve_open(handshake)
         if handshake.completed is not None:
             facts = certificates.facts(handshake.completed.session)
-            await self._serve_stream(
+            await self.serve_stream(
                 handshake.completed, client=client, server=server, scheme="https", tls=facts
             )
 
-    async def _serve_stream(
+    async def serve_stream(
         self,
         stream: PumpStream,
         *,
         client: Address,
         server: Address,
-        scheme: str,
+        scheme: str = "http",
         tls: "TlsFacts | None" = None,
     ) -> None:
         """Serve one stream in the version of HTTP that was agreed on (RFC 9113 3.2).

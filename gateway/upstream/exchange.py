@@ -293,8 +293,8 @@ class Exchange:
                     queued = 0
             elif isinstance(event, ResponseHead):
                 self._phase = _BODY
-                if event.status == 101 and self._switch is not None:
-                    await self._switch_protocols(self._switch, event)
+                if event.status == 101:
+                    await self._switch_protocols(event)
                     return None
                 head = event
             elif isinstance(event, EndOfMessage):
@@ -310,9 +310,12 @@ class Exchange:
             else:
                 redirect = event
 
-    async def _switch_protocols(self, switch: Switch, head: ResponseHead) -> None:
-        """RFC 9110 15.2.2: HTTP ends here, on both sides."""
+    async def _switch_protocols(self, head: ResponseHead) -> None:
+        """RFC 9110 15.2.2: HTTP ends here, on both sides, if the client has offered it."""
         self._over = True
+        switch = self._switch
+        if switch is None:
+            raise self._failed(Cause.MALFORMED, "101 without an offer to switch protocols")
         try:
             await switch.run(head, self._connection)
         except RemoteProtocolError as wrong:

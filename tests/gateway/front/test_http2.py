@@ -11,6 +11,7 @@ from gateway.errors import ClientGone, RequestError
 from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Timeouts
 from gateway.request import Request, Responder, respond
+from gateway.tls.facts import TlsFacts
 from protocols.http2 import PREFACE, ErrorCode
 from tests.gateway.http2_client import Client, entering, talking
 from tests.gateway.served import (
@@ -111,7 +112,16 @@ def test_alpn_chooses() -> None:
                     ours, theirs = socket.socketpair()
                     stream = served.service.pump.attach(ours)
 
-                    nursery.start_soon(partial(entrance.serve_stream, stream, **facts, alpn=alpn))
+                    agreed = TlsFacts(
+                        version="TLSv1.3",
+                        cipher="TLS_AES_128_GCM_SHA256",
+                        cipher_suite=0x1301,
+                        server_name=None,
+                        protocol=alpn,
+                        server_certificate="",
+                        client_certificate=None,
+                    )
+                    nursery.start_soon(partial(entrance.serve_stream, stream, **facts, tls=agreed))
                     async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as pipe:
                         if alpn == "h2":
                             client = Client(pipe)

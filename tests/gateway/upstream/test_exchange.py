@@ -860,10 +860,11 @@ def test_trailers_are_passed_on() -> None:
     assert asked.received.endswith(b"\r\n0\r\nx-sum: 4\r\n\r\n")
 
 
-def test_unasked_switch_of_protocols_is_refused() -> None:
+@pytest.mark.parametrize("kind", ["http", "uwsgi", "scgi"])
+def test_unasked_switch_of_protocols_is_refused(kind: str) -> None:
     """H-12."""
     output = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nsmuggled"
-    asked = ask("http", after_request("http", output))
+    asked = ask(kind, after_request(kind, output))
     assert asked.response.status == 502
     assert b"smuggled" not in asked.received
 
