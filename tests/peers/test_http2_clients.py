@@ -133,12 +133,6 @@ def test_file(gateway: Gateway, curl: Run) -> None:
     assert b"\r\ncontent-length: 400000\r\n" in curl("--head", url)
 
 
-def test_one_connection_for_many_requests(gateway: Gateway, curl: Run) -> None:
-    urls = [f"{gateway.url}/{number}" for number in range(5)]
-    answer = curl("--write-out", "|%{num_connects}\n", "-A", "x", *urls)
-    assert answer.splitlines() == [b"hello, x|1", *[b"hello, x|0"] * 4]
-
-
 def test_http1_beside_http2(gateway: Gateway, curl: Run) -> None:
     assert curl("--http1.1", "--user-agent", "x", gateway.url) == b"hello, x"
     assert curl("--user-agent", "x", gateway.url) == b"hello, x"
