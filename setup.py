@@ -28,6 +28,7 @@ COMPILED = (
     "gateway/backends/wsgi/*.py",
     "gateway/environ.py",
     "gateway/front/*.py",
+    "gateway/front/http2/*.py",
     "gateway/local_redirect.py",
     "gateway/networks.py",
     "gateway/path_pattern.py",

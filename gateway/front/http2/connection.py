@@ -7,6 +7,9 @@
 All of them live in the nursery of the connection. A stream's task is cancelled when the client resets the
 stream; all are when the connection breaks, or when ``timeouts.disconnect_grace`` has passed after its end.
 
+``:scheme`` is not looked at: the scheme of a request is that of the connection (RFC 9113 8.3.1 lets a gateway
+translate schemes), which no client can choose.
+
 There is one clock for all streams: the stream's ``hangup_deadline``, kept by the pump's sweeper, is the
 earliest of their deadlines.
 """

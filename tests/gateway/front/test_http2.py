@@ -654,9 +654,10 @@ def test_client_that_opens_no_window_at_all_loses_its_connection() -> None:
 
 def test_error_of_the_protocol_ends_the_connection() -> None:
     """RFC 9113 5.4.1: GOAWAY, handlers are cancelled, the connection is closed."""
-    ended = trio.Event()
+    running, ended = trio.Event(), trio.Event()
 
     async def answer(request: Request, responder: Responder) -> None:
+        running.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -664,6 +665,7 @@ def test_error_of_the_protocol_ends_the_connection() -> None:
 
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
         await client.request()
+        await running.wait()
         await client.send(data(9, b"on an idle stream"))
         await client.end()
         await ended.wait()
