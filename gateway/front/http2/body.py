@@ -8,6 +8,7 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from gateway.errors import ClientGone, RequestError
+from gateway.front.body import DRAINED_BYTES
 from gateway.front.http2.output import Output
 from gateway.pump import Pump, PumpStream
 from protocols.events import Headers
@@ -97,6 +98,19 @@ class Http2Body:
         while (piece := self.read_nowait()) is None:
             await self._wait()
         return piece
+
+    async def drain(self) -> None:
+        """Wait for a little that the client has announced and nobody wants: some take the reset of an
+        upload that is nearly through for a failure of the response (curl 7.88).
+        """
+        waiting = self.expects_continue or self.length is None
+        if self.complete or waiting or (self.length or 0) - self._received > DRAINED_BYTES:
+            return
+        try:
+            while await self.read():
+                pass
+        except (RequestError, ClientGone):
+            return
 
     # --- what the connection calls
 

@@ -381,6 +381,7 @@ class Http2Connection:
             await stream.outlet.flush()
         except ClientGone:
             return False
+        await stream.body.drain()
         return True
 
     async def _unfinished(self, request: Request, responder: Http2Responder) -> bool:

@@ -507,6 +507,19 @@ def test_early_response_stops_the_upload() -> None:
     talking(test, hello)
 
 
+def test_small_upload_that_nobody_reads_is_not_reset() -> None:
+    """curl 7.88 takes RST_STREAM(NO_ERROR) behind a whole answer for an error if its upload was not through."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request("/", ("content-length", "1"), method="POST", end=False)
+        assert (await client.answer(stream_id)).body == b"hello"
+        await client.send_body(stream_id, b"x")
+        assert (await client.ask()).body == b"hello"
+        assert client.answers[stream_id].reset is None
+
+    talking(test, hello)
+
+
 def test_unread_bodies_cost_no_window() -> None:
     """RFC 9113 5.2.2: a handler that reads some of each body leaves the connection its window."""
 
