@@ -508,7 +508,7 @@ def test_early_response_stops_the_upload() -> None:
 
 
 def test_small_upload_that_nobody_reads_is_not_reset() -> None:
-    """curl 7.88 takes RST_STREAM(NO_ERROR) behind a whole answer for an error if its upload was not through."""
+    """curl 7.88 takes RST_STREAM(NO_ERROR) for an error if its upload was not through."""
 
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
         stream_id = await client.request("/", ("content-length", "1"), method="POST", end=False)
