@@ -16,7 +16,8 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.backend import StartError
-from gateway.backends.cgi import MAX_STDERR, CgiBackend
+from gateway.backends.cgi import CgiBackend
+from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.process import LINE_LIMIT
 from gateway.request import Request, Responder

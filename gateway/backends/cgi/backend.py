@@ -1,0 +1,149 @@
+"""The CGI backend: what its requests share, and the way of one of them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from time import perf_counter
+
+import trio
+
+from gateway.backends.cgi.environment import Environment
+from gateway.backends.cgi.exchange import Exchange
+from gateway.backends.cgi.program import Programs, Script
+from gateway.errors import RequestError
+from gateway.local_redirect import Dispatch, follow
+from gateway.request import Body, Request, Responder
+from gateway.spool import BodyPolicy, spool
+from gateway.template import Template
+from protocols.cgi import HEAD_LIMIT, ResponseParser
+
+
+class CgiBackend:
+    """Runs the programs of a directory, or one program.
+
+    ``path``: the directory or the program. ``timeout``: seconds without a byte in or out.
+    ``kill_after``: seconds from SIGTERM to SIGKILL. ``variables``: added to the environment, they win.
+    ``index``: the program to look for when a path ends at a directory. ``nph``: patterns (fnmatch) of
+    names whose output is a whole HTTP response (RFC 3875 section 5). ``body_policy``: what to do with a
+    request body of unknown length; ``spool_memory`` and ``max_body`` bound what is stored, in bytes,
+    and ``max_body`` also what is passed on.
+    ``head_limit``: bytes of the response head. ``dispatch`` answers local redirects.
+
+    Programs do not see the Authorization field (RFC 3875 4.1.18), unless ``variables`` has it:
+    ``HTTP_AUTHORIZATION: "{header.authorization}"``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        path: str | os.PathLike[str],
+        dispatch: Dispatch,
+        timeout: float = 60.0,
+        kill_after: float = 5.0,
+        variables: Mapping[str, Template] | None = None,
+        index: str | None = None,
+        nph: Sequence[str] = ("nph-*",),
+        body_policy: BodyPolicy = "spool",
+        max_body: int = 1 << 30,
+        spool_memory: int = 256 * 1024,
+        head_limit: int = HEAD_LIMIT,
+    ) -> None:
+        self._name = name
+        self._programs = Programs(path, index=index)
+        self._environment = Environment(self._programs.document_root, variables or {})
+        self._timeout = timeout
+        self._kill_after = kill_after
+        self._nph = nph
+        self._body_policy = body_policy
+        self._max_body = max_body
+        self._spool_memory = spool_memory
+        self._head_limit = head_limit
+        self._dispatch = dispatch
+        self._null = -1
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep what requests share, until cancelled. Raises StartError if there is no such path."""
+        self._programs.check(self._name)
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            os.close(self._null)
+            self._null = -1
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Run the program that *request* names.
+
+        Raises RequestError 403 or 404 if there is none, 411 and 413 for its body; BackendError for what
+        the program does wrong.
+        """
+        script = self._programs.find(request)
+        body = request.body
+        began = perf_counter()
+        if body.length is not None and body.length > self._max_body:
+            raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
+        if body.length is not None or self._body_policy == "stream":
+            target = await self._run(script, request, responder, body)
+        elif self._body_policy == "reject":
+            raise RequestError(
+                411,
+                f"backend {self._name} takes no request body of unknown length (chunked); send"
+                " Content-Length, or set `body: spool` for this backend",
+                close=True,
+            )
+        else:
+            with await spool(body, memory=self._spool_memory, max_body=self._max_body) as spooled:
+                began = perf_counter()
+                target = await self._run(script, request, responder, spooled, spooled.descriptor)
+        request.upstream_time = perf_counter() - began
+        if target is not None:
+            await follow(
+                request,
+                target,
+                responder,
+                dispatch=self._dispatch,
+                backend=self._name,
+                address=os.fsdecode(script.filename),
+            )
+
+    async def _run(
+        self,
+        script: Script,
+        request: Request,
+        responder: Responder,
+        body: Body,
+        stdin: int | None = None,
+    ) -> bytes | None:
+        """Run *script* and pass its response on; the target if that is a local redirect.
+
+        *stdin* is a file with the body in it, if there is one.
+        """
+        if stdin is None and body.length == 0:
+            stdin = self._null
+        exchange = Exchange(self._name, script, request, self._timeout)
+        try:
+            exchange.start(self._environment.of(script, request, body.length), stdin, body)
+            parser = ResponseParser(
+                head_limit=self._head_limit,
+                nph=self._is_nph(script),
+                head_request=request.method == "HEAD",
+            )
+            if exchange.body_pending:
+                target = await exchange.feed_and_relay(body, parser, responder)
+            else:
+                target = await exchange.relay(parser, responder)
+            await exchange.finish()
+            return target
+        finally:
+            # Nothing to wait for here after a normal end.
+            await exchange.close(self._kill_after)
+
+    def _is_nph(self, script: Script) -> bool:
+        name = os.fsdecode(os.path.basename(script.filename))
+        return any(fnmatchcase(name, pattern) for pattern in self._nph)

@@ -1,0 +1,341 @@
+"""One running program with its three pipes.
+
+The request body goes into its standard input, its output streams out as the response, its standard error
+goes to the log. All descriptors of one exchange are in one small epoll set, so one task serves them; a
+second one exists only while a request body is still arriving.
+"""
+
+import errno
+import os
+import select
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+import trio
+
+from gateway.backends.cgi.program import Script
+from gateway.backends.cgi.stderr import ErrorLog
+from gateway.errors import BackendError, Cause, GatewayError, Phase
+from gateway.process import Process, describe_end, spawn
+from gateway.request import Body, Request, Responder
+from gateway.upstream.exchange import MAX_INFORMATIONAL
+from protocols.cgi import ResponseParser
+from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
+from protocols.events import (
+    NEED_DATA,
+    Data,
+    EndOfMessage,
+    InformationalResponse,
+    LocalRedirect,
+    ResponseHead,
+)
+
+PIPE_SIZE: Final = 64 * 1024
+"""Bytes that a pipe holds (pipe(7)): what can be written to a program that does not read yet."""
+
+log = structlog.get_logger()
+
+
+class Exchange:
+    """One program, from its start to its end. Whatever happens, `close` it."""
+
+    def __init__(self, backend: str, script: Script, request: Request, timeout: float) -> None:
+        self._backend = backend
+        self._script = script
+        self._request = request
+        self._timeout = timeout
+        self._process: Process | None = None
+        self._descriptors: set[int] = set()
+        self._stdin = self._stdout = self._stderr = -1
+        self._poll: select.epoll | None = None
+        self._phase = Phase.SPAWN
+        self._errors = ErrorLog(backend, script, request)
+        # Feeding
+        self.body_pending = False
+        self._unwritten: bytes = b""
+        self._active_at = 0.0
+        self._waits_for_client = False
+
+    # Beginning and end
+
+    def start(self, environ: Mapping[bytes, bytes], stdin: int | None, body: Body) -> None:
+        """Start the program; with no *stdin*, through a pipe that has what is here of *body* in it."""
+        try:
+            self._poll = select.epoll()
+            if stdin is None:
+                stdin, self._stdin = self._pipe()
+                os.set_blocking(self._stdin, False)
+                self._write_what_is_here(body)
+            self._stdout, stdout = self._pipe()
+            self._stderr, stderr = self._pipe()
+            os.set_blocking(self._stdout, False)
+            os.set_blocking(self._stderr, False)
+            filename = self._script.filename
+            # RFC 3875 7.2: the working directory is the script's.
+            directory = os.path.dirname(filename)
+            self._process = spawn(
+                [filename], env=environ, directory=directory, stdin=stdin, stdout=stdout, stderr=stderr
+            )
+        except OSError as error:
+            raise self._not_started(error) from error
+        for descriptor in (stdin, stdout, stderr):
+            self._close(descriptor)
+        self._poll.register(self._stdout, select.EPOLLIN)
+        self._poll.register(self._stderr, select.EPOLLIN)
+        self._phase = Phase.FIRST_BYTE
+        self._touch()
+
+    async def finish(self) -> None:
+        """After the response: wait until the program exits, and log what it still had to say."""
+        process = self._process
+        assert process is not None
+        assert self._poll is not None
+        self._phase = Phase.RUN
+        self._touch()
+        if not process.reap():
+            self._poll.register(process.pidfd, select.EPOLLIN)
+            while not process.reap():
+                if not await self._wait():
+                    log.warning("CGI program does not exit", **self._errors.facts, timeout=self._timeout)
+                    return
+        self._read_stderr()
+        if process.returncode:
+            log.warning("CGI program failed", **self._errors.facts, end=describe_end(process.returncode))
+
+    async def close(self, kill_after: float) -> None:
+        """Leave nothing behind: no process, no descriptor."""
+        try:
+            if self._process is not None and self._process.returncode is None:
+                self._close(self._stdin)
+                await self._process.terminate(kill_after)
+            self._read_stderr()
+        finally:
+            self._errors.end()
+            if self._poll is not None:
+                self._poll.close()
+            for descriptor in tuple(self._descriptors):
+                self._close(descriptor)
+
+    def _pipe(self) -> tuple[int, int]:
+        ends = os.pipe2(os.O_CLOEXEC)
+        self._descriptors.update(ends)
+        return ends
+
+    def _close(self, descriptor: int) -> None:
+        if descriptor in self._descriptors:
+            self._descriptors.remove(descriptor)
+            os.close(descriptor)
+
+    # The request body
+
+    def _write_what_is_here(self, body: Body) -> None:
+        """Fill the pipe before the program runs: a small body that has arrived needs no second task."""
+        room = PIPE_SIZE
+        while room and not self._unwritten:
+            piece = body.read_nowait()
+            if piece is None:
+                break
+            if not piece:
+                self._close(self._stdin)
+                return
+            try:
+                written = os.write(self._stdin, memoryview(piece)[:room])
+            except BlockingIOError:  # a pipe may be smaller for a user who has many (pipe(7))
+                written = 0
+            room -= written
+            self._unwritten = piece[written:]
+        self.body_pending = True
+
+    async def feed_and_relay(self, body: Body, parser: ResponseParser, responder: Responder) -> bytes | None:
+        """`relay` while the rest of *body* goes in: a script may answer before it has all (RFC 3875 3.4)."""
+        target: bytes | None = None
+        failure: GatewayError | None = None
+
+        async def feed() -> None:
+            nonlocal failure
+            try:
+                await self._feed(body)
+            except GatewayError as error:
+                failure = error
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(feed)
+            try:
+                target = await self.relay(parser, responder)
+            except GatewayError as error:
+                failure = failure or error
+            # A program need not read its input (RFC 3875 4.2).
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return target
+
+    async def _feed(self, body: Body) -> None:
+        try:
+            await self._write(self._unwritten)
+            self._unwritten = b""
+            while True:
+                piece = body.read_nowait()
+                if piece is None:
+                    self._waits_for_client = True
+                    piece = await body.read()
+                    self._waits_for_client = False
+                    self._touch()
+                if not piece:
+                    break
+                await self._write(piece)
+        except BrokenPipeError:
+            pass  # RFC 3875 4.2: it has closed its input, it may still answer
+        self._close(self._stdin)
+
+    async def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._stdin, view) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._stdin)
+            self._touch()
+
+    # The response
+
+    async def relay(self, parser: ResponseParser, responder: Responder) -> bytes | None:
+        """Pass the program's output on until its end; the target if it is a local redirect."""
+        target = None
+        informed = 0
+        try:
+            while True:
+                event = parser.next_event()
+                if event is NEED_DATA:
+                    parser.receive_data(await self._read_output(responder))
+                elif isinstance(event, Data):
+                    responder.write(event.data)
+                elif isinstance(event, ResponseHead):
+                    self._phase = Phase.BODY
+                    self._start_response(responder, event)
+                elif isinstance(event, EndOfMessage):
+                    break
+                elif isinstance(event, LocalRedirect):
+                    target = event.target
+                elif isinstance(event, InformationalResponse):
+                    informed += 1
+                    if informed > MAX_INFORMATIONAL:
+                        detail = f"more than {MAX_INFORMATIONAL} informational responses"
+                        raise self._error(Cause.MALFORMED, detail)
+                    await responder.inform(event.status, event.headers)
+        except RemoteProtocolError as error:
+            raise await self._malformed(error) from error
+        if target is None:
+            responder.end()
+            await responder.flush()
+        return target
+
+    def _start_response(self, responder: Responder, head: ResponseHead) -> None:
+        try:
+            responder.start(head.status, head.headers, head.reason)
+        except LocalProtocolError as error:
+            raise self._error(Cause.MALFORMED, str(error)) from error
+
+    async def _read_output(self, responder: Responder) -> bytes:
+        """Some output, ``b""`` at its end. What is ready for the client is sent before waiting."""
+        flushed = self._phase is not Phase.BODY
+        while True:
+            try:
+                data = os.read(self._stdout, PIPE_SIZE)
+            except BlockingIOError:
+                if not flushed:
+                    flushed = True
+                    await responder.flush()
+                    self._touch()
+                if not await self._wait():
+                    detail = f"nothing in or out for {self._timeout:g} s"
+                    raise self._error(Cause.READ_TIMEOUT, detail) from None
+                continue
+            self._touch()
+            if self._phase is Phase.FIRST_BYTE:
+                self._phase = Phase.HEAD
+            if not data:
+                self._close(self._stdout)
+            return data
+
+    async def _wait(self) -> bool:
+        """Wait for output, error output or the end of the program; False if ``timeout`` is over.
+
+        Error output is taken care of here, and is no sign of progress.
+        """
+        assert self._poll is not None
+        while True:
+            if self._waits_for_client:
+                self._touch()
+            deadline = self._active_at + self._timeout
+            # Looked at here too: a flood of error output lets no wait be long enough to be cancelled.
+            if trio.current_time() >= deadline:
+                return False
+            with trio.CancelScope(deadline=deadline):
+                await trio.lowlevel.wait_readable(self._poll.fileno())
+                break
+        if any(descriptor == self._stderr for descriptor, _ in self._poll.poll(0)):
+            self._read_stderr()
+        return True
+
+    def _read_stderr(self) -> None:
+        """Log what is there: at most a pipe full, so that a flood cannot hold the event loop."""
+        if self._stderr not in self._descriptors:
+            return
+        try:
+            data = os.read(self._stderr, PIPE_SIZE)
+        except BlockingIOError:
+            return
+        if data:
+            self._errors.write(data)
+        else:
+            self._close(self._stderr)
+
+    def _touch(self) -> None:
+        self._active_at = trio.current_time()
+
+    # Failures
+
+    async def _malformed(self, error: RemoteProtocolError) -> BackendError:
+        detail = str(error)
+        if isinstance(error, Incomplete) and self._phase is not Phase.BODY:
+            # It has closed its output without an answer: how it ended says why.
+            phase = self._phase
+            await self.finish()
+            self._phase = phase
+            assert self._process is not None
+            returncode = self._process.returncode
+            detail += "; it does not exit" if returncode is None else f"; {describe_end(returncode)}"
+        match error:
+            case LimitExceeded():
+                cause = Cause.HEAD_TOO_LARGE
+            case Incomplete() if self._phase is Phase.BODY:
+                cause = Cause.INCOMPLETE
+            case _:
+                cause = Cause.MALFORMED
+        return self._error(cause, detail)
+
+    def _not_started(self, error: OSError) -> BackendError:
+        match error.errno:
+            case errno.ENOENT | errno.ENOTDIR:  # the program itself was found
+                why = "the interpreter in its first line does not exist"
+            case errno.ENOEXEC:
+                why = "it is no program of this machine, nor a script with #! in its first line"
+            case _:
+                why = error.strerror or str(error)
+        ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+        cause = Cause.OVERLOADED if ours else Cause.NOT_STARTED
+        return self._error(cause, f"the program cannot be started: {why}", error.errno)
+
+    def _error(self, cause: Cause, detail: str, code: int | None = None) -> BackendError:
+        return BackendError(
+            cause,
+            detail,
+            backend=self._backend,
+            address=os.fsdecode(self._script.filename),
+            phase=self._phase,
+            errno=code,
+            last_words=self._errors.last_lines,
+        )
