@@ -107,7 +107,7 @@ class Source:
         if self._values > MOST_VALUES:
             raise SourceError(f"more than {MOST_VALUES} values", line)
         if len(self._open) > DEEPEST:
-            raise SourceError(f"nested deeper than {DEEPEST} levels", line)
+            raise _too_deep(line)
 
     def _mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -233,10 +233,17 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> SourceError:
     message = ", ".join(part for part in (error.context, error.problem) if part)
     begun = _line(error.context_mark)
     line = _line(error.problem_mark) or begun or 1
+    if error.problem == "exceeded maximum nesting depth":
+        # libyaml >= 0.2.6 reads ahead and has a limit of its own, far beyond ours.
+        return _too_deep(line)
     if begun not in {None, line}:
         # What was opened and never closed shows only much later.
         message = f"{message} (begun in line {begun})"
     return SourceError(f"not YAML: {message}", line)
+
+
+def _too_deep(line: int) -> SourceError:
+    return SourceError(f"nested deeper than {DEEPEST} levels", line)
 
 
 def _line(mark: Any) -> int | None:
@@ -249,6 +256,6 @@ def _check_depth(events: Iterable[Event]) -> None:
         if isinstance(event, CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:
-                raise SourceError(f"nested deeper than {DEEPEST} levels", _line(event.start_mark) or 1)
+                raise _too_deep(_line(event.start_mark) or 1)
         elif isinstance(event, CollectionEndEvent):
             depth -= 1
