@@ -406,6 +406,13 @@ class Pump:
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP_INTERVAL)  # noqa: TID251 - the sweeper is the clock
-            self.now = now = trio.current_time()
-            for stream in list(self._streams.values()):
-                stream._sweep(now)
+            self._expire()
+
+    def _expire(self) -> None:
+        """End the waits whose deadline has passed."""
+        # What has come is not late, though nobody has looked: the worker itself may have been kept from
+        # running for longer than any deadline.
+        self._dispatch()
+        now = self.now
+        for stream in list(self._streams.values()):
+            stream._sweep(now)

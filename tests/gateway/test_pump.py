@@ -449,6 +449,36 @@ def test_deadline_ends_a_wait_and_only_that(direction: str) -> None:
     pumped("tcp", test)
 
 
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_what_has_come_is_not_late(direction: str) -> None:
+    """However long the worker was kept from looking: the sweeper looks before it judges."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        taken = fill(stream)
+        received: list[bytes] = []
+
+        async def wait() -> None:
+            if direction == "read":
+                received.append(await stream.receive_some())
+            else:
+                await stream.wait_writable()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            # In one go with what follows: the loop does not turn.
+            if direction == "read":
+                os.write(peer.socket.fileno(), b"here")
+            else:
+                while taken > 0:
+                    taken -= len(os.read(peer.socket.fileno(), 65536))
+            stream.read_deadline = stream.write_deadline = 0
+            stream._pump._expire()
+        assert received == ([b"here"] if direction == "read" else [])
+
+    pumped("unix", test)
+
+
 def test_hangup_deadline_calls_once() -> None:
     async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
         calls: list[float] = []
