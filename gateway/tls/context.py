@@ -13,6 +13,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -149,6 +150,7 @@ class Certificates:
             protocol=session.selected_alpn_protocol(),
             server_certificate=context.server_certificate,
             client_certificate=session.getpeercert(binary_form=True),
+            has_other_certificate=partial(self._has_other, context),
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -175,7 +177,13 @@ class Certificates:
 
     def find(self, host: str) -> TlsContext | None:
         """The context whose certificate is for *host* (lower case)."""
-        return self._by_name.get(host) or self._by_name.get("*." + host.partition(".")[2])
+        return self._by_name.get(host) or self._by_name.get(_wildcard(host))
+
+    def _has_other(self, context: TlsContext, host: str) -> bool:
+        """Whether a certificate is for *host*, and that of *context* (perhaps renewed since) is not."""
+        host = host.removesuffix(".")
+        fits = host in context.names or _wildcard(host) in context.names
+        return not fits and self.find(host) is not None
 
     def _choose(self, session: ssl.SSLObject, host: str | None, _context: ssl.SSLContext) -> int | None:
         """Called by OpenSSL in the middle of the handshake, once the client has said what it wants."""
@@ -214,6 +222,11 @@ def describe(context: TlsContext, certificate: x509.Certificate) -> None:
     """Note in *context* what its certificate says."""
     context.names = tuple(pem.names_of(certificate))
     context.server_certificate = certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def _wildcard(host: str) -> str:
+    """The name that stands for *host* and its siblings."""
+    return "*." + host.partition(".")[2]
 
 
 _suites: dict[str, int] = {}

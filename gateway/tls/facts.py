@@ -5,6 +5,7 @@ somebody asks: most applications never do.
 """
 
 import ssl
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -70,6 +71,7 @@ class TlsFacts:
         protocol: str | None,
         server_certificate: str,
         client_certificate: bytes | None,
+        has_other_certificate: Callable[[str], bool] | None = None,
     ) -> None:
         self.version = version
         """``TLSv1.2`` or ``TLSv1.3``."""
@@ -87,6 +89,16 @@ class TlsFacts:
             None if client_certificate is None else ClientCertificate(client_certificate)
         )
         """The client's, if it has sent one. One that cannot be verified ends the handshake."""
+        self._has_other_certificate = has_other_certificate
+
+    def is_misdirected(self, host: str) -> bool:
+        """Whether a request for *host* (lower case) should have come by another connection (RFC 9110 7.4).
+
+        One that has asked for *host* would have been shown another certificate, and this one is not for it.
+        Not said to clients that ask for no host: they would get the same certificate each time.
+        """
+        asked, has_other = self.server_name, self._has_other_certificate
+        return asked is not None and asked != host and has_other is not None and has_other(host)
 
     @property
     def verification(self) -> Verification:

@@ -55,7 +55,7 @@ class Answered:
 class Client:
     """A connection whose events are gathered by stream; windows are opened as data comes."""
 
-    def __init__(self, stream: trio.SocketStream, *, credit: bool = True) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, credit: bool = True) -> None:
         self.stream = stream
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self.answers: dict[int, Answered] = {}

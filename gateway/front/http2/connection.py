@@ -293,6 +293,10 @@ class Http2Connection:
         except RequestError as error:
             self._refuse(event.stream_id, error.status, error.detail, streams)
             return
+        host = host_of(event.authority)
+        if self.tls is not None and self._is_misdirected(self.tls, host):
+            self._refuse(event.stream_id, 421, f"the connection is not for {host}", streams)
+            return
         method = "GET" if event.protocol else head.method.decode("ascii")
         stream = self._make_stream(event, head_only=method == "HEAD")
         request = Request(
@@ -302,7 +306,7 @@ class Http2Connection:
             query=query,
             version="2",
             headers=head.headers,
-            host=host_of(event.authority),
+            host=host,
             connection=self,
             body=NO_BODY if event.protocol or event.length == 0 else stream.body,
         )
@@ -320,6 +324,11 @@ class Http2Connection:
         stream.request = request
         self._streams[event.stream_id] = stream
         streams.start_soon(self._answer, stream, request)
+
+    def _is_misdirected(self, tls: "TlsFacts", host: str) -> bool:
+        """A client that reuses the connection for *host* goes beyond the certificate (RFC 9113 9.1.1)."""
+        # A proxy may ask for one host (SNI) on behalf of all its clients.
+        return tls.is_misdirected(host) and not self._service.proxies.trusts(self.client)
 
     def _make_stream(self, event: StreamRequest, *, head_only: bool) -> Http2Stream:
         service = self._service

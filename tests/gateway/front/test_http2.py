@@ -834,6 +834,7 @@ def test_client_that_leaves_ends_its_requests(abrupt: bool) -> None:
         await client.request()
         await running.wait()
         if abrupt:
+            assert isinstance(client.stream, trio.SocketStream)
             reset(client.stream)
         else:
             await client.stream.aclose()
