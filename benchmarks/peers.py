@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import yaml
 
@@ -216,16 +216,16 @@ def uvicorn(app: str, *, tls: bool = False) -> Peer:
     )  # fmt: skip
 
 
-def hypercorn(app: str, *, tls: bool = False) -> Peer:
-    """Hypercorn's trio worker."""
+def hypercorn(app: str, *, loop: Literal["trio", "uvloop"] = "trio", tls: bool = False) -> Peer:
+    """Hypercorn's worker of that name."""
     return _python(
         "hypercorn",
         lambda place: [
-            app, f"--bind={place.listen}", "--worker-class=trio", "--workers=1", "--log-level=warning",
+            app, f"--bind={place.listen}", f"--worker-class={loop}", "--workers=1", "--log-level=warning",
             f"--keep-alive={KEEP_ALIVE}",
             *([f"--certfile={place.certificate}", f"--keyfile={place.key}"] if tls else ()),
         ],
-        "trio",
+        loop,
     )  # fmt: skip
 
 

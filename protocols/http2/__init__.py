@@ -12,6 +12,10 @@
 The engine underneath is h2's H2Connection: framing, the state machines of streams, windows, settings.
 What it would answer by ending the connection although the fault is one stream's (RFC 9113 8.1.1), and
 what it does not bound, is done here. Nothing above this package knows which engine it is.
+
+zttp (0.0.35, in Zig) takes 3 µs for a small request where this package takes 100, and does not fit: it gives
+credit on receipt instead of consumption (RFC 9113 5.2), has fixed settings and no PING of ours, keeps more of
+a response than the windows take, and ends a connection at its 4,097th request, taken for a flood.
 """
 
 from protocols.http2.errors import ErrorCode, Http2Error
