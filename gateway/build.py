@@ -126,6 +126,7 @@ class _Builder:
                     body_policy=config.body,
                     max_body=self._max_body(config),
                     spool_memory=config.spool_memory,
+                    confinement=config.confinement,
                     dispatch=self._dispatch,
                 )
             case models.FastCGIBackend():

@@ -25,6 +25,9 @@ from typing import Final
 import structlog
 import trio
 
+from gateway.confinement import Confinement
+from gateway.executable import check_executable
+
 REAP_WAIT: Final = 5.0
 """Seconds that a process may need to disappear after SIGKILL; only one stuck in the kernel needs any."""
 
@@ -102,13 +105,19 @@ def spawn(
     stdin: int,
     stdout: int,
     stderr: int,
+    confinement: Confinement | None = None,
 ) -> Process:
     """Start ``argv[0]`` with exactly *env*, in *directory*, with three descriptors and no other.
+
+    With *confinement* it is an absolute path.
 
     Raises OSError if it cannot be started: no such program, not executable, no interpreter for it, no
     such directory, too many processes or open files.
     """
     _handle_what_is_ignored()
+    if confinement is not None:
+        check_executable(argv[0])
+        argv = confinement.wrap(argv)
     # The child is this object's to reap; Popen as a context manager would wait for it at once.
     popen = subprocess.Popen(
         argv,

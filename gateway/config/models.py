@@ -9,6 +9,7 @@ whether certificates and their keys can be used, and to read error pages.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -37,6 +38,7 @@ from gateway.config.values import (
     FilePath,
     FinalStatus,
     Flag,
+    GroupNumber,
     HeaderName,
     HostPattern,
     KeyFile,
@@ -63,12 +65,14 @@ from gateway.config.values import (
     TlsVersion,
     UpgradeProtocol,
     Upstream,
+    UserAccount,
     VariableName,
     WantedValue,
     Workers,
     switch,
 )
 from gateway.config.wording import alternatives, expected, show, suggestion
+from gateway.confinement import Confinement, ResourceLimits, User, may_change_user, tool
 from gateway.path_pattern import find_rest_of
 
 NOT_YET = "not supported yet"
@@ -336,6 +340,62 @@ Environment: TypeAlias = dict[VariableName, str]
 Variables: TypeAlias = dict[VariableName, LineTemplateText]
 
 
+class ProcessLimits(Model):
+    """What each process of a program may use (setrlimit(2)); by default what the gateway may."""
+
+    cpu: Timeout | None = None
+    """CPU time, in whole seconds; then it is ended by SIGXCPU, and 5 seconds later by SIGKILL."""
+    memory: Limit | None = None
+    """Bytes of address space (Apache: RLimitMEM)."""
+    processes: Count | None = None
+    """Processes and threads of its user, all of them together (Apache: RLimitNPROC); root's have no limit."""
+    open_files: Count | None = None
+    """Open files and connections."""
+    file_size: Size | None = None
+    """Bytes of a file that it writes."""
+    core: Size | None = None
+    """Bytes of a core dump; 0 for none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        tool("prlimit")
+        if not may_change_user():
+            for name, ours in self.for_children().beyond_ours():
+                raise ValueError(f"{name}: only root can give more than the gateway has itself: {ours}")
+        return self
+
+    def for_children(self) -> ResourceLimits:
+        """As `gateway.confinement` wants them."""
+        return ResourceLimits(**self.model_dump())
+
+
+class Confined(Model):
+    """What programs that the gateway starts have in common: who they are, and what they may use."""
+
+    user: UserAccount | None = None
+    """The user that they run as, by name or number, with its groups; only root can do that."""
+    group: GroupNumber | None = None
+    """The group that they run as, by name or number, in place of the user's own."""
+    limits: ProcessLimits | None = None
+    """What each process may use."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        limits = data.get("limits")
+        counted = isinstance(limits, dict) and limits.get("processes") is not None
+        if counted and data.get("user") is None and may_change_user():
+            yield ("limits", "processes"), "root's are not limited (setrlimit(2)): expected user"
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """For `gateway.process.spawn`."""
+        user = self.user
+        if self.group is not None:
+            user = User(None, self.group) if user is None else replace(user, gid=self.group)
+        limits = None if self.limits is None else self.limits.for_children()
+        return None if user is None and limits is None else Confinement(user, limits)
+
+
 class SpawnedApp(Model):
     """Processes that the gateway starts, restarts when they die, and stops."""
 
@@ -414,7 +474,7 @@ class _CGIFamily(_WithLength):
     """Variables added to those of the protocol; they win over header variables."""
 
 
-class CGIBackend(_CGIFamily):
+class CGIBackend(_CGIFamily, Confined):
     """A program started for each request (RFC 3875)."""
 
     kind: ClassVar[str] = "cgi"

@@ -7,7 +7,9 @@ that raise ValueError with a message in the words of the configuration: ``expect
 Patterns and templates stay text: they are checked here and compiled where they are used.
 """
 
+import grp
 import os
+import pwd
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.config.wording import expected, show
+from gateway.confinement import User, may_change_user, tool
 from gateway.failure_pages import ErrorPage, page_constants
 from gateway.path_pattern import find_rest_of
 from gateway.static.mime import content_type
@@ -514,6 +517,49 @@ Command: TypeAlias = Annotated[
     PlainValidator(parse_command),
     WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
 ]
+
+
+# ---- users
+
+
+def parse_user(value: Any) -> User:
+    """A user by name or number, with the groups that the database gives it."""
+    _only_root(value)
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            entry = pwd.getpwuid(value)
+        elif isinstance(value, str) and value:
+            entry = pwd.getpwuid(int(value)) if value.isdecimal() else pwd.getpwnam(value)
+        else:
+            raise expected("the name or number of a user", value)
+    except (KeyError, OverflowError):
+        raise ValueError(f"there is no user {show(value)} on this machine") from None
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return User(entry.pw_uid, entry.pw_gid, groups)
+
+
+def parse_group(value: Any) -> int:
+    """The number of a group, given by name or number."""
+    _only_root(value)
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return grp.getgrgid(value).gr_gid
+        if isinstance(value, str) and value:
+            return grp.getgrgid(int(value)).gr_gid if value.isdecimal() else grp.getgrnam(value).gr_gid
+    except (KeyError, OverflowError):
+        raise ValueError(f"there is no group {show(value)} on this machine") from None
+    raise expected("the name or number of a group", value)
+
+
+def _only_root(value: Any) -> None:
+    if not may_change_user():
+        raise ValueError(f"only root can run programs as {show(value)}: start the gateway as root")
+    tool("setpriv")
+
+
+_ACCOUNT_SCHEMA: Final = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}]}
+UserAccount: TypeAlias = Annotated[User, PlainValidator(parse_user), WithJsonSchema(_ACCOUNT_SCHEMA)]
+GroupNumber: TypeAlias = Annotated[int, PlainValidator(parse_group), WithJsonSchema(_ACCOUNT_SCHEMA)]
 
 
 def parse_object_name(value: Any) -> str:

@@ -10,6 +10,7 @@ import trio
 from gateway.backends.cgi.environment import Environment
 from gateway.backends.cgi.exchange import Exchange
 from gateway.backends.cgi.program import Programs, Script
+from gateway.confinement import Confinement
 from gateway.errors import RequestError
 from gateway.local_redirect import Dispatch, follow
 from gateway.request import Body, Request, Responder
@@ -27,7 +28,8 @@ class CgiBackend:
     names whose output is a whole HTTP response (RFC 3875 section 5). ``body_policy``: what to do with a
     request body of unknown length; ``spool_memory`` and ``max_body`` bound what is stored, in bytes,
     and ``max_body`` also what is passed on.
-    ``head_limit``: bytes of the response head. ``dispatch`` answers local redirects.
+    ``head_limit``: bytes of the response head. ``confinement``: user and limits of the programs.
+    ``dispatch`` answers local redirects.
 
     Programs do not see the Authorization field (RFC 3875 4.1.18), unless ``variables`` has it:
     ``HTTP_AUTHORIZATION: "{header.authorization}"``.
@@ -48,6 +50,7 @@ class CgiBackend:
         max_body: int = 1 << 30,
         spool_memory: int = 256 * 1024,
         head_limit: int = HEAD_LIMIT,
+        confinement: Confinement | None = None,
     ) -> None:
         self._name = name
         self._programs = Programs(path, index=index)
@@ -59,6 +62,7 @@ class CgiBackend:
         self._max_body = max_body
         self._spool_memory = spool_memory
         self._head_limit = head_limit
+        self._confinement = confinement
         self._dispatch = dispatch
         self._null = -1
 
@@ -126,7 +130,7 @@ class CgiBackend:
         """
         if stdin is None and body.length == 0:
             stdin = self._null
-        exchange = Exchange(self._name, script, request, self._timeout)
+        exchange = Exchange(self._name, script, request, self._timeout, self._confinement)
         try:
             exchange.start(self._environment.of(script, request, body.length), stdin, body)
             parser = ResponseParser(

@@ -8,6 +8,7 @@ second one exists only while a request body is still arriving.
 import errno
 import os
 import select
+import signal
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,7 +17,9 @@ import trio
 
 from gateway.backends.cgi.program import Script
 from gateway.backends.cgi.stderr import ErrorLog
+from gateway.confinement import Confinement
 from gateway.errors import BackendError, Cause, GatewayError, Phase
+from gateway.executable import explain
 from gateway.process import Process, describe_end, spawn
 from gateway.request import Body, Request, Responder
 from gateway.upstream.exchange import MAX_INFORMATIONAL
@@ -40,11 +43,19 @@ log = structlog.get_logger()
 class Exchange:
     """One program, from its start to its end. Whatever happens, `close` it."""
 
-    def __init__(self, backend: str, script: Script, request: Request, timeout: float) -> None:
+    def __init__(
+        self,
+        backend: str,
+        script: Script,
+        request: Request,
+        timeout: float,
+        confinement: Confinement | None = None,
+    ) -> None:
         self._backend = backend
         self._script = script
         self._request = request
         self._timeout = timeout
+        self._confinement = confinement
         self._process: Process | None = None
         self._descriptors: set[int] = set()
         self._stdin = self._stdout = self._stderr = -1
@@ -75,7 +86,13 @@ class Exchange:
             # RFC 3875 7.2: the working directory is the script's.
             directory = os.path.dirname(filename)
             self._process = spawn(
-                [filename], env=environ, directory=directory, stdin=stdin, stdout=stdout, stderr=stderr
+                [filename],
+                env=environ,
+                directory=directory,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                confinement=self._confinement,
             )
         except OSError as error:
             raise self._not_started(error) from error
@@ -308,6 +325,8 @@ class Exchange:
             assert self._process is not None
             returncode = self._process.returncode
             detail += "; it does not exit" if returncode is None else f"; {describe_end(returncode)}"
+            if returncode == -signal.SIGXCPU:
+                return self._error(Cause.READ_TIMEOUT, f"{detail}: its CPU time is used up")
         match error:
             case LimitExceeded():
                 cause = Cause.HEAD_TOO_LARGE
@@ -318,13 +337,7 @@ class Exchange:
         return self._error(cause, detail)
 
     def _not_started(self, error: OSError) -> BackendError:
-        match error.errno:
-            case errno.ENOENT | errno.ENOTDIR:  # the program itself was found
-                why = "the interpreter in its first line does not exist"
-            case errno.ENOEXEC:
-                why = "it is no program of this machine, nor a script with #! in its first line"
-            case _:
-                why = error.strerror or str(error)
+        why = explain(self._script.filename, error)
         ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
         cause = Cause.OVERLOADED if ours else Cause.NOT_STARTED
         return self._error(cause, f"the program cannot be started: {why}", error.errno)

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from gateway.backend import StartError
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.stderr import MAX_STDERR
+from gateway.confinement import Confinement, ResourceLimits
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.process import LINE_LIMIT
 from gateway.request import Request, Responder
@@ -556,7 +557,14 @@ def test_body_shorter_than_promised(programs: Programs) -> None:
 
 @pytest.mark.parametrize(
     ("content", "detail"),
-    [("#!/no/such/interpreter\n", "interpreter"), ("neither\n", "no program of this machine")],
+    [
+        (
+            "#!/no/such/interpreter\n",
+            "the interpreter in its first line does not exist: /no/such/interpreter",
+        ),
+        ("#!/bin/sh\r\n", "CR LF"),
+        ("neither\n", "no program of this machine"),
+    ],
 )
 def test_program_that_cannot_be_started(programs: Programs, content: str, detail: str) -> None:
     programs.file("x", content)
@@ -755,3 +763,23 @@ def test_rejects_one_program_that_is_not_executable(programs: Programs) -> None:
     assert not path.stat().st_mode & stat.S_IXUSR
     with pytest.raises(StartError, match="is not executable"):
         get(path)
+
+
+# ---- confinement
+
+
+def test_program_that_uses_up_its_cpu_time(programs: Programs) -> None:
+    """RLimitCPU."""
+    programs.sh("x", "while :; do :; done")
+    confinement = Confinement(limits=ResourceLimits(cpu=0.1))
+    with pytest.raises(BackendError, match=r"signal 24 \(SIGXCPU\): its CPU time is used up") as raised:
+        get(programs, confinement=confinement)
+    assert raised.value.cause is Cause.READ_TIMEOUT
+
+
+def test_program_that_cannot_be_started_in_confinement(programs: Programs) -> None:
+    """It is found out before the program that confines it says so in its own way."""
+    programs.file("x", "#!/no/such/interpreter\n")
+    with pytest.raises(BackendError, match="does not exist: /no/such/interpreter") as raised:
+        get(programs, confinement=Confinement(limits=ResourceLimits(core=0)))
+    assert (raised.value.cause, raised.value.phase) == (Cause.NOT_STARTED, Phase.SPAWN)

@@ -24,6 +24,7 @@ SECTIONS: dict[str, type[Model]] = {
     "timeouts (clients)": models.ClientTimeouts,
     "limits": models.ClientLimits,
     "cgi": models.CGIBackend,
+    "limits (programs)": models.ProcessLimits,
     "fastcgi": models.FastCGIBackend,
     "scgi": models.SCGIBackend,
     "uwsgi": models.UWSGIBackend,
@@ -87,7 +88,7 @@ def test_every_model_has_a_section() -> None:
     }
     # These are parts of others: what they add is in the sections of those.
     assert {model.__name__ for model in found - set(SECTIONS.values())} <= {
-        "Model", "Spawn", "_WithLength", "_CGIFamily", "_SocketBackend"
+        "Model", "Spawn", "_WithLength", "_CGIFamily", "_SocketBackend", "Confined"
     }  # fmt: skip
 
 

@@ -3,6 +3,9 @@
 # ruff: noqa: E501 - one row is one case
 
 import json
+import os
+import pwd
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -420,3 +423,67 @@ def test_the_example_file_is_sound() -> None:
     assert load(EXAMPLE).routes
     data = yaml.safe_load(EXAMPLE.read_text())
     assert list(Draft202012Validator(schema()).iter_errors(data)) == []
+
+
+# ---- who programs are, and what they may use
+
+
+def as_somebody(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+
+
+@pytest.mark.parametrize(("user", "group"), [("nobody", None), (65534, None), ("65534", "nogroup")])
+def test_user_has_its_groups(monkeypatch: pytest.MonkeyPatch, user: Any, group: Any) -> None:
+    as_somebody(monkeypatch, 0)
+    settings = {"cgi": "/", "user": user, **({"group": group} if group else {})}
+    found = backend(**settings)
+    nobody = pwd.getpwnam("nobody")
+    assert (found.user.uid, found.user.gid) == (nobody.pw_uid, nobody.pw_gid)
+    assert set(found.user.groups) == set(os.getgrouplist("nobody", nobody.pw_gid))
+    assert found.confinement.wrap(["/x"])[-1] == "/x"
+
+
+def test_without_user_and_limits_nothing_stands_before_the_program() -> None:
+    assert backend(cgi="/").confinement is None
+
+
+def test_limits_of_programs() -> None:
+    limits = {"cpu": "1500ms", "memory": "256MiB", "open_files": 64, "file_size": 0, "core": 0}
+    _, *options, program = backend(cgi="/", limits=limits).confinement.wrap(["/x"])
+    assert options == ["--cpu=2:7", "--as=268435456:268435456", "--nofile=64:64", "--fsize=0:0", "--core=0:0"]
+    assert program == "/x"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"user": "no-such-user"}, ".user: there is no user 'no-such-user' on this machine"),
+        ({"user": 3999999999}, ".user: there is no user 3999999999 on this machine"),
+        ({"user": True}, ".user: expected the name or number of a user, got true"),
+        ({"group": "no-such-group"}, ".group: there is no group 'no-such-group' on this machine"),
+        ({"group": []}, ".group: expected the name or number of a group, got a list"),
+        (
+            {"limits": {"processes": 5}},
+            ".limits.processes: root's are not limited (setrlimit(2)): expected user",
+        ),
+        ({"limits": {"memory": 0}}, ".limits.memory: expected a size larger than 0, got 0"),
+    ],
+)
+def test_refuses_users_and_limits(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str
+) -> None:
+    as_somebody(monkeypatch, 0)
+    assert refused_backend(cgi="/", **settings) == [message]
+
+
+def test_only_root_may_change_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by `gateway check`, not by the first request."""
+    as_somebody(monkeypatch, 1000)
+    assert refused_backend(cgi="/", user="nobody", group="nogroup") == [
+        ".user: only root can run programs as 'nobody': start the gateway as root",
+        ".group: only root can run programs as 'nogroup': start the gateway as root",
+    ]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert refused_backend(cgi="/", limits={"open_files": most + 1}) == [
+        f".limits: open_files: only root can give more than the gateway has itself: {most}"
+    ]
