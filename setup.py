@@ -29,6 +29,7 @@ COMPILED = (
     "gateway/environ.py",
     "gateway/front/*.py",
     "gateway/front/http2/*.py",
+    "gateway/intake.py",
     "gateway/local_redirect.py",
     "gateway/networks.py",
     "gateway/path_pattern.py",

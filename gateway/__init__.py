@@ -8,7 +8,9 @@ The way of a request, by module::
     pump        one epoll for all connections; their tasks parked, woken with the bytes
     networks    sets of clients by address, for routes and trusted proxies
     environ     the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi and WSGI
-    spool       request bodies of unknown length, stored until it is known
+    intake      which request bodies a backend takes
+    spool       those of unknown length, stored until it is known
+    confinement the user and the limits of programs that the gateway starts; process: their life
     failure     the one place where a failure becomes a response; failure_pages, negotiation: in which form
     config/     the YAML file as frozen models, all mistakes at once, with their lines
     build       makes what runs of the configuration

@@ -23,6 +23,7 @@ from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
+from gateway.intake import BodyIntake
 from gateway.logs import AccessLog
 from gateway.networks import ClientNetworks
 from gateway.pump import Pump
@@ -123,9 +124,7 @@ class _Builder:
                     variables=_templates(config.variables),
                     index=config.index,
                     nph=config.nph,
-                    body_policy=config.body,
-                    max_body=self._max_body(config),
-                    spool_memory=config.spool_memory,
+                    intake=self._intake(name, config),
                     confinement=config.confinement,
                     dispatch=self._dispatch,
                 )
@@ -192,9 +191,7 @@ class _Builder:
                     directory=Path(config.directory),
                     threads=config.threads,
                     factory=config.factory,
-                    body=config.body,
-                    spool_memory=config.spool_memory,
-                    max_body=self._max_body(config),
+                    intake=self._intake(name, config),
                 )
             case _:
                 assert_never(config)
@@ -231,9 +228,7 @@ class _Builder:
             script_root=script_root,
             spawned=spawned,
             variables=_templates(config.variables),
-            body_policy=config.body,
-            spool_memory=config.spool_memory,
-            max_body=self._max_body(config),
+            intake=self._intake(name, config),
             upgrades=upgrades,
         )
 
@@ -260,8 +255,9 @@ class _Builder:
             pool_idle_time=pool.idle_time if pool else 0.0,
         )
 
-    def _max_body(
+    def _intake(
         self,
+        name: str,
         config: (
             models.CGIBackend
             | models.FastCGIBackend
@@ -269,8 +265,13 @@ class _Builder:
             | models.UWSGIBackend
             | models.WSGIBackend
         ),
-    ) -> int:
-        return self._config.limits.body if config.max_body is None else config.max_body
+    ) -> BodyIntake:
+        return BodyIntake(
+            name,
+            config.body,
+            spool_memory=config.spool_memory,
+            max_body=self._config.limits.body if config.max_body is None else config.max_body,
+        )
 
 
 def _script_root(config: models.FastCGIBackend) -> ScriptRoot | None:

@@ -101,7 +101,7 @@ async def spool(body: Body, *, memory: int, max_body: int) -> Spooled:
                 break
             length += len(piece)
             if length > max_body:
-                raise _too_large(max_body)  # noqa: TRY301 (the handler below closes the file)
+                raise too_large(max_body)  # noqa: TRY301 (the handler below closes the file)
             pieces.append(piece)
             if length > memory:
                 file = file or _temporary_file()
@@ -135,7 +135,8 @@ def _store(file: IO[bytes], pieces: list[bytes]) -> None:
     pieces.clear()
 
 
-def _too_large(max_body: int) -> RequestError:
+def too_large(max_body: int) -> RequestError:
+    """The refusal of a body that turned out to be larger than *max_body* bytes."""
     return RequestError(413, f"the request body is larger than {max_body} bytes", close=True)
 
 

@@ -1,6 +1,6 @@
 """FastCGI, SCGI and uwsgi applications: one backend, three codecs.
 
-A request becomes CGI variables, a body of known length (`spool`), and an exchange over a connection,
+A request becomes CGI variables, a body of known length (`gateway.intake`), and an exchange over a connection,
 pooled where the protocol allows it::
 
     Request ─► script, build_environ, configured variables ─► RequestVariables ─► Exchange
@@ -18,10 +18,10 @@ import trio
 from gateway.backends.script import find_script
 from gateway.environ import build_environ
 from gateway.errors import BackendError, RequestError
+from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.pump import Pump
 from gateway.request import IDEMPOTENT, Request, Responder, Upgrade
-from gateway.spool import BodyPolicy, spool
 from gateway.static.resolve import check_segments
 from gateway.supervisor import SpawnedApplication
 from gateway.template import Template
@@ -62,12 +62,10 @@ class ApplicationBackend:
         *,
         upstream: Upstream,
         dispatch: Dispatch,
+        intake: BodyIntake,
         script_root: ScriptRoot | None = None,
         spawned: SpawnedApplication | None = None,
         variables: Mapping[str, Template] | None = None,
-        body_policy: BodyPolicy = "spool",
-        spool_memory: int = 256 * 1024,
-        max_body: int = 1024 * 1024 * 1024,
         upgrades: UpgradePolicy | None = None,
     ) -> None:
         """Without *upgrades* every offer of a client is ignored."""
@@ -77,9 +75,7 @@ class ApplicationBackend:
         self._script_root = script_root
         self._spawned = spawned
         self._variables = dict(variables or {})
-        self._body_policy = body_policy
-        self._spool_memory = spool_memory
-        self._max_body = max_body
+        self._intake = intake
         self._upgrades = upgrades
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -92,23 +88,12 @@ class ApplicationBackend:
         if upgrade is not None and upgrades is not None and upgrade.protocol in upgrades.protocols:
             await self._offer(request, responder, upgrade, upgrades)
             return
-        body = request.body
-        if body.length is not None:
-            if body.length > self._max_body:
-                raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
+        body = self._intake.take(request.body)
+        if body is not None:
+            request.body = body
             redirect = await self._exchange(request, responder, body.length)
-        elif self._body_policy == "stream":
-            redirect = await self._exchange(request, responder, None)
-        elif self._body_policy == "reject":
-            # RFC 9112 6.3; complaints.md 11: the refusal says why and what to change.
-            raise RequestError(
-                411,
-                f"backend {self.name} needs the length of the request body: "
-                "send Content-Length, or configure `body: spool`",
-            )
         else:
-            # CGI-27, complaints.md 11-14: without CONTENT_LENGTH these applications see no body.
-            with await spool(body, memory=self._spool_memory, max_body=self._max_body) as spooled:
+            with await self._intake.store(request.body) as spooled:
                 request.body = spooled
                 redirect = await self._exchange(request, responder, spooled.length)
         if redirect is not None:

@@ -11,10 +11,9 @@ from gateway.backends.cgi.environment import Environment
 from gateway.backends.cgi.exchange import Exchange
 from gateway.backends.cgi.program import Programs, Script
 from gateway.confinement import Confinement
-from gateway.errors import RequestError
+from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.request import Body, Request, Responder
-from gateway.spool import BodyPolicy, spool
 from gateway.template import Template
 from protocols.cgi import HEAD_LIMIT, ResponseParser
 
@@ -25,10 +24,8 @@ class CgiBackend:
     ``path``: the directory or the program. ``timeout``: seconds without a byte in or out.
     ``kill_after``: seconds from SIGTERM to SIGKILL. ``variables``: added to the environment, they win.
     ``index``: the program to look for when a path ends at a directory. ``nph``: patterns (fnmatch) of
-    names whose output is a whole HTTP response (RFC 3875 section 5). ``body_policy``: what to do with a
-    request body of unknown length; ``spool_memory`` and ``max_body`` bound what is stored, in bytes,
-    and ``max_body`` also what is passed on.
-    ``head_limit``: bytes of the response head. ``confinement``: user and limits of the programs.
+    names whose output is a whole HTTP response (RFC 3875 section 5). ``intake``: which request bodies are
+    taken. ``head_limit``: bytes of the response head. ``confinement``: user and limits of the programs.
     ``dispatch`` answers local redirects.
 
     Programs do not see the Authorization field (RFC 3875 4.1.18), unless ``variables`` has it:
@@ -46,9 +43,7 @@ class CgiBackend:
         variables: Mapping[str, Template] | None = None,
         index: str | None = None,
         nph: Sequence[str] = ("nph-*",),
-        body_policy: BodyPolicy = "spool",
-        max_body: int = 1 << 30,
-        spool_memory: int = 256 * 1024,
+        intake: BodyIntake | None = None,
         head_limit: int = HEAD_LIMIT,
         confinement: Confinement | None = None,
     ) -> None:
@@ -58,9 +53,7 @@ class CgiBackend:
         self._timeout = timeout
         self._kill_after = kill_after
         self._nph = nph
-        self._body_policy = body_policy
-        self._max_body = max_body
-        self._spool_memory = spool_memory
+        self._intake = intake or BodyIntake(name)
         self._head_limit = head_limit
         self._confinement = confinement
         self._dispatch = dispatch
@@ -88,21 +81,12 @@ class CgiBackend:
         the program does wrong.
         """
         script = self._programs.find(request)
-        body = request.body
         began = perf_counter()
-        if body.length is not None and body.length > self._max_body:
-            raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
-        if body.length is not None or self._body_policy == "stream":
+        body = self._intake.take(request.body)
+        if body is not None:
             target = await self._run(script, request, responder, body)
-        elif self._body_policy == "reject":
-            raise RequestError(
-                411,
-                f"backend {self._name} takes no request body of unknown length (chunked); send"
-                " Content-Length, or set `body: spool` for this backend",
-                close=True,
-            )
         else:
-            with await spool(body, memory=self._spool_memory, max_body=self._max_body) as spooled:
+            with await self._intake.store(request.body) as spooled:
                 began = perf_counter()
                 target = await self._run(script, request, responder, spooled, spooled.descriptor)
         request.upstream_time = perf_counter() - began

@@ -20,8 +20,8 @@ from gateway.backends.wsgi.streams import ErrorLog, FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
+from gateway.intake import BodyIntake
 from gateway.request import Body, Request, Responder, respond
-from gateway.spool import BodyPolicy, spool
 
 _READ_AHEAD: Final = 64 * 1024
 """Bytes of a body that is here already which go along with the call, and save a hop."""
@@ -36,9 +36,8 @@ class WsgiBackend:
     *directory* is put in front of the module search path. With *factory* the attribute is a function
     that returns the application. *multiprocess* says that other processes run the same application.
 
-    *body* says what to do with a request body of unknown length: ``spool`` it (up to *max_body* bytes,
-    more than *spool_memory* of them in a file), so that CONTENT_LENGTH is exact; ``stream`` it without
-    CONTENT_LENGTH, which Werkzeug reads and Django takes for no body; ``reject`` it with 411.
+    *intake* says which request bodies are taken. One that is streamed has no CONTENT_LENGTH: Werkzeug reads
+    it all the same, and Django takes it for none.
     """
 
     def __init__(
@@ -50,14 +49,10 @@ class WsgiBackend:
         threads: int = 8,
         factory: bool = False,
         multiprocess: bool = False,
-        body: BodyPolicy = "spool",
-        spool_memory: int = 64 * 1024,
-        max_body: int = 1024 * 1024 * 1024,
+        intake: BodyIntake | None = None,
     ) -> None:
         self.name = name
-        self._body_policy = body
-        self._spool_memory = spool_memory
-        self._max_body = max_body
+        self._intake = intake or BodyIntake(name)
         self._target = target
         self._directory = directory
         self._factory = factory
@@ -88,19 +83,12 @@ class WsgiBackend:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Call the application in a thread and pass on what it answers."""
-        length = request.body.length
-        if length is not None and length > self._max_body:
-            raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
-        if length is None and self._body_policy != "stream":
-            await self._handle_unsized(request, responder)
+        body = self._intake.take(request.body)
+        if body is not None:
+            await self._handle(request, body, responder)
         else:
-            await self._handle(request, request.body, responder)
-
-    async def _handle_unsized(self, request: Request, responder: Responder) -> None:
-        if self._body_policy == "reject":
-            raise RequestError(411, "the application needs to know the length of the body before it")
-        with await spool(request.body, memory=self._spool_memory, max_body=self._max_body) as spooled:
-            await self._handle(request, spooled, responder)
+            with await self._intake.store(request.body) as spooled:
+                await self._handle(request, spooled, responder)
 
     async def _handle(self, request: Request, body: Body, responder: Responder) -> None:
         began = perf_counter()

@@ -249,13 +249,19 @@ def test_chunked_body_is_streamed() -> None:
 @every_kind
 @pytest.mark.parametrize("policy", ["spool", "sized"])
 def test_body_beyond_the_limit_of_the_backend(kind: str, policy: str) -> None:
-    """issue 2: 413 by ``max_body``, whether the length is told or not."""
+    """413 by ``max_body``, whether the length is told or not."""
     application = Application(kind)
     data = chunked(b"x" * 60, b"x" * 60)
     if policy == "sized":
         data = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 120\r\n\r\n" + b"x" * 120
     assert ask(application, data, max_body=100).status == 413
     assert application.asked == []
+
+
+def test_streamed_body_beyond_the_limit_of_the_backend() -> None:
+    application = Application("fastcgi")
+    data = chunked(b"x" * 60, b"x" * 60)
+    assert ask(application, data, max_body=100, body="stream").status == 413
 
 
 def test_limit_for_clients_is_the_default_of_the_backend() -> None:

@@ -20,14 +20,18 @@ from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.confinement import Confinement, ResourceLimits
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
+from gateway.intake import BodyIntake
 from gateway.process import LINE_LIMIT
 from gateway.request import Request, Responder
+from gateway.spool import BodyPolicy
 from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
 VARIABLES = "printf 'Content-Type: text/plain\\n\\n'; env"
+STREAM = BodyIntake("tools", "stream")
+REJECT = BodyIntake("tools", "reject")
 CAT = "printf 'Content-Type: text/plain\\n\\n'; cat"
 
 
@@ -348,29 +352,35 @@ def test_body_of_unknown_length_is_spooled(programs: Programs, size: int, memory
     programs.sh("x", f"{CAT}; echo :$CONTENT_LENGTH")
     content = os.urandom(size)
     body = BytesBody(content, sized=False, waits=True)
-    response = get(programs, method="POST", body=body, spool_memory=memory)
+    response = get(programs, method="POST", body=body, intake=BodyIntake("tools", spool_memory=memory))
     assert response.body == content + (b":%d\n" % size if size else b":\n")
 
 
 def test_body_of_unknown_length_may_be_streamed(programs: Programs) -> None:
     programs.sh("x", f"{CAT}; echo :$CONTENT_LENGTH")
     body = BytesBody(b"one", b"two", sized=False, waits=True)
-    assert get(programs, method="POST", body=body, body_policy="stream").body == b"onetwo:\n"
+    assert get(programs, method="POST", body=body, intake=STREAM).body == b"onetwo:\n"
 
 
 def test_body_of_unknown_length_may_be_rejected(programs: Programs) -> None:
     """CGI-27; complaint 11: the 411 says why, and which option decides it."""
     programs.sh("x", HELLO)
     with pytest.raises(RequestError, match="body: spool") as raised:
-        get(programs, method="POST", body=BytesBody(b"one", sized=False), body_policy="reject")
+        get(
+            programs, method="POST", body=BytesBody(b"one", sized=False), intake=BodyIntake("tools", "reject")
+        )
     assert raised.value.status == 411
 
 
 @pytest.mark.parametrize("sized", [True, False])
-def test_spooled_body_is_bounded(programs: Programs, sized: bool) -> None:
-    programs.sh("x", HELLO)
+@pytest.mark.parametrize("policy", ["spool", "stream"])
+@pytest.mark.parametrize("waits", [True, False])
+def test_body_is_bounded(programs: Programs, sized: bool, policy: BodyPolicy, waits: bool) -> None:
+    """Whether or not its length is told, and whether or not it is stored."""
+    programs.sh("x", CAT)
+    body = BytesBody(b"x" * 60, b"x" * 41, sized=sized, waits=waits)
     with pytest.raises(RequestError) as raised:
-        get(programs, method="POST", body=BytesBody(b"x" * 101, sized=sized), max_body=100)
+        get(programs, method="POST", body=body, intake=BodyIntake("tools", policy, max_body=100))
     assert raised.value.status == 413
 
 
@@ -411,7 +421,12 @@ def test_program_may_answer_while_it_reads(programs: Programs) -> None:
 def test_failing_body_ends_the_program(programs: Programs, error: RequestError | ClientGone) -> None:
     programs.sh("x", CAT)
     with pytest.raises(type(error)) as raised:
-        get(programs, method="POST", body=FailingBody(b"some", error=error), body_policy="stream")
+        get(
+            programs,
+            method="POST",
+            body=FailingBody(b"some", error=error),
+            intake=BodyIntake("tools", "stream"),
+        )
     assert raised.value is error
 
 

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from gateway.backend import StartError
 from gateway.backends.wsgi import WsgiBackend
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
+from gateway.intake import BodyIntake
 from gateway.request import Body
 from tests.gateway.backends.wsgi_harness import (
     connected,
@@ -34,6 +35,7 @@ from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, m
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], None]]
 
+STREAM = BodyIntake("admin", "stream")
 TEXT = [("Content-Type", "text/plain")]
 
 
@@ -157,23 +159,33 @@ def test_body_of_unknown_length_is_spooled(waits: bool) -> None:
 
 def test_body_beyond_memory_is_spooled_to_a_file() -> None:
     """CGI-27."""
-    environ = environ_seen(BytesBody(b"a" * 50_000, b"b" * 50_000, sized=False), spool_memory=1000)
+    environ = environ_seen(
+        BytesBody(b"a" * 50_000, b"b" * 50_000, sized=False), intake=BodyIntake("admin", spool_memory=1000)
+    )
     assert (environ["CONTENT_LENGTH"], environ["body"]) == ("100000", b"a" * 50_000 + b"b" * 50_000)
 
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_body_of_unknown_length_is_streamed(waits: bool) -> None:
     """WSGI-5, WSGI-16: no CONTENT_LENGTH, but an end."""
-    environ = environ_seen(BytesBody(b"abc", b"de", sized=False, waits=waits), body="stream")
+    environ = environ_seen(BytesBody(b"abc", b"de", sized=False, waits=waits), intake=STREAM)
     assert "CONTENT_LENGTH" not in environ
     assert environ["wsgi.input_terminated"] is True
     assert environ["body"] == b"abcde"
 
 
+def test_streamed_body_is_bounded() -> None:
+    """413 beyond max_body, which the application sees as an OSError."""
+    body = BytesBody(b"abc", b"de", sized=False, waits=True)
+    with pytest.raises(RequestError) as caught:
+        environ_seen(body, intake=BodyIntake("admin", "stream", max_body=4))
+    assert caught.value.status == 413
+
+
 def test_body_of_unknown_length_is_rejected() -> None:
     """CGI-27: 411 Length Required."""
     with pytest.raises(RequestError) as caught:
-        environ_seen(BytesBody(b"abc", sized=False), body="reject")
+        environ_seen(BytesBody(b"abc", sized=False), intake=BodyIntake("admin", "reject"))
     assert caught.value.status == 411
 
 
@@ -186,7 +198,12 @@ def test_failing_body_is_answered_with_its_own_status() -> None:
 
     body = FailingBody(b"abc", error=RequestError(413, "the body is too large"))
     with capture_logs() as logs, pytest.raises(RequestError) as caught:
-        handle(app, make_request(method="POST", body=body), RecordingResponder(), body="stream")
+        handle(
+            app,
+            make_request(method="POST", body=body),
+            RecordingResponder(),
+            intake=STREAM,
+        )
     assert caught.value.status == 413
     assert logs == []
 
@@ -204,7 +221,7 @@ def test_application_may_answer_a_failing_body_itself() -> None:
 
     body = FailingBody(b"abc", error=RequestError(413, "the body is too large"))
     recorder = RecordingResponder()
-    handle(app, make_request(method="POST", body=body), recorder, body="stream")
+    handle(app, make_request(method="POST", body=body), recorder, intake=STREAM)
     assert (recorder.status, recorder.body) == (400, b"the body is too large")
 
 
@@ -223,7 +240,12 @@ def test_client_that_leaves_while_it_sends() -> None:
 
     body = FailingBody(b"abc", error=ClientGone("the client reset the connection"))
     with pytest.raises(ClientGone):
-        handle(app, make_request(method="POST", body=body), RecordingResponder(), body="stream")
+        handle(
+            app,
+            make_request(method="POST", body=body),
+            RecordingResponder(),
+            intake=STREAM,
+        )
     assert len(errors) == 1
     assert result.closed.is_set()
 
