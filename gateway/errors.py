@@ -69,10 +69,11 @@ class RequestError(GatewayError):
 
 
 class NoRoute(RequestError):
-    """No route of the configuration matches the request."""
+    """No route of the configuration matches the request; *routes* are all of them, in words."""
 
-    def __init__(self) -> None:
+    def __init__(self, routes: Sequence[str] = ()) -> None:
         super().__init__(404, "no route of this server matches the request")
+        self.routes = routes
 
 
 class MachineError(GatewayError):

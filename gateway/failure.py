@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 import structlog
 
+from gateway.advice import REFUSALS, UNROUTED, advice_for
 from gateway.errors import (
     BackendError,
     Cause,
@@ -95,9 +96,22 @@ def failure_of(error: Exception) -> Failure:
     """The facts of *error*; a 500 for anything that is not a GatewayError."""
     match error:
         case NoRoute():
-            return Failure(error.status, "destination_not_found", error.detail)
+            return Failure(
+                error.status,
+                "destination_not_found",
+                error.detail,
+                advice=UNROUTED,
+                output=error.routes,
+                output_title="routes",
+            )
         case RequestError():
-            return Failure(error.status, _client_error(error.status), error.detail, headers=error.headers)
+            return Failure(
+                error.status,
+                _client_error(error.status),
+                error.detail,
+                headers=error.headers,
+                advice=REFUSALS.get(error.status, ""),
+            )
         case BackendError():
             return _failure_of_backend(error)
         case MachineError():
@@ -133,6 +147,7 @@ def _failure_of_backend(error: BackendError) -> Failure:
         _TOLD[error.cause],
         headers=_retry_after(status, error.retry_after),
         next_hop=error.backend,
+        advice=advice_for(error),
         facts=facts,
         output=error.last_words,
     )

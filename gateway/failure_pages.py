@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from http import HTTPStatus
 from pathlib import Path
 from string import Template as Shell
 from typing import Final
@@ -19,6 +18,7 @@ from gateway.negotiation import preferred
 from gateway.request import Request
 from gateway.template import Template, quote_path
 from protocols.events import Headers
+from protocols.reasons import REASONS
 
 PROBLEM: Final = "application/problem+json"
 JSON: Final = "application/json"
@@ -27,6 +27,10 @@ TEXT: Final = "text/plain"
 
 _OFFERS: Final = (PROBLEM, JSON, HTML, TEXT)
 """A program that names JSON beside HTML or text (``application/json, text/plain, */*``) reads it best."""
+
+_HINT: Final = (
+    "<br>If this goes on, tell it to those who run this site: their log has the reason under this id."
+)
 
 _SHELL: Final = Shell(Path(__file__).with_name("failure.html").read_text("utf-8"))
 
@@ -43,10 +47,13 @@ class Failure:
     headers: Headers = field(default_factory=list)
     next_hop: str = ""
     """Name of the backend that has failed."""
+    advice: str = ""
+    """What to do next, for the developer."""
     facts: dict[str, str] = field(default_factory=dict)
     """What happened, for the developer: name and value."""
     output: Sequence[str] = ()
-    """The application's last words, or a traceback, for the developer."""
+    """The application's last words, a traceback, or what else explains it, for the developer."""
+    output_title: str = "output"
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,16 +103,19 @@ class FailurePages:
             members["instance"] = quote_path(request.path)
         members["request_id"] = request.id
         if self.debug:
-            members["debug"] = {**failure.facts, "output": list(failure.output)}
+            advice = {"advice": failure.advice} if failure.advice else {}
+            members["debug"] = {**advice, **failure.facts, failure.output_title: list(failure.output)}
         return json.dumps(members, indent=2).encode() + b"\n"
 
     def _text(self, failure: Failure, request: Request) -> bytes:
         rows = {"request id": request.id, **(failure.facts if self.debug else {})}
         width = max(map(len, rows)) + 2
         lines = [f"{failure.status} {reason_of(failure.status)}", "", printable(failure.detail), ""]
+        if self.debug and failure.advice:
+            lines += [printable(failure.advice), ""]
         lines += [f"{f'{name}:':{width}}{printable(value)}" for name, value in rows.items()]
         if self.debug and failure.output:
-            lines += ["", "output:", *(f"    {_plain(line)}" for line in failure.output)]
+            lines += ["", f"{failure.output_title}:", *(f"    {_plain(line)}" for line in failure.output)]
         return _encode("\n".join(lines) + "\n")
 
     def _html(self, failure: Failure, request: Request) -> bytes:
@@ -115,6 +125,7 @@ class FailurePages:
                 reason=escape(reason_of(failure.status)),
                 detail=escape(printable(failure.detail)),
                 request_id=escape(request.id),
+                hint="" if self.debug or failure.status < 500 else _HINT,
                 debug=_debug_section(failure) if self.debug else "",
             )
         )
@@ -135,22 +146,22 @@ def page_constants(status: int) -> dict[str, str]:
 
 def reason_of(status: int) -> str:
     """The registered reason phrase, or the class of the status for an unregistered one."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return {4: "Client Error", 5: "Server Error"}.get(status // 100, "Unknown")
+    unregistered = {4: "Client Error", 5: "Server Error"}.get(status // 100, "Unknown")
+    return REASONS.get(status, unregistered)
 
 
 def _debug_section(failure: Failure) -> str:
+    advice = f"<p class=advice>{escape(printable(failure.advice))}</p>\n" if failure.advice else ""
     rows = "".join(
         f"<tr><th scope=row>{escape(name)}</th><td>{escape(printable(value))}</td></tr>\n"
         for name, value in failure.facts.items()
     )
-    section = f"<table>\n{rows}</table>\n"
+    table = f"<table>\n{rows}</table>\n" if rows else ""
+    output = ""
     if failure.output:
         lines = "\n".join(escape(_plain(line)) for line in failure.output)
-        section += f"<h2>Output</h2>\n<pre tabindex=0>{lines}</pre>\n"
-    return f"<section>\n{section}</section>\n"
+        output = f"<h2>{escape(failure.output_title)}</h2>\n<pre tabindex=0>{lines}</pre>\n"
+    return advice + table + output
 
 
 def _plain(line: str) -> str:

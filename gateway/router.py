@@ -54,7 +54,7 @@ class Route:
         """
         self.handler = handler
         self.name = name
-        self.description = description
+        self.in_words = f"{name} {description}".strip()
         self.backend = backend
         self.mount = mount_of(mount)
         self.first_segments = first_segments_of(paths, self.mount)
@@ -75,6 +75,8 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
+        self.in_words = [route.in_words for route in self.routes]
+        """For people."""
         segments = {segment for route in self.routes for segment in route.first_segments or ()}
         self._anywhere = self._compile(None)
         self._by_segment = {segment: self._compile(segment) for segment in segments}

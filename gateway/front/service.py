@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import structlog
 
@@ -14,7 +13,7 @@ from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
 from gateway.pump import Pump
 from gateway.request import Connection, Request, Responder, respond
-from gateway.router import Route, Router
+from gateway.router import Router
 from protocols.events import Headers
 
 log = structlog.get_logger()
@@ -84,7 +83,10 @@ class Service:
         """Route *request* and let its handler answer. Raises GatewayError, and what bugs raise."""
         if self.hsts is not None:
             responder = HstsResponder(responder, self.hsts)
-        await (self.router.match(request) or _UNROUTED).handler.handle(request, responder)
+        route = self.router.match(request)
+        if route is None:
+            raise NoRoute(self.router.in_words)
+        await route.handler.handle(request, responder)
 
     async def answer_failure(self, error: Exception, request: Request, responder: Responder) -> bool:
         """Log *error* as its kind deserves, and answer with it if no answer has begun.
@@ -127,17 +129,7 @@ class Service:
     def _route_of(self, request: Request) -> str:
         """The route of *request* in words, for the developer: looked for once more, it is the same."""
         route = self.router.match(request) if self.failure_pages.debug else None
-        return f"{route.name} {route.description}".strip() if route is not None else ""
-
-
-class _NotFound:
-    """Refuses what no route matches."""
-
-    async def handle(self, request: Request, responder: Responder) -> None:
-        raise NoRoute
-
-
-_UNROUTED: Final = Route(_NotFound())
+        return route.in_words if route is not None else ""
 
 
 def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:

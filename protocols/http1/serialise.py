@@ -5,12 +5,12 @@ nothing else. What they promise about given fields: no name or value can end its
 """
 
 from enum import Enum
-from http import HTTPStatus
 from typing import Final, NoReturn
 
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
 from protocols.http1.checks import TARGET, TOKEN
+from protocols.reasons import REASONS
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """The end of a chunked body without trailers (RFC 9112 7.1)."""
@@ -20,8 +20,7 @@ KEEP_ALIVE_FIELD: Final = b"connection: keep-alive\r\n"
 
 # RFC 9112 2.3: the version is always our own, whatever the peer's is.
 _STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
-    for status in HTTPStatus
+    status: b"HTTP/1.1 %d %b\r\n" % (status, reason.encode("ascii")) for status, reason in REASONS.items()
 }
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.advice import advice_for
+from gateway.config.models import ClientLimits, ClientTimeouts
 from gateway.errors import (
     BackendError,
     Cause,
@@ -89,6 +91,43 @@ def test_developers_are_told_everything() -> None:
         assert fact in made.body
 
 
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_advice_for_developers(cause: Cause) -> None:
+    """It names the place, or the setting; nobody else is told."""
+    error = failed(cause, last_words=["ValueError"])
+    advice = advice_for(error)
+    assert advice[0].isupper()
+    assert advice[-1] == "."
+    assert advice.encode() in told(error, debug=True).body
+    assert advice.encode() not in told(error).body
+
+
+def test_advice_depends_on_what_is_known() -> None:
+    forbidden = failed(Cause.UNREACHABLE, errno=errno.EACCES)
+    assert "write to the socket" in advice_for(forbidden)
+    assert "firewall" in advice_for(failed(Cause.UNREACHABLE, errno=errno.ENETUNREACH))
+    assert "traceback" in advice_for(failed(Cause.FAILED, last_words=["ValueError"]))
+    assert "traceback" not in advice_for(failed(Cause.FAILED))
+
+
+@pytest.mark.parametrize("status", [408, 413, 414, 431])
+def test_what_a_setting_refuses_names_it(status: int) -> None:
+    """The settings are those of the configuration."""
+    body = told(RequestError(status, "too much"), debug=True).body.decode()
+    (advice,) = [line for line in body.splitlines() if "decide" in line]
+    settings = set(ClientTimeouts.model_fields) | set(ClientLimits.model_fields)
+    named = re.findall(r"\b(?:timeouts|limits)\.(\w+)", advice)
+    assert named
+    assert set(named) <= settings
+
+
+def test_developers_see_the_routes_that_did_not_match() -> None:
+    error = NoRoute(["routes[0] (a.yaml:3) path: /x"])
+    made = told(error, debug=True)
+    assert b"routes:\n    routes[0] (a.yaml:3) path: /x\n" in made.body
+    assert b"a.yaml" not in told(error).body
+
+
 @pytest.mark.parametrize(("seconds", "expected"), [(None, "1"), (0.2, "1"), (6.4, "7")])
 def test_overload_says_when_to_come_back(seconds: float | None, expected: str) -> None:
     """H-18."""
@@ -155,6 +194,7 @@ def test_failure_of_the_page_is_logged_and_the_failure_told_plainly() -> None:
     ("status", "reason"),
     [
         (404, "Not Found"),
+        (413, "Content Too Large"),
         (418, "I'm a Teapot"),
         (499, "Client Error"),
         (599, "Server Error"),

@@ -16,6 +16,7 @@ FAILURE = Failure(
     "connection_refused",
     "the application refused the connection",
     next_hop="app",
+    advice=f"Start it: {EVIL}",
     facts={"phase": "connect", "detail": EVIL},
     output=[f"  File {EVIL}", "Error"],
 )
@@ -56,8 +57,18 @@ def test_html(debug: bool) -> None:
     assert "script" not in page.tags
     assert page.links == ["data:,"], "nothing is loaded from elsewhere"
     assert ("connect" in page.text.split("</style>")[-1] and "alert(1)" in page.text) == debug
+    assert ("Start it" in page.text) == debug
+    assert ("those who run this site" in page.text) == (not debug)
     assert b"\x1b" not in body
     assert b"$" not in body
+
+
+def test_html_of_the_clients_own_failure() -> None:
+    """Nobody else can mend it; without facts there is no table."""
+    body = FailurePages(debug=True).render(Failure(413, "x", "too large"), asked("text/html"))[1]
+    assert "table" not in Page(body).tags
+    body = FailurePages().render(Failure(413, "x", "too large"), asked("text/html"))[1]
+    assert "those who run this site" not in Page(body).text
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -68,7 +79,13 @@ def test_problem_details(media_type: str, debug: bool) -> None:
     content_type, body = FailurePages(debug=debug).render(FAILURE, request)
     assert content_type == media_type.encode()
     members = json.loads(body)
-    extra = {"debug": {"phase": "connect", "detail": EVIL, "output": list(FAILURE.output)}} if debug else {}
+    facts = {
+        "advice": f"Start it: {EVIL}",
+        "phase": "connect",
+        "detail": EVIL,
+        "output": list(FAILURE.output),
+    }
+    extra = {"debug": facts} if debug else {}
     assert members == {
         "type": "about:blank",
         "title": "Bad Gateway",
@@ -94,7 +111,7 @@ def test_text_for_developers() -> None:
     _, body = FailurePages(debug=True).render(FAILURE, request)
     safe = EVIL.replace("\x1b", "\\x1b").replace("\udc80", "\\udc80")
     assert body.decode() == (
-        "502 Bad Gateway\n\nthe application refused the connection\n\n"
+        f"502 Bad Gateway\n\nthe application refused the connection\n\nStart it: {safe}\n\n"
         f"request id: {request.id}\nphase:      connect\ndetail:     {safe}\n\n"
         f"output:\n      File {safe}\n    Error\n"
     )

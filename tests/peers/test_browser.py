@@ -3,12 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.gateway.served import unused_port
 from tests.peers.browser import Browser, key_of, run_browser
-from tests.peers.conftest import CHECKOUT, Gateway, RequireProgram, RunGateway
+from tests.peers.conftest import CHECKOUT, Gateway, RequireProgram, RunGateway, StartGateway
 from tests.peers.test_example import free_port
 
 LISTENERS = "[{http: 127.0.0.1:0}, {http: 127.0.0.1:0, tls: development}]"
@@ -121,6 +122,28 @@ def test_failure(
     assert response["headers"]["x-request-id"] in text
     assert "paper" not in text
     assert browser.run("return document.documentElement.scrollWidth") <= 375
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_failure_for_developers(
+    browser: Browser, start_gateway: StartGateway, tmp_path: Path, width: int
+) -> None:
+    """What failed, where, and what is next; the application's words are text, on a narrow page as well."""
+    shutil.copy(CHECKOUT / "tests/peers/apps/browser_app.py", tmp_path)
+    config = CONFIG.replace("PORT", str(unused_port())) + "debug: true\n"
+    debugging = start_gateway(config, expect=["application failed", "backend failed"])
+    browser.resize(width)
+    for path, shown in {
+        "/trio/fail": ["RuntimeError: <b>out of paper</b>", "routes[1]", "The end of the traceback"],
+        "/dead/x": ["ECONNREFUSED", "routes[2]", "Nothing listens at 127.0.0.1:"],
+        "/nowhere": ["routes[0]", "path: /asyncio/*", "Add one for this request"],
+    }.items():
+        browser.open(debugging.url + path)
+        text = browser.run("return document.body.innerText")
+        for words in shown:
+            assert words in text
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+        assert browser.run("return document.querySelectorAll('main b').length") == 1, "that of the status"
 
 
 # ---- server-sent events

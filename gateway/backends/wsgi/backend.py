@@ -144,7 +144,7 @@ class WsgiBackend:
             return call.body_error
         return BackendError(
             Cause.FAILED,
-            "the application failed",
+            f"the application raised {call.raised}",
             backend=self.name,
             address=self._target,
             phase=Phase.RUN,

@@ -57,7 +57,9 @@ class ApplicationCall:
     failed = False
     """Set instead of ``finished`` if the application raised an exception."""
     last_words: "list[str] | None" = None
-    """The traceback of that, set before."""
+    """The traceback of that, set before, and ..."""
+    raised = ""
+    """... its name."""
     wants_body = False
     piece = b""
     body_error: RequestError | None = None
@@ -273,6 +275,7 @@ class ApplicationCall:
         if not self.finished:
             if not self._begun:
                 self.last_words = traceback_of(error)
+                self.raised = type(error).__name__
             self.failed = True
             self._threads.post(self)
 
