@@ -2,8 +2,8 @@
 
 The way of a request, by module::
 
-    listener ─► front/ ─► request ─► router ─► static/, actions
-                                        └────► backends/ ─► upstream/ ─► protocols ─► the application
+    listener ─► front/ ─► request ─► router ─► filters/ ─► static/, actions
+                                                   └─────► backends/ ─► upstream/ ─► protocols ─► application
 
     pump        one epoll for all connections; their tasks parked, woken with the bytes
     networks    sets of clients by address, for routes and trusted proxies
@@ -13,7 +13,7 @@ The way of a request, by module::
     confinement the user and the limits of programs that the gateway starts; process: their life
     failure     the one place where a failure becomes a response; failure_pages, negotiation: in which form
     config/     the YAML file as frozen models, all mistakes at once, with their lines
-    build       makes what runs of the configuration
+    build       makes what runs of the configuration; build_filters what routes put around their actions
     daemon      opens listeners and backends, stops them from the inside out
     supervisor  applications that the gateway starts itself; appserver/ serves WSGI ones in them
     logs        events and the access log

@@ -18,6 +18,7 @@ from gateway.backends.asgi.websocket import WebSocketSettings
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
+from gateway.build_filters import filtered_backend, filtered_route
 from gateway.config import models
 from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps
@@ -62,9 +63,13 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
     backends: dict[str, Backend] = {
         name: builder.backend(name, backend) for name, backend in config.backends.items()
     }
+    handlers = {
+        name: filtered_backend(name, config.backends[name], backend, dispatch=builder.dispatch)
+        for name, backend in backends.items()
+    }
     places = config.route_places or ("",) * len(config.routes)
     router = Router(
-        _route(index, route, backends, place)
+        _route(index, route, handlers, place, max_body=config.limits.body)
         for index, (route, place) in enumerate(zip(config.routes, places, strict=True))
     )
     timeouts, limits = config.timeouts, config.limits
@@ -108,7 +113,7 @@ class _Builder:
         self.spawned: list[SpawnedApplication] = []
         self.service: Service
 
-    async def _dispatch(self, request: Request, responder: Responder) -> None:
+    async def dispatch(self, request: Request, responder: Responder) -> None:
         """For local redirects: the whole service, which is made after the backends."""
         await self.service.dispatch(request, responder)
 
@@ -126,7 +131,7 @@ class _Builder:
                     nph=config.nph,
                     intake=self._intake(name, config),
                     confinement=config.confinement,
-                    dispatch=self._dispatch,
+                    dispatch=self.dispatch,
                 )
             case models.FastCGIBackend():
                 # complaints.md 12: php-fpm gives the script no body without CONTENT_LENGTH; the other
@@ -224,7 +229,7 @@ class _Builder:
         return ApplicationBackend(
             name,
             upstream=self._upstream(name, addresses, make_codec, config.timeouts, pool),
-            dispatch=self._dispatch,
+            dispatch=self.dispatch,
             script_root=script_root,
             spawned=spawned,
             variables=_templates(config.variables),
@@ -286,10 +291,12 @@ def _templates(variables: dict[str, str]) -> dict[str, Template]:
     return {name: Template.parse(text) for name, text in variables.items()}
 
 
-def _route(index: int, route: models.Route, backends: dict[str, Backend], place: str) -> Route:
+def _route(
+    index: int, route: models.Route, handlers: dict[str, Handler], place: str, *, max_body: int
+) -> Route:
     match = route.match
     return Route(
-        _handler(route, backends),
+        filtered_route(route, _handler(route, handlers), max_body=max_body),
         name=f"routes[{index}]",
         description=f"{f'({place}) ' if place else ''}{_describe(match)}",
         backend=route.backend or "",
@@ -301,6 +308,7 @@ def _route(index: int, route: models.Route, backends: dict[str, Backend], place:
         query=match.query,
         schemes=match.scheme or (),
         clients=match.client or (),
+        internal=route.internal,
     )
 
 
@@ -313,9 +321,9 @@ def _describe(match: models.Match) -> str:
     return "; ".join(conditions) or "matches every request"
 
 
-def _handler(route: models.Route, backends: dict[str, Backend]) -> Handler:
+def _handler(route: models.Route, handlers: dict[str, Handler]) -> Handler:
     if route.backend is not None:
-        return backends[route.backend]
+        return handlers[route.backend]
     if route.static is not None:
         return StaticFiles(route.static.root, index=route.static.index, symlinks=route.static.symlinks)
     if route.redirect is not None:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from gateway.backend import Handler
+from gateway.local_redirect import RedirectedRequest
 from gateway.networks import ClientNetwork, ClientNetworks
 from gateway.path_pattern import FindRest, find_rest_of, first_segments_of, mount_of
 from gateway.request import Request
@@ -47,8 +48,9 @@ class Route:
         query: Mapping[str, Sequence[str] | None] | None = None,
         schemes: Sequence[str] = (),
         clients: Sequence[ClientNetwork] = (),
+        internal: bool = False,
     ) -> None:
-        """*name* and *description* are for people.
+        """*name* and *description* are for people; *internal* routes are for redirected requests only.
 
         Raises ValueError for a host, path, mount or regular expression that means nothing.
         """
@@ -61,6 +63,7 @@ class Route:
         self.find_rest = find_rest_of(paths, self.mount)
         # Cheapest first.
         self.conditions: tuple[Condition, ...] = (
+            *_internal_condition(internal),
             *_method_condition(methods),
             *_host_condition(hosts),
             *_scheme_condition(schemes),
@@ -112,6 +115,11 @@ class Router:
 
 
 # The other conditions; each maker gives none for no values.
+
+
+def _internal_condition(internal: bool) -> tuple[Condition, ...]:
+    """Requests that an application has made by a redirect of its own."""
+    return (lambda request: isinstance(request, RedirectedRequest),) if internal else ()
 
 
 def _method_condition(methods: Sequence[str]) -> tuple[Condition, ...]:

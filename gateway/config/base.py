@@ -7,7 +7,7 @@ in one go. So contradictions are looked for in the plain data, before it is know
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gateway.config.wording import describe, suggestion
@@ -17,6 +17,11 @@ Place: TypeAlias = tuple[str | int, ...]
 
 MISTAKE = "mistake"
 """The type of every error that leaves a model; its message is worded already."""
+
+
+def written(default: Any) -> Any:
+    """A default as it is written in the file (``10s``), which the field's type parses like any value."""
+    return Field(default=default)
 
 
 class Model(BaseModel):

@@ -15,7 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
-from gateway.config.base import Model, Place
+from gateway.config.base import Model, Place, written
+from gateway.config.filters import Buffering, HeaderRules, RequestBuffering, buffering_schema, switched_on
 from gateway.config.values import (
     AtLeastOne,
     BackendAddress,
@@ -76,11 +77,6 @@ from gateway.confinement import Confinement, ResourceLimits, User, may_change_us
 from gateway.path_pattern import find_rest_of
 
 NOT_YET = "not supported yet"
-
-
-def written(default: Any) -> Any:
-    """A default as it is written in the file (``10s``), which the field's type parses like any value."""
-    return Field(default=default)
 
 
 # ---- listeners
@@ -451,9 +447,15 @@ SocketTarget: TypeAlias = Annotated[
 class _Backend(Model):
     later: ClassVar[dict[str, str]] = {
         "health": f"health checks are {NOT_YET}",
-        "headers": f"changing headers is {NOT_YET}",
         "retry": f"retries are {NOT_YET}",
     }
+
+    headers: HeaderRules | None = None
+    """Header fields that are changed on the way to and from this backend, whatever the route."""
+    x_sendfile: Annotated[tuple[Directory, ...], Many()] = ()
+    """Directories of which the application may name files in X-Sendfile, for the gateway to send."""
+    x_accel_redirect: Flag = False
+    """Whether the application may name a path of this server in X-Accel-Redirect, to be answered instead."""
 
 
 class _WithLength(_Backend):
@@ -762,10 +764,7 @@ def _static(value: Any) -> Any:
 class Route(Model):
     """What to do with the requests that match."""
 
-    later: ClassVar[dict[str, str]] = {
-        "headers": f"changing headers is {NOT_YET}",
-        "rewrite": f"rewriting is {NOT_YET}",
-    }
+    later: ClassVar[dict[str, str]] = {"rewrite": f"rewriting is {NOT_YET}"}
 
     match: Match = Field(default_factory=Match)
     """What a request must look like; without it, anything."""
@@ -780,6 +779,18 @@ class Route(Model):
     """Action: send the client elsewhere."""
     respond: Respond | None = None
     """Action: answer this."""
+    internal: Flag = False
+    """Whether this route is for local redirects of programs and X-Accel-Redirect only, not for clients."""
+    headers: HeaderRules | None = None
+    """Header fields that are changed on the way to the action and back."""
+    limit_rate: Limit | None = None
+    """Bytes per second that a response is sent with; by default as fast as the client takes it."""
+    limit_rate_after: Size = 0
+    """Bytes of a response that are sent before limit_rate begins."""
+    buffering: Annotated[Buffering | None, Short(switched_on, buffering_schema)] = None
+    """true, or how much of a response is taken from the backend before the client has read it."""
+    request_buffering: Annotated[RequestBuffering | None, Short(switched_on, buffering_schema)] = None
+    """true, or how: the backend gets a request when its whole body is here."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
@@ -789,6 +800,8 @@ class Route(Model):
             yield (), f"expected exactly one action ({alternatives(ACTIONS)}), got {got}"
         elif data[given[0]] is None:
             yield (given[0],), "expected a value, got nothing"
+        if data.get("limit_rate_after") and data.get("limit_rate") is None:
+            yield ("limit_rate_after",), "nothing is limited: expected limit_rate beside it"
         mount = data.get("mount")
         if not isinstance(mount, str):
             return

@@ -663,19 +663,20 @@ _FRAMING: Final = {
 
 
 def parse_response_header_name(value: Any) -> str:
-    """The name of a header field that a fixed response may have; the gateway frames it itself."""
+    """The name of a header field that the configuration may give; the gateway frames messages itself."""
     name = parse_header_name(value)
-    if name in {
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "keep-alive",
-        "upgrade",
-        "trailer",
-        "te",
-    }:
+    if name in _FRAMING:
         raise ValueError(f"{name} is set by the gateway")
     return name
+
+
+def parse_header_pattern(value: Any) -> str:
+    """The name of a header field, or a pattern of such names with ``*``; lower case."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise expected("the name of a header, or a pattern such as X-Debug-*", value)
+    if value.lower() in _FRAMING:
+        raise ValueError(f"{value.lower()} is set by the gateway")
+    return value.lower()
 
 
 def parse_mount(value: Any) -> str:
@@ -725,6 +726,7 @@ HostPattern: TypeAlias = Annotated[
 Method: TypeAlias = Annotated[str, PlainValidator(parse_method), _TEXT]
 HeaderName: TypeAlias = Annotated[str, PlainValidator(parse_header_name), _TEXT]
 ResponseHeaderName: TypeAlias = Annotated[str, PlainValidator(parse_response_header_name), _TEXT]
+HeaderPattern: TypeAlias = Annotated[str, PlainValidator(parse_header_pattern), _TEXT]
 UpgradeProtocol: TypeAlias = Annotated[str, PlainValidator(parse_upgrade), _TEXT]
 Mount: TypeAlias = Annotated[
     str, PlainValidator(parse_mount), WithJsonSchema({"type": "string", "pattern": r"^(/.*[^/])?$|\$\{.+\}"})

@@ -38,8 +38,11 @@ def expected(what: str, value: Any) -> ValueError:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``did you mean …?`` if *word* looks like one of *known*, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else ""
+    for close in difflib.get_close_matches(word, list(known), n=3, cutoff=0.6):
+        # A slip of the fingers is seldom in the first letter: `threads` is not meant to be `headers`.
+        if close[:1] == word[:1] or difflib.SequenceMatcher(None, word, close).ratio() >= 0.75:
+            return f"did you mean {close}?"
+    return ""
 
 
 def alternatives(words: Iterable[str]) -> str:

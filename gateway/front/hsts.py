@@ -4,9 +4,9 @@ Only listeners with TLS that are configured so use it: clients must not believe 
 (RFC 6797 8.1). A field of the application's own stays as it is.
 """
 
-from collections.abc import Callable
 from typing import Final
 
+from gateway.passing import PassingResponder
 from gateway.request import Responder
 from protocols.events import Headers
 
@@ -31,54 +31,17 @@ def with_hsts(headers: Headers, value: bytes) -> Headers:
     return [*headers, (NAME, value)]
 
 
-class HstsResponder:
-    """Passes everything on to *responder*, and the field with the head. Implements `request.Responder`."""
+class HstsResponder(PassingResponder):
+    """Adds the field to the head of the final response."""
 
-    __slots__ = ("_responder", "_value")
+    __slots__ = ("_value",)
 
     def __init__(self, responder: Responder, value: bytes) -> None:
-        self._responder = responder
+        super().__init__(responder)
         self._value = value
-
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._responder.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._responder.on_disconnect = callback
-
-    @property
-    def disconnected(self) -> bool:
-        return self._responder.disconnected
-
-    @property
-    def started(self) -> bool:
-        return self._responder.started
-
-    def withdraw(self) -> bool:
-        return self._responder.withdraw()
-
-    async def inform(self, status: int, headers: Headers) -> None:
-        await self._responder.inform(status, headers)
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
         return self._responder.try_respond(status, with_hsts(headers, self._value), body, reason)
 
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         self._responder.start(status, with_hsts(headers, self._value), reason)
-
-    def write(self, data: bytes) -> None:
-        self._responder.write(data)
-
-    async def write_file(self, descriptor: int, offset: int, count: int) -> None:
-        await self._responder.write_file(descriptor, offset, count)
-
-    def end(self, trailers: Headers | None = None) -> None:
-        self._responder.end(trailers)
-
-    def try_flush(self) -> bool:
-        return self._responder.try_flush()
-
-    async def flush(self) -> None:
-        await self._responder.flush()

@@ -5,7 +5,7 @@ client's validators mean for it (304, 412, If-Range); ``ranges`` which parts it 
 ``handler`` answers.
 """
 
-from gateway.static.handler import StaticFiles
-from gateway.static.resolve import Symlinks
+from gateway.static.handler import StaticFiles, send_file
+from gateway.static.resolve import Symlinks, Tree
 
-__all__ = ["StaticFiles", "Symlinks"]
+__all__ = ["StaticFiles", "Symlinks", "Tree", "send_file"]

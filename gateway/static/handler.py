@@ -68,7 +68,9 @@ class StaticFiles:
             if stat.S_ISDIR(facts.st_mode):
                 await _add_slash(request, responder)
             else:
-                await _send(descriptor, facts, name, request, responder)
+                await send_file(
+                    descriptor, facts, name, request.headers, responder, head=request.method == "HEAD"
+                )
         finally:
             os.close(descriptor)
 
@@ -105,9 +107,20 @@ async def _add_slash(request: Request, responder: Responder) -> None:
     await respond(responder, 308, headers, b"308 Permanent Redirect\n")
 
 
-async def _send(
-    descriptor: int, facts: os.stat_result, name: str, request: Request, responder: Responder
+async def send_file(
+    descriptor: int,
+    facts: os.stat_result,
+    name: str,
+    asked: Headers,
+    responder: Responder,
+    *,
+    head: bool,
 ) -> None:
+    """Answer with an open regular file; *facts* are its own, *name* has its type.
+
+    *asked* are the fields of a GET, or of a HEAD with *head*: what they want of the file. Raises RequestError
+    (412, 416).
+    """
     size = facts.st_size
     now = time.time()
     # RFC 9110 8.8.2.1: no Last-Modified in the future.
@@ -115,7 +128,7 @@ async def _send(
     etag = b'"%x-%x"' % (facts.st_mtime_ns, size)
     kind = content_type(name)
     validators: Headers = [(b"last-modified", http_date(modified)), (b"etag", etag), _ACCEPT_RANGES]
-    fields = conditional_fields(request.headers)
+    fields = conditional_fields(asked)
     if fields:
         status = failed_precondition(fields, etag, modified)
         if status == 304:
@@ -124,20 +137,20 @@ async def _send(
         if status is not None:
             raise RequestError(status, "the file is another one than the request is about")
         # RFC 9110 14.2: Range has a meaning for GET only.
-        if b"range" in fields and request.method == "GET" and range_is_current(fields, etag, modified, now):
+        if b"range" in fields and not head and range_is_current(fields, etag, modified, now):
             ranges = parse_range(fields[b"range"], size)
             if ranges is not None:
                 await _send_ranges(descriptor, ranges, size, kind, validators, responder)
                 return
     headers = [(b"content-type", kind), (b"content-length", b"%d" % size), *validators]
-    if request.method == "GET" and size <= SMALL:
+    if not head and size <= SMALL:
         content = os.pread(descriptor, size, 0)
         if len(content) < size:
             raise ResponseAborted("the file became shorter while it was read")
         await respond(responder, 200, headers, content)
         return
     responder.start(200, headers)
-    if request.method == "GET":
+    if not head:
         await _write(descriptor, ByteRange(0, size), responder)
     responder.end()
     await responder.flush()

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.config import load, models
 from gateway.config.base import Model
+from gateway.config.filters import Buffering, HeaderChanges, HeaderRules, RequestBuffering
 
 CHECKOUT = Path(__file__).parents[3]
 DOCUMENT = CHECKOUT / "docs/configuration.md"
@@ -40,6 +41,10 @@ SECTIONS: dict[str, type[Model]] = {
     "static": models.Static,
     "redirect": models.Redirect,
     "respond": models.Respond,
+    "headers": HeaderRules,
+    "set, add, default, remove": HeaderChanges,
+    "buffering": Buffering,
+    "request_buffering": RequestBuffering,
 }
 """Headings of the document, and the model whose settings stand below each."""
 
@@ -88,7 +93,7 @@ def test_every_model_has_a_section() -> None:
     }
     # These are parts of others: what they add is in the sections of those.
     assert {model.__name__ for model in found - set(SECTIONS.values())} <= {
-        "Model", "Spawn", "_WithLength", "_CGIFamily", "_SocketBackend", "Confined"
+        "Model", "Spawn", "_Backend", "_WithLength", "_CGIFamily", "_SocketBackend", "Confined"
     }  # fmt: skip
 
 

@@ -1,0 +1,16 @@
+"""What a route or a backend puts between requests and the handler that answers them.
+
+A filter is a handler around a handler: it changes the request before, or gives the inner handler a Responder
+of its own (`gateway.passing`) and changes the response on its way::
+
+    router ─► headers ─► limit_rate ─► buffering ─► request_buffering ─► sendfile ─► backend
+    client ◄─ headers ◄─ limit_rate ◄─ buffering ◄─ sendfile ◄──────────────────────┘
+
+``headers``            fields set, added, removed, both ways
+``limit_rate``         bytes a second of a response
+``buffering``          a response taken from its backend at once, sent as slowly as its client reads
+``request_buffering``  a request body taken from its client before the backend hears of the request
+``sendfile``           X-Sendfile and X-Accel-Redirect: the application names what is to be sent
+
+A route without them has none of this on its way.
+"""

@@ -1,0 +1,95 @@
+"""Header fields set, added and removed, of requests on their way to a handler and of its responses.
+
+The order is: remove, set, add, default; so `remove` is about what came, and `set` wins over it. Trailers and
+1xx responses stay as they are.
+"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from gateway.backend import Handler
+from gateway.passing import PassingResponder
+from gateway.request import Request, Responder
+from gateway.template import Template
+from protocols.events import Headers
+
+
+class HeaderRules:
+    """What becomes of the header fields of one message. Names are lower-case."""
+
+    __slots__ = ("_add", "_default", "_patterns", "_removed", "_set")
+
+    def __init__(
+        self,
+        *,
+        set: Sequence[tuple[bytes, Template]] = (),  # noqa: A002 (the word of the configuration)
+        add: Sequence[tuple[bytes, Template]] = (),
+        default: Sequence[tuple[bytes, Template]] = (),
+        remove: Sequence[str] = (),
+    ) -> None:
+        """*set* replaces, *add* appends, *default* is for messages that have no such field.
+
+        *remove* are names, or patterns of names with ``*``.
+        """
+        self._set = tuple(set)
+        self._add = tuple(add)
+        self._default = tuple(default)
+        names = {name.encode("ascii") for name in remove if "*" not in name}
+        self._removed = frozenset(names | {name for name, _ in set})
+        self._patterns = tuple(pattern for pattern in remove if "*" in pattern)
+
+    def apply(self, headers: Headers, request: Request) -> Headers:
+        """New fields in place of *headers*, with the values of *request* in the templates."""
+        changed = [field for field in headers if not self._is_removed(field[0].lower())]
+        for name, template in self._set:
+            changed.append((name, template.render_field(request)))
+        for name, template in self._add:
+            changed.append((name, template.render_field(request)))
+        for name, template in self._default:
+            if all(field[0].lower() != name for field in changed):
+                changed.append((name, template.render_field(request)))
+        return changed
+
+    def _is_removed(self, name: bytes) -> bool:
+        if name in self._removed:
+            return True
+        if not self._patterns:
+            return False
+        text = name.decode("latin-1")
+        return any(fnmatchcase(text, pattern) for pattern in self._patterns)
+
+
+class HeaderFilter:
+    """Applies rules to the requests and the responses of *handler*."""
+
+    def __init__(
+        self, handler: Handler, *, request: HeaderRules | None = None, response: HeaderRules | None = None
+    ) -> None:
+        self._handler = handler
+        self._request = request
+        self._response = response
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        if self._response is not None:
+            responder = _HeaderResponder(responder, self._response, request)
+        if self._request is not None:
+            # A new list: that of the front may be shared by requests that look alike (`protocols.memo`).
+            request.headers = self._request.apply(request.headers, request)
+        await self._handler.handle(request, responder)
+
+
+class _HeaderResponder(PassingResponder):
+    """Applies rules to the head of the final response."""
+
+    __slots__ = ("_request", "_rules")
+
+    def __init__(self, responder: Responder, rules: HeaderRules, request: Request) -> None:
+        super().__init__(responder)
+        self._rules = rules
+        self._request = request
+
+    def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
+        return self._responder.try_respond(status, self._rules.apply(headers, self._request), body, reason)
+
+    def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
+        self._responder.start(status, self._rules.apply(headers, self._request), reason)

@@ -1,0 +1,27 @@
+"""Request buffering: the backend hears of a request when its body is here (nginx: proxy_request_buffering).
+
+For applications that serve one request at a time: a client that uploads slowly does not keep one of them
+(complaints.md 18). It is in memory up to a bound, in a temporary file beyond, and its length is known then.
+"""
+
+from gateway.backend import Handler
+from gateway.request import Request, Responder
+from gateway.spool import spool
+
+
+class RequestBufferingFilter:
+    """Reads the whole body before *handler* is asked; *memory* bytes of it stay in memory."""
+
+    def __init__(self, handler: Handler, *, memory: int, max_body: int) -> None:
+        self._handler = handler
+        self._memory = memory
+        self._max_body = max_body
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Raises RequestError (413) beyond *max_body* bytes, besides what the handler raises."""
+        if request.body.length == 0:
+            await self._handler.handle(request, responder)
+            return
+        with await spool(request.body, memory=self._memory, max_body=self._max_body) as spooled:
+            request.body = spooled
+            await self._handler.handle(request, responder)

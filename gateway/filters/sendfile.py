@@ -1,0 +1,176 @@
+"""X-Sendfile and X-Accel-Redirect: the application decides, the gateway sends.
+
+``X-Sendfile: /srv/files/report.pdf`` names a file below one of `roots` (lighttpd, Apache);
+``X-Accel-Redirect: /protected/report.pdf`` a path of this server (nginx), which may lead to a route that is
+for this only (`internal`). The application's own body is dropped. Its fields stay, those excepted that
+describe its body; ranges and conditions of the request are answered for the file.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.backend import Handler
+from gateway.errors import BackendError, Cause, MachineError, Phase, RequestError
+from gateway.local_redirect import Dispatch, follow
+from gateway.passing import PassingResponder
+from gateway.request import Request, Responder
+from gateway.static import Tree, send_file
+from protocols.events import Headers
+
+_SENDFILE: Final = b"x-sendfile"
+_ACCEL: Final = b"x-accel-redirect"
+
+# They are about the body that is not sent.
+_OF_THE_BODY: Final = frozenset(
+    {
+        _SENDFILE,
+        _ACCEL,
+        b"accept-ranges",
+        b"content-length",
+        b"content-range",
+        b"etag",
+        b"last-modified",
+        b"transfer-encoding",
+    }
+)
+
+
+class SendfileFilter:
+    """Obeys X-Sendfile for files below *roots*, and X-Accel-Redirect where *accel* says so.
+
+    *backend* is whose responses they are, for failures; *dispatch* answers redirects.
+    """
+
+    def __init__(
+        self, handler: Handler, *, backend: str, roots: Sequence[str], accel: bool, dispatch: Dispatch
+    ) -> None:
+        self._handler = handler
+        self._backend = backend
+        self._trees = [(os.path.abspath(root).rstrip("/"), Tree(root)) for root in roots]
+        self._accel = accel
+        self._dispatch = dispatch
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        watching = _WatchingResponder(responder, sendfile=bool(self._trees), accel=self._accel)
+        await self._handler.handle(request, watching)
+        target = watching.target
+        if target is None:
+            return
+        merging = _MergingResponder(responder, watching.kept)
+        if watching.is_file:
+            await self._send(target, request, merging)
+        else:
+            await follow(
+                request, target, merging, dispatch=self._dispatch, backend=self._backend, address=_ADDRESS
+            )
+
+    async def _send(self, target: bytes, request: Request, responder: Responder) -> None:
+        descriptor, facts, name = self._open(target)
+        try:
+            if not stat.S_ISREG(facts.st_mode):
+                raise RequestError(404, "no such file")
+            head = request.method == "HEAD"
+            await send_file(descriptor, facts, name, request.headers, responder, head=head)
+        finally:
+            os.close(descriptor)
+
+    def _open(self, target: bytes) -> tuple[int, os.stat_result, str]:
+        """The file that *target* names, and its own name. Raises RequestError if it is not there."""
+        path = os.path.normpath(os.fsdecode(target))
+        for root, tree in self._trees:
+            if path.startswith(f"{root}/"):
+                try:
+                    return *tree.open(path[len(root) :]), os.path.basename(path)
+                except OSError as error:
+                    raise MachineError(503, "the file cannot be read now", cause=error) from error
+        detail = f"X-Sendfile names what is not below the roots: {path}"
+        raise BackendError(Cause.MALFORMED, detail, backend=self._backend, address=_ADDRESS, phase=Phase.HEAD)
+
+
+_ADDRESS: Final = "its response"
+
+
+class _WatchingResponder(PassingResponder):
+    """Passes a response on, unless it names another one."""
+
+    __slots__ = ("_accel", "_sendfile", "is_file", "kept", "target")
+
+    def __init__(self, responder: Responder, *, sendfile: bool, accel: bool) -> None:
+        super().__init__(responder)
+        self._sendfile = sendfile
+        self._accel = accel
+        self.target: bytes | None = None
+        """What the response names."""
+        self.is_file = False
+        """Whether that is a file; otherwise it is a path of this server."""
+        self.kept: Headers = []
+        """The fields of the response that stay."""
+
+    @property
+    def started(self) -> bool:
+        return self.target is not None or self._responder.started
+
+    def withdraw(self) -> bool:
+        self.target = None
+        return self._responder.withdraw()
+
+    def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
+        if self._is_named(headers):
+            return True
+        return self._responder.try_respond(status, headers, body, reason)
+
+    def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
+        if not self._is_named(headers):
+            self._responder.start(status, headers, reason)
+
+    def write(self, data: bytes) -> None:
+        if self.target is None:
+            self._responder.write(data)
+
+    async def write_file(self, descriptor: int, offset: int, count: int) -> None:
+        if self.target is None:
+            await self._responder.write_file(descriptor, offset, count)
+
+    def end(self, trailers: Headers | None = None) -> None:
+        if self.target is None:
+            self._responder.end(trailers)
+
+    def _is_named(self, headers: Headers) -> bool:
+        for name, value in headers:
+            lower = name.lower()
+            if (lower == _SENDFILE and self._sendfile) or (lower == _ACCEL and self._accel):
+                self.target = value.strip()
+                self.is_file = lower == _SENDFILE
+                self.kept = [field for field in headers if field[0].lower() not in _OF_THE_BODY]
+                return True
+        return False
+
+
+class _MergingResponder(PassingResponder):
+    """Adds the *kept* fields of the application to the response that stands in for its own."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, responder: Responder, kept: Headers) -> None:
+        super().__init__(responder)
+        self._kept = kept
+
+    def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
+        return self._responder.try_respond(status, self._merged(status, headers), body, reason)
+
+    def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
+        self._responder.start(status, self._merged(status, headers), reason)
+
+    def _merged(self, status: int, headers: Headers) -> Headers:
+        if status >= 300 and status != 304:
+            return headers  # not what the application meant to be sent
+        kept = self._kept
+        if any(
+            value.startswith(b"multipart/byteranges") for name, value in headers if name == b"content-type"
+        ):
+            # RFC 9110 15.3.7.2: then the type is that of the parts' wrapping.
+            kept = [field for field in kept if field[0].lower() != b"content-type"]
+        names = {name.lower() for name, _ in kept}
+        return [*kept, *(field for field in headers if field[0].lower() not in names)]

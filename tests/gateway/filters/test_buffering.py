@@ -1,0 +1,234 @@
+"""Response and request buffering: the backend is free long before a slow client has read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+
+from tests.gateway.served import (
+    backend,
+    descriptors,
+    gateway_of,
+    read_all,
+    read_until,
+    reset,
+    response,
+    run,
+    until,
+)
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+SIZE = 24 * 1024 * 1024
+"""More than the kernel's buffers between the two take."""
+
+
+async def _pieces(stream: trio.SocketStream, head: bytes) -> None:
+    await read_until(stream, b"\r\n\r\n")
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (SIZE, head))
+    for number in range(SIZE // 65536):
+        await stream.send_all(bytes([number % 256]) * 65536)
+
+
+def routed(url: str, buffering: Any, **more: Any) -> Mapping[str, Any]:
+    return {
+        "backends": {"app": {"http": url}},
+        "routes": [{"backend": "app", "buffering": buffering, **more}],
+    }
+
+
+EXPECTED = b"".join(bytes([number % 256]) * 65536 for number in range(SIZE // 65536))
+
+
+@pytest.mark.parametrize("buffering", [True, {"memory": "64MiB"}, {"memory": 0}])
+def test_backend_is_free_before_the_client_reads(buffering: Any) -> None:
+    async def main() -> None:
+        sent = trio.Event()
+
+        async def behave(stream: trio.SocketStream) -> None:
+            await _pieces(stream, b"")
+            sent.set()
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", buffering)) as served,
+            await served.connect() as client,
+        ):
+            await client.send_all(GET)
+            await sent.wait()  # the client has read nothing
+            got = response(await read_all(client))
+            assert got.complete
+            assert got.body == EXPECTED
+
+    run(main, seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("buffering", "head"),
+    [
+        (False, b""),
+        ({"memory": "64KiB", "file": 0}, b""),
+        ({"file": "1MiB"}, b""),
+        (True, b"X-Accel-Buffering: no\r\n"),
+        (True, b"Content-Type: text/event-stream\r\n"),
+    ],
+)
+def test_backend_waits_for_the_client_otherwise(buffering: Any, head: bytes) -> None:
+    """What may wait is bounded, and the application can say that nothing shall."""
+
+    async def main() -> None:
+        sent = trio.Event()
+
+        async def behave(stream: trio.SocketStream) -> None:
+            await _pieces(stream, head)
+            sent.set()
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", buffering)) as served,
+            await served.connect() as client,
+        ):
+            await client.send_all(GET)
+            received = await read_until_some(client)
+            assert not sent.is_set()
+            got = response(received + await read_all(client))
+            assert got.complete
+            assert got.body == EXPECTED
+            assert got.headers["x-accel-buffering"] is None or buffering is False
+
+    run(main, seconds=30)
+
+
+async def read_until_some(client: trio.SocketStream) -> bytes:
+    """The head at least: the response is on its way then, and far from its end."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += await client.receive_some(1024)
+    return received
+
+
+def test_small_response_is_passed_on_as_it_is() -> None:
+    async def main() -> None:
+        async def behave(stream: trio.SocketStream) -> None:
+            await read_until(stream, b"\r\n\r\n")
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", True)) as served,
+        ):
+            assert response(await served.ask(GET)).body == b"ok"
+
+    run(main)
+
+
+def test_first_byte_does_not_wait() -> None:
+    async def main() -> None:
+        go_on = trio.Event()
+
+        async def behave(stream: trio.SocketStream) -> None:
+            await read_until(stream, b"\r\n\r\n")
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+            await go_on.wait()
+            await stream.send_all(b"world")
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", True)) as served,
+            await served.connect() as client,
+        ):
+            await client.send_all(GET)
+            received = await read_until(client, b"hello")
+            go_on.set()
+            assert response(received + await read_all(client)).body == b"helloworld"
+
+    run(main)
+
+
+def test_backend_that_dies_in_the_body_is_visible() -> None:
+    """H1-24: never a clean end."""
+
+    async def main() -> None:
+        async def behave(stream: trio.SocketStream) -> None:
+            await read_until(stream, b"\r\n\r\n")
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", True)) as served,
+            await served.connect() as client,
+        ):
+            await client.send_all(GET)
+            received = b""
+            try:
+                received = await read_all(client)
+            except trio.BrokenResourceError:
+                return
+            assert not received or response(received).status == 502 or not response(received).complete
+
+    run(main)
+
+
+def test_client_that_leaves_frees_everything() -> None:
+    async def main() -> None:
+        async def behave(stream: trio.SocketStream) -> None:
+            await _pieces(stream, b"")
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", {"memory": 0, "file": "1MiB"})) as served,
+        ):
+            before = descriptors()
+            client = await served.connect()
+            await client.send_all(GET)
+            await read_until_some(client)
+            reset(client)
+            await until(lambda: app.open == 0)
+            await until(lambda: descriptors() <= before)
+
+    run(main, seconds=30)
+
+
+def test_request_waits_for_its_body() -> None:
+    """complaints.md 18: no connection to the backend while a client uploads slowly."""
+
+    async def main() -> None:
+        seen = b""
+
+        async def behave(stream: trio.SocketStream) -> None:
+            nonlocal seen
+            seen = await read_until(stream, b"0123456789")
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        config = {"request_buffering": True}
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", None, **config)) as served,
+            await served.connect() as client,
+        ):
+            await client.send_all(
+                b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n"
+                b"Connection: close\r\n\r\n"
+            )
+            # The gateway reads the body itself, which its 100 (Continue) shows.
+            received = await read_until(client, b"\r\n\r\n")
+            assert received.startswith(b"HTTP/1.1 100 ")
+            await client.send_all(b"5\r\n01234\r\n")
+            assert app.connections == 0
+            await client.send_all(b"5\r\n56789\r\n0\r\n\r\n")
+            assert response(await read_all(client)).body == b"ok"
+            assert b"content-length: 10\r\n" in seen.lower()
+            assert b"transfer-encoding" not in seen.lower()
+
+    run(main)
+
+
+def test_request_body_is_bounded() -> None:
+    async def main() -> None:
+        route = {"respond": {"body": "ok"}, "request_buffering": {"memory": 4, "max_body": 10}}
+        async with gateway_of({"routes": [route]}) as served:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+            assert response(await served.ask(head % 10 + b"x" * 10)).status == 200
+            assert response(await served.ask(head % 11 + b"x" * 11)).status == 413
+
+    run(main)

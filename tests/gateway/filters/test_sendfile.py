@@ -1,0 +1,144 @@
+"""X-Sendfile and X-Accel-Redirect of an application that decides who may have a file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.served import Response, gateway_of, response, run
+
+APP = '''
+def application(environ, start_response):
+    """Answers with the fields of the query: name=value, and a body of its own."""
+    from urllib.parse import parse_qsl
+    fields = parse_qsl(environ["QUERY_STRING"])
+    status = "200 OK"
+    start_response(status, [("Content-Length", "3"), *fields])
+    return [b"own"]
+'''
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests: a module is imported once."""
+    tmp_path = tmp_path_factory.mktemp("sendfile")
+    (tmp_path / "naming_app.py").write_text(APP)
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "a.txt").write_text("0123456789")
+    (files / "big.bin").write_bytes(b"b" * 100_000)
+    (files / "dir").mkdir()
+    (files / "out").symlink_to(tmp_path / "naming_app.py")
+    return tmp_path
+
+
+def asked(site: Path, query: str, *fields: str, method: str = "GET", **app: Any) -> Response:
+    answer = b""
+
+    async def main() -> None:
+        nonlocal answer
+        options = app or {"x_sendfile": str(site / "files"), "x_accel_redirect": True}
+        config = {
+            "backends": {"app": {"wsgi": "naming_app:application", "directory": str(site), **options}},
+            "routes": [
+                {
+                    "match": {"path": "/protected/*"},
+                    "internal": True,
+                    "mount": "/protected",
+                    "static": str(site / "files"),
+                },
+                {"match": {"path": "/loop"}, "backend": "app"},
+                {"backend": "app"},
+            ],
+        }
+        async with gateway_of(config) as served:
+            lines = "".join(f"{field}\r\n" for field in fields)
+            answer = await served.ask(
+                f"{method} {query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n".encode()
+            )
+
+    run(main)
+    return response(answer, method)
+
+
+@pytest.fixture(params=["X-Sendfile", "X-Accel-Redirect"])
+def named(request: pytest.FixtureRequest, site: Path) -> Any:
+    """The query that names a file of the site."""
+
+    def name(file: str) -> str:
+        if request.param == "X-Sendfile":
+            return f"/?X-Sendfile={site}/files/{file}"
+        return f"/?X-Accel-Redirect=/protected/{file}"
+
+    return name
+
+
+def test_file_is_sent(site: Path, named: Any) -> None:
+    got = asked(site, named("a.txt"))
+    assert (got.status, got.body, got.complete) == (200, b"0123456789", True)
+    assert got.headers["content-type"] == "text/plain; charset=utf-8"
+    assert got.headers["x-sendfile"] is None
+    assert got.headers["x-accel-redirect"] is None
+    assert got.headers.get_all("content-length") == ["10"]
+
+
+def test_large_file_is_sent(site: Path, named: Any) -> None:
+    assert asked(site, named("big.bin")).body == b"b" * 100_000
+
+
+def test_fields_of_the_application_stay(site: Path, named: Any) -> None:
+    query = named("a.txt") + "&Content-Type=application/x-mine&Set-Cookie=a=1&Set-Cookie=b=2&ETag=%22x%22"
+    got = asked(site, query)
+    assert got.headers.get_all("content-type") == ["application/x-mine"]
+    assert got.headers.get_all("set-cookie") == ["a=1", "b=2"]
+    assert got.headers["etag"] != '"x"'  # that was of its own body
+
+
+def test_ranges_and_conditions_are_the_files(site: Path, named: Any) -> None:
+    got = asked(site, named("a.txt") + "&Content-Type=x/y", "Range: bytes=2-4")
+    assert (got.status, got.body, got.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+    assert got.headers["content-type"] == "x/y"
+    two = asked(site, named("a.txt") + "&Content-Type=x/y", "Range: bytes=0-1,4-5")
+    assert two.headers["content-type"].startswith("multipart/byteranges")
+    again = asked(site, named("a.txt"), f"If-None-Match: {got.headers['etag']}")
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_head(site: Path, named: Any) -> None:
+    got = asked(site, named("a.txt"), method="HEAD")
+    assert (got.status, got.headers["content-length"], got.body) == (200, "10", b"")
+
+
+def test_post_gets_the_file(site: Path, named: Any) -> None:
+    assert asked(site, named("a.txt"), "Content-Length: 0", method="POST").body == b"0123456789"
+
+
+def test_file_that_is_not_there(site: Path, named: Any) -> None:
+    assert asked(site, named("nothing")).status == 404
+
+
+@pytest.mark.parametrize("name", ["naming_app.py", "files/../naming_app.py", "files", "files/out", "filesx"])
+def test_nothing_outside_of_the_roots(site: Path, name: str) -> None:
+    got = asked(site, f"/?X-Sendfile={site}/{name}")
+    assert got.status in (404, 502)
+    assert b"application" not in got.body.replace(b"the application", b"")
+
+
+def test_directory_is_no_file(site: Path) -> None:
+    assert asked(site, f"/?X-Sendfile={site}/files/dir").status == 404
+
+
+def test_internal_route_is_not_for_clients(site: Path) -> None:
+    got = asked(site, "/protected/a.txt")
+    assert (got.status, got.body) == (200, b"own")  # the next route that matches
+
+
+def test_redirects_in_a_circle_end(site: Path) -> None:
+    assert asked(site, "/loop?X-Accel-Redirect=/loop%3FX-Accel-Redirect=%2Floop").status in (200, 502)
+
+
+def test_fields_mean_nothing_unless_configured(site: Path) -> None:
+    got = asked(site, f"/?X-Sendfile={site}/files/a.txt", x_accel_redirect=True)
+    assert (got.body, got.headers["x-sendfile"]) == (b"own", f"{site}/files/a.txt")
+    got = asked(site, "/?X-Accel-Redirect=/protected/a.txt", x_sendfile=str(site / "files"))
+    assert (got.body, got.headers["x-accel-redirect"]) == (b"own", "/protected/a.txt")
