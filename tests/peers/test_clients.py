@@ -1,4 +1,4 @@
-"""Real clients in front of the gateway: curl in all its ways, and a burst of load by wrk."""
+"""Real clients of HTTP/1 in front of the gateway: curl in all its ways, and a burst of load by wrk."""
 
 import re
 import shutil
@@ -9,17 +9,52 @@ from pathlib import Path
 import pytest
 
 from tests.peers.conftest import CHECKOUT, WAIT, Gateway, RequireProgram, RunGateway
+from tests.peers.trailers import trailer_server
+
+HTTP_ERROR = 22
+"""curl's exit status for a response of 400 and more."""
 
 Curl = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 FILE = b"".join(b"%07d\n" % number for number in range(50_000))
 """400,000 bytes that differ."""
 
+LISTENERS = "[{http: 127.0.0.1:0}, {http: 'unix:gateway.sock'}]"
+
+ASGI = """
+import gzip
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if scope["path"].endswith("/refuse"):  # without reading
+        await send({"type": "http.response.start", "status": 417, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
+    else:
+        fields = [(b"content-encoding", b"gzip")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": gzip.compress(b"packed")})
+"""
+
 CONFIG = """
 access_log: false
+limits: {body: 1MiB}
 backends:
   app: {wsgi: echo_app:app}
+  asyncio: {asgi: "refusing_app:app", loop: asyncio, lifespan: "off"}
+  trio: {asgi: "refusing_app:app", loop: trio, lifespan: "off"}
+  trailers: {http: "UPSTREAM"}
 routes:
+  - match: {path: /asyncio/*}
+    mount: /asyncio
+    backend: asyncio
+  - match: {path: /trio/*}
+    mount: /trio
+    backend: trio
+  - match: {path: /trailers}
+    backend: trailers
+  - match: {path: /path/*}
+    respond: {body: "{path}"}
   - match: {path: /app/*}
     mount: /app
     backend: app
@@ -36,7 +71,11 @@ def gateway(run_gateway: RunGateway, tmp_path_factory: pytest.TempPathFactory) -
     (directory / "files").mkdir()
     (directory / "files/numbers.txt").write_bytes(FILE)
     shutil.copy(CHECKOUT / "tests/peers/apps/echo_app.py", directory)
-    with run_gateway(directory, CONFIG) as running:
+    (directory / "refusing_app.py").write_text(ASGI)
+    with (
+        trailer_server() as upstream,
+        run_gateway(directory, CONFIG.replace("UPSTREAM", upstream), listeners=LISTENERS) as running,
+    ):
         yield running
 
 
@@ -45,10 +84,10 @@ def curl(require_program: RequireProgram, tmp_path: Path) -> Curl:
     """``curl(*arguments)``: curl's output, and its word on standard error about what it did."""
     program = require_program("curl", "apt-get install curl")
 
-    def run(*arguments: str, data: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    def run(*arguments: str, data: bytes = b"", status: int = 0) -> "subprocess.CompletedProcess[bytes]":
         command = [program, "--disable", "--silent", "--show-error", "--fail-with-body", *arguments]
         done = subprocess.run(command, input=data, capture_output=True, timeout=WAIT, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr.decode()
+        assert done.returncode == status, done.stderr.decode()
         return done
 
     return run
@@ -100,6 +139,41 @@ def test_final_answer_instead_of_continue(gateway: Gateway, curl: Curl) -> None:
     assert done.stdout.endswith(b"|200 0")
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_refusal_by_the_application_instead_of_continue(gateway: Gateway, curl: Curl, loop: str) -> None:
+    """RFC 9110 10.1.1: an application that does not read is asked for no body."""
+    done = curl(
+        *("--expect100-timeout", "60", "--header", "Expect: 100-continue", "--verbose"),
+        *("--write-out", "|%{http_code} %{size_upload}", "--data-binary", "@-"),
+        f"{gateway.url}/{loop}/refuse",
+        data=FILE,
+        status=HTTP_ERROR,
+    )
+    assert done.stdout == b"no|417 0"
+    assert b"100 Continue" not in done.stderr
+
+
+@pytest.mark.parametrize("expects", [True, False])
+@pytest.mark.parametrize("path", ["/app/x", "/asyncio/refuse", "/x"])
+def test_too_large(gateway: Gateway, curl: Curl, path: str, expects: bool) -> None:
+    """The answer arrives, whether the client waits for it or is in the middle of its body."""
+    expect = (
+        ("--expect100-timeout", "60", "--header", "Expect: 100-continue")
+        if expects
+        else ("--header", "Expect:")
+    )
+    done = curl(
+        *expect,
+        *("--write-out", "|%{http_code} %{size_upload}", "--data-binary", "@-", gateway.url + path),
+        data=FILE * 10,
+        status=HTTP_ERROR,
+    )
+    body, _, seen = done.stdout.rpartition(b"|")
+    assert body.startswith(b"413 Content Too Large\n\nthe request body is larger than 1048576 bytes\n")
+    assert seen.startswith(b"413 ")
+    assert (seen == b"413 0") == expects
+
+
 def test_chunked_upload(gateway: Gateway, curl: Curl) -> None:
     done = curl("--upload-file", "-", "--verbose", f"{gateway.url}/app/x", data=FILE)
     assert b"> Transfer-Encoding: chunked" in done.stderr
@@ -133,6 +207,54 @@ def test_parallel_downloads(gateway: Gateway, curl: Curl) -> None:
     urls = [word for n in range(20) for word in ("--output", str(n), f"{gateway.url}/files/numbers.txt?{n}")]
     done = curl("--parallel", "--parallel-immediate", "--write-out", "%{http_code}\n", *urls)
     assert done.stdout.split() == [b"200"] * 20
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/path/a/../b", b"/path/b"),
+        ("/path/./a/%2e%2E/b/", b"/path/b/"),
+        ("/path//a", b"/path//a"),
+        ("/path/a%2Fb", b"/path/a/b"),
+        ("/path/../../etc/passwd", b"400 Bad Request\n\nthe path leads above the root\n"),
+        ("/files/..%2f..%2fetc/passwd", b"400 Bad Request\n\nthe path leads above the root\n"),
+    ],
+)
+def test_path_as_is(gateway: Gateway, curl: Curl, path: str, answer: bytes) -> None:
+    """curl removes dot segments by itself unless it is told not to."""
+    refused = answer[:1] == b"4"
+    done = curl("--path-as-is", gateway.url + path, status=HTTP_ERROR if refused else 0)
+    assert done.stdout.startswith(answer)
+    assert refused or done.stdout == answer
+
+
+def test_unix_socket(gateway: Gateway, curl: Curl) -> None:
+    (ready,) = gateway.events("ready")
+    (address,) = [each for each in ready["addresses"] if each.startswith("unix:")]
+    done = curl("--unix-socket", address.removeprefix("unix:"), "--user-agent", "x", "http://a.example/")
+    assert done.stdout == b"hello, x"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_compressed(gateway: Gateway, curl: Curl, loop: str) -> None:
+    """What an application has compressed passes as it is."""
+    assert curl("--compressed", f"{gateway.url}/{loop}/x").stdout == b"packed"
+    assert curl(f"{gateway.url}/{loop}/x").stdout[:2] == b"\x1f\x8b"
+
+
+def test_trailers_of_a_response(gateway: Gateway, curl: Curl) -> None:
+    """RFC 9110 6.5.1: they are passed on to those who say that they take them."""
+    url = f"{gateway.url}/trailers"
+    takes = ("--header", "TE: trailers", "--header", "Connection: TE")
+    assert curl("--include", *takes, url).stdout.lower().endswith(b"\r\n\r\ngot x-none: 1\r\n")
+    assert curl("--include", url).stdout.endswith(b"\r\n\r\ngot ")
+
+
+def test_offer_of_http2_in_clear_text(gateway: Gateway, curl: Curl) -> None:
+    """RFC 9113 3.1: the upgrade to h2c is no more; the answer is one of HTTP/1.1."""
+    done = curl("--http2", "--verbose", "--write-out", "|%{http_version}", "--user-agent", "x", gateway.url)
+    assert b"> Upgrade: h2c" in done.stderr
+    assert done.stdout == b"hello, x|1.1"
 
 
 def test_burst(gateway: Gateway, require_program: RequireProgram) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.conftest import CHECKOUT, WAIT, Gateway, RequireProgram, RunGateway
+from tests.peers.trailers import trailer_server
 
 NGHTTP2 = "apt-get install nghttp2-client"
 
@@ -73,7 +74,13 @@ def upstream(directory: Path, run_gateway: RunGateway) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def gateway(directory: Path, upstream: Gateway, run_gateway: RunGateway) -> Iterator[Gateway]:
-    backends = {**BACKENDS, "http": f'{{http: "{upstream.url}"}}'}
+    with trailer_server() as trailers:
+        yield from serve(directory, run_gateway, upstream, trailers)
+
+
+def serve(directory: Path, run_gateway: RunGateway, upstream: Gateway, trailers: str) -> Iterator[Gateway]:
+    http = {"http": f'{{http: "{upstream.url}"}}', "trailers": f'{{http: "{trailers}"}}'}
+    backends = BACKENDS | http
     lines = ["backends:", *[f"  {name}: {value}" for name, value in backends.items()], "routes:"]
     lines += [f"  - {{match: {{path: /{name}/*}}, mount: /{name}, backend: {name}}}" for name in backends]
     lines += ["  - {match: {path: /files/*}, mount: /files, static: files}"]
@@ -154,6 +161,35 @@ def test_nghttp(gateway: Gateway, require_program: RequireProgram) -> None:
     done = subprocess.run(command, capture_output=True, timeout=WAIT, check=True)
     assert done.stdout.count(b"REQUEST_METHOD=POST\n") == 5
     assert done.stdout.count(b"setup(ext_modules=") == 5
+
+
+def test_trailers(gateway: Gateway, require_program: RequireProgram) -> None:
+    """RFC 9113 8.1: those of the request reach an HTTP upstream, those of its response the client."""
+    program = require_program("nghttp", NGHTTP2)
+    command = [
+        program,
+        "--verbose",
+        "--no-content-length",
+        "--trailer",
+        "x-sum: 17",
+        "--data",
+        str(CHECKOUT / "setup.py"),
+    ]
+    done = subprocess.run(
+        [*command, f"{gateway.url}/trailers/x"], capture_output=True, timeout=WAIT, check=True
+    )
+    received = done.stdout.partition(b"got ")[2]
+    assert b"setup(ext_modules=" in received
+    assert re.search(rb"recv \(stream_id=\d+\) x-sum: 17\n", received)
+
+
+def test_continue(gateway: Gateway, require_program: RequireProgram) -> None:
+    """RFC 9110 10.1.1: the application that reads gets the body."""
+    program = require_program("nghttp", NGHTTP2)
+    command = [program, "--verbose", "--expect-continue", "--data", str(CHECKOUT / "setup.py")]
+    done = subprocess.run([*command, f"{gateway.url}/wsgi/x"], capture_output=True, timeout=WAIT, check=True)
+    assert b":status: 100" in done.stdout
+    assert b"setup(ext_modules=" in done.stdout
 
 
 @pytest.mark.parametrize("path", ["wsgi/x", "asgi-trio/x", "fastcgi/x", "files/numbers.txt"])

@@ -77,6 +77,27 @@ def test_get(version: tuple[str, ...], curl: Curl, https: str) -> None:
     assert answer.endswith(b"\r\n\r\nhttps GET")
 
 
+@pytest.mark.parametrize(
+    ("offer", "version"), [("--http1.1", b"1.1"), ("--http2", b"2"), ("--http1.0", b"1.1")]
+)
+def test_version_that_is_agreed_on(curl: Curl, https: str, offer: str, version: bytes) -> None:
+    """RFC 7301: HTTP/2 for those who offer it."""
+    assert curl(offer, "--write-out", " %{http_version}", https) == b"https GET " + version
+
+
+def test_nghttp2(require_program: RequireProgram, https: str) -> None:
+    """nghttp and h2load insist on h2."""
+    nghttp = require_program("nghttp", "apt-get install nghttp2-client")
+    done = subprocess.run([nghttp, "--verbose", https], capture_output=True, timeout=WAIT, check=True)
+    assert b"The negotiated protocol: h2" in done.stdout
+    assert b"https GET" in done.stdout
+    h2load = require_program("h2load", "apt-get install nghttp2-client")
+    command = [h2load, "-n200", "-c4", "-m8", f"{https}/files/data"]
+    done = subprocess.run(command, capture_output=True, timeout=WAIT, check=True)
+    assert b"Application protocol: h2" in done.stdout
+    assert b"200 done, 200 succeeded, 0 failed, 0 errored" in done.stdout
+
+
 def test_several_requests_on_one_connection(curl: Curl, https: str) -> None:
     assert curl("--write-out", " %{num_connects};", https, https) == b"https GET 1;https GET 0;"
 
