@@ -13,6 +13,7 @@ No sockets, no trio, no clock, no logging in here; a test imports the package wi
 ``single``            what SCGI and uwsgi share: one request per connection, ended by its close
 ``scgi``              SCGI, both roles
 ``uwsgi``             the uwsgi packet protocol, both roles
+``ajp``               AJP/1.3, both roles
 ``http1``             HTTP/1.1 (RFC 9112) over httptools, both roles
 ``websocket``         WebSocket (RFC 6455) over wsproto, the server's side
 ``http2``             HTTP/2 (RFC 9113) over h2, the server's role

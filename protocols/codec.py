@@ -4,6 +4,7 @@ A *client* codec is the web server's side: it sends request events and receives 
 A *server* codec is the application's side: the other way round.
 """
 
+from abc import ABC, abstractmethod
 from typing import Generic, Protocol, TypeVar
 
 from protocols.events import NeedData, RequestEvent, ResponseEvent
@@ -38,6 +39,24 @@ class ClientCodec(Codec[RequestEvent, ResponseEvent], Protocol):
     def reusable(self) -> bool:
         """The last exchange is over on both sides, and the connection may carry another."""
         ...
+
+
+class PullingClient(ABC):
+    """A client codec of which the application asks for the request's body (AJP).
+
+    `send` gives what may go out now and keeps the rest. BodyWanted says when more of it can go.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def holding(self) -> bool:
+        """Some of what was given waits to be asked for: give no more of the body."""
+
+    @abstractmethod
+    def data_to_send(self) -> bytes:
+        """What can go out: after BodyWanted something, or nothing if it was not given yet."""
 
 
 ServerCodec = Codec[ResponseEvent, RequestEvent]

@@ -7,7 +7,7 @@ Data flow of one exchange, gateway as the web server::
 
     RequestHead | RequestVariables, Data*, EndOfMessage  ──► application
     application ──► InformationalResponse*, (ResponseHead, Data*, EndOfMessage) | LocalRedirect
-                    with Stderr anywhere between
+                    with Stderr and BodyWanted anywhere between
 """
 
 from collections.abc import Mapping
@@ -90,6 +90,13 @@ class Stderr:
     data: bytes
 
 
+@dataclass(slots=True)
+class BodyWanted:
+    """The application asks for more of the request's body, in a protocol where nothing of it goes unasked
+    (AJP): what the codec held can be sent, and more be given.
+    """
+
+
 class NeedData(Enum):
     """The type of the one value :data:`NEED_DATA`."""
 
@@ -102,5 +109,7 @@ NEED_DATA: Final[Literal[NeedData.NEED_DATA]] = NeedData.NEED_DATA
 RequestEvent: TypeAlias = RequestHead | RequestVariables | Data | EndOfMessage
 """What goes from a web server to an application."""
 
-ResponseEvent: TypeAlias = InformationalResponse | ResponseHead | LocalRedirect | Data | EndOfMessage | Stderr
+ResponseEvent: TypeAlias = (
+    InformationalResponse | ResponseHead | LocalRedirect | Data | EndOfMessage | Stderr | BodyWanted
+)
 """What comes back."""

@@ -7,7 +7,8 @@
 
 The request goes out in one write when all of it is here. Otherwise the body is sent by a task beside
 the one that receives, because an application may answer before it has read everything (FCGI-10, UW-13,
-H1-23); then sending stops, and the answer reaches the client whole.
+H1-23); then sending stops, and the answer reaches the client whole. Where the application asks for the body
+(AJP), the codec keeps what was not asked for, and nothing more is read from the client meanwhile.
 
 What goes wrong leaves here as a GatewayError: the application's faults as BackendError with their phase,
 the client's as they came. It does not dial, pool or retry: `StaleConnectionError` says that a reused
@@ -15,6 +16,7 @@ connection turned out to be dead before a byte of the answer came, which the cal
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +29,7 @@ from gateway.upstream.dial import SocketAddress
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.tunnel import Switch
+from protocols.codec import PullingClient
 from protocols.errors import (
     Incomplete,
     LimitExceeded,
@@ -37,6 +40,7 @@ from protocols.errors import (
 )
 from protocols.events import (
     NEED_DATA,
+    BodyWanted,
     Data,
     EndOfMessage,
     InformationalResponse,
@@ -104,6 +108,7 @@ class Exchange:
         "_stderr",
         "_switch",
         "_timeouts",
+        "_wanted",
         "sent",
     )
 
@@ -131,9 +136,11 @@ class Exchange:
         self._switch = switch
         self._phase = Phase.SEND
         self.sent = False
-        """Whether the whole request went out."""
+        """Whether the whole request went out, or into a codec that the application asks for it."""
         self._client_failure: GatewayError | None = None
         self._awaits_continue: trio.Event | None = None
+        self._wanted: trio.Event | None = None
+        """Set when the application asks for more of the body, if the sending task waits for that."""
         self._has_trailers = False
         """Whether the protocol has trailer fields."""
         self._over = False
@@ -195,6 +202,31 @@ class Exchange:
             return EndOfMessage(trailers)
         return _END
 
+    async def _send(self, data: bytes) -> None:
+        taken = self._connection.stream.try_send(data)
+        await self._send_rest(memoryview(data)[taken:])
+
+    async def _send_held(self, codec: PullingClient) -> None:
+        """Return when the application has asked for all that the codec held."""
+        while codec.holding:
+            if data := codec.data_to_send():
+                await self._send(data)
+            else:
+                self._wanted = trio.Event()
+                await self._wanted.wait()
+
+    async def _send_wanted(self) -> None:
+        """The application asks for more of the body. The task that sends hears of it; after it, this one
+        sends, so that never two do.
+        """
+        if self.sent:
+            codec = self._connection.codec
+            assert isinstance(codec, PullingClient)
+            with suppress(trio.BrokenResourceError):  # its answer, or its end, comes by the other way
+                await self._send(codec.data_to_send())
+        elif self._wanted is not None:
+            self._wanted.set()
+
     async def _send_rest(self, rest: memoryview) -> None:
         """Send what the kernel did not take at once."""
         stream = self._connection.stream
@@ -210,19 +242,18 @@ class Exchange:
     async def _send_body(self, finished: Callable[[], None]) -> None:
         """The task beside the receiving one. A failure of the client ends the exchange by *finished*."""
         codec = self._connection.codec
-        stream = self._connection.stream
         try:
             if self._awaits_continue is not None:
                 with trio.move_on_after(CONTINUE_SECONDS):
                     await self._awaits_continue.wait()
             piece = None
             while piece != b"":
+                if isinstance(codec, PullingClient):
+                    await self._send_held(codec)
                 piece = await self._body.read()
                 if self._over:
                     return  # The answer ended while this waited; the codec takes nothing more.
-                data = codec.send(Data(piece) if piece else self._ending())
-                taken = stream.try_send(data)
-                await self._send_rest(memoryview(data)[taken:])
+                await self._send(codec.send(Data(piece) if piece else self._ending()))
             self.sent = True
         except trio.BrokenResourceError:
             pass  # The application reads no further; its answer, or its end, comes by the other way.
@@ -307,6 +338,8 @@ class Exchange:
             elif isinstance(event, InformationalResponse):
                 informed += 1
                 await self._inform(event, informed)
+            elif isinstance(event, BodyWanted):
+                await self._send_wanted()
             else:
                 redirect = event
 

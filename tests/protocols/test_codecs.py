@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols.ajp import AjpClient, AjpServer
 from protocols.codec import ClientCodec
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.events import (
@@ -35,8 +36,21 @@ pieces = st.lists(st.binary(min_size=1, max_size=200), max_size=4)
 cut_points = st.lists(st.integers(0, 600), max_size=12)
 texts = st.text(st.characters(max_codepoint=255, exclude_characters="\0"), max_size=40)
 names = st.text(st.characters(max_codepoint=255, exclude_characters="\0"), min_size=1, max_size=40)
+attributes = st.from_regex(r"AJP_[a-z.]{1,20}", fullmatch=True)
 field_names = st.from_regex(rb"x-[a-z0-9-]{1,20}", fullmatch=True)
 field_values = st.from_regex(rb"([!-~\x80-\xff]([ -~]{0,20}[!-~])?)?", fullmatch=True)
+
+
+AJP_REQUEST = {
+    "REQUEST_METHOD": "POST",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REQUEST_URI": "/",
+    "QUERY_STRING": "",
+    "REMOTE_ADDR": "",
+    "REMOTE_HOST": "",
+    "SERVER_NAME": "",
+    "SERVER_PORT": "80",
+}
 
 
 def message(head: Any, body: list[bytes]) -> list[Any]:
@@ -50,6 +64,15 @@ def variable_requests(draw: st.DrawFn) -> list[Any]:
     variables = {"CONTENT_LENGTH": str(sum(map(len, body))), "SCGI": "1"}
     extra = draw(st.dictionaries(names, texts, max_size=8))
     return message(RequestVariables(extra | variables), body)
+
+
+@st.composite
+def ajp_requests(draw: st.DrawFn) -> list[Any]:
+    """Requests whose body is in the one packet that comes unasked."""
+    body = b"".join(draw(pieces))
+    extra = draw(st.dictionaries(attributes, texts.filter(bool), max_size=8))
+    variables = {**AJP_REQUEST, **extra, "CONTENT_LENGTH": str(len(body))}
+    return message(RequestVariables(variables), [body] if body else [])
 
 
 @st.composite
@@ -85,7 +108,7 @@ class Pair:
 
     def sent(self) -> tuple[ClientCodec, bytes]:
         """A client that has sent a request without a body, and the bytes."""
-        head: Any = RequestVariables({"CONTENT_LENGTH": "0", "SCGI": "1"})
+        head: Any = RequestVariables({**AJP_REQUEST, "CONTENT_LENGTH": "0", "SCGI": "1"})
         if self.client is Http1Client:
             head = RequestHead(b"GET", b"/", [(b"host", b"h")])
         client = self.client()
@@ -102,6 +125,7 @@ PAIRS = {
     "scgi": Pair(ScgiClient, ScgiServer, variable_requests()),
     "uwsgi": Pair(UwsgiClient, UwsgiServer, variable_requests()),
     "fastcgi": Pair(FastCgiClient, FastCgiServer, variable_requests()),
+    "ajp": Pair(AjpClient, AjpServer, ajp_requests()),
     "http1": Pair(Http1Client, Http1Server, http_requests()),
 }
 every_pair = pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
@@ -213,7 +237,18 @@ def test_client_turns_any_bytes_into_events_or_a_remote_error(
 MEMORY = 1024 * 1024
 """Bytes that a codec may keep: above every limit of a head, far below what the tests feed."""
 
-ENDLESS = [b"a", b"1", b"\0", b"\xff", b"\r\n", b"X: y\r\n", b"\x01\x04\0\x01\0\0\0\0", b"5\r\nabcde\r\n"]
+ENDLESS = [
+    b"a",
+    b"1",
+    b"\0",
+    b"\xff",
+    b"\r\n",
+    b"X: y\r\n",
+    b"\x01\x04\0\x01\0\0\0\0",
+    b"\x12\x34\0\1\x0a",
+    b"AB\0\1\x09",
+    b"5\r\nabcde\r\n",
+]
 
 
 def kept(codec: Any, prefix: bytes, unit: bytes) -> int:
@@ -339,6 +374,7 @@ for module in pkgutil.walk_packages(protocols.__path__, "protocols."):
     assert {
         "protocols.scgi",
         "protocols.uwsgi",
+        "protocols.ajp.client",
         "protocols.fastcgi.client",
         "protocols.http1.server",
         "protocols.http2.server",
