@@ -15,7 +15,8 @@ The way of a request, by module::
     config/     the YAML file as frozen models, all mistakes at once, with their lines
     build       makes what runs of the configuration; build_filters what routes put around their actions
     daemon      opens listeners and backends, stops them from the inside out
-    supervisor  applications that the gateway starts itself; appserver/ serves WSGI ones in them
+    spawn/      applications that the gateway starts itself; appserver/ serves WSGI ones in them
+    loading     finds module:attribute
     logs        events and the access log
     cli         the commands
 """

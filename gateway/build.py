@@ -19,7 +19,7 @@ from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.build_filters import filtered_backend, filtered_route
-from gateway.config import models
+from gateway.config import SpawnedApp, models
 from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
@@ -30,11 +30,12 @@ from gateway.networks import ClientNetworks
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
+from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
+from gateway.spawn import Protocol as SpawnProtocol
 from gateway.static import StaticFiles
-from gateway.supervisor import Protocol as SpawnProtocol
-from gateway.supervisor import SpawnedApplication
 from gateway.template import Template
 from gateway.upstream.exchange import UpstreamTimeouts
+from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
 from protocols.codec import ClientCodec
 from protocols.fastcgi import FastCgiClient
@@ -161,9 +162,7 @@ class _Builder:
             case models.HTTPBackend():
                 return HttpBackend(
                     name,
-                    upstream=self._upstream(
-                        name, list(config.addresses), Http1Client, config.timeouts, config.pool
-                    ),
+                    upstream=self._upstream(name, "http", config, Http1Client, config.pool),
                     pump=pump,
                     host=config.host,
                     forwarded=config.forwarded,
@@ -212,26 +211,11 @@ class _Builder:
         script_root: ScriptRoot | None = None,
         upgrades: UpgradePolicy | None = None,
     ) -> ApplicationBackend:
-        addresses: list[TcpAddress | UnixAddress] = list(config.addresses)
-        spawned: SpawnedApplication | None = None
-        if config.spawn is not None:
-            spawned = SpawnedApplication(
-                name,
-                protocol=protocol,
-                command=config.spawn.command,
-                wsgi=config.spawn.wsgi,
-                processes=config.spawn.processes,
-                directory=config.spawn.directory,
-                env=config.spawn.env,
-            )
-            self.spawned.append(spawned)
-            addresses = [UnixAddress(spawned.address.removeprefix("unix:"))]
         return ApplicationBackend(
             name,
-            upstream=self._upstream(name, addresses, make_codec, config.timeouts, pool),
+            upstream=self._upstream(name, protocol, config, make_codec, pool),
             dispatch=self.dispatch,
             script_root=script_root,
-            spawned=spawned,
             variables=_templates(config.variables),
             intake=self._intake(name, config),
             upgrades=upgrades,
@@ -240,12 +224,20 @@ class _Builder:
     def _upstream(
         self,
         name: str,
-        addresses: list[TcpAddress | UnixAddress],
+        protocol: SpawnProtocol,
+        config: models.FastCGIBackend | models.SCGIBackend | models.UWSGIBackend | models.HTTPBackend,
         make_codec: Callable[[], ClientCodec],
-        timeouts: models.Timeouts,
         pool: models.Pool | None,
     ) -> Upstream:
-        return Upstream(
+        kind = Upstream
+        addresses: list[TcpAddress | UnixAddress] = list(config.addresses)
+        spawned: SpawnedApplication | None = None
+        if config.spawn is not None:
+            spawned = _spawned(name, protocol, config.spawn)
+            self.spawned.append(spawned)
+            kind, addresses = SpawnedUpstream, [spawned.address]
+        timeouts = config.timeouts
+        upstream = kind(
             name,
             pump=self._pump,
             addresses=addresses,
@@ -259,6 +251,10 @@ class _Builder:
             pool_idle=pool.idle if pool else 0,
             pool_idle_time=pool.idle_time if pool else 0.0,
         )
+        if isinstance(upstream, SpawnedUpstream):
+            assert spawned is not None
+            upstream.attach(spawned)
+        return upstream
 
     def _intake(
         self,
@@ -285,6 +281,38 @@ def _script_root(config: models.FastCGIBackend) -> ScriptRoot | None:
     assert config.script_split is not None
     assert config.script_index is not None
     return ScriptRoot(str(config.root), split=config.script_split, index=config.script_index)
+
+
+def _spawned(name: str, protocol: SpawnProtocol, config: SpawnedApp) -> SpawnedApplication:
+    env: dict[str, str] = {}
+    for variables in (*config.env_file, config.env):
+        env.update(variables)
+    processes, give_up = config.processes, config.give_up
+    return SpawnedApplication(
+        name,
+        protocol=protocol,
+        command=config.command,
+        wsgi=config.wsgi,
+        address=config.address,
+        processes=Processes(processes.min, processes.max, processes.spare, processes.idle_time),
+        directory=config.directory,
+        virtualenv=config.virtualenv,
+        env=env,
+        pass_env=config.pass_env,
+        user=config.account,
+        limits=None if config.limits is None else config.limits.for_children(),
+        startup_time=config.startup_time,
+        stop_signal=config.stop_signal,
+        stop_time=config.stop_time,
+        give_up=None if give_up is None else GiveUp(give_up.deaths, give_up.within),
+        recycling=Recycling(
+            max_requests=config.max_requests,
+            max_requests_jitter=config.max_requests_jitter,
+            max_age=config.max_age,
+            max_age_jitter=config.max_age_jitter,
+            max_memory=config.max_memory or 0,
+        ),
+    )
 
 
 def _templates(variables: dict[str, str]) -> dict[str, Template]:

@@ -17,6 +17,7 @@ counts for the user that the program gets.
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -90,14 +91,27 @@ _LIMITS: Final = {
 class Confinement:
     """A user and limits for children: give it to `gateway.process.spawn`."""
 
-    __slots__ = ("_prefix",)
+    __slots__ = ("_prefix", "user")
 
-    def __init__(self, user: User | None = None, limits: ResourceLimits | None = None) -> None:
+    def __init__(
+        self,
+        user: User | None = None,
+        limits: ResourceLimits | None = None,
+        *,
+        death_signal: signal.Signals | None = None,
+    ) -> None:
+        """*death_signal* is what the child gets when the thread that has started it ends (prctl(2)),
+        where there is a program that can ask for it.
+        """
+        self.user = user
         self._prefix: list[str] = []
         if limits is not None and (options := list(limits.options())):
             self._prefix += [tool("prlimit"), *options]
         if user is not None:
             self._prefix += [tool("setpriv"), *_identity(user)]
+        if death_signal is not None and (setpriv := shutil.which("setpriv", path=_TOOL_PATH)):
+            # After a change of the user, which would clear it.
+            self._prefix += [setpriv, f"--pdeathsig={death_signal.name.removeprefix('SIG')}"]
 
     def wrap(self, argv: Sequence[str | bytes]) -> list[str | bytes]:
         """The command that becomes *argv*, whose program is an absolute path, in confinement."""

@@ -13,6 +13,7 @@ C program but knows no working directory, and rather than `trio.run_process`, wh
 as long. Popen starts children by vfork: the event loop stands for 0.1 ms.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -89,6 +90,11 @@ class Process:
             os.close(self.pidfd)
             log.error("process survives SIGKILL", pid=self.pid)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone: what it has started for a request can end with the request."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
     def _signal_group(self, number: signal.Signals) -> None:
         try:
             os.killpg(self.pid, number)
@@ -106,8 +112,9 @@ def spawn(
     stdout: int,
     stderr: int,
     confinement: Confinement | None = None,
+    others: Sequence[int] = (),
 ) -> Process:
-    """Start ``argv[0]`` with exactly *env*, in *directory*, with three descriptors and no other.
+    """Start ``argv[0]`` with exactly *env*, in *directory*, with three descriptors and no other but *others*.
 
     With *confinement* it is an absolute path.
 
@@ -127,6 +134,7 @@ def spawn(
         env=env,
         cwd=directory,
         start_new_session=True,
+        pass_fds=others,
     )
     try:
         return Process(popen)

@@ -1,10 +1,12 @@
 """Serves a WSGI application in a process of its own, on the listening socket that it inherits.
 
-`gateway.supervisor` starts it as ``python -m gateway.appserver PROTOCOL module:attribute``; it is no
+`gateway.spawn` starts it as ``python -m gateway.appserver PROTOCOL module:attribute``; it is no
 command for people, and knows nothing of the daemon. ::
 
     __main__    the command line, loading, signals
+    bootstrap   runs it by the Python of a virtual environment
     orphan      ends the process when its supervisor is gone
+    report      tells the supervisor that it is ready, or has served enough
     listener    accepts connections on descriptor 0 until SIGTERM, lets what runs finish
     flup        FastCGI and SCGI, by the library of that name
     uwsgi       uwsgi, by our own codec

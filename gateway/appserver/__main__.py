@@ -2,36 +2,37 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
 from gateway.appserver.orphan import end_with
-from gateway.backend import StartError
-from gateway.backends.load import load_application
+from gateway.appserver.report import Report
+from gateway.loading import LoadError, load_object
 
 
-def _fastcgi(application: WSGIApplication) -> None:
+def _fastcgi(application: WSGIApplication, report: Report) -> None:
     from gateway.appserver.flup import serve_fastcgi
 
-    serve_fastcgi(application)
+    serve_fastcgi(application, report)
 
 
-def _scgi(application: WSGIApplication) -> None:
+def _scgi(application: WSGIApplication, report: Report) -> None:
     from gateway.appserver.flup import serve_scgi
 
-    serve_scgi(application)
+    serve_scgi(application, report)
 
 
-def _uwsgi(application: WSGIApplication) -> None:
+def _uwsgi(application: WSGIApplication, report: Report) -> None:
     from gateway.appserver.uwsgi import serve_uwsgi
 
-    serve_uwsgi(application)
+    serve_uwsgi(application, report)
 
 
 # Imported when needed: importing flup's SCGI server changes the logging of the process.
-_SERVERS: Final[dict[str, Callable[[WSGIApplication], None]]] = {
+_SERVERS: Final[dict[str, Callable[[WSGIApplication, Report], None]]] = {
     "fastcgi": _fastcgi,
     "scgi": _scgi,
     "uwsgi": _uwsgi,
@@ -46,16 +47,18 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path())
     parser.add_argument("--name", default="spawned", help="the backend's, for messages")
     parser.add_argument("--parent", type=int, help="the process with which this one ends")
+    parser.add_argument("--report", type=int, metavar="FD", help="where the supervisor is told")
+    parser.add_argument("--max-requests", type=int, default=0, help="after which a replacement is wanted")
     arguments = parser.parse_args()
     if arguments.parent is not None:
         end_with(arguments.parent)
     try:
-        application = load_application(
-            arguments.target, directory=arguments.directory, factory=False, backend=arguments.name
-        )
-    except StartError as error:
-        sys.exit(str(error))
-    _SERVERS[arguments.protocol](application)
+        application = load_object(arguments.target, directory=arguments.directory, factory=False)
+    except LoadError as error:
+        if error.own:
+            traceback.print_exception(error.__cause__)
+        sys.exit(f"backend {arguments.name}: {error}")
+    _SERVERS[arguments.protocol](application, Report(arguments.report, arguments.max_requests))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """FastCGI and SCGI by flup's threaded servers, with what they leave undone for a supervised process.
 
 * flup's main loop looks at its signals once a second and may sit in accept(); ours is `listener`.
-* flup waits at the end for threads that wait for idle connections; here running requests are counted.
+* flup waits at the end for threads that wait for idle connections; here connections are ended in order.
 * flup's SCGI server opens its own socket, reads bodies without an end, gives an empty body as text, and
   closes a connection that still has unread body in it, which may reset it under the response.
 * flup guesses an empty PATH_INFO from the undecoded REQUEST_URI; here it stays empty.
@@ -14,7 +14,8 @@ import warnings
 from typing import Any, BinaryIO, Final
 from wsgiref.types import WSGIApplication
 
-from gateway.appserver.listener import RunningRequests, accept_until_stopped
+from gateway.appserver.listener import OpenConnections, accept_until_stopped
+from gateway.appserver.report import Report
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -27,15 +28,15 @@ DRAIN_LIMIT: Final = 1024 * 1024
 """Bytes of a request body that are read and dropped after an answer that did not want them."""
 
 
-def serve_fastcgi(application: WSGIApplication) -> None:
+def serve_fastcgi(application: WSGIApplication, report: Report) -> None:
     """Serve *application* by FastCGI until told to stop."""
-    _FastCGIServer(application, multiprocess=True).serve()
+    _FastCGIServer(application, multiprocess=True).serve(report)
 
 
-def serve_scgi(application: WSGIApplication) -> None:
+def serve_scgi(application: WSGIApplication, report: Report) -> None:
     """Serve *application* by SCGI until told to stop."""
     # Its logger has a line for each request at INFO.
-    _SCGIServer(application, multiprocess=True, loggingLevel=logging.WARNING).serve()
+    _SCGIServer(application, multiprocess=True, loggingLevel=logging.WARNING).serve(report)
 
 
 def _complete(environ: dict[str, Any]) -> None:
@@ -48,21 +49,39 @@ def _complete(environ: dict[str, Any]) -> None:
 
 class _FastCGIRequest(fcgi_base.Request):  # type: ignore[misc]  # flup has no types
     def run(self) -> None:
-        with self.server.running.one():
+        connection = self._conn._sock
+        try:
             super().run()
+        finally:
+            self.server.connections.idle(connection)
+
+
+class _FastCGIConnection(fcgi_base.Connection):  # type: ignore[misc]  # flup has no types
+    def run(self) -> None:
+        try:
+            super().run()
+        except OSError:
+            self._sock.close()  # the web server has gone
+        finally:
+            self.server.connections.closed(self._sock)
+
+    def _do_begin_request(self, record: Any) -> None:
+        self.server.connections.busy(self._sock)
+        super()._do_begin_request(record)
 
 
 class _FastCGIServer(fcgi.WSGIServer):  # type: ignore[misc]  # flup has no types
     request_class = _FastCGIRequest
-    running: RunningRequests
+    connections: OpenConnections
 
-    def serve(self) -> None:
-        self.running = RunningRequests()
-        accept_until_stopped(self._accepted)
-        self.running.wait_until_none()
+    def serve(self, report: Report) -> None:
+        self.connections = OpenConnections(report)
+        accept_until_stopped(self._accepted, report)
+        self.connections.drain()
 
     def _accepted(self, connection: socket.socket) -> None:
-        self._threadPool.addJob(self._connectionClass(connection, "", self, None))
+        self.connections.opened(connection)
+        self._threadPool.addJob(_FastCGIConnection(connection, "", self, None))
 
     def _sanitizeEnv(self, environ: dict[str, Any]) -> None:  # noqa: N802 (flup's name)
         _complete(environ)
@@ -97,19 +116,24 @@ class _Body(io.RawIOBase):
 
 class _SCGIConnection(scgi_base.Connection):  # type: ignore[misc]  # flup has no types
     def run(self) -> None:
-        with self.server.running.one():
+        connections = self.server.connections
+        try:
             super().run()
+        finally:
+            connections.idle(self._sock)
+            connections.closed(self._sock)
 
 
 class _SCGIServer(scgi.WSGIServer):  # type: ignore[misc]  # flup has no types
-    running: RunningRequests
+    connections: OpenConnections
 
-    def serve(self) -> None:
-        self.running = RunningRequests()
-        accept_until_stopped(self._accepted)
-        self.running.wait_until_none()
+    def serve(self, report: Report) -> None:
+        self.connections = OpenConnections(report)
+        accept_until_stopped(self._accepted, report)
+        self.connections.drain()
 
     def _accepted(self, connection: socket.socket) -> None:
+        self.connections.opened(connection)
         self._threadPool.addJob(_SCGIConnection(connection, "", self, None))
 
     def handler(self, request: Any) -> None:

@@ -3,8 +3,8 @@
 All processes of an application share one socket, so it is non-blocking: of several that are woken for
 one connection, all but one find nothing and wait again.
 
-SIGTERM, SIGINT and SIGHUP stop it. Requests that run then are waited for without a limit: the supervisor
-has one. Connections without a request (idle ones, kept open) are not.
+SIGTERM, SIGINT and SIGHUP stop it. Every connection that was accepted before is served; what runs is waited
+for without a limit: the supervisor has one. Connections that are kept open between requests are not.
 """
 
 import select
@@ -12,47 +12,96 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
+
+from gateway.appserver.report import Report
 
 LISTENING_DESCRIPTOR: Final = 0
 """FastCGI 2.2: the listening socket is file descriptor 0."""
 
+LINGER: Final = 1.0
+"""Seconds that the supervisor has to close connections between requests before this process does."""
+
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class RunningRequests:
-    """Counts the requests that run, to be waited for at the end."""
+class OpenConnections:
+    """The connections of a process, to be ended in order.
 
-    def __init__(self) -> None:
+    One is busy from its acceptance on: its request is on the way. `idle` is for those that have had a
+    request and may get another.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
         self._changed = threading.Condition()
-        self._count = 0
+        self._busy: set[socket.socket] = set()
+        self._idle: set[socket.socket] = set()
+        self._draining = False
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """The time that one request takes."""
+    def opened(self, connection: socket.socket) -> None:
+        """In the thread that accepts: what is told to stop next must know of it."""
         with self._changed:
-            self._count += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._count -= 1
-                self._changed.notify()
+            self._busy.add(connection)
 
-    def wait_until_none(self) -> None:
+    def busy(self, connection: socket.socket) -> None:
+        """A request begins on a connection that was idle."""
         with self._changed:
-            self._changed.wait_for(lambda: self._count == 0)
+            self._idle.discard(connection)
+            self._busy.add(connection)
+
+    def idle(self, connection: socket.socket) -> None:
+        """A request has ended, and another may come."""
+        self._report.request_ended()
+        with self._changed:
+            if connection in self._busy:
+                self._busy.remove(connection)
+                self._idle.add(connection)
+                if self._draining:
+                    _refuse_more(connection)
+
+    def closed(self, connection: socket.socket) -> None:
+        with self._changed:
+            self._busy.discard(connection)
+            self._idle.discard(connection)
+            self._changed.notify()
+
+    def drain(self) -> None:
+        """Wait until all are closed; idle ones are after LINGER seconds."""
+        self._report.draining()
+        with self._changed:
+            # The supervisor closes its idle ones now, and loses no request by it.
+            if self._changed.wait_for(self._none_is_open, LINGER):
+                return
+            self._draining = True
+            for connection in self._idle:
+                _refuse_more(connection)
+            self._changed.wait_for(self._none_is_open)
+
+    def _none_is_open(self) -> bool:
+        return not (self._busy or self._idle)
 
 
-def accept_until_stopped(handle: Callable[[socket.socket], None]) -> None:
+def _refuse_more(connection: socket.socket) -> None:
+    """Take no more requests, losing none: what has arrived stays readable, and sending more fails at once.
+
+    That is how Unix sockets do it (unix(7)): the web server knows that a later request was not taken.
+    """
+    with suppress(OSError, ValueError):  # it has been closed meanwhile
+        if not select.select([connection], [], [], 0)[0]:
+            connection.shutdown(socket.SHUT_RD)
+
+
+def accept_until_stopped(handle: Callable[[socket.socket], None], report: Report) -> None:
     """Give each connection, a blocking socket, to *handle*, which must return soon.
 
     Must be called in the main thread, for the signals. Raises OSError if descriptor 0 is no socket.
     """
     with socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR)) as listener, _stop_signals() as stop:
         listener.setblocking(False)
+        report.ready()
         while True:
             readable, _, _ = select.select([listener, stop], [], [])
             if stop in readable:

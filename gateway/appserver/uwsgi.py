@@ -11,6 +11,7 @@ from wsgiref.types import ErrorStream, InputStream, WSGIApplication
 from wsgiref.util import guess_scheme
 
 from gateway.appserver.listener import accept_until_stopped
+from gateway.appserver.report import Report
 from protocols.errors import RemoteProtocolError
 from protocols.events import NEED_DATA, Data, EndOfMessage, RequestEvent, RequestVariables, ResponseHead
 from protocols.uwsgi import UwsgiServer
@@ -24,22 +25,24 @@ DRAIN_LIMIT: Final = 1024 * 1024
 """Bytes of a request body that are read and dropped after an answer that did not want them."""
 
 
-def serve_uwsgi(application: WSGIApplication) -> None:
+def serve_uwsgi(application: WSGIApplication, report: Report) -> None:
     """Serve *application* by uwsgi until told to stop; then let what runs finish."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="uwsgi") as threads:
 
         def handle(connection: socket.socket) -> None:
-            threads.submit(_serve_logged, connection, application)
+            threads.submit(_serve_logged, connection, application, report)
 
-        accept_until_stopped(handle)
+        accept_until_stopped(handle, report)
 
 
-def _serve_logged(connection: socket.socket, application: WSGIApplication) -> None:
+def _serve_logged(connection: socket.socket, application: WSGIApplication, report: Report) -> None:
     try:
         with connection:
             _Exchange(connection).serve(application)
     except (RemoteProtocolError, OSError) as error:
         print(f"uwsgi connection failed: {error}", file=sys.stderr)
+    finally:
+        report.request_ended()
 
 
 class _Exchange:

@@ -17,13 +17,12 @@ import trio
 
 from gateway.backends.script import find_script
 from gateway.environ import build_environ
-from gateway.errors import BackendError, RequestError
+from gateway.errors import RequestError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.pump import Pump
 from gateway.request import IDEMPOTENT, Request, Responder, Upgrade
 from gateway.static.resolve import check_segments
-from gateway.supervisor import SpawnedApplication
 from gateway.template import Template
 from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream
@@ -64,7 +63,6 @@ class ApplicationBackend:
         dispatch: Dispatch,
         intake: BodyIntake,
         script_root: ScriptRoot | None = None,
-        spawned: SpawnedApplication | None = None,
         variables: Mapping[str, Template] | None = None,
         upgrades: UpgradePolicy | None = None,
     ) -> None:
@@ -73,7 +71,6 @@ class ApplicationBackend:
         self._upstream = upstream
         self._dispatch = dispatch
         self._script_root = script_root
-        self._spawned = spawned
         self._variables = dict(variables or {})
         self._intake = intake
         self._upgrades = upgrades
@@ -137,9 +134,6 @@ class ApplicationBackend:
         replayable: bool,
         switch: Switch | None = None,
     ) -> LocalRedirect | None:
-        spawned = self._spawned
-        if spawned is not None:
-            spawned.check()
         try:
             return await self._upstream.exchange(
                 request, responder, RequestVariables(environ), replayable=replayable, switch=switch
@@ -151,10 +145,6 @@ class ApplicationBackend:
             raise RequestError(
                 400, f"the request cannot be passed to the application: {unsayable}"
             ) from unsayable
-        except BackendError as failed:
-            if spawned is None:
-                raise
-            raise spawned.explain(failed) from failed.__cause__
 
     def _environ(self, request: Request, length: int | None) -> dict[str, str]:
         script_root = self._script_root

@@ -7,8 +7,11 @@ text ─► source ─► plain data, line of each part ─► models ─► Con
 
 load      files and texts to Config, or all mistakes
 models    one class per thing, one documented field per setting
+confined  the part of them about users and limits of programs
+spawn     the part of them about applications that the gateway starts
 values    durations, sizes, addresses, patterns, templates
 source    YAML, environment variables, lines
+env_file  files of environment variables
 base      what all models share
 wording   how mistakes are said
 """
@@ -32,14 +35,13 @@ from gateway.config.models import (
     Respond,
     Route,
     SCGIBackend,
-    Spawn,
-    SpawnedApp,
     Static,
     Timeouts,
     Tls,
     UWSGIBackend,
     WSGIBackend,
 )
+from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values import BackendAddress, ListenAddress, Network
 
 __all__ = [

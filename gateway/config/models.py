@@ -9,14 +9,15 @@ whether certificates and their keys can be used, and to read error pages.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from gateway.config.base import Model, Place, written
+from gateway.config.confined import Confined
 from gateway.config.filters import Buffering, HeaderRules, RequestBuffering, buffering_schema, switched_on
+from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values import (
     AtLeastOne,
     BackendAddress,
@@ -26,7 +27,6 @@ from gateway.config.values import (
     Ciphers,
     Client,
     ClientCertificates,
-    Command,
     Connect,
     Count,
     CountOrNone,
@@ -39,7 +39,6 @@ from gateway.config.values import (
     FilePath,
     FinalStatus,
     Flag,
-    GroupNumber,
     HeaderName,
     HostPattern,
     KeyFile,
@@ -66,14 +65,12 @@ from gateway.config.values import (
     TlsVersion,
     UpgradeProtocol,
     Upstream,
-    UserAccount,
     VariableName,
     WantedValue,
     Workers,
     switch,
 )
 from gateway.config.wording import alternatives, expected, show, suggestion
-from gateway.confinement import Confinement, ResourceLimits, User, may_change_user, tool
 from gateway.path_pattern import find_rest_of
 
 NOT_YET = "not supported yet"
@@ -332,91 +329,7 @@ class WebSocket(Model):
 
 
 Upgrades: TypeAlias = Annotated[tuple[UpgradeProtocol, ...], Many()]
-Environment: TypeAlias = dict[VariableName, str]
 Variables: TypeAlias = dict[VariableName, LineTemplateText]
-
-
-class ProcessLimits(Model):
-    """What each process of a program may use (setrlimit(2)); by default what the gateway may."""
-
-    cpu: Timeout | None = None
-    """CPU time, in whole seconds; then it is ended by SIGXCPU, and 5 seconds later by SIGKILL."""
-    memory: Limit | None = None
-    """Bytes of address space (Apache: RLimitMEM)."""
-    processes: Count | None = None
-    """Processes and threads of its user, all of them together (Apache: RLimitNPROC); root's have no limit."""
-    open_files: Count | None = None
-    """Open files and connections."""
-    file_size: Size | None = None
-    """Bytes of a file that it writes."""
-    core: Size | None = None
-    """Bytes of a core dump; 0 for none."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        tool("prlimit")
-        if not may_change_user():
-            for name, ours in self.for_children().beyond_ours():
-                raise ValueError(f"{name}: only root can give more than the gateway has itself: {ours}")
-        return self
-
-    def for_children(self) -> ResourceLimits:
-        """As `gateway.confinement` wants them."""
-        return ResourceLimits(**self.model_dump())
-
-
-class Confined(Model):
-    """What programs that the gateway starts have in common: who they are, and what they may use."""
-
-    user: UserAccount | None = None
-    """The user that they run as, by name or number, with its groups; only root can do that."""
-    group: GroupNumber | None = None
-    """The group that they run as, by name or number, in place of the user's own."""
-    limits: ProcessLimits | None = None
-    """What each process may use."""
-
-    @classmethod
-    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-        limits = data.get("limits")
-        counted = isinstance(limits, dict) and limits.get("processes") is not None
-        if counted and data.get("user") is None and may_change_user():
-            yield ("limits", "processes"), "root's are not limited (setrlimit(2)): expected user"
-
-    @property
-    def confinement(self) -> Confinement | None:
-        """For `gateway.process.spawn`."""
-        user = self.user
-        if self.group is not None:
-            user = User(None, self.group) if user is None else replace(user, gid=self.group)
-        limits = None if self.limits is None else self.limits.for_children()
-        return None if user is None and limits is None else Confinement(user, limits)
-
-
-class SpawnedApp(Model):
-    """Processes that the gateway starts, restarts when they die, and stops."""
-
-    command: Command | None = None
-    """A program and its arguments; it gets its listening socket as file descriptor 0."""
-    wsgi: ObjectName | None = None
-    """A WSGI application, module:attribute, served in processes of its own."""
-    processes: Count = 1
-    """How many of them accept on the socket."""
-    directory: Directory = written(".")
-    """Their working directory, where modules are imported from; by default the directory of this file."""
-    env: Environment = Field(default_factory=dict)
-    """Variables added to their environment."""
-
-    @classmethod
-    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-        if ("command" in data) == ("wsgi" in data):
-            yield (), f"expected exactly one of command or wsgi, got {'both' if 'wsgi' in data else 'none'}"
-
-
-class Spawn(Model):
-    """An application that the gateway runs itself."""
-
-    spawn: SpawnedApp
-    """The application to start and supervise."""
 
 
 _PLANNED_BALANCE = {"least-connections", "random", "hash", "ip-hash", "first", "weighted", "sticky"}
@@ -438,6 +351,12 @@ def _target_kind(value: Any) -> str:
 Addresses: TypeAlias = Annotated[tuple[Connect, ...], AtLeastOne(), Many()]
 SocketTarget: TypeAlias = Annotated[
     Annotated[Addresses, Tag("<addresses>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
+]
+
+HttpTarget: TypeAlias = Annotated[
+    Annotated[Annotated[tuple[Upstream, ...], AtLeastOne(), Many()], Tag("<addresses>")]
+    | Annotated[Spawn, Tag("<spawn>")],
+    Discriminator(_target_kind),
 ]
 
 
@@ -595,8 +514,9 @@ class HTTPBackend(_Backend):
     kind: ClassVar[str] = "http"
     later: ClassVar[dict[str, str]] = {**_Backend.later, "tls": f"TLS to a backend is {NOT_YET}"}
 
-    addresses: Annotated[tuple[Upstream, ...], AtLeastOne(), Many()] = Field(alias="http")
-    """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, or several."""
+    target: HttpTarget = Field(alias="http")
+    """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, several, or
+    spawn: a server to start."""
     host: Literal["preserve", "upstream"] = "preserve"
     """The Host that it sees: preserve what the client sent, or upstream for the address of the URL."""
     forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
@@ -609,6 +529,26 @@ class HTTPBackend(_Backend):
     """Connections kept open; idle: 0 keeps none."""
     upgrade: Upgrades = ("websocket",)
     """Protocols that clients may switch to through a tunnel, if the server does; [] for none."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        target = data.get("http")
+        spawn = target.get("spawn") if isinstance(target, dict) else None
+        if isinstance(spawn, dict) and "wsgi" in spawn:
+            yield (
+                ("http", "spawn", "wsgi"),
+                "is served by fastcgi, scgi or uwsgi: expected one of them, or a command that serves HTTP",
+            )
+
+    @property
+    def addresses(self) -> tuple[BackendAddress, ...]:
+        """Where the server listens; empty if the gateway spawns it."""
+        return () if isinstance(self.target, Spawn) else self.target
+
+    @property
+    def spawn(self) -> SpawnedApp | None:
+        """What to start, if the gateway spawns the server."""
+        return self.target.spawn if isinstance(self.target, Spawn) else None
 
 
 class ASGIBackend(_Backend):

@@ -11,6 +11,7 @@ import grp
 import os
 import pwd
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -30,6 +31,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
+from gateway.config.env_file import parse_env_file
 from gateway.config.wording import expected, show
 from gateway.confinement import User, may_change_user, tool
 from gateway.failure_pages import ErrorPage, page_constants
@@ -568,6 +570,63 @@ def parse_object_name(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(f"{name}:{name}", value):
         raise expected("module:attribute, such as app:application", value)
     return str(value)
+
+
+def parse_stop_signal(value: Any) -> signal.Signals:
+    """The name of a signal that asks a process to end: TERM, or SIGTERM."""
+    name = value.upper().removeprefix("SIG") if isinstance(value, str) else ""
+    if name not in _STOP_SIGNALS:
+        raise expected(f"a signal ({', '.join(_STOP_SIGNALS)})", value)
+    return signal.Signals[f"SIG{name}"]
+
+
+_STOP_SIGNALS: Final = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH")
+StopSignal: TypeAlias = Annotated[
+    signal.Signals,
+    PlainValidator(parse_stop_signal),
+    WithJsonSchema({"enum": [*_STOP_SIGNALS, *(f"SIG{name}" for name in _STOP_SIGNALS)]}),
+]
+
+
+def parse_virtual_environment(value: Any, info: ValidationInfo) -> Path:
+    """The directory of a virtual environment (PEP 405)."""
+    path = parse_path(value, info)
+    if not os.access(path / "bin" / "python", os.X_OK):
+        raise ValueError(f"{show(str(path), 4096)} is not a virtual environment: there is no bin/python")
+    return path
+
+
+VirtualEnvironment: TypeAlias = Annotated[
+    Path, PlainValidator(parse_virtual_environment), WithJsonSchema({"type": "string", "minLength": 1})
+]
+
+
+def parse_env_file_value(value: Any, info: ValidationInfo) -> dict[str, str]:
+    """The variables in a file of ``NAME=VALUE`` lines; see `gateway.config.env_file`."""
+    path = parse_path(value, info)
+    try:
+        return parse_env_file(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{show(str(path), 4096)} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{show(str(path), 4096)}: {error}") from None
+
+
+EnvFile: TypeAlias = Annotated[
+    dict[str, str], PlainValidator(parse_env_file_value), WithJsonSchema({"type": "string", "minLength": 1})
+]
+
+
+def parse_passed_variable(value: Any) -> str:
+    """The name of a variable, or the beginning of several and ``*``."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?|\*", value, re.ASCII):
+        raise expected("the name of a variable such as LANG, or LC_*", value)
+    return str(value)
+
+
+PassedVariable: TypeAlias = Annotated[
+    str, PlainValidator(parse_passed_variable), WithJsonSchema({"type": "string"})
+]
 
 
 ObjectName: TypeAlias = Annotated[

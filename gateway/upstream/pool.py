@@ -19,6 +19,7 @@ class UpstreamConnection:
     codec: ClientCodec
     reused: bool = False
     idle_since: float = 0.0
+    epoch: int = 0
 
     def close(self) -> None:
         self.stream.close()
@@ -33,6 +34,8 @@ class Pool:
         self._idle_time = idle_time
         self._idle: list[UpstreamConnection] = []
         self.dialer = dialer
+        self.epoch = 0
+        """New connections belong to it; one of an earlier epoch is not used again (`renew`)."""
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that still looks alive, or None."""
@@ -48,7 +51,11 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep *connection* for later, or close it."""
-        if len(self._idle) >= self._idle_limit or not connection.stream.quiet:
+        if (
+            len(self._idle) >= self._idle_limit
+            or connection.epoch != self.epoch
+            or not connection.stream.quiet
+        ):
             connection.close()
             return
         connection.idle_since = self._pump.now
@@ -64,6 +71,11 @@ class Pool:
             else:
                 connection.close()
         self._idle = kept
+
+    def renew(self) -> None:
+        """From now on use fresh connections only: the server behind the present ones is about to end."""
+        self.epoch += 1
+        self.close()
 
     def close(self) -> None:
         """Close all idle connections."""

@@ -71,6 +71,11 @@ class Upstream:
             for pool in self._pools:
                 pool.close()
 
+    def renew(self) -> None:
+        """Use no connection again that is open now."""
+        for pool in self._pools:
+            pool.renew()
+
     async def exchange(
         self,
         request: Request,
@@ -95,7 +100,8 @@ class Upstream:
             reusable = False
             try:
                 if connection is None:
-                    connection = UpstreamConnection(await pool.dialer.dial(), self._make_codec())
+                    stream = await pool.dialer.dial()
+                    connection = UpstreamConnection(stream, self._make_codec(), epoch=pool.epoch)
                 exchange = Exchange(
                     connection,
                     request,

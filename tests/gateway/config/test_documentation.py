@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from gateway.config import load, models
+from gateway.config import confined, load, models, spawn
 from gateway.config.base import Model
 from gateway.config.filters import Buffering, HeaderChanges, HeaderRules, RequestBuffering
 
@@ -25,7 +25,7 @@ SECTIONS: dict[str, type[Model]] = {
     "timeouts (clients)": models.ClientTimeouts,
     "limits": models.ClientLimits,
     "cgi": models.CGIBackend,
-    "limits (programs)": models.ProcessLimits,
+    "limits (programs)": confined.ProcessLimits,
     "fastcgi": models.FastCGIBackend,
     "scgi": models.SCGIBackend,
     "uwsgi": models.UWSGIBackend,
@@ -35,7 +35,9 @@ SECTIONS: dict[str, type[Model]] = {
     "websocket": models.WebSocket,
     "timeouts (backends)": models.Timeouts,
     "pool": models.Pool,
-    "spawn": models.SpawnedApp,
+    "spawn": spawn.SpawnedApp,
+    "processes": spawn.SpawnedProcesses,
+    "give_up": spawn.GiveUp,
     "routes": models.Route,
     "match": models.Match,
     "static": models.Static,
@@ -88,7 +90,7 @@ def test_setting_is_documented(heading: str, line: str) -> None:
 def test_every_model_has_a_section() -> None:
     found = {
         value
-        for value in vars(models).values()
+        for value in (vars(models) | vars(spawn) | vars(confined)).values()
         if isinstance(value, type) and issubclass(value, Model) and value.model_fields
     }
     # These are parts of others: what they add is in the sections of those.

@@ -1,11 +1,11 @@
-"""gateway.supervisor, with real processes on real sockets."""
+"""gateway.spawn, with real processes on real sockets."""
 
 import os
 import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,9 @@ from structlog.testing import capture_logs
 
 from gateway.backend import StartError
 from gateway.errors import BackendError, Cause, Phase
-from gateway.supervisor import (
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
-    RESTART_PATIENCE,
-    STABLE_AFTER,
-    Pauses,
-    SpawnedApplication,
-)
+from gateway.spawn import Processes, SpawnedApplication
+from gateway.spawn.application import RESTART_PATIENCE
+from gateway.spawn.schedule import FIRST_PAUSE, LONGEST_PAUSE
 from tests.gateway.served import LAST_GET, gateway_of, response
 
 # Accepts on descriptor 0 and answers each connection with its number and a line of its own.
@@ -37,25 +32,12 @@ while True:
 """
 
 
-@pytest.fixture(autouse=True)
-def no_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) == before
-    assert list(temporary.iterdir()) == []
-    with pytest.raises(ChildProcessError):  # neither running nor a zombie
-        os.waitpid(-1, os.WNOHANG)
-
-
 def python(script: str) -> list[str]:
     return [sys.executable, "-u", "-c", script]
 
 
 def spawned(command: list[str], **options: Any) -> SpawnedApplication:
-    options.setdefault("grace", 60)
+    options.setdefault("stop_time", 60)
     return SpawnedApplication("blog", protocol="scgi", command=command, **options)
 
 
@@ -70,7 +52,7 @@ async def running(application: SpawnedApplication, test: Callable[[], Awaitable[
 
 async def ask(application: SpawnedApplication, command: str) -> bytes:
     """What one of the processes writes to the connection when it runs *command*."""
-    stream = await trio.open_unix_socket(application.address.removeprefix("unix:"))
+    stream = await trio.open_unix_socket(path_of(application))
     async with stream:
         await stream.send_all(command.encode() + b"\n")
         answer = b""
@@ -82,6 +64,10 @@ async def ask(application: SpawnedApplication, command: str) -> bytes:
         return answer
 
 
+def path_of(application: SpawnedApplication) -> str:
+    return str(application.address).removeprefix("unix:")
+
+
 def events(logs: list[Any], event: str) -> list[Any]:
     return [entry for entry in logs if entry["event"] == event]
 
@@ -91,10 +77,12 @@ PID = "connection.sendall(str(os.getpid()).encode())"
 
 def test_processes_accept_on_descriptor_0(tmp_path: Path) -> None:
     """FCGI-23."""
-    application = spawned(python(SERVER), processes=2, directory=tmp_path, env={"COLOUR": "grün"})
+    application = spawned(
+        python(SERVER), processes=Processes(2, 2), directory=tmp_path, env={"COLOUR": "grün"}
+    )
 
     async def test() -> None:
-        path = application.address.removeprefix("unix:")
+        path = path_of(application)
         assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
         facts = (
             "connection.sendall(repr((os.getcwd(), os.environ['COLOUR'], listener.getsockname())).encode())"
@@ -105,11 +93,11 @@ def test_processes_accept_on_descriptor_0(tmp_path: Path) -> None:
 
 
 def test_processes_share_the_socket() -> None:
-    application = spawned(python(SERVER), processes=2)
+    application = spawned(python(SERVER), processes=Processes(2, 2))
 
     async def test() -> None:
         # One process is kept busy, so the other must answer.
-        first = await trio.open_unix_socket(application.address.removeprefix("unix:"))
+        first = await trio.open_unix_socket(path_of(application))
         async with first:
             await first.send_all(f"{PID}; connection.recv(1)\n".encode())
             pid = await first.receive_some()
@@ -184,13 +172,6 @@ def test_process_that_dies_is_started_again() -> None:
     assert [entry["restart_in"] for entry in ends] == [FIRST_PAUSE, 2 * FIRST_PAUSE]
 
 
-def test_pause_grows_to_its_bound_and_begins_again_after_a_while() -> None:
-    pauses = Pauses()
-    assert [pauses.after(0.01) for _ in range(4)] == [0.1, 0.2, 0.4, 0.8]
-    assert [pauses.after(STABLE_AFTER - 0.1) for _ in range(7)][-2:] == [LONGEST_PAUSE, LONGEST_PAUSE]
-    assert [pauses.after(STABLE_AFTER), pauses.after(0.01)] == [FIRST_PAUSE, 2 * FIRST_PAUSE]
-
-
 def test_program_that_vanishes_is_waited_for(tmp_path: Path) -> None:
     program = tmp_path / "program"
 
@@ -223,7 +204,7 @@ def test_program_that_vanishes_is_waited_for(tmp_path: Path) -> None:
 def test_stop_is_polite_and_waits(tmp_path: Path) -> None:
     """FCGI-24."""
     polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))"
-    application = spawned(python(polite + SERVER), processes=2)
+    application = spawned(python(polite + SERVER), processes=Processes(2, 2))
 
     async def test() -> None:
         assert await ask(application, PID)
@@ -240,7 +221,7 @@ def test_stop_kills_what_does_not_listen() -> None:
     """With its group: the test ends only if nobody keeps the pipes open."""
     deaf = "import signal, subprocess; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     deaf += "subprocess.Popen(['sleep', '1000']);"
-    application = spawned(python(deaf + SERVER), grace=0)
+    application = spawned(python(deaf + SERVER), stop_time=0)
 
     async def test() -> None:
         assert await ask(application, PID)
@@ -272,8 +253,10 @@ def test_rejects_a_program_without_interpreter(tmp_path: Path) -> None:
     program.chmod(0o755)
 
     async def main() -> None:
-        with pytest.raises(StartError, match="cannot be started: No such file or directory"):
-            await spawned([str(program)], processes=3).run()
+        with pytest.raises(
+            StartError, match="cannot be started: the interpreter in its first line does not exist"
+        ):
+            await spawned([str(program)], processes=Processes(3, 3)).run()
 
     trio.run(main)
 
@@ -335,7 +318,8 @@ def test_application_that_recovers_is_asked_again(tmp_path: Path) -> None:
         refused: BackendError | None = None
         while refused is None:
             try:
-                application.check()
+                await application.enter()
+                application.leave()
             except BackendError as error:
                 refused = error
             await trio.lowlevel.checkpoint()
@@ -343,17 +327,19 @@ def test_application_that_recovers_is_asked_again(tmp_path: Path) -> None:
         assert refused.retry_after is not None
         assert RESTART_PATIENCE < refused.retry_after <= LONGEST_PAUSE
         assert (await ask(application, PID)).isdigit()
-        application.check()
+        await application.enter()
+        application.leave()
 
     trio.run(running, application, test)
 
 
 def test_one_process_of_several_is_enough() -> None:
-    application = spawned(python(SERVER), processes=2)
+    application = spawned(python(SERVER), processes=Processes(2, 2))
 
     async def test() -> None:
         await ask(application, "os._exit(3)")
-        application.check()
+        await application.enter()
+        application.leave()
         assert (await ask(application, PID)).isdigit()
 
     trio.run(running, application, test)
@@ -374,5 +360,5 @@ def test_last_lines_explain_a_failure() -> None:
 
 def test_address_is_known_before_the_start() -> None:
     application = spawned(["sh"])
-    assert application.address.startswith(f"unix:{tempfile.gettempdir()}/gateway-")
+    assert path_of(application).startswith(f"{tempfile.gettempdir()}/gateway-")
     assert application.address != spawned(["sh"]).address

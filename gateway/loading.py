@@ -1,0 +1,88 @@
+"""Finds the object that ``module:attribute`` names, and says plainly why if it cannot.
+
+Needs nothing but the standard library: it also runs in the processes of spawned applications.
+"""
+
+import importlib
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+
+class LoadError(Exception):
+    """The application cannot be loaded; the message is one line about what to look at.
+
+    If the application's own code has failed, that is its cause (``__cause__``), and *own* is true.
+    """
+
+    def __init__(self, message: str, *, own: bool = False) -> None:
+        super().__init__(message)
+        self.own = own
+
+
+def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
+    """Import the module, with *directory* first on the search path, and get the attribute.
+
+    The attribute may be dotted. With *factory* it is called, and what it returns is the application.
+    *directory* stays on the search path: applications import as they run. Raises LoadError.
+    """
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        raise LoadError(f"expected 'module:attribute', got {target!r}")
+    if directory is not None:
+        _put_first(directory)
+        _check_not_shadowed(module_name.partition(".")[0], directory)
+    try:
+        application: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            where = f" (searched {directory} first)" if directory is not None else ""
+            raise LoadError(f"there is no module {error.name!r}{where}") from error
+        raise _failed(f"the import of {module_name}", error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(f"the import of {module_name}", error) from error
+    for name in attribute.split("."):
+        try:
+            application = getattr(application, name)
+        except AttributeError as error:
+            raise LoadError(f"{module_name!r} has no attribute {attribute!r}") from error
+    if factory:
+        application = _made_by(application, target)
+    if not callable(application):
+        raise LoadError(f"{target} is not callable, but a {type(application).__name__}")
+    return application
+
+
+def _put_first(directory: Path) -> None:
+    entry = str(directory.absolute())
+    if entry in sys.path:
+        sys.path.remove(entry)
+    sys.path.insert(0, entry)
+    importlib.invalidate_caches()
+
+
+def _check_not_shadowed(name: str, directory: Path) -> None:
+    """Two applications of one process cannot both have a module ``app``: say so, do not mix them up."""
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    spec = PathFinder.find_spec(name, [str(directory.absolute())])
+    if loaded is None or spec is None or spec.origin is None:
+        return
+    if Path(loaded).resolve() != Path(spec.origin).resolve():
+        raise LoadError(
+            f"{spec.origin} cannot be imported, because {loaded} is the module {name!r} already; "
+            "applications inside one daemon need different module names"
+        )
+
+
+def _made_by(factory: Any, target: str) -> Any:
+    if not callable(factory):
+        raise LoadError(f"{target} is not a factory, but a {type(factory).__name__}")
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:
+        raise _failed(f"the factory {target}", error) from error
+
+
+def _failed(what: str, error: BaseException) -> LoadError:
+    return LoadError(f"{what} failed: {type(error).__name__}: {error}", own=True)

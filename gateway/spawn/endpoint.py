@@ -1,0 +1,164 @@
+"""Where an application listens.
+
+`SharedSocket` is the gateway's: a Unix socket in a private directory, on which any number of processes accept
+as their descriptor 0 (FastCGI 2.2; SCGI and uwsgi applications take it so too, and HTTP servers that can be
+told a descriptor). While a process is being replaced, connections wait in its backlog.
+
+`OwnSocket` is opened by the program itself, which learns where by ``{socket}`` or ``{port}`` in its command
+or environment, or knows it from its own configuration. It is ready when it accepts.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from gateway.address import TcpAddress, UnixAddress
+from gateway.backend import StartError
+from gateway.confinement import User
+
+BACKLOG: Final = 4096
+"""Connections that may wait for a process; the kernel cuts it to net.core.somaxconn."""
+
+_SOCKET: Final = "{socket}"
+_PORT: Final = "{port}"
+
+
+class SharedSocket:
+    """Open while `opened` is entered; ``descriptor`` is what processes get as their descriptor 0."""
+
+    def __init__(self) -> None:
+        # Known before it exists, so that backends can be built first.
+        self._home = _private_directory()
+        self.address = UnixAddress(os.path.join(self._home, "app.sock"))
+        self.descriptor = -1
+
+    def fill(self, word: str) -> str:
+        return word
+
+    @contextlib.contextmanager
+    def opened(self, backend: str, user: User | None = None) -> Iterator[None]:
+        """Raises StartError if it cannot be opened. Who *user* is does not matter: processes inherit it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                os.mkdir(self._home, 0o700)
+                stack.callback(shutil.rmtree, self._home, ignore_errors=True)
+                listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+                listener.bind(self.address.path)
+                listener.listen(BACKLOG)
+            except OSError as error:
+                raise StartError(f"backend {backend}: no socket at {self.address.path}: {error}") from error
+            self.descriptor = listener.fileno()
+            yield
+
+    def turn_away(self) -> None:
+        """Close the connections that wait for a process: their requests are answered now.
+
+        No process is alive that would share the mode of the socket.
+        """
+        with socket.socket(fileno=os.dup(self.descriptor)) as listener:
+            blocking = os.get_blocking(self.descriptor)
+            listener.setblocking(False)
+            try:
+                while True:
+                    listener.accept()[0].close()
+            except OSError:
+                pass  # none is left, or there is no descriptor for it
+            finally:
+                os.set_blocking(self.descriptor, blocking)
+
+
+class OwnSocket:
+    """At *address*; without one at a path that ``{socket}`` stands for, or a port that ``{port}`` does."""
+
+    def __init__(self, address: UnixAddress | TcpAddress | None = None, *, port: bool = False) -> None:
+        self._home: str | None = None
+        self._port: int | None = None
+        self.descriptor = -1
+        """Of the null device: the program's standard input."""
+        if address is None and port:
+            with socket.socket() as chosen:
+                chosen.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                chosen.bind(("127.0.0.1", 0))
+                self._port = chosen.getsockname()[1]
+            address = TcpAddress("127.0.0.1", self._port)
+        elif address is None:
+            self._home = _private_directory()
+            address = UnixAddress(os.path.join(self._home, "app.sock"))
+        self.address: UnixAddress | TcpAddress = address
+
+    def fill(self, word: str) -> str:
+        """*word* with the address in the place of the placeholders."""
+        address = self.address
+        if isinstance(address, UnixAddress):
+            return word.replace(_SOCKET, address.path)
+        return word.replace(_PORT, str(address.port))
+
+    @contextlib.contextmanager
+    def opened(self, backend: str, user: User | None = None) -> Iterator[None]:
+        """*user* is who the program runs as. Raises StartError if the place cannot be prepared."""
+        with contextlib.ExitStack() as stack:
+            try:
+                if self._home is not None:
+                    os.mkdir(self._home, 0o700)
+                    stack.callback(shutil.rmtree, self._home, ignore_errors=True)
+                    if user is not None:
+                        os.chown(self._home, -1 if user.uid is None else user.uid, user.gid)
+                if self._port is not None:
+                    # Bound without listening it becomes nobody else's, not even while the program is being
+                    # restarted; the program may bind it if it sets SO_REUSEADDR, as servers do (socket(7)).
+                    reserved = stack.enter_context(socket.socket())
+                    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    reserved.bind(("127.0.0.1", self._port))
+                self.descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, self.descriptor)
+            except OSError as error:
+                raise StartError(f"backend {backend}: no place for {self.address}: {error}") from error
+            yield
+
+    def clear(self) -> None:
+        """Remove the socket that a program left behind: few can bind where there is one."""
+        if self._home is not None and isinstance(self.address, UnixAddress):
+            with contextlib.suppress(OSError):
+                os.unlink(self.address.path)
+
+    def accepts(self) -> bool:
+        """Whether somebody listens there. A connection is made for it, and closed."""
+        address = self.address
+        family = socket.AF_UNIX if isinstance(address, UnixAddress) else socket.AF_INET
+        if isinstance(address, TcpAddress) and ":" in address.host:
+            family = socket.AF_INET6
+        try:
+            with socket.socket(family) as probe:
+                # Long enough for this machine; a listener elsewhere is not what has been started here.
+                probe.settimeout(0.05)
+                probe.connect(
+                    address.path if isinstance(address, UnixAddress) else (address.host, address.port)
+                )
+        except OSError:
+            return False
+        return True
+
+
+Endpoint: TypeAlias = SharedSocket | OwnSocket
+
+
+def endpoint_for(
+    command: Sequence[str], env: Mapping[str, str], address: UnixAddress | TcpAddress | None
+) -> Endpoint:
+    """What a program expects, by its address and by the placeholders in its command and environment."""
+    text = "\0".join([*command, *env.values()])
+    if address is not None:
+        return OwnSocket(address)
+    if _SOCKET in text:
+        return OwnSocket()
+    return OwnSocket(port=True) if _PORT in text else SharedSocket()
+
+
+def _private_directory() -> str:
+    """Not to be guessed, as /tmp is everybody's."""
+    return os.path.join(tempfile.gettempdir(), f"gateway-{secrets.token_hex(8)}")

@@ -1,0 +1,191 @@
+"""One running process of an application: its output, what it reports, how it is stopped and ends.
+
+The ladder at the end of a life: the stop signal to the process itself, a time for it to finish what runs,
+SIGKILL to its whole group, reap. Its output is logged to the last line meanwhile.
+"""
+
+import os
+import select
+import signal
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+import trio
+
+from gateway.appserver.report import DRAINING, READY, SPENT
+from gateway.confinement import Confinement
+from gateway.process import Process, spawn
+from gateway.spawn.command import Command
+from gateway.spawn.output import Output
+from gateway.spawn.schedule import Life
+
+READ_SIZE: Final = 16 * 1024
+"""Bytes of output that are read at once: a flood must leave the event loop time for requests."""
+
+
+class RunningProcess:
+    """Made by `start`; `run` must be called, and returns when nothing of it is left."""
+
+    def __init__(
+        self,
+        process: Process,
+        outputs: dict[int, Output],
+        report: int | None,
+        on_report: Callable[[bytes], None],
+        *,
+        stop_signal: signal.Signals,
+        stop_time: float,
+    ) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._outputs = outputs
+        self._report = report
+        self._on_report = on_report
+        self._stop_signal = stop_signal
+        self._stop_time = stop_time
+        self._patience = trio.CancelScope()
+        self._has_ended = False
+        self.ended = trio.Event()
+        """Nothing of it is left."""
+        self._poll = select.epoll()
+        for descriptor in (*outputs, *(() if report is None else (report,))):
+            os.set_blocking(descriptor, False)
+            self._poll.register(descriptor, select.EPOLLIN)
+        self._poll.register(process.pidfd, select.EPOLLIN)
+
+    def ask_to_stop(self, within: float | None = None) -> None:
+        """Send the stop signal; after the stop time (or *within* seconds) it is ended by force."""
+        if self._patience.deadline == inf:
+            self._process.send_signal(self._stop_signal)
+            seconds = self._stop_time if within is None else within
+            self._patience.deadline = trio.current_time() + seconds
+
+    def memory(self) -> int:
+        """Bytes of resident memory of the process, without its children; 0 if it has ended."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb") as file:
+                return int(file.read().split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    async def run(self) -> int:
+        """Log what it writes until it ends; how it ended. When cancelled, stop it first."""
+        try:
+            with self._patience:
+                await self._follow()
+        finally:
+            try:
+                await self._end()
+            finally:
+                self._close()
+                self.ended.set()
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    async def _end(self) -> None:
+        if not self._has_ended and not self._patience.cancelled_caught:
+            self.ask_to_stop()
+            with trio.CancelScope(deadline=self._patience.deadline, shield=True):
+                await self._follow()
+        # Also after its own end: processes that it left behind would still accept.
+        await self._process.terminate(0)
+
+    async def _follow(self) -> None:
+        """Read from it until it has ended."""
+        while True:
+            await trio.lowlevel.wait_readable(self._poll.fileno())
+            for descriptor, _ in self._poll.poll(0):
+                if descriptor in self._outputs:
+                    self._read(descriptor)
+                elif descriptor == self._report:
+                    self._hear(descriptor)
+                else:
+                    self._has_ended = True
+            if self._has_ended:
+                return
+
+    def _read(self, descriptor: int) -> None:
+        """Log what is there: at most one read, so that a flood cannot hold the event loop."""
+        try:
+            data = os.read(descriptor, READ_SIZE)
+        except BlockingIOError:
+            return
+        if data:
+            self._outputs[descriptor].feed(data, trio.current_time())
+        else:
+            self._finish(descriptor)
+
+    def _hear(self, descriptor: int) -> None:
+        words = os.read(descriptor, READ_SIZE)
+        if not words:  # it has closed its end; the pidfd tells of its own
+            self._poll.unregister(descriptor)
+        for word in (READY, SPENT, DRAINING):
+            if word in words:
+                self._on_report(word)
+
+    def _finish(self, descriptor: int) -> None:
+        self._outputs.pop(descriptor).end(trio.current_time())
+        os.close(descriptor)
+
+    def _close(self) -> None:
+        for descriptor in tuple(self._outputs):
+            self._read(descriptor)
+        for descriptor in tuple(self._outputs):
+            self._finish(descriptor)
+        if self._report is not None:
+            os.close(self._report)
+        self._poll.close()
+
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def start(
+    backend: str,
+    command: Command,
+    life: Life,
+    *,
+    directory: str,
+    confinement: Confinement | None,
+    stdin: int,
+    last_lines: deque[str],
+    on_report: Callable[[bytes], None],
+    stop_signal: signal.Signals,
+    stop_time: float,
+) -> RunningProcess:
+    """Start a process of *command*. Raises OSError if it cannot be started."""
+    opened: list[int] = []
+    try:
+        for _ in range(3 if command.reports else 2):
+            opened += os.pipe2(os.O_CLOEXEC)
+        ours, theirs = opened[::2], opened[1::2]
+        process = spawn(
+            command.argv(theirs[2], life) if command.reports else command.words,
+            env=command.env,
+            directory=directory,
+            stdin=stdin,
+            stdout=theirs[0],
+            stderr=theirs[1],
+            confinement=confinement,
+            others=theirs[2:],
+        )
+    except OSError:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise
+    for descriptor in theirs:
+        os.close(descriptor)
+    outputs = {
+        descriptor: Output(backend, process.pid, stream, last_lines)
+        for descriptor, stream in zip(ours[:2], ("stdout", "stderr"), strict=True)
+    }
+    return RunningProcess(
+        process,
+        outputs,
+        ours[2] if command.reports else None,
+        on_report,
+        stop_signal=stop_signal,
+        stop_time=stop_time,
+    )

@@ -1,0 +1,216 @@
+"""How many processes there should be, and which is to go: decisions without waiting, told the time.
+
+`Demand` turns requests into a number of processes, `Restarts` says when a process may be started after some
+have died, `next_step` compares what is wanted with what is there. All times are seconds of one clock.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+FIRST_PAUSE: Final = 0.1
+"""Seconds before a process is started again."""
+LONGEST_PAUSE: Final = 30.0
+"""Seconds that the pause grows to, by doubling, while processes end soon after their start."""
+STABLE_AFTER: Final = 10.0
+"""Seconds that a process must live for the pause to begin from FIRST_PAUSE again."""
+
+
+# ---- how many
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """From *least* to *most*, *spare* more than are busy; those idle for *idle_time* seconds end."""
+
+    least: int = 1
+    most: int = 1
+    spare: int = 0
+    idle_time: float = 60.0
+
+
+class Demand:
+    """How many processes the requests need: one for each that runs, and the spare ones while there are any.
+
+    A number that was needed less than ``idle_time`` ago is still wanted.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._bounds = processes
+        self._needed_at = [-inf] * (processes.most + 1)
+        """When that many processes were needed for the last time."""
+
+    def note(self, running: int, now: float) -> int:
+        """So many requests run; how many processes they need."""
+        bounds = self._bounds
+        need = bounds.least
+        if running:
+            need = min(max(running + bounds.spare, need), bounds.most)
+        self._needed_at[need] = now
+        return need
+
+    def wanted(self, running: int, now: float) -> int:
+        """How many processes there should be now."""
+        need = self.note(running, now)
+        recent = now - self._bounds.idle_time
+        return max(
+            (number for number in range(need + 1, self._bounds.most + 1) if self._needed_at[number] > recent),
+            default=need,
+        )
+
+    def falls_at(self, wanted: int) -> float:
+        """When *wanted* is too many, if nothing else comes; infinity if it stays."""
+        return self._needed_at[wanted] + self._bounds.idle_time if wanted > self._bounds.least else inf
+
+
+# ---- when, after some have died
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No process is started any more after *deaths* of them *within* seconds."""
+
+    deaths: int
+    within: float
+
+
+class Restarts:
+    """When a process may be started after others have died."""
+
+    def __init__(self, give_up: GiveUp | None = None) -> None:
+        self.not_before = -inf
+        """The next start, infinity once given up."""
+        self._give_up = give_up
+        self._deaths: deque[float] = deque(maxlen=give_up.deaths if give_up is not None else 0)
+        self._next_pause = FIRST_PAUSE
+        self._paused_at = -inf
+
+    @property
+    def given_up(self) -> bool:
+        return self.not_before == inf
+
+    def died(self, started_at: float, now: float) -> float:
+        """A process that was *started_at* has ended unasked; the pause until the next start."""
+        give_up = self._give_up
+        if give_up is not None:
+            self._deaths.append(now)
+            if len(self._deaths) == give_up.deaths and now - self._deaths[0] <= give_up.within:
+                self.not_before = inf
+        if self.given_up:
+            return inf
+        lived = now - started_at
+        # Those that were started together and die together are one failure.
+        if lived >= STABLE_AFTER or started_at >= self._paused_at:
+            pause = FIRST_PAUSE if lived >= STABLE_AFTER else self._next_pause
+            self._next_pause = min(2 * pause, LONGEST_PAUSE)
+            self._paused_at = now
+            self.not_before = now + pause
+        return max(self.not_before - now, 0.0)
+
+
+# ---- which
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """What is known of one process."""
+
+    started_at: float
+    ready: bool = False
+    spent: str = ""
+    """Why it is to be replaced, or nothing."""
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next: start so many processes, and stop one, with the reason."""
+
+    start: int = 0
+    stop: Member | None = None
+    why: str = ""
+
+
+NOTHING: Final = Step()
+
+
+def next_step(members: Sequence[Member], wanted: int, *, least: int, overlap: bool) -> Step:
+    """What brings *members* nearer to the *wanted* number.
+
+    Beyond *least*, no more are starting at the same time than are ready: a short peak is over before all
+    are there. One that is spent is replaced first and stopped then, one after the other; without *overlap*
+    (the program opens its own socket) it is stopped first.
+    """
+    staying = [member for member in members if not member.stopping]
+    spent = [member for member in staying if member.spent]
+    stopping = len(staying) < len(members)
+    if not overlap:
+        if spent and not stopping:
+            return Step(stop=spent[0], why=spent[0].spent)
+        if stopping:
+            return NOTHING
+    goal = wanted + (1 if overlap and spent and wanted else 0)
+    if len(staying) < goal:
+        starting = sum(not member.ready for member in staying)
+        at_once = max(least - len(staying), max(1, len(staying) - starting) - starting)
+        if at_once > 0:
+            return Step(start=min(goal - len(staying), at_once))
+        return NOTHING
+    if stopping:
+        return NOTHING
+    if spent and sum(member.ready for member in staying) > wanted:
+        return Step(stop=spent[0], why=spent[0].spent)
+    if len(staying) > goal:
+        # Of those that are not ready none has a request, and the oldest has leaked the most.
+        return Step(stop=min(staying, key=lambda m: (m.ready, not m.spent, m.started_at)), why="idle")
+    return NOTHING
+
+
+# ---- how long
+
+
+@dataclass(frozen=True, slots=True)
+class Recycling:
+    """When a process is replaced; 0 means never.
+
+    Of *max_requests* and *max_age* (seconds) each process has its own, up to the jitter more, so that they
+    are not replaced together. *max_memory* is in bytes.
+    """
+
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    max_age: float = 0.0
+    max_age_jitter: float = 0.0
+    max_memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What one process may have before it is spent; infinity for no bound."""
+
+    requests: float = inf
+    ends_at: float = inf
+    memory: float = inf
+
+    @classmethod
+    def of(cls, recycling: Recycling, now: float, chance: float) -> "Life":
+        """For a process that starts now; *chance* is from 0 to 1."""
+        requests = recycling.max_requests + round(chance * recycling.max_requests_jitter)
+        age = recycling.max_age + chance * recycling.max_age_jitter
+        return cls(
+            requests if recycling.max_requests else inf,
+            now + age if recycling.max_age else inf,
+            recycling.max_memory or inf,
+        )
+
+    def over(self, *, now: float, requests: float, memory: int) -> str:
+        """Why a process of that age, with about so many requests, is spent, or nothing."""
+        if now >= self.ends_at:
+            return "max_age"
+        if requests >= self.requests:
+            return "max_requests"
+        if memory > self.memory:
+            return "max_memory"
+        return ""

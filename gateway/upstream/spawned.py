@@ -1,0 +1,44 @@
+"""The upstream of an application that the gateway spawns: requests are counted, and wait for a process."""
+
+from gateway.errors import BackendError
+from gateway.request import Request, Responder
+from gateway.spawn import SpawnedApplication
+from gateway.upstream.tunnel import Switch
+from gateway.upstream.upstream import Upstream
+from protocols.events import LocalRedirect, RequestHead, RequestVariables
+
+
+class SpawnedUpstream(Upstream):
+    """As `Upstream`, for the processes of one application. `attach` it before use."""
+
+    def attach(self, application: SpawnedApplication) -> None:
+        self._application = application
+        application.renew_connections = self.renew
+
+    async def exchange(
+        self,
+        request: Request,
+        responder: Responder,
+        head: RequestHead | RequestVariables,
+        *,
+        replayable: bool,
+        awaits_continue: bool = False,
+        switch: Switch | None = None,
+    ) -> LocalRedirect | None:
+        """As `Upstream.exchange`; failures are explained by what became of the processes."""
+        application = self._application
+        await application.enter()
+        try:
+            return await Upstream.exchange(
+                self,
+                request,
+                responder,
+                head,
+                replayable=replayable,
+                awaits_continue=awaits_continue,
+                switch=switch,
+            )
+        except BackendError as failed:
+            raise application.explain(failed) from failed.__cause__
+        finally:
+            application.leave()
