@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 import trio
 
-from gateway.address import TcpAddress, UnixAddress
+from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.backend import StartError
 from gateway.config import Listener
 from gateway.front.caps import ConnectionCaps
@@ -73,10 +73,28 @@ def open_listener(listener: Listener) -> list[ListeningSocket]:
     except socket.gaierror as error:
         raise StartError(f"cannot listen on {address}: {error.strerror}") from error
     except OSError as error:
-        raise StartError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+        raise StartError(f"cannot listen on {address}: {_reason(error.errno or 0, address)}") from error
     for each in opened:
         each.listener = listener
     return opened
+
+
+def _reason(code: int, address: TcpAddress | UnixAddress | FdAddress) -> str:
+    """What the error is, and what to do about it where that is known."""
+    match code, address:
+        case errno.EADDRINUSE, TcpAddress():
+            hint = f" (another program does: `ss -ltnp sport = {address.port}` names it)"
+        case errno.EADDRINUSE, _:
+            hint = " (another program does)"
+        case errno.EADDRNOTAVAIL, _:
+            hint = " (this machine has no such address)"
+        case errno.EACCES, TcpAddress(port=port) if port < 1024:
+            hint = " (ports below 1024 take root or CAP_NET_BIND_SERVICE)"
+        case errno.ENOENT, _:
+            hint = " (its directory has to be there)"
+        case _:
+            hint = ""
+    return os.strerror(code) + hint
 
 
 def _open(listener: Listener) -> list[ListeningSocket]:

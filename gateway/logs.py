@@ -123,11 +123,21 @@ def _as_json(_logger: object, _method: str, event: EventDict) -> str:
 def _readable(colours: bool) -> list[Processor]:
     # A plain traceback: the pretty ones show local variables, and with them secrets.
     return [
+        _brief,
         _harmless,
         structlog.dev.ConsoleRenderer(
             colors=colours, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
         ),
     ]
+
+
+def _brief(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Without what is not known; lists as words, so that an address can be copied, or clicked on."""
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for key, value in event.items()
+        if value is not None
+    }
 
 
 def _harmless(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -61,13 +61,22 @@ def test_taken_port_is_one_message() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(StartError, match=f"^cannot listen on {address}: Address already in use$"):
+        with pytest.raises(StartError) as refused:
             open_listener(listener(address))
+        assert str(refused.value) == (
+            f"cannot listen on {address}: Address already in use "
+            f"(another program does: `ss -ltnp sport = {other.getsockname()[1]}` names it)"
+        )
 
 
 def test_address_of_another_machine_is_one_message() -> None:
-    with pytest.raises(StartError, match=r"^cannot listen on 192\.0\.2\.1:0: "):
+    with pytest.raises(StartError, match=r"^cannot listen on 192\.0\.2\.1:0: .*this machine has no such"):
         open_listener(listener("192.0.2.1:0"))
+
+
+def test_unix_socket_without_a_directory_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"No such file or directory \(its directory has to be there\)$"):
+        open_listener(listener(f"unix:{tmp_path}/nowhere/socket"))
 
 
 def test_mode_of_a_unix_socket(tmp_path: Path) -> None:

@@ -163,6 +163,16 @@ def test_no_value_can_forge_an_entry_or_send_control_sequences(format: Any) -> N
         assert entries(stream)[0]["value"] == EVIL
 
 
+def test_text_leaves_out_what_is_not_known_and_shows_lists_as_words() -> None:
+    stream = io.StringIO()
+    configure(stream=stream, format="text")
+    structlog.get_logger().info("ready", addresses=["http://127.0.0.1:80"], ports=[80, 81], backend=None)
+    assert stream.getvalue().split("ready")[1].split(maxsplit=1) == [
+        "addresses=http://127.0.0.1:80",
+        "ports='80, 81'\n",
+    ]
+
+
 @pytest.mark.parametrize("format", ["json", "text"])
 def test_a_traceback_stands_below_its_entry(format: Any) -> None:  # noqa: A002
     stream = io.StringIO()
