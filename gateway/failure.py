@@ -7,6 +7,7 @@ addresses, paths and words of an application told: otherwise they are for the lo
 """
 
 import errno
+import os
 import secrets
 from dataclasses import dataclass
 from math import ceil
@@ -111,6 +112,7 @@ def failure_of(error: Exception) -> Failure:
                 error.detail,
                 headers=error.headers,
                 advice=REFUSALS.get(error.status, ""),
+                facts=_file_of(error),
             )
         case BackendError():
             return _failure_of_backend(error)
@@ -128,6 +130,15 @@ def failure_of(error: Exception) -> Failure:
         case _:
             told = "the gateway failed to answer this request"
             return Failure(500, "proxy_internal_error", told, output=traceback_of(error))
+
+
+def _file_of(error: RequestError) -> dict[str, str]:
+    """The file that was looked for, if it was one."""
+    match error.__cause__:
+        case OSError(filename=bytes() | str() as name):
+            return {"file": os.fsdecode(name)}
+        case _:
+            return {}
 
 
 def _failure_of_backend(error: BackendError) -> Failure:

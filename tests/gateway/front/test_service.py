@@ -241,6 +241,19 @@ def test_developers_see_the_route(tmp_path: Path) -> None:
     trio.run(main)
 
 
+@pytest.mark.parametrize("action", ["static", "cgi"])
+@pytest.mark.parametrize("debug", [False, True], ids=["production", "debug"])
+def test_developers_see_the_file_that_is_missing(action: str, debug: bool, tmp_path: Path) -> None:
+    if action == "static":
+        config: dict[str, Any] = {"routes": [{"static": str(tmp_path)}]}
+    else:
+        config = {"backends": {"a": {"cgi": str(tmp_path)}}, "routes": [{"backend": "a"}]}
+    found, _ = asked(get("/missing", "text/plain"), {**config, "debug": debug})
+    assert found.status == 404
+    assert (f"file:       {tmp_path}/missing\n" in found.body.decode()) == debug
+    assert (str(tmp_path) in found.body.decode()) == debug
+
+
 @pytest.mark.parametrize("accept", FORMATS)
 def test_head_has_the_fields_only(accept: str) -> None:
     """RFC 9110 9.3.2."""
