@@ -6,13 +6,12 @@ forget it with the first section that changes a table. The second request of a c
 response of a second are mostly of that kind; compressing is the dearest part of a small exchange.
 """
 
-from typing import Any, Final
+from typing import Final
 
-from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
 from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
 
 from protocols.events import Headers
+from protocols.http2.errors import ErrorCode, Http2Error
 from protocols.http2.fields import ParsedRequest
 from protocols.memo import Memo
 
@@ -37,37 +36,26 @@ class FieldSection:
 
 
 class SectionDecoder:
-    """Stands in for hpack's Decoder in the engine.
+    """The client's field sections, with their shared table."""
 
-    The engine gets one field whose name is empty and whose value is the :class:`FieldSection`: it passes
-    the fields on as they are, and finds none that it would judge itself.
-    """
-
-    __slots__ = ("_decoder", "_known", "max_allowed_table_size", "max_header_list_size")
+    __slots__ = ("_decoder", "_known")
 
     def __init__(self, *, max_size: int) -> None:
         """*max_size* bytes in all are decoded; more ends the connection, because its state is lost."""
         self._decoder = Decoder(max_header_list_size=max_size)
         self._known: Memo[bytes, FieldSection] = Memo()
-        # What the engine sets is what the decoder has: our SETTINGS do not change.
-        self.max_header_list_size = max_size
-        self.max_allowed_table_size = TABLE_SIZE
 
-    def decode(self, data: Any, raw: bool = True) -> list[tuple[bytes, FieldSection]]:
-        """The section in *data*. Raises h2's ProtocolError with the code that RFC 9113 4.3 asks for."""
-        block = bytes(data)
-        section = self._known.get(block)
-        if section is None:
-            section = self._decode(block)
-        return [(b"", section)]
+    def decode(self, block: bytes) -> FieldSection:
+        """The section in *block*. Raises Http2Error with the code that RFC 9113 4.3 asks for."""
+        return self._known.get(block) or self._decode(block)
 
     def _decode(self, block: bytes) -> FieldSection:
         try:
             fields = self._decoder.decode(block, raw=True)
         except OversizedHeaderListError:
-            raise _failure("a field section is too large", ErrorCodes.ENHANCE_YOUR_CALM) from None
+            raise Http2Error("a field section is too large", ErrorCode.ENHANCE_YOUR_CALM) from None
         except (HPACKError, IndexError, ValueError) as error:
-            raise _failure(f"malformed field section: {error}", ErrorCodes.COMPRESSION_ERROR) from None
+            raise Http2Error(f"malformed field section: {error}", ErrorCode.COMPRESSION_ERROR) from None
         section = FieldSection([(field[0], field[1]) for field in fields])
         if not _is_stable(block):
             self._known.clear()
@@ -77,7 +65,7 @@ class SectionDecoder:
 
 
 class SectionEncoder:
-    """Stands in for hpack's Encoder in the engine."""
+    """Our field sections, with their shared table."""
 
     __slots__ = ("_encoder", "_known")
 
@@ -85,15 +73,10 @@ class SectionEncoder:
         self._encoder = Encoder()
         self._known: Memo[tuple[tuple[bytes, bytes], ...], bytes] = Memo()
 
-    @property
-    def header_table_size(self) -> int:
-        """Bytes of the dynamic table."""
-        return int(self._encoder.header_table_size)
-
-    @header_table_size.setter
-    def header_table_size(self, value: int) -> None:
+    def resize(self, size: int) -> None:
+        """The client takes a dynamic table of *size* bytes (RFC 7541 4.2)."""
         self._known.clear()
-        self._encoder.header_table_size = min(value, TABLE_SIZE)
+        self._encoder.header_table_size = min(size, TABLE_SIZE)
 
     def encode(self, headers: Headers) -> bytes:
         """The section of *headers*, names in lower case."""
@@ -111,9 +94,3 @@ class SectionEncoder:
 def _is_stable(block: bytes) -> bool:
     """RFC 7541 6.1: indexed fields only, each in one byte; 0xff begins an index of several."""
     return bool(block) and min(block) > 0x80 and max(block) < 0xFF
-
-
-def _failure(message: str, code: ErrorCodes) -> ProtocolError:
-    error = ProtocolError(message)
-    error.error_code = code
-    return error

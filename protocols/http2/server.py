@@ -1,9 +1,8 @@
-"""The server's side of one HTTP/2 connection, over h2's H2Connection.
+"""The server's side of one HTTP/2 connection.
 
 Push style, because receiving obliges to answer (acknowledgements, resets): after each call ask
-:meth:`Http2Server.data_to_send`. Received bytes go through `frames` first, field sections through `hpack`
-and `fields`; the engine has the rest. It is given settings of its own once ours are written, so that it
-counts no streams: one too many is refused alone (RFC 9113 5.1.2), where h2 would end the connection.
+:meth:`Http2Server.data_to_send`. `frames` cuts and bounds what arrives, `hpack` and `fields` understand
+field sections, `windows` counts; here are the states of streams (RFC 9113 5.1), and what each frame does.
 
 Promises: any bytes give events or one :class:`Http2Error`, for which GOAWAY is queued; a malformed
 request costs its stream only (RFC 9113 8.1.1); the body of a request has the length that it said;
@@ -11,24 +10,7 @@ nothing is acknowledged that was not consumed, except what nobody will read.
 """
 
 import struct
-from typing import Any, Final, NoReturn
-
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    Event,
-    PingAckReceived,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
-from h2.events import StreamEnded as EngineStreamEnded
-from h2.exceptions import H2Error, ProtocolError
-from h2.settings import SettingCodes, Settings
+from typing import Final, NoReturn
 
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
@@ -45,8 +27,39 @@ from protocols.http2.events import (
     WindowOpened,
 )
 from protocols.http2.fields import ParsedRequest, check_trailers, parse_request
-from protocols.http2.frames import MAX_FRAME_SIZE, FrameGuard
+from protocols.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    MAX_FRAME_SIZE,
+    PING,
+    PRIORITY,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    FrameReader,
+    check_dependency,
+    fragment_of,
+    frame_head,
+    without_padding,
+)
 from protocols.http2.hpack import TABLE_SIZE, FieldSection, SectionDecoder, SectionEncoder
+from protocols.http2.settings import (
+    ENABLE_CONNECT_PROTOCOL,
+    ENABLE_PUSH,
+    HEADER_TABLE_SIZE,
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_HEADER_LIST_SIZE,
+    SETTINGS_MAX_FRAME_SIZE,
+    encode_settings,
+    parse_settings,
+)
+from protocols.http2.windows import INITIAL_WINDOW, LARGEST_WINDOW, ReceiveWindow, Stream
 
 STREAM_WINDOW: Final = 256 * 1024
 """Bytes that a client may send on a stream before they are consumed: 5 MB/s at 50 ms of round trip."""
@@ -60,41 +73,34 @@ DECODED_SECTIONS: Final = 4
 LAST_STREAM: Final = 2**31 - 1
 """The last stream id that GOAWAY can name: no stream is refused yet (RFC 9113 6.8)."""
 
-_INITIAL_WINDOW: Final = 65_535  # RFC 9113 6.9.2
-_UNLIMITED: Final = 2**31 - 1
-
-# An engine remembers how closed streams were closed, to judge frames that are still on their way.
-_Engine: Any = type("_Engine", (H2Connection,), {"MAX_CLOSED_STREAMS": 1024})
-
-
-class _Stream:
-    """What is known about an open stream."""
-
-    __slots__ = ("left", "receiving", "sending")
-
-    def __init__(self, left: int | None, receiving: bool) -> None:
-        self.left = left
-        """Bytes of body still to come, as content-length promises; None if it promises nothing."""
-        self.receiving = receiving
-        self.sending = True
+_RESETS_REMEMBERED: Final = 1024
+"""Streams whose frames may still be on their way when we have reset them (RFC 9113 5.1)."""
 
 
 class Http2Server:
     """One client connection."""
 
     __slots__ = (
-        "_collected",
-        "_engine",
+        "_block",
+        "_block_ends",
+        "_decoder",
+        "_encoder",
         "_failed",
-        "_guard",
         "_header_count",
         "_headers",
+        "_highest",
+        "_initial_window",
         "_last_allowed",
         "_out",
+        "_reader",
         "_request_line",
+        "_reset_here",
+        "_stream_window",
         "_streams",
         "_streams_limit",
         "_told_peer_goes",
+        "_window_in",
+        "connection_window",
         "last_stream",
         "queued",
     )
@@ -119,68 +125,51 @@ class Http2Server:
         self._headers = headers
         self._header_count = header_count
         # Compressed sections are not larger than plain ones, but for padding and the frame's own fields.
-        self._guard = FrameGuard(max_block=DECODED_SECTIONS * headers + MAX_FRAME_SIZE)
-        self._streams: dict[int, _Stream] = {}
+        self._reader = FrameReader(max_block=DECODED_SECTIONS * headers + MAX_FRAME_SIZE)
+        self._decoder = SectionDecoder(max_size=DECODED_SECTIONS * headers)
+        self._encoder = SectionEncoder()
+        self._block: list[bytes] = []
+        self._block_ends = False
+        self._streams: dict[int, Stream] = {}
+        self._reset_here: dict[int, None] = {}  # the oldest first
+        self._highest = 0
         self._last_allowed = LAST_STREAM
+        self._stream_window = stream_window
+        self._window_in = ReceiveWindow(max(connection_window, INITIAL_WINDOW))
+        self._initial_window = INITIAL_WINDOW
+        self.connection_window = INITIAL_WINDOW
+        """Bytes of body that may be sent on all streams together."""
         self._failed: Http2Error | None = None
+        self._told_peer_goes = False
         self._out: list[bytes] = []
-        self._collected = 0
         self.queued = 0
-        """Bytes to be sent, about: 0 only if there are none."""
+        """Bytes to be sent."""
         self.last_stream = 0
         """The last stream whose request was passed on (RFC 9113 6.8)."""
-        self._told_peer_goes = False
-        self._engine = self._start_engine(stream_window, connection_window)
-        self._collect()
-
-    def _start_engine(self, stream_window: int, connection_window: int) -> Any:
-        engine = _Engine(
-            H2Configuration(
-                client_side=False,
-                header_encoding=None,
-                # All of these are done here, for one stream at a time.
-                validate_inbound_headers=False,
-                normalize_inbound_headers=False,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        written: dict[SettingCodes, int] = {
-            SettingCodes.HEADER_TABLE_SIZE: TABLE_SIZE,
-            SettingCodes.INITIAL_WINDOW_SIZE: stream_window,
-            SettingCodes.MAX_FRAME_SIZE: MAX_FRAME_SIZE,
-            SettingCodes.MAX_CONCURRENT_STREAMS: self._streams_limit,
-            SettingCodes.MAX_HEADER_LIST_SIZE: self._headers,
-            SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,  # RFC 8441 3
+        ours = {
+            HEADER_TABLE_SIZE: TABLE_SIZE,
+            ENABLE_PUSH: 0,
+            MAX_CONCURRENT_STREAMS: streams,
+            INITIAL_WINDOW_SIZE: stream_window,
+            SETTINGS_MAX_FRAME_SIZE: MAX_FRAME_SIZE,
+            MAX_HEADER_LIST_SIZE: headers,
+            ENABLE_CONNECT_PROTOCOL: 1,
         }
-        engine.local_settings = Settings(client=False, initial_values=written)
-        engine.initiate_connection()
-        engine.local_settings = Settings(
-            client=False, initial_values={**written, SettingCodes.MAX_CONCURRENT_STREAMS: _UNLIMITED}
-        )
-        engine.max_inbound_frame_size = MAX_FRAME_SIZE
-        engine.decoder = SectionDecoder(max_size=DECODED_SECTIONS * self._headers)
-        engine.encoder = SectionEncoder()
-        if connection_window > _INITIAL_WINDOW:
-            engine.increment_flow_control_window(connection_window - _INITIAL_WINDOW)
-        return engine
+        self._put(SETTINGS, 0, 0, encode_settings(ours))
+        if connection_window > INITIAL_WINDOW:
+            self._put_increment(0, connection_window - INITIAL_WINDOW)
 
     # --- facts
 
     @property
     def established(self) -> bool:
         """The client's preface is complete (RFC 9113 3.4)."""
-        return self._guard.established
+        return self._reader.established
 
     @property
     def in_field_section(self) -> bool:
         """A field section has begun and not ended; nothing else can come (RFC 9113 4.3)."""
-        return self._guard.block_stream != 0
-
-    @property
-    def connection_window(self) -> int:
-        """Bytes of body that may be sent on all streams together."""
-        return int(self._engine.outbound_flow_control_window)
+        return self._reader.block_stream != 0
 
     def is_open(self, stream_id: int) -> bool:
         """Whether anything may be sent or received on the stream."""
@@ -188,7 +177,7 @@ class Http2Server:
 
     def renew(self, seconds: float) -> None:
         """*seconds* have passed since the last time: the client may send that much more (RFC 9113 10.5)."""
-        self._guard.renew(seconds)
+        self._reader.renew(seconds)
 
     # --- receiving
 
@@ -196,70 +185,88 @@ class Http2Server:
         """What the client has said. Raises Http2Error, and the same again from then on."""
         if self._failed is not None:
             raise Http2Error(str(self._failed), self._failed.code)
-        self._collect()
+        reader = self._reader
+        passed_on = self.last_stream
         events: list[Http2Event] = []
         try:
-            for event in self._engine.receive_data(self._guard.inspect(data)):
-                self._translate(event, events)
+            reader.receive_data(data)
+            while reader.advance():
+                self._receive_frame(reader.kind, reader.flags, reader.stream_id, reader.payload, events)
         except Http2Error as error:
+            self.last_stream = passed_on  # what came together with the fault is not
             self._fail(error)
-        except ProtocolError as broken:
-            # The engine has queued a GOAWAY too, with what it takes for the last stream: ours goes out.
-            self._engine.clear_outbound_data_buffer()
-            self._fail(Http2Error(str(broken) or type(broken).__name__, ErrorCode(int(broken.error_code))))
-        guard = self._guard
-        if guard.fault is not None:
-            self._fail(guard.fault)
-        if guard.goes_away and not self._told_peer_goes:
-            self._told_peer_goes = True
-            events.append(PeerGoesAway())
-        self._collect()
         return events
 
     def _fail(self, error: Http2Error) -> NoReturn:
         self._streams.clear()
-        self._collect()
         self.go_away(error.code, self.last_stream, str(error))
         # Not the error itself: its traceback leads back to this object.
         self._failed = Http2Error(str(error), error.code)
         raise error
 
-    def _translate(self, event: Event, events: list[Http2Event]) -> None:
-        match event:
-            case DataReceived():
-                self._receive_body(event, events)
-            case RequestReceived():
-                self._receive_request(event, events)
-            case TrailersReceived():
-                self._receive_trailers(event, events)
-            case EngineStreamEnded():
-                pass  # said with what ended it
-            case WindowUpdated():
-                events.append(WindowOpened(event.stream_id or 0))
-            case RemoteSettingsChanged():
+    def _receive_frame(
+        self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Http2Event]
+    ) -> None:
+        if kind == HEADERS:
+            self._block_ends = flags & END_STREAM != 0
+            self._receive_block(flags, stream_id, fragment_of(flags, stream_id, payload), events)
+        elif kind == DATA:
+            self._receive_body(flags, stream_id, payload, events)
+        elif kind == WINDOW_UPDATE:
+            self._receive_increment(stream_id, int.from_bytes(payload, "big") & LARGEST_WINDOW, events)
+        elif kind == RST_STREAM:
+            self._receive_reset(stream_id, int.from_bytes(payload, "big"), events)
+        elif kind == SETTINGS:
+            if not flags & ACK:
+                self._receive_settings(payload)
                 events.append(WindowOpened(0))  # RFC 9113 6.9.2: a larger initial window opens them all
-            case StreamReset():
-                self._receive_reset(event, events)
-            case PingAckReceived():
+        elif kind == PING:
+            if flags & ACK:
                 events.append(PingAnswered())
+            else:
+                self._put(PING, ACK, 0, payload)
+        elif kind == CONTINUATION:
+            self._receive_block(flags, stream_id, payload, events)
+        elif kind == GOAWAY:
+            if not self._told_peer_goes:
+                self._told_peer_goes = True
+                events.append(PeerGoesAway())
+        elif kind == PRIORITY:
+            check_dependency(stream_id, payload)
+        # RFC 9113 5.5: others are ignored.
 
-    def _receive_request(self, event: RequestReceived, events: list[Http2Event]) -> None:
-        stream_id = event.stream_id
-        assert stream_id is not None
+    def _receive_block(self, flags: int, stream_id: int, fragment: bytes, events: list[Http2Event]) -> None:
+        self._block.append(fragment)
+        if not flags & END_HEADERS:
+            return
+        block, self._block = self._block, []
+        # RFC 9113 4.3: also if nobody wants it, for the state of compression.
+        section = self._decoder.decode(block[0] if len(block) == 1 else b"".join(block))
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._receive_trailers(stream_id, stream, section, events)
+        elif stream_id > self._highest and stream_id & 1:
+            self._highest = stream_id
+            self._receive_request(stream_id, section, events)
+        elif stream_id not in self._reset_here:
+            raise Http2Error("HEADERS on a closed stream, or one that is not a client's")  # RFC 9113 5.1.1
+
+    def _receive_request(self, stream_id: int, section: FieldSection, events: list[Http2Event]) -> None:
         if stream_id > self._last_allowed or len(self._streams) >= self._streams_limit:
             # RFC 9113 5.1.2, 6.8: it may be tried again elsewhere (8.7).
             self._reset_by_fault(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        section = _section_of(event.headers)
         request = section.request
         if request is None:
             section.request = request = parse_request(section.fields)
-        ended = event.stream_ended is not None
+        ended = self._block_ends
         if request.malformed or (ended and request.content_length):
             self._reset_by_fault(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         self.last_stream = stream_id
-        self._streams[stream_id] = _Stream(request.content_length, not ended)
+        self._streams[stream_id] = Stream(
+            request.content_length, not ended, self._initial_window, self._stream_window
+        )
         status, reason = self._judge(section, request)
         if status:
             events.append(StreamRefused(stream_id, status, reason, ended))
@@ -278,70 +285,128 @@ class Http2Server:
             return 414, f"method and path are more than {self._request_line} bytes"
         return request.status, request.reason
 
-    def _receive_body(self, event: DataReceived, events: list[Http2Event]) -> None:
-        stream_id = event.stream_id or 0
-        size = event.flow_controlled_length or 0
-        data = event.data or b""
+    def _receive_trailers(
+        self, stream_id: int, stream: Stream, section: FieldSection, events: list[Http2Event]
+    ) -> None:
+        if not stream.receiving:
+            self._break(stream_id, "HEADERS behind the end of the request", events, ErrorCode.STREAM_CLOSED)
+            return
+        if not self._block_ends or stream.left:
+            reason = "the body is shorter than content-length" if stream.left else "HEADERS amid the body"
+            self._break(stream_id, reason, events)
+            return
+        try:
+            check_trailers(section.fields)
+        except MalformedMessage as malformed:
+            self._break(stream_id, str(malformed), events)
+            return
+        self._end_receiving(stream_id, stream, section.fields, events)
+
+    def _receive_body(self, flags: int, stream_id: int, payload: bytes, events: list[Http2Event]) -> None:
+        data = without_padding(flags, payload)
+        size = len(payload)
+        self._window_in.take(size)
         stream = self._streams.get(stream_id)
         if stream is None:
-            self.acknowledge(stream_id, size)
+            self._give(size)
+            self._receive_late_body(stream_id)
             return
-        ended = event.stream_ended is not None
+        if not stream.receiving:
+            self._give(size)
+            self._break(stream_id, "DATA behind the end of the request", events, ErrorCode.STREAM_CLOSED)
+            return
+        stream.window_in.take(size)
+        ended = flags & END_STREAM != 0
         if stream.left is not None:
             stream.left -= len(data)
             if stream.left < 0 or (ended and stream.left):
                 # RFC 9113 8.1.1: content-length is not the sum of DATA.
-                self.acknowledge(stream_id, size)
+                self._give(size)
                 self._break(stream_id, "the body has another length than content-length", events)
                 return
         if size:
-            events.append(StreamData(stream_id, bytes(data), size))
+            events.append(StreamData(stream_id, data, size))
         if ended:
             self._end_receiving(stream_id, stream, [], events)
 
-    def _receive_trailers(self, event: TrailersReceived, events: list[Http2Event]) -> None:
-        stream_id = event.stream_id or 0
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            return
-        fields = _section_of(event.headers).fields
-        try:
-            check_trailers(fields)
-        except MalformedMessage as malformed:
-            self._break(stream_id, str(malformed), events)
-            return
-        if stream.left:
-            self._break(stream_id, "the body is shorter than content-length", events)
-            return
-        self._end_receiving(stream_id, stream, fields, events)
+    def _receive_late_body(self, stream_id: int) -> None:
+        """DATA on a stream that is not open. RFC 9113 5.1: fine if we have reset it."""
+        if stream_id > self._highest:
+            raise Http2Error("DATA on an idle stream")
+        if stream_id not in self._reset_here:
+            self._reset_by_fault(stream_id, ErrorCode.STREAM_CLOSED)
 
     def _end_receiving(
-        self, stream_id: int, stream: _Stream, trailers: Headers, events: list[Http2Event]
+        self, stream_id: int, stream: Stream, trailers: Headers, events: list[Http2Event]
     ) -> None:
         stream.receiving = False
         if not stream.sending:
             del self._streams[stream_id]
         events.append(StreamEnded(stream_id, trailers))
 
-    def _receive_reset(self, event: StreamReset, events: list[Http2Event]) -> None:
-        stream_id = event.stream_id or 0
-        if not event.remote_reset:
-            # The engine answers some faults by itself (RFC 9113 5.1, 6.9.1); asking for them is a flood
-            # like any other (CVE-2025-8671).
-            self._guard.count_reset()
+    def _receive_reset(self, stream_id: int, code: int, events: list[Http2Event]) -> None:
+        if stream_id > self._highest:
+            raise Http2Error("RST_STREAM on an idle stream")  # RFC 9113 6.4
+        self._reader.count_reset()
+        self._reset_here.pop(stream_id, None)  # nothing was on its way behind this
         if self._streams.pop(stream_id, None) is not None:
-            code = int(event.error_code or 0)
-            by = "the client" if event.remote_reset else "a fault of the client"
-            events.append(StreamBroken(stream_id, code, f"the stream was reset by {by}"))
+            events.append(StreamBroken(stream_id, code, "the stream was reset by the client"))
 
-    def _break(self, stream_id: int, reason: str, events: list[Http2Event]) -> None:
-        """End a stream whose request was passed on and turns out to be malformed."""
-        self._reset_by_fault(stream_id, ErrorCode.PROTOCOL_ERROR)
-        events.append(StreamBroken(stream_id, ErrorCode.PROTOCOL_ERROR, reason))
+    def _receive_increment(self, stream_id: int, increment: int, events: list[Http2Event]) -> None:
+        """RFC 9113 6.9: a fault costs what it is about, the stream or the connection."""
+        if stream_id > self._highest:
+            raise Http2Error("WINDOW_UPDATE on an idle stream")
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if stream_id:
+                return  # closed
+            self.connection_window += increment
+            window = self.connection_window
+        else:
+            stream.window += increment
+            window = stream.window
+        if increment and window <= LARGEST_WINDOW:
+            events.append(WindowOpened(stream_id))
+            return
+        code = ErrorCode.FLOW_CONTROL_ERROR if increment else ErrorCode.PROTOCOL_ERROR
+        reason = "a window is too large" if increment else "WINDOW_UPDATE of nothing"
+        if stream is None:
+            raise Http2Error(reason, code)
+        self._break(stream_id, reason, events, code)
+
+    def _receive_settings(self, payload: bytes) -> None:
+        theirs = parse_settings(payload)
+        if HEADER_TABLE_SIZE in theirs:
+            self._encoder.resize(theirs[HEADER_TABLE_SIZE])
+        if INITIAL_WINDOW_SIZE in theirs:
+            self._change_windows(theirs[INITIAL_WINDOW_SIZE])
+        self._put(SETTINGS, ACK, 0, b"")
+
+    def _change_windows(self, size: int) -> None:
+        """RFC 9113 6.9.2: windows of open streams become larger or smaller by the difference."""
+        change = size - self._initial_window
+        self._initial_window = size
+        for stream in self._streams.values():
+            stream.window += change
+            if stream.window > LARGEST_WINDOW:
+                raise Http2Error("a window is too large", ErrorCode.FLOW_CONTROL_ERROR)
+
+    def _break(
+        self,
+        stream_id: int,
+        reason: str,
+        events: list[Http2Event],
+        code: ErrorCode = ErrorCode.PROTOCOL_ERROR,
+    ) -> None:
+        """End a stream whose request was passed on, for what came later."""
+        del self._streams[stream_id]
+        self._reset_by_fault(stream_id, code)
+        events.append(StreamBroken(stream_id, code, reason))
 
     def _reset_by_fault(self, stream_id: int, code: ErrorCode) -> None:
-        self._guard.count_reset()
-        self.reset(stream_id, code)
+        # Asking for resets is a flood like any other (CVE-2025-8671).
+        self._reader.count_reset()
+        self._put_reset(stream_id, code)
 
     # --- answering
 
@@ -349,112 +414,121 @@ class Http2Server:
         """*size* bytes were consumed: the client may send as many more (RFC 9113 5.2)."""
         if self._failed is not None:
             return
-        self._engine.acknowledge_received_data(size, stream_id)
-        self.queued += 13
+        self._give(size)
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.receiving:
+            increment = stream.window_in.give(size)
+            if increment:
+                self._put_increment(stream_id, increment)
+
+    def _give(self, size: int) -> None:
+        increment = self._window_in.give(size)
+        if increment:
+            self._put_increment(0, increment)
 
     def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
         """A 1xx response; never END_STREAM, never 101 (RFC 9113 8.1, 8.6)."""
         if status == 101 or not 100 <= status < 200:
             raise LocalProtocolError(f"{status} is not an informational response of HTTP/2")
-        self._send_fields(stream_id, [(b":status", b"%d" % status), *headers], end=False)
+        self._sending(stream_id, answered=False)
+        self._put_fields(stream_id, [(b":status", b"%d" % status), *headers], end=False)
 
     def send_head(self, stream_id: int, fields: Headers, *, end: bool) -> None:
         """The final response's head: *fields* begin with ``:status``, names are in lower case."""
-        self._send_fields(stream_id, fields, end=end)
+        stream = self._sending(stream_id, answered=False)
+        stream.answered = True
+        self._put_fields(stream_id, fields, end=end)
+        if end:
+            self._end_sending(stream_id, stream)
 
     def send_trailers(self, stream_id: int, trailers: Headers) -> None:
         """The end of the response, with trailers (RFC 9113 8.1)."""
-        self._send_fields(stream_id, trailers, end=True)
+        stream = self._sending(stream_id, answered=True)
+        self._put_fields(stream_id, trailers, end=True)
+        self._end_sending(stream_id, stream)
 
     def room(self, stream_id: int) -> int:
         """Bytes of body that one `send_data` may have now: by both windows and the size of a frame."""
-        if stream_id not in self._streams:
+        stream = self._streams.get(stream_id)
+        if stream is None:
             return 0
-        engine = self._engine
         # RFC 9113 6.9.2: a window may be negative. Frames of the initial size keep turns short.
-        return max(0, min(int(engine.local_flow_control_window(stream_id)), MAX_FRAME_SIZE))
+        return max(0, min(stream.window, self.connection_window, MAX_FRAME_SIZE))
 
     def send_data(self, stream_id: int, data: bytes | memoryview, *, end: bool) -> None:
         """One DATA frame of at most `room` bytes."""
-        stream = self._sending(stream_id)
-        self._command("send_data", stream_id, data, end)
+        stream = self._sending(stream_id, answered=True)
         size = len(data)
-        self._guard.credit(size)
-        self.queued += size + 9
+        if size > self.room(stream_id):
+            raise LocalProtocolError(f"stream {stream_id} has no room for {size} bytes")
+        stream.window -= size
+        self.connection_window -= size
+        self._reader.credit(size)
+        # A copy of what could be changed meanwhile.
+        self._put(DATA, END_STREAM if end else 0, stream_id, bytes(data))
         if end:
             self._end_sending(stream_id, stream)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """End the stream at once, both ways (RFC 9113 6.4). Nothing if it has ended."""
-        self._streams.pop(stream_id, None)
-        stream = self._engine.streams.get(stream_id)
-        if stream is not None and stream.open and self._failed is None:
-            self._command("reset_stream", stream_id, ErrorCodes(int(code)))
-            self.queued += 13
+        if self._streams.pop(stream_id, None) is not None:
+            self._put_reset(stream_id, code)
 
     def ping(self) -> None:
         """Ask for a sign of life; PingAnswered comes back."""
         if self._failed is None:
-            self._command("ping", b"\0gateway")
-            self.queued += 17
+            self._put(PING, 0, 0, b"\0gateway")
 
     def go_away(self, code: ErrorCode, last_stream: int, detail: str = "") -> None:
         """Announce that streams above *last_stream* will not be handled (RFC 9113 6.8).
 
-        Unlike the engine's own, it ends nothing: streams up to there go on.
+        It ends nothing: streams up to there go on.
         """
         if self._failed is not None:
             return  # the last word was said
         self._last_allowed = last_stream
-        self._collect()
         data = detail.encode("ascii", "replace")[:200]
-        frame = struct.pack(">HBBBLLL", 0, 8 + len(data), 0x7, 0, 0, last_stream, code)
-        self._out.append(frame + data)
-        self._collected += len(frame) + len(data)
-        self.queued = self._collected
+        self._put(GOAWAY, 0, 0, struct.pack(">LL", last_stream, code) + data)
 
     def data_to_send(self) -> bytes:
         """All that is queued for the client; it is not queued any more."""
-        self._collect()
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        data = b"".join(self._out)
         self._out = []
-        self._collected = self.queued = 0
+        self.queued = 0
         return data
 
-    def _send_fields(self, stream_id: int, fields: Headers, *, end: bool) -> None:
-        stream = self._sending(stream_id)
-        self._command("send_headers", stream_id, fields, end)
-        self.queued += 100
-        if end:
-            self._end_sending(stream_id, stream)
-
-    def _sending(self, stream_id: int) -> _Stream:
+    def _sending(self, stream_id: int, *, answered: bool) -> Stream:
+        """The stream, if what comes before its final head (or what comes behind) can be sent on it."""
         stream = self._streams.get(stream_id)
-        if stream is None or not stream.sending:
-            raise LocalProtocolError(f"nothing can be sent on stream {stream_id} any more")
+        if stream is None or not stream.sending or stream.answered is not answered:
+            raise LocalProtocolError(f"this cannot be sent on stream {stream_id}, or not any more")
         return stream
 
-    def _end_sending(self, stream_id: int, stream: _Stream) -> None:
+    def _end_sending(self, stream_id: int, stream: Stream) -> None:
         stream.sending = False
         if not stream.receiving:
             del self._streams[stream_id]
 
-    def _command(self, name: str, *arguments: Any) -> None:
-        try:
-            getattr(self._engine, name)(*arguments)
-        except H2Error as error:
-            raise LocalProtocolError(f"{name}: {error}") from error
+    # --- frames of ours
 
-    def _collect(self) -> None:
-        data = self._engine.data_to_send()
-        if data:
-            self._out.append(data)
-            self._collected += len(data)
-        self.queued = self._collected
+    def _put(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        self._out.append(frame_head(len(payload), kind, flags, stream_id))
+        self._out.append(payload)
+        self.queued += 9 + len(payload)
 
+    def _put_fields(self, stream_id: int, fields: Headers, *, end: bool) -> None:
+        block = self._encoder.encode(fields)
+        kind, flags = HEADERS, END_STREAM if end else 0
+        while len(block) > MAX_FRAME_SIZE:  # RFC 9113 4.3
+            self._put(kind, flags, stream_id, block[:MAX_FRAME_SIZE])
+            kind, flags, block = CONTINUATION, 0, block[MAX_FRAME_SIZE:]
+        self._put(kind, flags | END_HEADERS, stream_id, block)
 
-def _section_of(headers: Any) -> FieldSection:
-    """What `SectionDecoder` has put in the place of the fields."""
-    section = headers[0][1]
-    assert isinstance(section, FieldSection)
-    return section
+    def _put_increment(self, stream_id: int, increment: int) -> None:
+        self._put(WINDOW_UPDATE, 0, stream_id, increment.to_bytes(4, "big"))
+
+    def _put_reset(self, stream_id: int, code: ErrorCode) -> None:
+        self._put(RST_STREAM, 0, stream_id, int(code).to_bytes(4, "big"))
+        self._reset_here[stream_id] = None
+        if len(self._reset_here) > _RESETS_REMEMBERED:
+            del self._reset_here[next(iter(self._reset_here))]

@@ -15,7 +15,7 @@ from protocols.http2 import PREFACE, Http2Event, Http2Server
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
 
-END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
+END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 1, 1, 4, 8, 32
 
 GET: Headers = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")]
 POST: Headers = [(b":method", b"POST"), *GET[1:]]

@@ -361,7 +361,7 @@ def test_package_needs_no_input_or_output() -> None:
     """Every module can be imported where there is no trio, no socket and no logging."""
     program = """
 import importlib, pkgutil, sys
-import h2.connection  # hpack imports logging; nothing of it is used above debug
+import hpack  # it imports logging; nothing of it is used above debug
 for name in "trio asyncio socket ssl selectors subprocess logging structlog gateway".split():
     sys.modules[name] = None
 import protocols
