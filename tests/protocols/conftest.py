@@ -5,13 +5,8 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import settings
 
 from protocols.events import NEED_DATA, Data
-
-# How fast an example runs says something about the machine, not about a codec.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 Events: TypeAlias = list[Any]
 Play: TypeAlias = Callable[..., Events]

@@ -343,7 +343,7 @@ def outcome(text: str) -> Config | ConfigError:
 @example("a: ${")
 @example("\ud800")
 @example("?\x850")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     outcome(text)
 
@@ -425,7 +425,7 @@ def _replaced(value: object, place: tuple[str | int, ...], new: object) -> objec
 
 
 @given(st.sampled_from(PLACES), VALUES)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_any_value_anywhere_is_a_config_or_a_config_error(place: tuple[str | int, ...], new: object) -> None:
     outcome(yaml.safe_dump(_replaced(EVERYTHING, place, new), allow_unicode=True))
 

@@ -24,7 +24,7 @@ async def answer(request: Request, responder: Responder) -> None:
     await respond(responder, 200, [], b"x" * (size + 10))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(frames, max_size=12), st.integers(1, 200))
 def test_any_frames(pieces: list[bytes], step: int) -> None:
     async def main() -> None:
