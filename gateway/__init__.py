@@ -13,7 +13,7 @@ The way of a request, by module::
     confinement the user and the limits of programs that the gateway starts; process: their life
     failure     the one place where a failure becomes a response; failure_pages, negotiation: in which form
     config/     the YAML file as frozen models, all mistakes at once, with their lines
-    build       makes what runs of the configuration; build_filters what routes put around their actions
+    build       makes what runs of the configuration; build_routes the routes and their filters
     daemon      opens listeners and backends, stops them from the inside out
     spawn/      applications that the gateway starts itself; appserver/ serves WSGI ones in them
     loading     finds module:attribute

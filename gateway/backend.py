@@ -7,6 +7,12 @@ import trio
 from gateway.request import Request, Responder
 
 
+class Runnable(Protocol):
+    """Something with a lifetime: a backend, an application that the gateway spawns, a mirror."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None: ...
+
+
 class Handler(Protocol):
     """Answers a request: a backend, static files, a redirect, a fixed response."""
 

@@ -5,20 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import assert_never
 
-import trio
-
-from gateway.actions import Redirect, Respond
 from gateway.address import TcpAddress, UnixAddress
-from gateway.backend import Backend, Handler
+from gateway.backend import Backend, Runnable
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
 from gateway.backends.asgi import AsgiBackend
 from gateway.backends.asgi.websocket import WebSocketSettings
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
-from gateway.build_filters import filtered_backend, filtered_route
+from gateway.build_routes import RouteBuilder, filtered_backend
 from gateway.config import SpawnedApp, models
 from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps
@@ -29,25 +26,18 @@ from gateway.logs import AccessLog
 from gateway.networks import ClientNetworks
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.router import Route, Router
+from gateway.router import Router
 from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
-from gateway.static import StaticFiles
 from gateway.template import Template
 from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
 from protocols.codec import ClientCodec
-from protocols.fastcgi import FastCgiClient
+from protocols.fastcgi import NOT_FOR_AUTHORIZERS, FastCgiClient, Role
 from protocols.http1 import Http1Client
 from protocols.scgi import ScgiClient
 from protocols.uwsgi import UwsgiClient
-
-
-class Runnable(Protocol):
-    """Something with a lifetime: a backend, or an application that the gateway spawns."""
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -68,11 +58,8 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
         name: filtered_backend(name, config.backends[name], backend, dispatch=builder.dispatch)
         for name, backend in backends.items()
     }
-    places = config.route_places or ("",) * len(config.routes)
-    router = Router(
-        _route(index, route, handlers, place, max_body=config.limits.body)
-        for index, (route, place) in enumerate(zip(config.routes, places, strict=True))
-    )
+    routes = RouteBuilder(config, handlers)
+    router = Router(routes.all())
     timeouts, limits = config.timeouts, config.limits
     service = Service(
         pump=pump,
@@ -100,7 +87,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
         failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
     )
     builder.service = service
-    return Gateway(service, [*builder.spawned, *backends.values()])
+    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services])
 
 
 class _Builder:
@@ -138,13 +125,15 @@ class _Builder:
                 # complaints.md 12: php-fpm gives the script no body without CONTENT_LENGTH; the other
                 # half of the preset, no reuse (complaints.md 1), is the default of keep_connection.
                 keep = config.keep_connection
+                role = Role[config.role.upper()]
                 return self._application(
                     name,
                     config,
                     "fastcgi",
-                    lambda: FastCgiClient(keep_connection=keep),
+                    lambda: FastCgiClient(role=role, keep_connection=keep),
                     pool=config.pool if keep else None,
                     script_root=_script_root(config),
+                    withheld=NOT_FOR_AUTHORIZERS if role is Role.AUTHORIZER else frozenset(),
                 )
             case models.SCGIBackend():
                 return self._application(name, config, "scgi", ScgiClient)
@@ -209,6 +198,7 @@ class _Builder:
         *,
         pool: models.Pool | None = None,
         script_root: ScriptRoot | None = None,
+        withheld: frozenset[str] = frozenset(),
         upgrades: UpgradePolicy | None = None,
     ) -> ApplicationBackend:
         return ApplicationBackend(
@@ -218,6 +208,7 @@ class _Builder:
             script_root=script_root,
             variables=_templates(config.variables),
             intake=self._intake(name, config),
+            withheld=withheld,
             upgrades=upgrades,
         )
 
@@ -317,49 +308,3 @@ def _spawned(name: str, protocol: SpawnProtocol, config: SpawnedApp) -> SpawnedA
 
 def _templates(variables: dict[str, str]) -> dict[str, Template]:
     return {name: Template.parse(text) for name, text in variables.items()}
-
-
-def _route(
-    index: int, route: models.Route, handlers: dict[str, Handler], place: str, *, max_body: int
-) -> Route:
-    match = route.match
-    return Route(
-        filtered_route(route, _handler(route, handlers), max_body=max_body),
-        name=f"routes[{index}]",
-        description=f"{f'({place}) ' if place else ''}{_describe(match)}",
-        backend=route.backend or "",
-        mount=route.mount,
-        paths=match.path or (),
-        hosts=match.host or (),
-        methods=match.method or (),
-        headers=match.header,
-        query=match.query,
-        schemes=match.scheme or (),
-        clients=match.client or (),
-        internal=route.internal,
-    )
-
-
-def _describe(match: models.Match) -> str:
-    """What a route wants, in words: ``path: /x/*; method: GET, POST``."""
-    conditions = []
-    for name, wanted in match.model_dump(exclude_none=True).items():
-        values = [f"{key}={value}" for key, value in wanted.items()] if isinstance(wanted, dict) else wanted
-        conditions.append(f"{name}: {', '.join(map(str, values))}")
-    return "; ".join(conditions) or "matches every request"
-
-
-def _handler(route: models.Route, handlers: dict[str, Handler]) -> Handler:
-    if route.backend is not None:
-        return handlers[route.backend]
-    if route.static is not None:
-        return StaticFiles(route.static.root, index=route.static.index, symlinks=route.static.symlinks)
-    if route.redirect is not None:
-        return Redirect(Template.parse(route.redirect.to), status=route.redirect.status)
-    assert route.respond is not None
-    respond = route.respond
-    return Respond(
-        status=respond.status,
-        body=Template.parse(respond.body) if respond.body else None,
-        headers=_templates(respond.headers),
-    )

@@ -5,8 +5,8 @@ in PEP 3333: every character stands for one byte (Latin-1).
 
 What is not here belongs to the caller: variables from the configuration (they come on top), those that
 need a document tree (PATH_TRANSLATED, SCRIPT_FILENAME, DOCUMENT_ROOT), and each protocol's own
-(SCGI, ``wsgi.input``). AUTH_TYPE, REMOTE_USER and REMOTE_IDENT are absent: the gateway authenticates
-nobody and never asks an ident server (RFC 3875 4.1.1, 4.1.10, 4.1.11).
+(SCGI, ``wsgi.input``). AUTH_TYPE and REMOTE_USER are there if an authorizer has set them, REMOTE_IDENT never:
+the gateway itself authenticates nobody and asks no ident server (RFC 3875 4.1.1, 4.1.10, 4.1.11).
 """
 
 from typing import Final
@@ -95,6 +95,8 @@ def build_environ(
     _add_headers(environ, request)
     if not pass_authorization:
         environ.pop("HTTP_AUTHORIZATION", None)
+    if request.variables is not None:
+        environ.update(request.variables)
     return environ
 
 

@@ -64,5 +64,5 @@ def _redirected(request: Request, target: bytes, hops: int) -> RedirectedRequest
         body=NO_BODY,
     )
     redirected.hops = hops
-    redirected._id = request.id  # for the client and the log it is one request
+    redirected.share_id(request)
     return redirected

@@ -210,6 +210,7 @@ class Request:
         "raw_path",
         "upgrade",
         "upstream_time",
+        "variables",
         "version",
     )
 
@@ -245,6 +246,8 @@ class Request:
         """What ``*`` of the route's pattern matched, for ``{path.rest}``."""
         self.backend = ""
         """Name of the backend that the route chose, for the logs."""
+        self.variables: dict[str, str] | None = None
+        """CGI variables from an authorizer (FastCGI 6.3), native strings; they win over header variables."""
         # Set by the backend.
         self.upstream_time: float | None = None
         """Seconds from connecting to the backend until its response was complete, for the logs."""
@@ -256,6 +259,10 @@ class Request:
         if self._id is None:
             self._id = secrets.token_hex(8)
         return self._id
+
+    def share_id(self, other: "Request") -> None:
+        """For the client and the logs this request and *other*, from which it was made, are one."""
+        self._id = other.id
 
     @property
     def rest(self) -> str:

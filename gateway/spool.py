@@ -66,6 +66,14 @@ class Spooled:
         """Begin again."""
         self._position = 0
 
+    def twin(self) -> "Spooled":
+        """The same body once more, to be read and closed independently of this one."""
+        file = None
+        if self._file is not None:
+            # Opened anew, for a position of its own: a duplicate would share it.
+            file = open(f"/proc/self/fd/{self._file.fileno()}", "rb", buffering=0)  # noqa: SIM115
+        return Spooled(self._memory, file, self.length)
+
     def close(self) -> None:
         """Let go of the memory and the file."""
         self._memory = b""

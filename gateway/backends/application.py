@@ -64,14 +64,16 @@ class ApplicationBackend:
         intake: BodyIntake,
         script_root: ScriptRoot | None = None,
         variables: Mapping[str, Template] | None = None,
+        withheld: frozenset[str] = frozenset(),
         upgrades: UpgradePolicy | None = None,
     ) -> None:
-        """Without *upgrades* every offer of a client is ignored."""
+        """Without *upgrades* every offer of a client is ignored. *withheld* variables are not sent."""
         self.name = name
         self._upstream = upstream
         self._dispatch = dispatch
         self._script_root = script_root
         self._variables = dict(variables or {})
+        self._withheld = withheld
         self._intake = intake
         self._upgrades = upgrades
 
@@ -173,6 +175,9 @@ class ApplicationBackend:
                 environ["PATH_TRANSLATED"] = _native(script_root.root + script.path_info)
         for variable, template in self._variables.items():
             environ[variable] = _native(template.render(request))
+        if self._withheld:
+            for variable in self._withheld:
+                environ.pop(variable, None)
         return environ
 
 

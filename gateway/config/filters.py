@@ -10,8 +10,10 @@ from gateway.config.values import (
     Limit,
     LineTemplateText,
     Many,
+    Percent,
     ResponseHeaderName,
     Size,
+    Target,
 )
 from gateway.config.wording import expected
 
@@ -54,6 +56,36 @@ class RequestBuffering(Model):
     """Bytes of a body that are kept in memory before a temporary file is used."""
     max_body: Limit | None = None
     """Bytes of a request body; more is answered 413. By default the limit for clients."""
+
+
+class ForwardAuth(Model):
+    """A backend that is asked whether a request may go on."""
+
+    backend: str
+    """The name of the backend."""
+    path: Target = "/"
+    """The path, with a query if need be, that it is asked for, by GET and with the fields of the request;
+    X-Forwarded-Method and X-Forwarded-Uri say what the client wants."""
+    copy_headers: Annotated[tuple[ResponseHeaderName, ...], Many()] = ()
+    """Fields of its answer that the request gets, in place of the client's own."""
+
+
+class Mirror(Model):
+    """A second backend that gets a copy of each request."""
+
+    backend: str
+    """The name of the backend. Nobody sees its responses."""
+    percent: Percent = 100
+    """How many of a hundred requests are copied."""
+    memory: Size = written("256KiB")
+    """Bytes of a request body kept in memory, for both, before a temporary file is used."""
+    max_body: Limit | None = None
+    """Bytes of a request body; more is answered 413. By default the limit for clients."""
+
+
+def mirrored(value: Any) -> Any:
+    """The name of a backend for the mapping."""
+    return {"backend": value} if isinstance(value, str) else value
 
 
 buffering_schema: Final[dict[str, Any]] = {"type": "boolean"}

@@ -16,7 +16,16 @@ from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, mo
 
 from gateway.config.base import Model, Place, written
 from gateway.config.confined import Confined
-from gateway.config.filters import Buffering, HeaderRules, RequestBuffering, buffering_schema, switched_on
+from gateway.config.filters import (
+    Buffering,
+    ForwardAuth,
+    HeaderRules,
+    Mirror,
+    RequestBuffering,
+    buffering_schema,
+    mirrored,
+    switched_on,
+)
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values import (
     AtLeastOne,
@@ -443,6 +452,9 @@ class FastCGIBackend(_SocketBackend):
 
     target: SocketTarget = Field(alias="fastcgi")
     """Its address, several addresses, or spawn: an application to start."""
+    role: Literal["responder", "authorizer"] = "responder"
+    """What the application is: a responder answers requests, an authorizer decides about those of routes that
+    say so (authorize)."""
     preset: Literal["php-fpm"] | None = None
     """php-fpm: a script below root for each request; its peculiarities are respected."""
     root: FilePath | None = None
@@ -464,6 +476,8 @@ class FastCGIBackend(_SocketBackend):
                 yield (key,), f"scripts are looked for below a root: {key} needs root"
         if "pool" in data and not data.get("keep_connection"):
             yield ("pool",), "without keep_connection: true no connection is kept"
+        if data.get("role") == "authorizer" and data.get("root") is not None:
+            yield ("root",), "an authorizer runs no scripts: it has no SCRIPT_NAME (FastCGI 6.3)"
         if data.get("preset") == "php-fpm":
             if data.get("root") is None:
                 yield ("preset",), "php-fpm runs scripts below a root: expected root"
@@ -701,6 +715,13 @@ def _static(value: Any) -> Any:
     return {"root": value} if isinstance(value, str) else value
 
 
+Shares: TypeAlias = Annotated[dict[str, Count], Field(min_length=1)]
+OneOrShares: TypeAlias = Annotated[
+    Annotated[str, Tag("<name>")] | Annotated[Shares, Tag("<shares>")],
+    Discriminator(lambda value: "<shares>" if isinstance(value, dict) else "<name>"),
+]
+
+
 class Route(Model):
     """What to do with the requests that match."""
 
@@ -711,8 +732,8 @@ class Route(Model):
     mount: Mount = ""
     """The part of the path that is the application's own: SCRIPT_NAME, root_path; http and static
     do not see it."""
-    backend: str | None = None
-    """Action: pass the request to the backend of this name."""
+    backend: OneOrShares | None = None
+    """Action: pass the request to the backend of this name, or to one of several, as {blue: 9, green: 1}."""
     static: Annotated[Static, Short(_static, {"type": "string", "minLength": 1})] | None = None
     """Action: serve files from a directory."""
     redirect: Redirect | None = None
@@ -721,6 +742,14 @@ class Route(Model):
     """Action: answer this."""
     internal: Flag = False
     """Whether this route is for local redirects of programs and X-Accel-Redirect only, not for clients."""
+    split_by: LineTemplateText | None = None
+    """What decides which of several backends gets the request, such as {client}; by default chance."""
+    authorize: str | None = None
+    """A fastcgi backend with role: authorizer that decides whether the request may go on."""
+    forward_auth: ForwardAuth | None = None
+    """A backend that is asked, by HTTP or any other protocol, whether the request may go on."""
+    mirror: Annotated[Mirror, Short(mirrored, {"type": "string"})] | None = None
+    """A second backend that gets a copy of each request, or how."""
     headers: HeaderRules | None = None
     """Header fields that are changed on the way to the action and back."""
     limit_rate: Limit | None = None
@@ -740,6 +769,8 @@ class Route(Model):
             yield (), f"expected exactly one action ({alternatives(ACTIONS)}), got {got}"
         elif data[given[0]] is None:
             yield (given[0],), "expected a value, got nothing"
+        if data.get("split_by") is not None and not isinstance(data.get("backend"), dict):
+            yield ("split_by",), "there is nothing to choose from: expected several backends"
         if data.get("limit_rate_after") and data.get("limit_rate") is None:
             yield ("limit_rate_after",), "nothing is limited: expected limit_rate beside it"
         mount = data.get("mount")
@@ -829,6 +860,7 @@ class Config(Model):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from _unknown_backends(data.get("routes"), data.get("backends"))
+        yield from _wrong_roles(data.get("routes"), data.get("backends"))
         yield from _shared_addresses(data.get("listeners"))
         if not data.get("trusted_proxies"):
             yield from _untrusted_headers(data.get("listeners"))
@@ -837,14 +869,51 @@ class Config(Model):
 
 def _unknown_backends(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
     names = list(backends) if isinstance(backends, dict) else []
+    known = f"expected one of {', '.join(names)}" if names else "there are no backends"
     for position, route in enumerate(routes if isinstance(routes, list) else []):
-        name = route.get("backend") if isinstance(route, dict) else None
-        if isinstance(name, str) and name not in names:
-            known = f"expected one of {', '.join(names)}" if names else "there are no backends"
-            yield (
-                ("routes", position, "backend"),
-                f"there is no backend {show(name)}; {suggestion(name, names) or known}",
-            )
+        for place, name in _named_backends(route):
+            if name not in names:
+                yield (
+                    ("routes", position, *place),
+                    f"there is no backend {show(name)}; {suggestion(name, names) or known}",
+                )
+
+
+def _named_backends(route: Any) -> Iterator[tuple[Place, str]]:
+    """The names of backends in a route, and where they stand."""
+    if not isinstance(route, dict):
+        return
+    action = route.get("backend")
+    for name in action if isinstance(action, dict) else [action]:
+        if isinstance(name, str):
+            yield (("backend", name) if isinstance(action, dict) else ("backend",)), name
+    for key in ("authorize", "forward_auth", "mirror"):
+        name = route.get(key)
+        place: Place = (key,)
+        if isinstance(name, dict):
+            name, place = name.get("backend"), (key, "backend")
+        if isinstance(name, str):
+            yield place, name
+
+
+def _wrong_roles(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
+    """Authorizers answer no client, and others cannot do what they do."""
+    authorizers = {
+        name
+        for name, backend in (backends.items() if isinstance(backends, dict) else ())
+        if isinstance(backend, dict) and backend.get("role") == "authorizer"
+    }
+    names = list(backends) if isinstance(backends, dict) else []
+    for position, route in enumerate(routes if isinstance(routes, list) else []):
+        for place, name in _named_backends(route):
+            if name not in names:
+                continue
+            if place == ("authorize",) and name not in authorizers:
+                problem = f"{show(name)} is not a fastcgi backend with role: authorizer"
+                yield ("routes", position, *place), problem
+            elif place != ("authorize",) and name in authorizers:
+                problem = f"{show(name)} is an authorizer: it decides, for authorize, and answers no request"
+                yield ("routes", position, *place), problem
 
 
 def _aimless_redirects(listeners: Any) -> Iterator[tuple[Place, str]]:

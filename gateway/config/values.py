@@ -93,6 +93,9 @@ CountOrNone: TypeAlias = Annotated[int, Strict(), Ge(0), _OrVariable(_whole_numb
 Byte: TypeAlias = Annotated[int, Strict(), Ge(0), Le(255), _OrVariable(_whole_number)]
 """A whole number that fits one byte."""
 
+Percent: TypeAlias = Annotated[int, Strict(), Ge(1), Le(100), _OrVariable(_whole_number)]
+"""A part of a hundred."""
+
 FinalStatus: TypeAlias = Annotated[int, Strict(), Ge(200), Le(599), _OrVariable(_whole_number)]
 """The status of a final response."""
 

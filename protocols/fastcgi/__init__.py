@@ -9,12 +9,13 @@
 ===============  ==========================================================================
 """
 
-from protocols.fastcgi.client import FastCgiClient, authorizer_variables
+from protocols.fastcgi.client import NOT_FOR_AUTHORIZERS, FastCgiClient, authorizer_variables
 from protocols.fastcgi.records import AbortRequest, FilterData, Role
 from protocols.fastcgi.server import FastCgiServer
 from protocols.fastcgi.variables import decode_pairs, encode_get_values, encode_pairs
 
 __all__ = [
+    "NOT_FOR_AUTHORIZERS",
     "AbortRequest",
     "FastCgiClient",
     "FastCgiServer",

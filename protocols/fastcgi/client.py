@@ -47,8 +47,8 @@ from protocols.fastcgi.variables import VARIABLES_LIMIT, declared_length, decode
 
 _ID: Final = 1
 
-# FastCGI 6.3: what the web server does not tell an Authorizer.
-_NOT_FOR_AUTHORIZERS: Final = frozenset({"CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME"})
+NOT_FOR_AUTHORIZERS: Final = frozenset({"CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME"})
+"""FastCGI 6.3: variables that an authorizer is not sent."""
 
 # FastCGI 6.4: what a Filter is told of the file.
 _FOR_FILTERS: Final = frozenset({"FCGI_DATA_LAST_MOD", "FCGI_DATA_LENGTH"})
@@ -264,7 +264,7 @@ class FastCgiClient:
     def _begin_request(self, variables: Mapping[str, str]) -> bytes:
         if not (self._sound and self._reader.at_boundary and not self._reader.eof):
             raise LocalProtocolError("the connection is not fit for another request")
-        if self._role is Role.AUTHORIZER and (wrong := _NOT_FOR_AUTHORIZERS.intersection(variables)):
+        if self._role is Role.AUTHORIZER and (wrong := NOT_FOR_AUTHORIZERS.intersection(variables)):
             raise LocalProtocolError(f"not for an authorizer: {', '.join(sorted(wrong))}")
         if self._role is Role.FILTER and (missing := _FOR_FILTERS.difference(variables)):
             raise LocalProtocolError(f"missing for a filter: {', '.join(sorted(missing))}")

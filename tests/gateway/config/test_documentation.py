@@ -10,7 +10,14 @@ from pydantic.fields import FieldInfo
 
 from gateway.config import confined, load, models, spawn
 from gateway.config.base import Model
-from gateway.config.filters import Buffering, HeaderChanges, HeaderRules, RequestBuffering
+from gateway.config.filters import (
+    Buffering,
+    ForwardAuth,
+    HeaderChanges,
+    HeaderRules,
+    Mirror,
+    RequestBuffering,
+)
 
 CHECKOUT = Path(__file__).parents[3]
 DOCUMENT = CHECKOUT / "docs/configuration.md"
@@ -45,6 +52,8 @@ SECTIONS: dict[str, type[Model]] = {
     "respond": models.Respond,
     "headers": HeaderRules,
     "set, add, default, remove": HeaderChanges,
+    "forward_auth": ForwardAuth,
+    "mirror": Mirror,
     "buffering": Buffering,
     "request_buffering": RequestBuffering,
 }

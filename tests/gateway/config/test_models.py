@@ -320,6 +320,13 @@ def test_fastcgi_connections_are_not_kept_by_default() -> None:
             ".headers.response.remove[1]: expected the name of a header, or a pattern such as X-Debug-*, got 'a b'",
         ]),
         ({"backend": "b", "limit_rate_after": "1KiB"}, [".limit_rate_after: nothing is limited: expected limit_rate beside it"]),
+        ({"backend": {"b": 1, "c": 2}}, [".backend.c: there is no backend 'c'; expected one of b"]),
+        ({"backend": "b", "split_by": "{client}"}, [".split_by: there is nothing to choose from: expected several backends"]),
+        ({"backend": "b", "authorize": "b"}, [".authorize: 'b' is not a fastcgi backend with role: authorizer"]),
+        ({"backend": "b", "mirror": "x", "forward_auth": {"backend": "y"}}, [
+            ".forward_auth.backend: there is no backend 'y'; expected one of b",
+            ".mirror: there is no backend 'x'; expected one of b",
+        ]),
         ({"backend": "b", "buffering": "yes please"}, [".buffering: expected true, false or a mapping, got 'yes please'"]),
         ({"backend": "b", "match": {"cookie": {}}}, [".match.cookie: matching cookies is not supported yet: match the header"]),
         ({"backend": "b", "match": {"paht": "/"}}, [".match.paht: unknown key; did you mean path?"]),

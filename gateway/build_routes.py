@@ -1,0 +1,164 @@
+"""Makes the routes from their configuration: conditions, action, and the filters around it.
+
+The order of the filters is in `gateway.filters`.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from gateway.actions import Redirect, Respond
+from gateway.backend import Handler, Runnable
+from gateway.config import models
+from gateway.config.filters import HeaderChanges
+from gateway.config.filters import HeaderRules as HeaderConfig
+from gateway.config.filters import Mirror as MirrorConfig
+from gateway.filters.authorize import AuthorizerFilter, ForwardAuthFilter
+from gateway.filters.buffering import BufferingFilter
+from gateway.filters.headers import HeaderFilter, HeaderRules
+from gateway.filters.limit_rate import RateFilter
+from gateway.filters.mirror import Mirror
+from gateway.filters.request_buffering import RequestBufferingFilter
+from gateway.filters.sendfile import SendfileFilter
+from gateway.filters.split import Split
+from gateway.local_redirect import Dispatch
+from gateway.router import Route
+from gateway.static import StaticFiles
+from gateway.template import Template
+
+
+def filtered_backend(name: str, config: models.Backend, backend: Handler, *, dispatch: Dispatch) -> Handler:
+    """*backend* with what its configuration puts around it, whatever the route."""
+    handler = backend
+    if config.x_sendfile or config.x_accel_redirect:
+        handler = SendfileFilter(
+            handler,
+            backend=name,
+            roots=[str(root) for root in config.x_sendfile],
+            accel=config.x_accel_redirect,
+            dispatch=dispatch,
+        )
+    return _with_headers(handler, config.headers)
+
+
+class RouteBuilder:
+    """Makes routes; ``services`` collects what of them has a lifetime of its own."""
+
+    def __init__(self, config: models.Config, handlers: Mapping[str, Handler]) -> None:
+        """*handlers* are those of the backends, by name."""
+        self._config = config
+        self._handlers = handlers
+        self.services: list[Runnable] = []
+
+    def all(self) -> Iterator[Route]:
+        """The routes, in order."""
+        places = self._config.route_places or ("",) * len(self._config.routes)
+        for index, (route, place) in enumerate(zip(self._config.routes, places, strict=True)):
+            yield self._route(index, route, place)
+
+    def _route(self, index: int, route: models.Route, place: str) -> Route:
+        match = route.match
+        return Route(
+            self._filtered(route, self._action(route)),
+            name=f"routes[{index}]",
+            description=f"{f'({place}) ' if place else ''}{_describe(match)}",
+            backend=route.backend if isinstance(route.backend, str) else "",
+            mount=route.mount,
+            paths=match.path or (),
+            hosts=match.host or (),
+            methods=match.method or (),
+            headers=match.header,
+            query=match.query,
+            schemes=match.scheme or (),
+            clients=match.client or (),
+            internal=route.internal,
+        )
+
+    def _action(self, route: models.Route) -> Handler:
+        if isinstance(route.backend, str):
+            return self._handlers[route.backend]
+        if route.backend is not None:
+            key = None if route.split_by is None else Template.parse(route.split_by)
+            return Split(self._handlers, route.backend, key=key)
+        if route.static is not None:
+            return StaticFiles(route.static.root, index=route.static.index, symlinks=route.static.symlinks)
+        if route.redirect is not None:
+            return Redirect(Template.parse(route.redirect.to), status=route.redirect.status)
+        assert route.respond is not None
+        respond = route.respond
+        return Respond(
+            status=respond.status,
+            body=Template.parse(respond.body) if respond.body else None,
+            headers={name: Template.parse(text) for name, text in respond.headers.items()},
+        )
+
+    def _filtered(self, route: models.Route, handler: Handler) -> Handler:
+        """*handler* with what the route puts around it, from the inside out."""
+        if route.mirror is not None:
+            handler = mirror = self._mirror(route.mirror, handler)
+            self.services.append(mirror)
+        if route.request_buffering is not None:
+            handler = RequestBufferingFilter(
+                handler,
+                memory=route.request_buffering.memory,
+                max_body=self._max_body(route.request_buffering.max_body),
+            )
+        if route.buffering is not None:
+            handler = BufferingFilter(handler, memory=route.buffering.memory, file=route.buffering.file)
+        if route.authorize is not None:
+            handler = AuthorizerFilter(
+                handler, authorizer=self._handlers[route.authorize], name=route.authorize
+            )
+        if route.forward_auth is not None:
+            asked = route.forward_auth
+            handler = ForwardAuthFilter(
+                handler,
+                authority=self._handlers[asked.backend],
+                name=asked.backend,
+                path=Template.parse(asked.path),
+                copied=[name.encode("ascii") for name in asked.copy_headers],
+            )
+        if route.limit_rate is not None:
+            handler = RateFilter(handler, rate=route.limit_rate, after=route.limit_rate_after)
+        return _with_headers(handler, route.headers)
+
+    def _mirror(self, config: MirrorConfig, handler: Handler) -> Mirror:
+        return Mirror(
+            handler,
+            second=self._handlers[config.backend],
+            name=config.backend,
+            percent=config.percent,
+            memory=config.memory,
+            max_body=self._max_body(config.max_body),
+        )
+
+    def _max_body(self, bound: int | None) -> int:
+        return self._config.limits.body if bound is None else bound
+
+
+def _describe(match: models.Match) -> str:
+    """What a route wants, in words: ``path: /x/*; method: GET, POST``."""
+    conditions = []
+    for name, wanted in match.model_dump(exclude_none=True).items():
+        values = [f"{key}={value}" for key, value in wanted.items()] if isinstance(wanted, dict) else wanted
+        conditions.append(f"{name}: {', '.join(map(str, values))}")
+    return "; ".join(conditions) or "matches every request"
+
+
+def _with_headers(handler: Handler, config: HeaderConfig | None) -> Handler:
+    if config is None:
+        return handler
+    return HeaderFilter(handler, request=_rules(config.request), response=_rules(config.response))
+
+
+def _rules(config: HeaderChanges | None) -> HeaderRules | None:
+    if config is None:
+        return None
+    return HeaderRules(
+        set=_fields(config.set),
+        add=_fields(config.add),
+        default=_fields(config.default),
+        remove=config.remove,
+    )
+
+
+def _fields(templates: dict[str, str]) -> list[tuple[bytes, Template]]:
+    return [(name.encode("ascii"), Template.parse(text)) for name, text in templates.items()]

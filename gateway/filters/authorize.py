@@ -1,0 +1,143 @@
+"""Guards: another backend decides whether a request may go on.
+
+A FastCGI authorizer (FastCGI 6.3, FCGI-21) sees the request without its body and answers 200, with variables
+for the application, or with the response for the client. Any other backend is asked for a path of its own
+(`forward_auth`, as Caddy and Traefik have it) and answers 2xx, with fields that are copied to the request, or
+with the response for the client.
+
+What the guard says "no" with goes to the client as it is; a guard that fails lets nobody in.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.backend import Handler
+from gateway.passing import PassingResponder
+from gateway.request import NO_BODY, Request, Responder
+from gateway.target import decode_path, split_target
+from gateway.template import Template
+from protocols.events import Headers
+from protocols.fastcgi import authorizer_variables
+
+# The guard gets no body.
+_OF_THE_BODY: Final = frozenset(
+    {b"content-length", b"content-encoding", b"expect", b"te", b"trailer", b"transfer-encoding"}
+)
+
+
+class AuthorizerFilter:
+    """Lets *authorizer*, a FastCGI backend of that role, decide; its ``Variable-*`` become variables."""
+
+    def __init__(self, handler: Handler, *, authorizer: Handler, name: str) -> None:
+        """*name* is the authorizer's, for the logs."""
+        self._handler = handler
+        self._authorizer = authorizer
+        self._name = name
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        asked = _without_body(request, request.method, request.raw_path, request.query, self._name)
+        asked.mount = request.mount
+        verdict = _VerdictResponder(responder, {200})
+        await self._authorizer.handle(asked, verdict)
+        if verdict.granted is None:
+            return
+        request.variables = authorizer_variables(verdict.granted)
+        await self._handler.handle(request, responder)
+
+
+class ForwardAuthFilter:
+    """Asks *authority* for *path* whether a request may go on, and takes *copied* fields from its answer."""
+
+    def __init__(
+        self, handler: Handler, *, authority: Handler, name: str, path: Template, copied: Sequence[bytes]
+    ) -> None:
+        """*path* may have a query; *copied* are lower-case names; *name* is the authority's, for the logs."""
+        self._handler = handler
+        self._authority = authority
+        self._name = name
+        self._path = path
+        self._copied = frozenset(copied)
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        path, query = split_target(self._path.render_url(request).encode("ascii"))
+        asked = _without_body(request, "GET", path, query, self._name)
+        target = b"%b?%b" % (request.raw_path, request.query) if request.query else request.raw_path
+        asked.headers += [
+            (b"x-forwarded-method", request.method.encode("ascii")),
+            (b"x-forwarded-uri", target),
+        ]
+        verdict = _VerdictResponder(responder, range(200, 300))
+        await self._authority.handle(asked, verdict)
+        if verdict.granted is None:
+            return
+        if self._copied:
+            # What the client says in these fields counts for nothing, whether the answer has them or not.
+            kept = [field for field in request.headers if field[0] not in self._copied]
+            told = [(field[0].lower(), field[1]) for field in verdict.granted]
+            request.headers = kept + [field for field in told if field[0] in self._copied]
+        await self._handler.handle(request, responder)
+
+
+def _without_body(request: Request, method: str, raw_path: bytes, query: bytes, backend: str) -> Request:
+    """The question about *request*: its client, its fields, no body."""
+    asked = Request(
+        method=method,
+        path=decode_path(raw_path),
+        raw_path=raw_path,
+        query=query,
+        version=request.version,
+        headers=[field for field in request.headers if field[0] not in _OF_THE_BODY],
+        host=request.host,
+        connection=request.connection,
+        body=NO_BODY,
+    )
+    asked.backend = backend
+    asked.share_id(request)
+    return asked
+
+
+class _VerdictResponder(PassingResponder):
+    """Keeps the fields of a "yes" and drops its body; passes on any other response."""
+
+    __slots__ = ("_yes", "granted")
+
+    def __init__(self, responder: Responder, yes: "set[int] | range") -> None:
+        super().__init__(responder)
+        self._yes = yes
+        self.granted: Headers | None = None
+        """The fields of the response that says yes; None if none has."""
+
+    @property
+    def started(self) -> bool:
+        return self.granted is not None or self._responder.started
+
+    def withdraw(self) -> bool:
+        self.granted = None
+        return self._responder.withdraw()
+
+    async def inform(self, status: int, headers: Headers) -> None:
+        """Nothing: the client has asked the application, not the guard."""
+
+    def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
+        if status in self._yes:
+            self.granted = headers
+            return True
+        return self._responder.try_respond(status, headers, body, reason)
+
+    def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
+        if status in self._yes:
+            self.granted = headers
+        else:
+            self._responder.start(status, headers, reason)
+
+    def write(self, data: bytes) -> None:
+        if self.granted is None:
+            self._responder.write(data)
+
+    async def write_file(self, descriptor: int, offset: int, count: int) -> None:
+        if self.granted is None:
+            await self._responder.write_file(descriptor, offset, count)
+
+    def end(self, trailers: Headers | None = None) -> None:
+        if self.granted is None:
+            self._responder.end(trailers)
