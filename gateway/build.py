@@ -7,7 +7,6 @@ from math import inf
 from pathlib import Path
 from typing import assert_never
 
-from gateway.address import TcpAddress, UnixAddress
 from gateway.backend import Backend, Runnable
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
 from gateway.backends.asgi import AsgiBackend
@@ -16,7 +15,9 @@ from gateway.backends.cgi import CgiBackend
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.build_routes import RouteBuilder, filtered_backend
+from gateway.build_upstream import build_upstream
 from gateway.config import SpawnedApp, models
+from gateway.config.balancing import Server
 from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
@@ -30,7 +31,6 @@ from gateway.router import Router
 from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
-from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
 from protocols.codec import ClientCodec
@@ -131,7 +131,7 @@ class _Builder:
                     config,
                     "fastcgi",
                     lambda: FastCgiClient(role=role, keep_connection=keep),
-                    pool=config.pool if keep else None,
+                    keeps=keep,
                     script_root=_script_root(config),
                     withheld=NOT_FOR_AUTHORIZERS if role is Role.AUTHORIZER else frozenset(),
                 )
@@ -151,7 +151,7 @@ class _Builder:
             case models.HTTPBackend():
                 return HttpBackend(
                     name,
-                    upstream=self._upstream(name, "http", config, Http1Client, config.pool),
+                    upstream=self._upstream(name, "http", config, Http1Client),
                     pump=pump,
                     host=config.host,
                     forwarded=config.forwarded,
@@ -196,14 +196,14 @@ class _Builder:
         protocol: SpawnProtocol,
         make_codec: Callable[[], ClientCodec],
         *,
-        pool: models.Pool | None = None,
+        keeps: bool = False,
         script_root: ScriptRoot | None = None,
         withheld: frozenset[str] = frozenset(),
         upgrades: UpgradePolicy | None = None,
     ) -> ApplicationBackend:
         return ApplicationBackend(
             name,
-            upstream=self._upstream(name, protocol, config, make_codec, pool),
+            upstream=self._upstream(name, protocol, config, make_codec, keeps=keeps),
             dispatch=self.dispatch,
             script_root=script_root,
             variables=_templates(config.variables),
@@ -218,33 +218,17 @@ class _Builder:
         protocol: SpawnProtocol,
         config: models.FastCGIBackend | models.SCGIBackend | models.UWSGIBackend | models.HTTPBackend,
         make_codec: Callable[[], ClientCodec],
-        pool: models.Pool | None,
+        *,
+        keeps: bool = True,
     ) -> Upstream:
-        kind = Upstream
-        addresses: list[TcpAddress | UnixAddress] = list(config.addresses)
-        spawned: SpawnedApplication | None = None
-        if config.spawn is not None:
-            spawned = _spawned(name, protocol, config.spawn)
-            self.spawned.append(spawned)
-            kind, addresses = SpawnedUpstream, [spawned.address]
-        timeouts = config.timeouts
-        upstream = kind(
-            name,
-            pump=self._pump,
-            addresses=addresses,
-            make_codec=make_codec,
-            timeouts=UpstreamTimeouts(
-                connect=timeouts.connect,
-                send=timeouts.send,
-                first_byte=timeouts.first_byte,
-                read=timeouts.read,
-            ),
-            pool_idle=pool.idle if pool else 0,
-            pool_idle_time=pool.idle_time if pool else 0.0,
-        )
-        if isinstance(upstream, SpawnedUpstream):
-            assert spawned is not None
-            upstream.attach(spawned)
+        pool, pump = config.pool, self._pump
+        if config.spawn is None:
+            return build_upstream(Upstream, name, config, config.servers, pool, pump, make_codec, keeps=keeps)
+        spawned = _spawned(name, protocol, config.spawn)
+        self.spawned.append(spawned)
+        servers = [Server.model_construct(address=spawned.address)]
+        upstream = build_upstream(SpawnedUpstream, name, config, servers, pool, pump, make_codec, keeps=keeps)
+        upstream.attach(spawned)
         return upstream
 
     def _intake(

@@ -77,7 +77,7 @@ _TOLD: Final = {
     Cause.REFUSED: "the application refused the connection",
     Cause.UNREACHABLE: "the application cannot be reached",
     Cause.UNKNOWN_HOST: "the application's host is not known",
-    Cause.UNAVAILABLE: "the application is not running; it is being started again",
+    Cause.UNAVAILABLE: "the application is not available for the moment",
     Cause.NOT_STARTED: "the application cannot be started",
     Cause.CONNECT_TIMEOUT: "the application did not take the connection in time",
     Cause.READ_TIMEOUT: "the application did not answer in time",

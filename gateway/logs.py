@@ -194,6 +194,10 @@ class AccessLog:
         )
         if request.backend:
             line += f',"backend":{quoted(request.backend)}'
+        if request.upstream_address:
+            line += f',"address":{quoted(request.upstream_address)}'
+        if request.tries > 1:
+            line += f',"tries":{request.tries}'
         if request.upstream_time is not None:
             line += f',"upstream_time":{request.upstream_time:.6f}'
         if request._id is not None:
@@ -209,6 +213,10 @@ class AccessLog:
         )
         if request.backend:
             line += f" backend={_word(request.backend)}"
+        if request.upstream_address:
+            line += f" address={_word(request.upstream_address)}"
+        if request.tries > 1:
+            line += f" tries={request.tries}"
         if request.upstream_time is not None:
             line += f" upstream={request.upstream_time * 1000:.1f}ms"
         if request._id is not None:

@@ -208,7 +208,9 @@ class Request:
         "path_rest",
         "query",
         "raw_path",
+        "tries",
         "upgrade",
+        "upstream_address",
         "upstream_time",
         "variables",
         "version",
@@ -251,6 +253,10 @@ class Request:
         # Set by the backend.
         self.upstream_time: float | None = None
         """Seconds from connecting to the backend until its response was complete, for the logs."""
+        self.upstream_address = ""
+        """Of the server that was asked last, if the backend is behind sockets."""
+        self.tries = 0
+        """How many times a server was asked."""
         self._id: str | None = None
 
     @property

@@ -21,7 +21,7 @@ from gateway.errors import RequestError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.pump import Pump
-from gateway.request import IDEMPOTENT, Request, Responder, Upgrade
+from gateway.request import Request, Responder, Upgrade
 from gateway.static.resolve import check_segments
 from gateway.template import Template
 from gateway.upstream.tunnel import Switch
@@ -119,13 +119,12 @@ class ApplicationBackend:
             environ["REQUEST_METHOD"] = "GET"
             environ["HTTP_SEC_WEBSOCKET_KEY"] = key.decode()
         switch = Switch(upgrade, pump=upgrades.pump, idle=upgrades.idle, key=key)
-        await self._send(request, responder, environ, replayable=False, switch=switch)
+        await self._send(request, responder, environ, switch=switch)
 
     async def _exchange(
         self, request: Request, responder: Responder, length: int | None
     ) -> LocalRedirect | None:
-        replayable = length == 0 and request.method in IDEMPOTENT
-        return await self._send(request, responder, self._environ(request, length), replayable=replayable)
+        return await self._send(request, responder, self._environ(request, length))
 
     async def _send(
         self,
@@ -133,13 +132,10 @@ class ApplicationBackend:
         responder: Responder,
         environ: dict[str, str],
         *,
-        replayable: bool,
         switch: Switch | None = None,
     ) -> LocalRedirect | None:
         try:
-            return await self._upstream.exchange(
-                request, responder, RequestVariables(environ), replayable=replayable, switch=switch
-            )
+            return await self._upstream.exchange(request, responder, RequestVariables(environ), switch=switch)
         except TooLargeToEncode as too_large:
             # UW-4, FCGI-26: no room in the protocol. RFC 6585 5.
             raise RequestError(431, str(too_large)) from too_large

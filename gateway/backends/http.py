@@ -20,7 +20,7 @@ from gateway.backends.forwarded import ForwardedPolicy, forwarded_field, x_forwa
 from gateway.backends.max_forwards import COUNTED, answer_as_last, count_down
 from gateway.errors import BackendError, Cause, Phase, RequestError
 from gateway.pump import Pump
-from gateway.request import IDEMPOTENT, ForwardedConnection, Request, Responder, Upgrade
+from gateway.request import ForwardedConnection, Request, Responder, Upgrade
 from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream
 from protocols.errors import LocalProtocolError
@@ -118,7 +118,6 @@ class HttpBackend:
                 request,
                 responder,
                 head,
-                replayable=length == 0 and request.method in IDEMPOTENT,
                 awaits_continue=expects,
             )
         except LocalProtocolError as error:
@@ -140,7 +139,6 @@ class HttpBackend:
                 request,
                 responder,
                 RequestHead(method, _target(request), headers),
-                replayable=False,
                 switch=Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout, key=key),
             )
         except LocalProtocolError as error:

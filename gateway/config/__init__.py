@@ -9,6 +9,7 @@ load      files and texts to Config, or all mistakes
 models    one class per thing, one documented field per setting
 confined  the part of them about users and limits of programs
 spawn     the part of them about applications that the gateway starts
+balancing the part of them about the servers of a backend
 values    durations, sizes, addresses, patterns, templates
 source    YAML, environment variables, lines
 env_file  files of environment variables
@@ -16,6 +17,7 @@ base      what all models share
 wording   how mistakes are said
 """
 
+from gateway.config.balancing import Pool, Timeouts
 from gateway.config.load import ConfigError, Mistake, from_mapping, load, load_text, schema
 from gateway.config.models import (
     KINDS,
@@ -30,13 +32,11 @@ from gateway.config.models import (
     HTTPBackend,
     Listener,
     Match,
-    Pool,
     Redirect,
     Respond,
     Route,
     SCGIBackend,
     Static,
-    Timeouts,
     Tls,
     UWSGIBackend,
     WSGIBackend,

@@ -15,13 +15,14 @@ from gateway.config.wording import describe, suggestion
 Place: TypeAlias = tuple[str | int, ...]
 """Keys and positions from the model down to a value."""
 
-MISTAKE = "mistake"
-"""The type of every error that leaves a model; its message is worded already."""
-
 
 def written(default: Any) -> Any:
     """A default as it is written in the file (``10s``), which the field's type parses like any value."""
     return Field(default=default)
+
+
+MISTAKE = "mistake"
+"""The type of every error that leaves a model; its message is worded already."""
 
 
 class Model(BaseModel):

@@ -14,6 +14,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
+from gateway.config.balancing import (
+    KEEPING,
+    Balanced,
+    Connections,
+    HTTPServer,
+    HTTPServers,
+    Pool,
+    Server,
+    Servers,
+    server_contradictions,
+)
 from gateway.config.base import Model, Place, written
 from gateway.config.confined import Confined
 from gateway.config.filters import (
@@ -29,16 +40,13 @@ from gateway.config.filters import (
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values import (
     AtLeastOne,
-    BackendAddress,
     BufferSize,
     Byte,
     CertificateFile,
     Ciphers,
     Client,
     ClientCertificates,
-    Connect,
     Count,
-    CountOrNone,
     Destination,
     Directory,
     Duration,
@@ -73,7 +81,6 @@ from gateway.config.values import (
     Timeout,
     TlsVersion,
     UpgradeProtocol,
-    Upstream,
     VariableName,
     WantedValue,
     Workers,
@@ -302,28 +309,6 @@ class ClientLimits(Model):
 # ---- parts of backends
 
 
-class Timeouts(Model):
-    """How long a backend may take, by phase; each counts inactivity, not the whole transfer."""
-
-    connect: Timeout = written("5s")
-    """To accept a connection."""
-    send: Timeout = written("30s")
-    """To take more of the request."""
-    first_byte: Timeout = written("60s")
-    """From the end of the request to the first byte of the response."""
-    read: Timeout = written("60s")
-    """Between two pieces of the response."""
-
-
-class Pool(Model):
-    """Connections kept open between requests."""
-
-    idle: CountOrNone = 32
-    """Idle connections kept for each address."""
-    idle_time: Timeout = written("60s")
-    """How long one is kept."""
-
-
 class WebSocket(Model):
     """WebSocket connections to an application."""
 
@@ -341,31 +326,20 @@ Upgrades: TypeAlias = Annotated[tuple[UpgradeProtocol, ...], Many()]
 Variables: TypeAlias = dict[VariableName, LineTemplateText]
 
 
-_PLANNED_BALANCE = {"least-connections", "random", "hash", "ip-hash", "first", "weighted", "sticky"}
-
-
-def _balance(value: Any) -> Any:
-    if isinstance(value, str) and value in _PLANNED_BALANCE:
-        raise ValueError(f"{value} is {NOT_YET}: expected round-robin")
-    return value
-
-
-Balance: TypeAlias = Annotated[Literal["round-robin"], BeforeValidator(_balance)]
-
-
 def _target_kind(value: Any) -> str:
-    return "<spawn>" if isinstance(value, dict | Spawn) else "<addresses>"
+    return "<spawn>" if isinstance(value, Spawn) or _is_spawn(value) else "<servers>"
 
 
-Addresses: TypeAlias = Annotated[tuple[Connect, ...], AtLeastOne(), Many()]
+def _is_spawn(value: Any) -> bool:
+    return isinstance(value, dict) and not {"address", "url"} & value.keys()
+
+
 SocketTarget: TypeAlias = Annotated[
-    Annotated[Addresses, Tag("<addresses>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
+    Annotated[Servers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
 ]
 
-HttpTarget: TypeAlias = Annotated[
-    Annotated[Annotated[tuple[Upstream, ...], AtLeastOne(), Many()], Tag("<addresses>")]
-    | Annotated[Spawn, Tag("<spawn>")],
-    Discriminator(_target_kind),
+HTTPTarget: TypeAlias = Annotated[
+    Annotated[HTTPServers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
 ]
 
 
@@ -373,11 +347,6 @@ HttpTarget: TypeAlias = Annotated[
 
 
 class _Backend(Model):
-    later: ClassVar[dict[str, str]] = {
-        "health": f"health checks are {NOT_YET}",
-        "retry": f"retries are {NOT_YET}",
-    }
-
     headers: HeaderRules | None = None
     """Header fields that are changed on the way to and from this backend, whatever the route."""
     x_sendfile: Annotated[tuple[Directory, ...], Many()] = ()
@@ -409,7 +378,6 @@ class CGIBackend(_CGIFamily, Confined):
 
     kind: ClassVar[str] = "cgi"
     later: ClassVar[dict[str, str]] = {
-        **_Backend.later,
         "interpreter": f"interpreters by extension are {NOT_YET}: make the program executable",
         "max_processes": f"a limit of processes is {NOT_YET}",
     }
@@ -426,16 +394,20 @@ class CGIBackend(_CGIFamily, Confined):
     """Names of programs that write whole HTTP responses (RFC 3875 5); * stands for anything."""
 
 
-class _SocketBackend(_CGIFamily):
+class _SocketBackend(_CGIFamily, Balanced):
+    kind: ClassVar[str]
+
     target: SocketTarget
 
-    balance: Balance = "round-robin"
-    """How one of several addresses is chosen."""
-    timeouts: Timeouts = Field(default_factory=Timeouts)
-    """How long the application may take, by phase."""
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        kind = cls.kind
+        target = data.get(kind)
+        if not _is_spawn(target):
+            yield from server_contradictions(kind, target)
 
     @property
-    def addresses(self) -> tuple[BackendAddress, ...]:
+    def servers(self) -> tuple[Server, ...]:
         """Where the application listens; empty if the gateway spawns it."""
         return () if isinstance(self.target, Spawn) else self.target
 
@@ -451,7 +423,8 @@ class FastCGIBackend(_SocketBackend):
     kind: ClassVar[str] = "fastcgi"
 
     target: SocketTarget = Field(alias="fastcgi")
-    """Its address, several addresses, or spawn: an application to start."""
+    """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
+    to start."""
     role: Literal["responder", "authorizer"] = "responder"
     """What the application is: a responder answers requests, an authorizer decides about those of routes that
     say so (authorize)."""
@@ -467,15 +440,19 @@ class FastCGIBackend(_SocketBackend):
     """Whether connections are used again. An application that serves one connection per process
     (php-fpm) is blocked by idle ones, so they are closed by default."""
     pool: Pool = Field(default_factory=Pool)
-    """Connections kept open; with keep_connection."""
+    """How many connections there may be; with keep_connection, which are kept open."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        yield from super().contradictions(data)
         for key in ("split", "index"):
             if data.get(key) is not None and data.get("root") is None:
                 yield (key,), f"scripts are looked for below a root: {key} needs root"
-        if "pool" in data and not data.get("keep_connection"):
-            yield ("pool",), "without keep_connection: true no connection is kept"
+        pool = data.get("pool")
+        if isinstance(pool, dict) and not data.get("keep_connection"):
+            for key in KEEPING:
+                if key in pool:
+                    yield ("pool", key), "without keep_connection: true no connection is kept"
         if data.get("role") == "authorizer" and data.get("root") is not None:
             yield ("root",), "an authorizer runs no scripts: it has no SCRIPT_NAME (FastCGI 6.3)"
         if data.get("preset") == "php-fpm":
@@ -502,7 +479,10 @@ class SCGIBackend(_SocketBackend):
     kind: ClassVar[str] = "scgi"
 
     target: SocketTarget = Field(alias="scgi")
-    """Its address, several addresses, or spawn: an application to start."""
+    """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
+    to start."""
+    pool: Connections = Field(default_factory=Connections)
+    """How many connections there may be; each serves one request."""
 
 
 class UWSGIBackend(_SocketBackend):
@@ -511,7 +491,8 @@ class UWSGIBackend(_SocketBackend):
     kind: ClassVar[str] = "uwsgi"
 
     target: SocketTarget = Field(alias="uwsgi")
-    """Its address, several addresses, or spawn: an application to start."""
+    """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
+    to start."""
     buffer_size: BufferSize = written(65535)
     """The application's own buffer-size (uWSGI: 4096 by default); what is larger is answered 431."""
     modifier1: Byte = 0
@@ -520,33 +501,34 @@ class UWSGIBackend(_SocketBackend):
     """A detail for that plugin."""
     upgrade: Upgrades = ("websocket",)
     """Protocols that clients may switch to through a tunnel, if the application does; [] for none."""
+    pool: Connections = Field(default_factory=Connections)
+    """How many connections there may be; each serves one request."""
 
 
-class HTTPBackend(_Backend):
+class HTTPBackend(_Backend, Balanced):
     """A web server."""
 
     kind: ClassVar[str] = "http"
-    later: ClassVar[dict[str, str]] = {**_Backend.later, "tls": f"TLS to a backend is {NOT_YET}"}
+    later: ClassVar[dict[str, str]] = {"tls": f"TLS to a backend is {NOT_YET}"}
 
-    target: HttpTarget = Field(alias="http")
-    """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, several, or
-    spawn: a server to start."""
+    target: HTTPTarget = Field(alias="http")
+    """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, several of them, or
+    mappings with url, weight and backup; or spawn: a server to start."""
     host: Literal["preserve", "upstream"] = "preserve"
     """The Host that it sees: preserve what the client sent, or upstream for the address of the URL."""
     forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
     """How it is told who the client is: by X-Forwarded-*, by Forwarded (RFC 7239), by both, or not at all."""
-    balance: Balance = "round-robin"
-    """How one of several addresses is chosen."""
-    timeouts: Timeouts = Field(default_factory=Timeouts)
-    """How long the server may take, by phase."""
     pool: Pool = Field(default_factory=Pool)
-    """Connections kept open; idle: 0 keeps none."""
+    """How many connections there may be, and which are kept open; idle: 0 keeps none."""
     upgrade: Upgrades = ("websocket",)
     """Protocols that clients may switch to through a tunnel, if the server does; [] for none."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         target = data.get("http")
+        if not _is_spawn(target):
+            yield from server_contradictions("http", target)
+            return
         spawn = target.get("spawn") if isinstance(target, dict) else None
         if isinstance(spawn, dict) and "wsgi" in spawn:
             yield (
@@ -555,7 +537,7 @@ class HTTPBackend(_Backend):
             )
 
     @property
-    def addresses(self) -> tuple[BackendAddress, ...]:
+    def servers(self) -> tuple[HTTPServer, ...]:
         """Where the server listens; empty if the gateway spawns it."""
         return () if isinstance(self.target, Spawn) else self.target
 

@@ -99,6 +99,9 @@ Percent: TypeAlias = Annotated[int, Strict(), Ge(1), Le(100), _OrVariable(_whole
 FinalStatus: TypeAlias = Annotated[int, Strict(), Ge(200), Le(599), _OrVariable(_whole_number)]
 """The status of a final response."""
 
+ErrorStatus: TypeAlias = Annotated[int, Strict(), Ge(400), Le(599), _OrVariable(_whole_number)]
+"""The status of a response that tells of an error."""
+
 RedirectStatus: TypeAlias = Annotated[Literal[301, 302, 303, 307, 308], _OrVariable(_whole_number)]
 """The status of a redirect."""
 
@@ -160,6 +163,23 @@ Timeout: TypeAlias = Annotated[
     WithJsonSchema({"type": "string", "pattern": rf"^{_DURATION.pattern}$|\$\{{.+\}}"}),
 ]
 """Seconds, more than 0."""
+
+_PERCENT: Final = re.compile(r"([0-9]{1,3})%", re.ASCII)
+
+
+def parse_part(value: Any) -> float:
+    """A part of a whole, from 0 to 1, of ``50%``."""
+    found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found[1]) > 100:
+        raise expected("a percentage such as 50%", value)
+    return int(found[1]) / 100
+
+
+Part: TypeAlias = Annotated[
+    float,
+    PlainValidator(parse_part),
+    WithJsonSchema({"type": "string", "pattern": rf"^{_PERCENT.pattern}$|\$\{{.+\}}"}),
+]
 
 _SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|GiB|TiB)?", re.ASCII)
 _BYTES: Final = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -718,6 +738,33 @@ def parse_upgrade(value: Any) -> str:
     return protocol
 
 
+def parse_cookie_name(value: Any) -> str:
+    """The name of a cookie (RFC 6265 4.1.1)."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise expected("the name of a cookie", value)
+    return str(value)
+
+
+def parse_hash_key(value: Any) -> str:
+    """The part of a request that decides which server gets it; see `gateway.upstream.balance`."""
+    examples = "client, path, host, header.NAME, cookie.NAME or query.NAME"
+    if not isinstance(value, str):
+        raise expected(examples, value)
+    kind, dot, name = value.partition(".")
+    if kind in ("client", "path", "host") and not dot:
+        return str(value)
+    if (kind == "query" and name) or (kind in ("header", "cookie") and _TOKEN.fullmatch(name)):
+        return str(value)
+    raise expected(examples, value)
+
+
+def parse_secret(value: Any) -> str:
+    """A secret. What is wrong with it is said without it."""
+    if not isinstance(value, str) or len(value) < 16:
+        raise ValueError("expected text of at least 16 characters, best from a variable: ${SECRET}")
+    return str(value)
+
+
 # RFC 9110 7.6.1, 8.6: fields that belong to the connection or the message, not to the content.
 _FRAMING: Final = {
     "connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
@@ -795,6 +842,15 @@ Mount: TypeAlias = Annotated[
 ]
 VariableName: TypeAlias = Annotated[str, PlainValidator(parse_variable_name), _TEXT]
 Name: TypeAlias = Annotated[str, PlainValidator(parse_name), _TEXT]
+CookieName: TypeAlias = Annotated[str, PlainValidator(parse_cookie_name), _TEXT]
+HashKey: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_hash_key),
+    WithJsonSchema({"type": "string", "examples": ["client", "path", "host", "header.X-User", "cookie.sid"]}),
+]
+Secret: TypeAlias = Annotated[
+    str, PlainValidator(parse_secret), WithJsonSchema({"type": "string", "minLength": 7})
+]
 FileName: TypeAlias = Annotated[str, PlainValidator(parse_file_name), _TEXT]
 
 

@@ -2,11 +2,24 @@
 
 ::
 
-    backend ─► upstream ─► pool (an idle connection, or dial a new one) ─► exchange (codec ⇄ stream)
+    backend ─► upstream ─► group: choose a server ─► pool (an idle connection, or dial a new one) ─► exchange
+                 ▲  │           ▲                                                        (codec ⇄ stream)
+                 │  │           └── health ◄──────────── what became of it ◄───────────────────┤
+                 │  └─► queue, hold: wait                                                      │
+                 └───────── retry: another server? ◄───────────────────────────────────────────┘
 
-``upstream``   the addresses of one backend, whose turn it is, and the one repair of a stale connection
+``upstream``   one request: which server, a try, and what then
+``group``      the servers of one backend: who may be chosen, who is ejected
+``balance``    how one of several is chosen; plain functions
+``sticky``     clients that stay with their server by a cookie
+``server``     one server: its connections, the requests in flight, its latency
+``health``     whether it is up, from what became of its requests; a plain state machine
+``retry``      whether there is another try after a failure; a plain decision
+``replay``     request bodies that can be sent twice
+``queue``      requests that wait for a connection; first come, first served
+``hold``       requests that wait for a server to come back
+``pool``       idle connections of one server, kept where the protocol allows it
 ``dial``       connects, within a deadline
-``pool``       idle connections of one address, kept where the protocol allows it
 ``exchange``   drives any client codec: request out, response in, failures typed
 ``stderr``     the error stream of an application during one exchange
 ``tunnel``     what becomes of a 101: bytes both ways between client and upstream

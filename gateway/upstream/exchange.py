@@ -12,12 +12,14 @@ H1-23); then sending stops, and the answer reaches the client whole. Where the a
 
 What goes wrong leaves here as a GatewayError: the application's faults as BackendError with their phase,
 the client's as they came. It does not dial, pool or retry: `StaleConnectionError` says that a reused
-connection turned out to be dead before a byte of the answer came, which the caller may repair.
+connection turned out to be dead before a byte of the answer came, `UnwantedStatus` that the answer has a
+status for which another server is to be asked. The caller may repair either.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import trio
@@ -25,7 +27,6 @@ import trio
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.upstream.dial import SocketAddress
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.tunnel import Switch
@@ -89,6 +90,22 @@ class StaleConnectionError(Exception):
     """A reused connection was closed by the application before it answered anything."""
 
 
+class CannotShareError(StaleConnectionError):
+    """The application refused a second request on a connection (FCGI-14: CANT_MPX_CONN)."""
+
+
+class UnwantedStatus(Exception):
+    """The answer is one that another server is to be asked for instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """Statuses of answers that are not passed on, as long as the clock has not reached *until*."""
+
+    statuses: frozenset[int]
+    until: float
+
+
 class Exchange:
     """One request and its response. Make it, call `run`, look at `sent`."""
 
@@ -105,11 +122,16 @@ class Exchange:
         "_pump",
         "_request",
         "_responder",
+        "_sending",
         "_stderr",
         "_switch",
         "_timeouts",
+        "_unwanted",
         "_wanted",
+        "added",
+        "answered_at",
         "sent",
+        "status",
     )
 
     def __init__(
@@ -121,8 +143,9 @@ class Exchange:
         pump: Pump,
         timeouts: UpstreamTimeouts,
         backend: str,
-        address: SocketAddress,
+        address: str,
         switch: Switch | None = None,
+        unwanted: Unwanted | None = None,
     ) -> None:
         """*switch* stands for the client's offer of another protocol, if the request carries it."""
         self._connection = connection
@@ -134,9 +157,18 @@ class Exchange:
         self._backend = backend
         self._address = address
         self._switch = switch
+        self._unwanted = unwanted
         self._phase = Phase.SEND
         self.sent = False
         """Whether the whole request went out, or into a codec that the application asks for it."""
+        self._sending = False
+        """Whether a task sends the body: until it is through, nobody can say that the answer is late."""
+        self.answered_at = inf
+        """Clock time of the first byte of the answer."""
+        self.status = 0
+        """Of the answer."""
+        self.added: tuple[bytes, bytes] | None = None
+        """A field that the answer gets on its way to the client."""
         self._client_failure: GatewayError | None = None
         self._awaits_continue: trio.Event | None = None
         self._wanted: trio.Event | None = None
@@ -153,7 +185,7 @@ class Exchange:
         """Send the request, pass the response on. A local redirect is returned, not followed.
 
         With *awaits_continue* the body is held back until the application says 100 (Continue).
-        Raises BackendError, RequestError, ClientGone, ResponseAborted, StaleConnectionError.
+        Raises BackendError, RequestError, ClientGone, ResponseAborted, StaleConnectionError, UnwantedStatus.
         """
         connection = self._connection
         codec = connection.codec
@@ -213,7 +245,9 @@ class Exchange:
                 await self._send(data)
             else:
                 self._wanted = trio.Event()
+                self._expect_answer()  # the application keeps everybody waiting
                 await self._wanted.wait()
+                self._sending = True
 
     async def _send_wanted(self) -> None:
         """The application asks for more of the body. The task that sends hears of it; after it, this one
@@ -263,17 +297,27 @@ class Exchange:
         except GatewayError as error:
             self._client_failure = error
             finished()
+        finally:
+            self._expect_answer()
+
+    def _expect_answer(self) -> None:
+        """Nothing is being sent: from now on it is the application that may be late."""
+        self._sending = False
+        timeouts = self._timeouts
+        patience = timeouts.first_byte if self._phase is _FIRST_BYTE else timeouts.read
+        self._connection.stream.read_deadline = self._pump.now + patience
 
     # --- receiving
 
     async def _receive_while_sending(self) -> LocalRedirect | None:
         outcome: LocalRedirect | None = None
         failure: Exception | None = None
+        self._sending = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_body, nursery.cancel_scope.cancel)
             try:
                 outcome = await self._receive()
-            except (GatewayError, StaleConnectionError) as error:
+            except (GatewayError, StaleConnectionError, UnwantedStatus) as error:
                 failure = error
             self._over = True
             nursery.cancel_scope.cancel()
@@ -324,10 +368,10 @@ class Exchange:
                     queued = 0
             elif isinstance(event, ResponseHead):
                 self._phase = _BODY
+                head = self._look_at(event)
                 if event.status == 101:
-                    await self._switch_protocols(event)
+                    await self._switch_protocols(head)
                     return None
-                head = event
             elif isinstance(event, EndOfMessage):
                 self._over = True
                 if redirect is None and not self._end(head, first, event):
@@ -342,6 +386,16 @@ class Exchange:
                 await self._send_wanted()
             else:
                 redirect = event
+
+    def _look_at(self, head: ResponseHead) -> ResponseHead:
+        """*head* as the client gets it. Raises UnwantedStatus."""
+        self.status = head.status
+        unwanted = self._unwanted
+        if unwanted is not None and head.status in unwanted.statuses and self._pump.now < unwanted.until:
+            raise UnwantedStatus
+        if self.added is not None:
+            return ResponseHead(head.status, [*head.headers, self.added], head.reason)
+        return head
 
     async def _switch_protocols(self, head: ResponseHead) -> None:
         """RFC 9110 15.2.2: HTTP ends here, on both sides, if the client has offered it."""
@@ -364,7 +418,11 @@ class Exchange:
         stream = connection.stream
         timeouts = self._timeouts
         beginning = self._phase is _FIRST_BYTE
-        stream.read_deadline = self._pump.now + (timeouts.first_byte if beginning else timeouts.read)
+        if self._sending:
+            # Whoever is slow now, the client or the application, is found so where the body is sent.
+            stream.read_deadline = inf
+        else:
+            stream.read_deadline = self._pump.now + (timeouts.first_byte if beginning else timeouts.read)
         try:
             data = await stream.receive_some()
         except trio.TooSlowError as late:
@@ -379,6 +437,7 @@ class Exchange:
         if beginning:
             if data:
                 self._phase = _HEAD
+                self.answered_at = self._pump.now
             elif connection.reused:
                 raise StaleConnectionError
         return data
@@ -434,8 +493,10 @@ class Exchange:
             return StaleConnectionError()
         return self._failed(Cause.TERMINATED, detail)
 
-    def _protocol_failure(self, error: RemoteProtocolError) -> BackendError:
+    def _protocol_failure(self, error: RemoteProtocolError) -> Exception:
         match error:
+            case RequestRefused(refusal=Refusal.CANT_MULTIPLEX) if self._connection.reused:
+                return CannotShareError()
             case RequestRefused(refusal=Refusal.OVERLOADED):
                 cause = Cause.OVERLOADED
             case LimitExceeded():
@@ -453,7 +514,7 @@ class Exchange:
             cause,
             detail,
             backend=self._backend,
-            address=str(self._address),
+            address=self._address,
             phase=self._phase,
             last_words=() if self._stderr is None else self._stderr.last_lines,
         )

@@ -1,10 +1,12 @@
 """Idle connections to one address, kept for the next request where the protocol allows it.
 
 Deciding is synchronous (`take`, `give_back`), connecting is not (`Dialer`). The most recently used
-connection goes first, so that the others grow old and are closed.
+connection goes first, so that the others grow old and are closed. How many there may be in all is the
+server's concern (`gateway.upstream.server`).
 """
 
 from dataclasses import dataclass
+from math import inf
 
 from gateway.pump import Pump, PumpStream
 from gateway.upstream.dial import Dialer
@@ -20,26 +22,55 @@ class UpstreamConnection:
     reused: bool = False
     idle_since: float = 0.0
     epoch: int = 0
+    requests: int = 0
+    """That it has served and has been given back after."""
+    retires_at: float = inf
+    """Clock time from which it serves no other."""
 
     def close(self) -> None:
         self.stream.close()
 
 
-class Pool:
-    """At most *idle* unused connections, each for at most *idle_time* seconds. ``idle=0`` keeps none."""
+@dataclass(frozen=True, slots=True)
+class PoolPolicy:
+    """Which connections are kept. Times in seconds."""
 
-    def __init__(self, pump: Pump, dialer: Dialer, *, idle: int, idle_time: float) -> None:
+    idle: int = 32
+    """So many unused ones at most; 0 keeps none."""
+    idle_time: float = 60.0
+    """For so long each."""
+    requests: int = 1000
+    """A connection serves so many."""
+    age: float = 3600.0
+    """And so long."""
+
+
+class Pool:
+    """The unused connections of one server."""
+
+    __slots__ = ("_idle", "_policy", "_pump", "dialer", "epoch")
+
+    def __init__(self, pump: Pump, dialer: Dialer, policy: PoolPolicy) -> None:
         self._pump = pump
-        self._idle_limit = idle
-        self._idle_time = idle_time
+        self._policy = policy
         self._idle: list[UpstreamConnection] = []
         self.dialer = dialer
         self.epoch = 0
         """New connections belong to it; one of an earlier epoch is not used again (`renew`)."""
 
+    @property
+    def idle(self) -> int:
+        """How many there are."""
+        return len(self._idle)
+
+    def add(self, stream: PumpStream, codec: ClientCodec) -> UpstreamConnection:
+        """A new connection, to be used now."""
+        retires_at = self._pump.now + self._policy.age
+        return UpstreamConnection(stream, codec, epoch=self.epoch, retires_at=retires_at)
+
     def take(self) -> UpstreamConnection | None:
         """An idle connection that still looks alive, or None."""
-        oldest = self._pump.now - self._idle_time
+        oldest = self._pump.now - self._policy.idle_time
         while self._idle:
             connection = self._idle.pop()
             # RFC 9112 9.2: whatever arrives on an idle connection is not an answer to the next request.
@@ -51,22 +82,28 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Keep *connection* for later, or close it."""
+        policy = self._policy
+        now = self._pump.now
+        connection.requests += 1
         if (
-            len(self._idle) >= self._idle_limit
-            or connection.epoch != self.epoch
+            len(self._idle) >= policy.idle
             or not connection.stream.quiet
+            or connection.requests >= policy.requests
+            or now >= connection.retires_at
+            or connection.epoch != self.epoch
         ):
             connection.close()
             return
-        connection.idle_since = self._pump.now
+        connection.idle_since = now
         self._idle.append(connection)
 
     def close_expired(self) -> None:
         """Close what was idle for too long; called now and then by the backend's task."""
-        oldest = self._pump.now - self._idle_time
+        now = self._pump.now
+        oldest = now - self._policy.idle_time
         kept = []
         for connection in self._idle:
-            if connection.idle_since >= oldest and connection.stream.quiet:
+            if connection.idle_since >= oldest and connection.stream.quiet and now < connection.retires_at:
                 kept.append(connection)
             else:
                 connection.close()
@@ -77,7 +114,16 @@ class Pool:
         self.epoch += 1
         self.close()
 
+    def close_oldest(self) -> None:
+        """Close the one that was idle for longest, to make room for a fresh one."""
+        self._idle.pop(0).close()
+
     def close(self) -> None:
         """Close all idle connections."""
         while self._idle:
             self._idle.pop().close()
+
+    def keep_none(self) -> None:
+        """Close all idle connections, and keep none from now on."""
+        self._policy = PoolPolicy(idle=0)
+        self.close()

@@ -21,7 +21,6 @@ class SpawnedUpstream(Upstream):
         responder: Responder,
         head: RequestHead | RequestVariables,
         *,
-        replayable: bool,
         awaits_continue: bool = False,
         switch: Switch | None = None,
     ) -> LocalRedirect | None:
@@ -34,7 +33,6 @@ class SpawnedUpstream(Upstream):
                 request,
                 responder,
                 head,
-                replayable=replayable,
                 awaits_continue=awaits_continue,
                 switch=switch,
             )

@@ -1,27 +1,95 @@
-"""The addresses of one backend: whose turn it is, a connection to it, one exchange, and what then.
+"""The servers of one backend, as a request meets them: choose, try, and what then.
 
-Connections are reused where the codec says that it is safe. A reused connection that turns out to be
-dead before the answer began is replaced once by a fresh one, if asking again can do no harm
-(RFC 9110 9.2.2; complaints.md 35, 36).
+::
+
+    choose ─► enter ─► a kept connection, or a fresh one ─► exchange ─► leave ─► done
+      ▲  │                                                                │
+      │  ├─► wait in the queue: all are busy                              │
+      │  └─► wait on hold: none is up                                     │
+      └───────────── the same again, with another server, if that is allowed (`retry`)
+
+Connections are reused where the codec says that it is safe. A reused connection that turns out to be dead
+before the answer began is replaced once by a fresh one of the same server, if asking again can do no harm
+(RFC 9110 9.2.2; complaints.md 35, 36); that is nobody's failure. Everything else that a server does wrong is
+told to its `health`; what a client does wrong never is.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
+import structlog
 import trio
 
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.upstream.dial import Dialer, SocketAddress
-from gateway.upstream.exchange import Exchange, StaleConnectionError, UpstreamTimeouts
-from gateway.upstream.pool import Pool, UpstreamConnection
+from gateway.upstream.exchange import (
+    CannotShareError,
+    Exchange,
+    StaleConnectionError,
+    Unwanted,
+    UnwantedStatus,
+    UpstreamTimeouts,
+)
+from gateway.upstream.group import ServerGroup
+from gateway.upstream.health import is_fault
+from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
+from gateway.upstream.pool import UpstreamConnection
+from gateway.upstream.queue import Queue
+from gateway.upstream.replay import can_rewind, keep, rewind
+from gateway.upstream.retry import RetryPolicy
+from gateway.upstream.server import Server, ServerState
 from gateway.upstream.tunnel import Switch
 from protocols.codec import ClientCodec
 from protocols.events import LocalRedirect, RequestHead, RequestVariables
 
 EXPIRY_INTERVAL: Final = 5.0
 """Seconds between two looks at idle connections."""
+
+_NOBODY: Final[list[Server]] = []
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """A backend's servers and what waits for them at one moment, to be shown."""
+
+    servers: list[ServerState]
+    queued: int
+    """Requests that wait for a connection."""
+    held: int
+    """Requests that wait for a server to come back."""
+
+
+class _Tries:
+    """What became of one request so far; made when the first try has failed."""
+
+    __slots__ = ("count", "failure", "held", "pause", "sent", "tried")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sent = 0
+        """Tries that have sent something."""
+        self.tried: list[Server] = []
+        self.failure: BackendError | None = None
+        """The last one."""
+        self.held = False
+        self.pause = FIRST_PAUSE
+
+    def add(self, server: Server, failure: BackendError, sent: bool) -> None:
+        self.count += 1
+        self.sent += sent
+        self.tried.append(server)
+        self.failure = failure
+
+    def start_over(self) -> None:
+        """Each server may be asked again, which is not a new attempt: nothing was sent."""
+        self.count = 0
+        self.tried = []
+        self.held = True
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
 
 class Upstream:
@@ -32,32 +100,41 @@ class Upstream:
         backend: str,
         *,
         pump: Pump,
-        addresses: list[SocketAddress],
+        group: ServerGroup,
         make_codec: Callable[[], ClientCodec],
         timeouts: UpstreamTimeouts,
-        pool_idle: int,
-        pool_idle_time: float,
+        retry: RetryPolicy,
+        queue: Queue,
+        hold: Hold,
     ) -> None:
         self._backend = backend
         self._pump = pump
         self._make_codec = make_codec
         self._timeouts = timeouts
-        self._pools = [
-            Pool(
-                pump,
-                Dialer(pump, address, backend=backend, timeout=timeouts.connect),
-                idle=pool_idle,
-                idle_time=pool_idle_time,
-            )
-            for address in addresses
-        ]
-        self._turn = 0
+        self._group = group
+        self._retry = retry
+        self._queue = queue
+        self._hold = hold
+        self._sticky = group.sticky
+        self._several = len(group.servers) > 1
+        self._statuses = retry.status
+        # A single server that is restarted breaks off what it has, and takes it again when it is back.
+        self._each_once = max(len(group.servers), 2 if hold.time else 1)
 
     @property
     def authority(self) -> bytes:
         """The first address as a Host field's value; ``localhost`` for a Unix socket."""
-        address = str(self._pools[0].dialer.address)
+        address = self._group.servers[0].name
         return b"localhost" if address.startswith("unix:") else address.encode()
+
+    @property
+    def servers(self) -> list[Server]:
+        """All of them, in the order of the configuration."""
+        return self._group.servers
+
+    def snapshot(self) -> UpstreamState:
+        """How the servers are."""
+        return UpstreamState(self._group.snapshot(self._pump.now), len(self._queue), self._hold.count)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Close idle connections that grow old, until cancelled; then all of them."""
@@ -65,16 +142,16 @@ class Upstream:
         try:
             while True:
                 await trio.sleep(EXPIRY_INTERVAL)  # noqa: TID251 - the clock of the pools
-                for pool in self._pools:
-                    pool.close_expired()
+                for server in self._group.servers:
+                    server.pool.close_expired()
         finally:
-            for pool in self._pools:
-                pool.close()
+            for server in self._group.servers:
+                server.pool.close()
 
     def renew(self) -> None:
         """Use no connection again that is open now."""
-        for pool in self._pools:
-            pool.renew()
+        for server in self._group.servers:
+            server.pool.renew()
 
     async def exchange(
         self,
@@ -82,7 +159,6 @@ class Upstream:
         responder: Responder,
         head: RequestHead | RequestVariables,
         *,
-        replayable: bool,
         awaits_continue: bool = False,
         switch: Switch | None = None,
     ) -> LocalRedirect | None:
@@ -91,54 +167,221 @@ class Upstream:
         With *switch* the head carries the client's offer of another protocol: it goes over a fresh
         connection, which becomes a tunnel if the upstream accepts.
 
-        Raises GatewayError, and LocalProtocolError if the protocol cannot express the request.
+        Raises GatewayError, and LocalProtocolError if the protocol cannot express the request. Several
+        servers may have failed then; it is the failure of the last.
         """
-        pool = self._next_pool()
-        started = self._pump.now
-        connection = pool.take() if switch is None else None
+        pump = self._pump
+        group = self._group
+        started = pump.now
+        tries: _Tries | None = None
+        if request.body.length != 0 and (self._several or self._retry.may_repeat(request.method)):
+            request.body = keep(request.body)
         while True:
-            reusable = False
+            server = group.choose(request, _NOBODY if tries is None else tries.tried, pump.now)
+            if server is None or server.in_flight >= server.limit:
+                server = await self._wait_for(request, server, tries, started)
+            else:
+                server.enter(pump.now)
+            request.tries += 1
+            request.upstream_address = server.name
+            began = pump.now
+            exchange: Exchange | None = None
+            connection: UpstreamConnection | None = None
+            failure: BackendError | None = None
+            blameless = reusable = False
             try:
-                if connection is None:
-                    stream = await pool.dialer.dial()
-                    connection = UpstreamConnection(stream, self._make_codec(), epoch=pool.epoch)
-                exchange = Exchange(
-                    connection,
-                    request,
-                    responder,
-                    pump=self._pump,
-                    timeouts=self._timeouts,
-                    backend=self._backend,
-                    address=pool.dialer.address,
-                    switch=switch,
-                )
-                redirect = await exchange.run(head, awaits_continue)
+                if switch is None:
+                    connection = server.pool.take()
+                while True:
+                    if connection is None:
+                        connection = await server.connect(self._make_codec())
+                        if self._hold.count:
+                            self._hold.wake()
+                    exchange = Exchange(
+                        connection,
+                        request,
+                        responder,
+                        pump=pump,
+                        timeouts=self._timeouts,
+                        backend=self._backend,
+                        address=server.name,
+                        switch=switch,
+                        unwanted=self._unwanted_of(request, tries, started) if self._statuses else None,
+                    )
+                    if self._sticky is not None:
+                        exchange.added = self._sticky.field_for(request, server)
+                    try:
+                        redirect = await exchange.run(head, awaits_continue)
+                        break
+                    except StaleConnectionError as stale:
+                        # Once more, on a fresh one: that cannot be stale.
+                        connection.close()
+                        connection = exchange = None
+                        blameless = not self._may_repair(request, stale, server)
+                        if blameless:
+                            raise self._not_replayable(server) from stale
                 reusable = exchange.sent and connection.codec.reusable
+                self._note_answer(server, exchange, began)
                 return redirect  # noqa: TRY300 - the loop goes on after the except
-            except StaleConnectionError as error:
-                if not replayable:
-                    raise self._not_replayable(pool) from error
+            except BackendError as error:
+                failure = error
+            except UnwantedStatus:
+                assert exchange is not None
+                failure = self._failure_by_status(server, exchange.status)
             finally:
-                request.upstream_time = self._pump.now - started
-                if reusable:
-                    assert connection is not None
-                    pool.give_back(connection)
-                elif connection is not None:
-                    connection.close()
-            connection = None  # Once more, on a fresh one: that cannot be stale.
+                request.upstream_time = pump.now - started
+                if connection is not None:
+                    if reusable:
+                        server.pool.give_back(connection)
+                    else:
+                        connection.close()
+                server.leave()
+                if len(self._queue):
+                    self._queue.grant(server)
+            if tries is None:
+                tries = _Tries()
+            tries.add(server, failure, exchange is not None)
+            if not blameless and is_fault(failure):
+                group.failed(server, trio.current_time(), failure.detail)
+            await self._allow_another(request, responder, failure, tries, started)
 
-    def _not_replayable(self, pool: Pool) -> BackendError:
+    # --- before a try
+
+    async def _wait_for(
+        self, request: Request, server: Server | None, tries: _Tries | None, started: float
+    ) -> Server:
+        """A server that was entered. *server* has no room; None: no server is up. Raises BackendError."""
+        pause = FIRST_PAUSE
+        while server is None:
+            now = trio.current_time()
+            deadline = started + self._hold.time
+            if now >= deadline or self._hold.full:
+                raise self._none_is_up(now) if tries is None or tries.failure is None else tries.failure
+            await self._hold.wait(pause, deadline)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            server = self._group.choose(request, _NOBODY, trio.current_time())
+        if server.has_room:
+            server.enter(trio.current_time())
+            return server
+        queue = self._queue
+        if queue.full:
+            raise self._too_busy(server, f"{len(queue)} requests wait already")
+        entered = await queue.wait(server if self._group.binds or tries is not None else None)
+        if entered is None:
+            raise self._too_busy(server, f"none of them became free in {queue.time:g} s")
+        return entered
+
+    def _unwanted_of(self, request: Request, tries: _Tries | None, started: float) -> Unwanted | None:
+        """The statuses for which there would be another try."""
+        retry = self._retry
+        count = 1 if tries is None else tries.count + 1
+        if count >= (retry.tries or self._each_once):
+            return None
+        if not retry.may_repeat(request.method) or not can_rewind(request.body):
+            return None
+        return Unwanted(retry.status, started + retry.time)
+
+    # --- after a try
+
+    def _note_answer(self, server: Server, exchange: Exchange, began: float) -> None:
+        """A whole answer has come, and was passed on."""
+        seconds = exchange.answered_at - began
+        server.answered(seconds)
+        if exchange.status in self._statuses:
+            self._group.failed(server, self._pump.now, f"status {exchange.status}")
+        elif seconds > self._group.slow:
+            self._group.failed(server, self._pump.now, f"the first byte came after {seconds:.3f} s")
+        elif server.health.failures or not server.health.up:
+            self._group.succeeded(server, self._pump.now)
+
+    def _may_repair(self, request: Request, stale: StaleConnectionError, server: Server) -> bool:
+        """Whether the request may be sent again on a fresh connection; its body is rewound then."""
+        refused = isinstance(stale, CannotShareError)
+        if refused:
+            server.pool.keep_none()
+        if not can_rewind(request.body) or not (refused or self._retry.may_repeat(request.method)):
+            return False
+        rewind(request.body)
+        return True
+
+    async def _allow_another(
+        self,
+        request: Request,
+        responder: Responder,
+        failure: BackendError,
+        tries: _Tries,
+        started: float,
+    ) -> None:
+        """Return if there is another try after *failure*, once it may begin. Raises *failure* otherwise."""
+        now = trio.current_time()
+        # FAILED is a status that was not passed on, because there is another try (`_unwanted_of`).
+        allowed = failure.cause is Cause.FAILED or self._retry.allows(
+            failure,
+            tries=tries.count,
+            sent=tries.sent,
+            servers=len(self._group.servers) if failure.phase is Phase.CONNECT else self._each_once,
+            seconds=now - started,
+            method=request.method,
+            replayable=can_rewind(request.body),
+        )
+        deadline = started + self._hold.time
+        held = not allowed and failure.phase is Phase.CONNECT and now < deadline and not self._hold.full
+        if not (allowed or held) or not responder.withdraw():
+            raise failure
+        if not tries.held:
+            log.warning(
+                "backend try failed",
+                backend=self._backend,
+                address=failure.address,
+                phase=failure.phase.value,
+                cause=failure.cause.value,
+                detail=failure.detail,
+                request_id=request.id,
+                method=request.method,
+                target=request.path,
+                held=held,
+            )
+        if held:
+            await self._hold.wait(tries.pause, deadline)
+            tries.start_over()
+        rewind(request.body)
+
+    # --- failures
+
+    def _not_replayable(self, server: Server) -> BackendError:
         return BackendError(
             Cause.TERMINATED,
             "the reused connection was closed, and the request cannot be sent again",
             backend=self._backend,
-            address=str(pool.dialer.address),
+            address=server.name,
             phase=Phase.FIRST_BYTE,
         )
 
-    def _next_pool(self) -> Pool:
-        pools = self._pools
-        if len(pools) == 1:
-            return pools[0]
-        self._turn = (self._turn + 1) % len(pools)
-        return pools[self._turn]
+    def _failure_by_status(self, server: Server, status: int) -> BackendError:
+        return BackendError(
+            Cause.FAILED,
+            f"status {status}",
+            backend=self._backend,
+            address=server.name,
+            phase=Phase.HEAD,
+        )
+
+    def _none_is_up(self, now: float) -> BackendError:
+        failures = [f"{server.name}: {server.health.last_failure}" for server in self._group.servers]
+        return BackendError(
+            Cause.UNAVAILABLE,
+            f"no server is up ({'; '.join(failures)})",
+            backend=self._backend,
+            address=", ".join(server.name for server in self._group.servers),
+            phase=Phase.QUEUE,
+            retry_after=self._group.returns_in(now),
+        )
+
+    def _too_busy(self, server: Server, detail: str) -> BackendError:
+        return BackendError(
+            Cause.OVERLOADED,
+            f"all {server.limit} connections are in use, and {detail}",
+            backend=self._backend,
+            address=server.name,
+            phase=Phase.QUEUE,
+        )

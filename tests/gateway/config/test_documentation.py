@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from gateway.config import confined, load, models, spawn
+from gateway.config import balancing, confined, load, models, spawn
 from gateway.config.base import Model
 from gateway.config.filters import (
     Buffering,
@@ -40,8 +40,14 @@ SECTIONS: dict[str, type[Model]] = {
     "wsgi": models.WSGIBackend,
     "asgi": models.ASGIBackend,
     "websocket": models.WebSocket,
-    "timeouts (backends)": models.Timeouts,
-    "pool": models.Pool,
+    "servers": balancing.Server,
+    "servers of http": balancing.HTTPServer,
+    "balance": balancing.Hash,
+    "sticky": balancing.Sticky,
+    "timeouts (backends)": balancing.Timeouts,
+    "pool": balancing.Pool,
+    "retry": balancing.Retry,
+    "health": balancing.Health,
     "spawn": spawn.SpawnedApp,
     "processes": spawn.SpawnedProcesses,
     "give_up": spawn.GiveUp,
@@ -99,12 +105,13 @@ def test_setting_is_documented(heading: str, line: str) -> None:
 def test_every_model_has_a_section() -> None:
     found = {
         value
-        for value in (vars(models) | vars(spawn) | vars(confined)).values()
+        for value in (vars(models) | vars(balancing) | vars(spawn) | vars(confined)).values()
         if isinstance(value, type) and issubclass(value, Model) and value.model_fields
     }
     # These are parts of others: what they add is in the sections of those.
     assert {model.__name__ for model in found - set(SECTIONS.values())} <= {
-        "Model", "Spawn", "_Backend", "_WithLength", "_CGIFamily", "_SocketBackend", "Confined"
+        "Model", "Spawn", "_Backend", "_WithLength", "_CGIFamily", "_SocketBackend", "Confined", "Balanced",
+        "Connections",
     }  # fmt: skip
 
 

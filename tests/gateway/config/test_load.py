@@ -250,7 +250,7 @@ routes: [{backend: one}]
     backends = load_text(text, "gateway.yaml", "/").backends
     two, three = backends["two"], backends["three"]
     assert isinstance(two, FastCGIBackend)
-    assert (str(two.addresses[0]), two.timeouts.read) == ("127.0.0.1:9002", 300.0)
+    assert (str(two.servers[0].address), two.timeouts.read) == ("127.0.0.1:9002", 300.0)
     assert isinstance(three, SCGIBackend)
     assert (three.timeouts.read, three.timeouts.send) == (300.0, 7.0)
 
@@ -362,11 +362,18 @@ EVERYTHING = {
         "a": {"cgi": "/", "variables": {"A": "{path}"}, "nph": "nph-*", "body": "reject", "max_body": "1MiB"},
         "b": {"fastcgi": ["a:1", "b:2"], "root": "/x", "split": ".php", "index": "i.php", "preset": "php-fpm"},
         "c": {"fastcgi": {"spawn": {"wsgi": "a:b", "processes": 2, "directory": "/", "env": {"A": "b"}}}},
-        "d": {"uwsgi": "unix:/a", "buffer_size": 4096, "modifier1": 5, "timeouts": {"connect": "1s"}},
+        "d": {"uwsgi": ["unix:/a", {"address": "a:1", "weight": 2, "backup": True}], "buffer_size": 4096, "modifier1": 5,
+              "timeouts": {"connect": "1s"}, "pool": {"connections": 2, "queue": 0, "queue_time": "1s"}, "hold": "1s",
+              "balance": {"hash": "header.X-User"}, "sticky": {"cookie": "s", "max_age": "1h", "same_site": "strict"}},
         "e": {"http": "http://a", "host": "upstream", "forwarded": "both", "pool": {"idle": 0, "idle_time": "1s"}},
         "f": {"asgi": "a:b", "directory": "/", "lifespan": "on", "loop": "trio"},
         "g": {"wsgi": "a:b", "directory": "/", "threads": 2, "factory": True},
         "h": {"scgi": {"spawn": {"command": ["a", "b"]}}},
+        "i": {"http": [{"url": "http://a", "weight": 2}, "http://b"], "balance": "power-of-two", "sticky": "s",
+              "retry": {"tries": 3, "time": "10s", "status": [502, 503], "methods": "all"},
+              "health": {"failures": 1, "eject_time": "1s", "max_ejected": "100%", "slow": "2s", "slow_start": "30s"},
+              "pool": {"requests": 10, "age": "1h"}},
+        "j": {"scgi": {"address": "a:1", "weight": 2}, "retry": {"status": 503}, "balance": "least-connections"},
     },
     "routes": [
         {"match": {"host": "a.b", "path": ["/a/*", "~x"], "method": "GET", "scheme": "http", "client": "unix"},

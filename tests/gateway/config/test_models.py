@@ -106,7 +106,7 @@ def test_the_example_of_the_design(tmp_path: Path) -> None:
     assert config.listeners[1].mode == 0o660
     perl = config.backends["perl"]
     assert isinstance(perl, FastCGIBackend)
-    assert perl.addresses == ()
+    assert perl.servers == ()
     assert perl.spawn == SpawnedApp.model_validate(
         {"command": ["./app.fcgi"], "processes": 4}, context={"directory": str(tmp_path)}
     )
@@ -221,9 +221,26 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or wsgi)"]),
         ({"fastcig": "a:1"}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or wsgi); did you mean fastcgi?"]),
         ({"scgi": "a:1", "wsgi": "a:b"}, [": a backend is of one kind, got scgi and wsgi"]),
-        ({"scgi": "a:1", "balance": "least-connections"}, [".balance: least-connections is not supported yet: expected round-robin"]),
-        ({"scgi": "a:1", "balance": "best"}, [".balance: expected round-robin, the only choice, got 'best'"]),
-        ({"scgi": "a:1", "health": {}}, [".health: health checks are not supported yet"]),
+        ({"scgi": "a:1", "balance": "best"}, [".balance: expected round-robin, least-connections or power-of-two, got 'best'"]),
+        ({"scgi": "a:1", "balance": {"hash": "user"}}, [".balance.hash: expected client, path, host, header.NAME, cookie.NAME or query.NAME, got 'user'"]),
+        ({"scgi": "a:1", "balance": {"hash": "path.x"}}, [".balance.hash: expected client, path, host, header.NAME, cookie.NAME or query.NAME, got 'path.x'"]),
+        ({"scgi": "a:1", "health": {"check": {}, "max_ejected": "101%"}}, [
+            ".health.max_ejected: expected a percentage such as 50%, got '101%'",
+            ".health.check: active health checks are not supported yet",
+        ]),
+        ({"scgi": "a:1", "health": {"failures": 0, "slow": "1s"}}, [".health.slow: with failures: 0 no server is ever left out"]),
+        ({"scgi": "a:1", "retry": {"tries": 1, "status": 503}}, [".retry.status: there is no second try: expected tries: 2 or more"]),
+        ({"scgi": "a:1", "retry": {"status": [200]}}, [".retry.status[0]: expected a number of at least 400, got 200"]),
+        ({"scgi": "a:1", "sticky": {"cookie": "a b", "secret": "short"}}, [
+            ".sticky.cookie: expected the name of a cookie, got 'a b'",
+            ".sticky.secret: expected text of at least 16 characters, best from a variable: ${SECRET}",
+        ]),
+        ({"scgi": "a:1", "pool": {"queue": 3}}, [".pool.queue: nothing waits as long as there may be any number: expected connections"]),
+        ({"scgi": "a:1", "pool": {"idle": 3}}, [".pool.idle: unknown key; expected one of connections, queue, queue_time"]),
+        ({"scgi": ["a:1", {"address": "a:1"}]}, [".scgi[1]: 'a:1' is there already: expected a weight in place of two"]),
+        ({"http": ["http://a", "http://a"]}, [".http[1]: 'http://a' is there already: expected a weight in place of two"]),
+        ({"uwsgi": {"address": "a:1", "backup": True}}, [".uwsgi: every server is a backup: expected one that is not"]),
+        ({"http": [{"url": "http://a", "weight": 0}]}, [".http[0].weight: expected a number of at least 1, got 0"]),
         ({"scgi": []}, [".scgi: expected at least one, got an empty list"]),
         ({"scgi": {"spwn": {}}}, [".scgi.spawn: is missing", ".scgi.spwn: unknown key; did you mean spawn?"]),
         ({"scgi": {"spawn": {}}}, [".scgi.spawn: expected exactly one of command or wsgi, got none"]),
@@ -232,11 +249,11 @@ def test_a_file_needs_listeners_and_routes() -> None:
             ".split: scripts are looked for below a root: split needs root",
             ".index: scripts are looked for below a root: index needs root",
         ]),
-        ({"fastcgi": "a:1", "pool": {}}, [".pool: without keep_connection: true no connection is kept"]),
+        ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
         ({"cgi": "/", "interpreter": {}}, [".interpreter: interpreters by extension are not supported yet: make the program executable"]),
-        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of headers, x_sendfile, x_accel_redirect, http, host, forwarded, balance, timeouts, pool, upgrade"]),
+        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, forwarded, pool, upgrade"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
         ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
         ({"wsgi": "a:b", "directory": "/", "factory": 1}, [".factory: expected true or false, got 1"]),
@@ -289,6 +306,7 @@ def test_fastcgi_connections_are_not_kept_by_default() -> None:
     """complaints.md 1: idle connections block php-fpm's workers."""
     assert backend(fastcgi="a:1").keep_connection is False
     assert backend(fastcgi="a:1", keep_connection=True, pool={"idle": 2}).pool.idle == 2
+    assert backend(fastcgi="a:1", pool={"connections": 2}).pool.connections == 2
 
 
 # ---- routes

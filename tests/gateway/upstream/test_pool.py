@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -9,7 +10,7 @@ import trio
 from gateway.address import TcpAddress
 from gateway.pump import Pump
 from gateway.upstream.dial import Dialer
-from gateway.upstream.pool import Pool, UpstreamConnection
+from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
 from protocols.http1 import Http1Client
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
 
@@ -28,18 +29,20 @@ class Fixture:
         """A connection as it is after an exchange: read until nothing was left."""
         ours, theirs = socket.socketpair()
         self.theirs.append(theirs)
-        connection = UpstreamConnection(self.pump.attach(ours), Http1Client())
+        connection = self.pool.add(self.pump.attach(ours), Http1Client())
         assert connection.stream.receive_nowait() is None
         return connection
 
 
-def pooling(test: Callable[[Fixture], Awaitable[None]], *, idle: int = 2, idle_time: float = 60.0) -> None:
+def pooling(test: Callable[[Fixture], Awaitable[None]], **limits: Any) -> None:
+    policy = PoolPolicy(**{"idle": 2, **limits})
+
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             pump = Pump()
             await nursery.start(pump.run)
             dialer = Dialer(pump, TcpAddress("127.0.0.1", 1), backend="app", timeout=1.0)
-            fixture = Fixture(pump, Pool(pump, dialer, idle=idle, idle_time=idle_time))
+            fixture = Fixture(pump, Pool(pump, dialer, policy))
             await test(fixture)
             fixture.pool.close()
             for sock in fixture.theirs:

@@ -1,0 +1,110 @@
+"""Turns what is configured about a backend's servers into an Upstream."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final, TypeVar
+
+from gateway.config import balancing
+from gateway.pump import Pump
+from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
+from gateway.upstream.dial import Dialer
+from gateway.upstream.exchange import UpstreamTimeouts
+from gateway.upstream.group import ServerGroup
+from gateway.upstream.health import HealthPolicy
+from gateway.upstream.hold import Hold
+from gateway.upstream.pool import Pool, PoolPolicy
+from gateway.upstream.queue import Queue
+from gateway.upstream.retry import RetryPolicy
+from gateway.upstream.server import Server
+from gateway.upstream.sticky import Sticky, StickyPolicy
+from gateway.upstream.upstream import Upstream
+from protocols.codec import ClientCodec
+
+_SECRET: Final = secrets.token_bytes(32)
+"""For the cookies of backends without a secret of their own; processes that are forked have the same."""
+
+
+AnyUpstream = TypeVar("AnyUpstream", bound=Upstream)
+
+
+def build_upstream(
+    kind: type[AnyUpstream],
+    name: str,
+    config: balancing.Balanced,
+    servers: Sequence[balancing.Server | balancing.HTTPServer],
+    pool: balancing.Connections,
+    pump: Pump,
+    make_codec: Callable[[], ClientCodec],
+    *,
+    keeps: bool = True,
+) -> AnyUpstream:
+    """The *servers* of the backend called *name*. *keeps*: whether connections are kept between requests."""
+    timeouts, health = config.timeouts, _health(config.health)
+    policy = _pool(pool) if keeps else PoolPolicy(idle=0)
+    made = [
+        Server(
+            Pool(pump, Dialer(pump, server.address, backend=name, timeout=timeouts.connect), policy),
+            weight=float(server.weight),
+            backup=server.backup,
+            connections=pool.connections,
+            health=health,
+        )
+        for server in servers
+    ]
+    sticky = None if config.sticky is None else Sticky(_sticky(config.sticky), name, made)
+    return kind(
+        name,
+        pump=pump,
+        group=ServerGroup(name, made, balance=_balance(config.balance), health=health, sticky=sticky),
+        make_codec=make_codec,
+        timeouts=UpstreamTimeouts(
+            connect=timeouts.connect,
+            send=timeouts.send,
+            first_byte=timeouts.first_byte,
+            read=timeouts.read,
+        ),
+        retry=RetryPolicy(
+            tries=config.retry.tries,
+            time=config.retry.time,
+            status=frozenset(config.retry.status),
+            all_methods=config.retry.methods == "all",
+        ),
+        queue=Queue(pool.queue, pool.queue_time),
+        hold=Hold(config.hold),
+    )
+
+
+def _balance(config: balancing.Balance) -> Balance:
+    if isinstance(config, balancing.Hash):
+        return Hashed(HashKey(config.hash))
+    match config:
+        case "least-connections":
+            return LeastConnections()
+        case "power-of-two":
+            return PowerOfTwo()
+        case _:
+            return RoundRobin()
+
+
+def _pool(config: balancing.Connections) -> PoolPolicy:
+    if isinstance(config, balancing.Pool):
+        return PoolPolicy(
+            idle=config.idle, idle_time=config.idle_time, requests=config.requests, age=config.age
+        )
+    return PoolPolicy(idle=0)
+
+
+def _health(config: balancing.Health) -> HealthPolicy:
+    return HealthPolicy(
+        failures=config.failures,
+        eject_time=config.eject_time,
+        max_ejected=config.max_ejected,
+        slow=inf if config.slow is None else config.slow,
+        slow_start=config.slow_start,
+    )
+
+
+def _sticky(config: balancing.Sticky) -> StickyPolicy:
+    secret = _SECRET if config.secret is None else config.secret.encode()
+    return StickyPolicy(config.cookie, secret, max_age=config.max_age, same_site=config.same_site)

@@ -1,0 +1,102 @@
+"""One server of a backend: its connections, the requests that it has, and what is known of its health."""
+
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.upstream.balance import Candidate
+from gateway.upstream.dial import Dialer
+from gateway.upstream.health import Health, HealthPolicy, State
+from gateway.upstream.pool import Pool, UpstreamConnection
+from protocols.codec import ClientCodec
+
+_LATENCY_WEIGHT: Final = 0.2
+"""Of the newest request in the mean: the last ten make up nine tenths of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A server as it is at one moment, to be shown."""
+
+    address: str
+    weight: float
+    backup: bool
+    state: State
+    in_flight: int
+    idle: int
+    """Connections that are kept open without a request."""
+    failures: int
+    """In a row."""
+    last_failure: str
+    """Empty if there was none."""
+    latency: float | None
+    """Seconds to the first byte, the recent ones weighing most; None before the first."""
+
+
+class Server(Candidate):
+    """Takes requests: `enter`, use the pool, say what became of it, `leave`."""
+
+    __slots__ = ("backup", "dialer", "health", "latency", "limit", "pool")
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        weight: float = 1.0,
+        backup: bool = False,
+        connections: int | None = None,
+        health: HealthPolicy,
+    ) -> None:
+        """*connections* is how many there may be in all, idle ones among them; None: any number."""
+        super().__init__(str(pool.dialer.address), weight)
+        self.pool = pool
+        self.dialer: Dialer = pool.dialer
+        self.backup = backup
+        self.limit = sys.maxsize if connections is None else connections
+        self.health = Health(health)
+        self.latency: float | None = None
+
+    def share(self, now: float) -> float:
+        return self.weight * self.health.share(now)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request would get a connection at once."""
+        return self.in_flight < self.limit
+
+    def enter(self, now: float) -> None:
+        """A request has it from *now* on."""
+        self.in_flight += 1
+        if not self.health.up:
+            self.health.begin_trial(now)
+
+    def leave(self) -> None:
+        """The request is over; its connection was given back or closed."""
+        self.in_flight -= 1
+        if not self.health.up:
+            self.health.end_trial()
+
+    async def connect(self, codec: ClientCodec) -> UpstreamConnection:
+        """A fresh connection for a request that has entered. Raises as `Dialer.dial`."""
+        if self.pool.idle and self.in_flight + self.pool.idle > self.limit:
+            self.pool.close_oldest()
+        return self.pool.add(await self.dialer.dial(), codec)
+
+    def answered(self, seconds: float) -> None:
+        """The first byte of an answer has come after *seconds*."""
+        mean = self.latency
+        self.latency = seconds if mean is None else mean + _LATENCY_WEIGHT * (seconds - mean)
+
+    def snapshot(self, now: float) -> ServerState:
+        health = self.health
+        return ServerState(
+            address=self.name,
+            weight=self.weight,
+            backup=self.backup,
+            state=health.state(now),
+            in_flight=self.in_flight,
+            idle=self.pool.idle,
+            failures=health.failures,
+            last_failure=health.last_failure,
+            latency=self.latency,
+        )
