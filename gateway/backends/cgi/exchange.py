@@ -124,7 +124,8 @@ class Exchange:
         """Leave nothing behind: no process, no descriptor."""
         try:
             if self._process is not None and self._process.returncode is None:
-                self._close(self._stdin)
+                # Its input stays open meanwhile: an end would make a whole body of one that was cut off
+                # (FCGI-20).
                 await self._process.terminate(kill_after)
             self._read_stderr()
         finally:

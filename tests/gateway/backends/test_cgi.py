@@ -754,6 +754,27 @@ def test_cancelled_request_ends_its_program(programs: Programs) -> None:
     gone.close()
 
 
+def test_cut_body_has_no_end(programs: Programs) -> None:
+    """FCGI-20: a program that reads to the end, and that SIGTERM does not end, never takes it for whole."""
+    ready = Outside(programs.fifo("ready"))
+    programs.sh("x", "trap '' TERM; echo > ready; cat > body; echo > whole")
+
+    class CutBody(FailingBody):
+        async def read(self) -> bytes:
+            return self.read_nowait() or await trio.sleep_forever()
+
+    async def main() -> None:
+        request = make_request(b"/x", method="POST", body=CutBody(b"some", error=ClientGone("reset")))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(answer, programs, request, body_policy="stream", kill_after=0.2))
+            await ready.read()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    ready.close()
+    assert not (programs.root / "whole").exists()
+
+
 def test_client_that_has_gone_ends_the_program(programs: Programs) -> None:
     programs.sh("x", f"{HELLO}; cat /dev/zero")
 
