@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from protocols.events import Headers
-from protocols.http1.checks import TARGET, TOKEN, is_host
+from protocols.http1.checks import TARGET, TOKEN, is_host, list_members
 from protocols.http2.errors import MalformedMessage
 
 # RFC 9113 8.2.1 forbids 0x00-0x20, A-Z, 0x7f-0xff and colons; RFC 9110 5.1 has tokens.
@@ -88,6 +88,8 @@ def _parse(fields: Headers) -> ParsedRequest:
         request.headers = [item for item in request.headers if item[0] != b"content-length"]
     else:
         request.content_length = _content_length(headers)
+    if not request.status:
+        _judge_expectation(request)
     return request
 
 
@@ -145,6 +147,13 @@ def _settle_authority(request: ParsedRequest, pseudo: dict[bytes, bytes], header
         others = [whole if item[0] == b"cookie" else item for item in others]
     request.authority = authority
     request.headers = [(b"host", authority), *others] if authority else others
+
+
+def _judge_expectation(request: ParsedRequest) -> None:
+    """RFC 9110 10.1.1, as over HTTP/1.1: what else is expected is not met, and reaches nobody."""
+    for name, value in request.headers:
+        if name == b"expect" and set(list_members(value)) != {b"100-continue"}:
+            request.status, request.reason = 417, "the only expectation that can be met is 100-continue"
 
 
 def _check_field(name: bytes, value: bytes) -> None:

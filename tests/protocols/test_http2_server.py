@@ -323,6 +323,8 @@ def test_malformed_trailers_cost_their_stream(field: tuple[bytes, bytes]) -> Non
         (431, [*GET, (b"x", b"y" * 1000)]),
         (431, [*GET, *[(b"x%d" % number, b"y") for number in range(7)]]),
         (414, replaced(b":path", b"/" + b"p" * 300)),
+        (417, [*GET, (b"expect", b"x, 100-continue")]),
+        (417, [*GET, (b"expect", b"100-continue"), (b"expect", b"")]),
         (501, [(b":method", b"CONNECT"), (b":authority", b"a:443")]),
         (400, without(GET, b":authority")),
     ],
@@ -568,6 +570,15 @@ def test_flood_ends_the_connection(piece: bytes) -> None:
                 break
             peer.codec.renew(seconds)
         assert ends[-1] == outcome
+
+
+def test_data_behind_a_reset_calls_for_no_answers() -> None:
+    """H2-13: a client that takes nothing could have any number of them queued."""
+    peer = Peer()
+    peer.say(peer.headers(1, [*POST, (b"X", b"y")], end=False))
+    queued = peer.codec.queued
+    peer.say(data(1, b"x") * 10_000)
+    assert peer.codec.queued == queued
 
 
 def test_rapid_reset_ends_the_connection() -> None:

@@ -566,4 +566,5 @@ class Http2Connection:
 
 
 def _expects_continue(event: StreamRequest) -> bool:
-    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in event.head.headers)
+    # There is no other expectation that a request could come here with.
+    return any(name == b"expect" for name, _ in event.head.headers)
