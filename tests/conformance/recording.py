@@ -18,21 +18,15 @@ from protocols.fastcgi import FastCgiServer
 from protocols.scgi import ScgiServer
 from protocols.uwsgi import UwsgiServer
 from tests.conformance.background import ask_and_close, in_thread
+from tests.conformance.http2_wire import send_pieces
 from tests.conformance.reader import CutShort, Unreadable, read_request
-from tests.conformance.smuggling_requests import Seen
+from tests.conformance.seen import Recorded, Seen
+from tests.gateway.http2_client import entering
 from tests.gateway.served import ApplicationCodec, Served, backend, gateway_of, until
 from tests.gateway.served import read_request as read_events
 
 ANSWER: Final = b"seen"
 KINDS: Final = ("cgi", "fastcgi", "scgi", "uwsgi", "http", "wsgi", "asgi-trio", "asgi-asyncio")
-
-
-@dataclass
-class Recorded:
-    """A request, and its fields by lower-case name with dashes."""
-
-    seen: Seen
-    fields: dict[str, str]
 
 
 @dataclass
@@ -182,7 +176,7 @@ def _of_message(start: tuple[bytes, ...], headers: list[tuple[bytes, bytes]], bo
 _CGI_PROGRAM: Final = """#!/bin/sh
 # Shell, because it starts ten times faster than Python.
 body=$(od -An -v -tx1 | tr -d ' \\n')
-{ printf 'BODY=%s\\0' "$body"; env -0; printf '\\0'; } >> "$RECORD"
+{ flock 1; printf 'BODY=%s\\0' "$body"; env -0; printf '\\0'; } >> "$RECORD"
 printf 'Status: 200\\r\\nContent-Length: 4\\r\\n\\r\\nseen'
 """
 
@@ -211,6 +205,8 @@ class RecordingGateway:
     """A gateway with a service for each kind of backend."""
 
     served: dict[str, Served]
+    entered: dict[str, Served]
+    """The same services, where connections are accepted as the daemon does it: of HTTP/2 too."""
     token: trio.lowlevel.TrioToken
     cgi: _CgiRecord
 
@@ -222,20 +218,36 @@ class RecordingGateway:
 
     def converse(self, sent: bytes) -> dict[str, bytes]:
         """What a client of each kind gets that sends this, closes its side, and reads to the end."""
-        return trio.from_thread.run(self._converse, sent, trio_token=self.token)
 
-    async def _converse(self, sent: bytes) -> dict[str, bytes]:
-        received: dict[str, bytes] = {}
+        async def talk(served: Served) -> bytes:
+            received = await ask_and_close(served, sent)
+            await until(lambda: not served.open)
+            return received
 
-        async def ask(kind: str, served: Served) -> None:
-            with trio.fail_after(10):
-                received[kind] = await ask_and_close(served, sent)
-                await until(lambda: not served.open)
+        return trio.from_thread.run(_with_each, self.served, talk, trio_token=self.token)
 
-        async with trio.open_nursery() as nursery:
-            for kind, served in self.served.items():
-                nursery.start_soon(ask, kind, served)
-        return received
+    def converse_http2(self, pieces: tuple[bytes, ...]) -> dict[str, bytes]:
+        """The same over HTTP/2: each piece is sent when the ones before it have been read."""
+
+        async def talk(served: Served) -> bytes:
+            return await send_pieces(served, pieces)
+
+        return trio.from_thread.run(_with_each, self.entered, talk, trio_token=self.token)
+
+
+async def _with_each(
+    served: dict[str, Served], talk: Callable[[Served], Awaitable[bytes]]
+) -> dict[str, bytes]:
+    received: dict[str, bytes] = {}
+
+    async def ask(kind: str, each: Served) -> None:
+        with trio.fail_after(10):
+            received[kind] = await talk(each)
+
+    async with trio.open_nursery() as nursery:
+        for kind, each in served.items():
+            nursery.start_soon(ask, kind, each)
+    return received
 
 
 @contextmanager
@@ -249,11 +261,13 @@ def recording_gateway(directory: Path) -> Iterator[RecordingGateway]:
     @asynccontextmanager
     async def gateways() -> AsyncIterator[RecordingGateway]:
         async with AsyncExitStack() as stack:
-            served = {}
+            served, entered = {}, {}
             for kind, config in (await _configurations(stack, program, record.path)).items():
                 mapping = {"backends": {kind: config}, "routes": [{"backend": kind}]}
                 served[kind] = await stack.enter_async_context(gateway_of(mapping))
-            yield RecordingGateway(served, trio.lowlevel.current_trio_token(), record)
+                entered[kind] = Served(served[kind].service, None)
+                await stack.enter_async_context(entering(entered[kind]))
+            yield RecordingGateway(served, entered, trio.lowlevel.current_trio_token(), record)
 
     with in_thread(gateways) as running:
         yield running

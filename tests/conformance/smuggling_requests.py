@@ -8,21 +8,14 @@ then the refusal, after which nothing is read any more.
 
 Nearly every row ends with ``GET /smuggled``: in a row that is refused nobody may see it.
 
-Nothing here runs anything: `test_smuggling_requests` does. A row of another protocol than HTTP/1.1 would
-have another ``sent`` (a list of header tuples and bodies) and the same expectations.
+Nothing here runs anything: `test_smuggling_requests` does. `smuggling_http2` is the same for HTTP/2.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class Seen(NamedTuple):
-    """A request as a backend sees it: the path is decoded."""
-
-    method: str
-    target: str
-    body: bytes = b""
+from tests.conformance.seen import Seen
 
 
 @dataclass(frozen=True)

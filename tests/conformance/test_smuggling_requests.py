@@ -7,6 +7,7 @@ import pytest
 
 from tests.conformance.reader import read_responses
 from tests.conformance.recording import ANSWER, KINDS, RecordingGateway
+from tests.conformance.seen import wrong_requests
 from tests.conformance.smuggling_requests import ROWS, Row
 
 
@@ -20,14 +21,7 @@ def test_backends_see_what_a_reader_sees(row: Row, recording: RecordingGateway) 
 
 def _what_is_wrong(row: Row, kind: str, received: bytes, recording: RecordingGateway) -> list[str]:
     requests, errors = recording.take(kind)
-    wrong = errors
-    seen = tuple(request.seen for request in requests)
-    if seen != row.seen:
-        wrong.append(f"the backend saw {seen}, not {row.seen}")
-    elif seen:
-        for name, value in row.fields:
-            if requests[0].fields.get(name) != value:
-                wrong.append(f"the field {name} is {requests[0].fields.get(name)!r}, not {value!r}")
+    wrong = errors + wrong_requests(requests, row.seen, row.fields)
     answers = read_responses(received, [request.method for request in row.seen])
     statuses = tuple(int(answer.start[0]) for answer in answers)
     if statuses != row.statuses:
