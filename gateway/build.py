@@ -1,5 +1,6 @@
 """Turns the configuration into what runs: backends, the route table, the service of the fronts."""
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,10 @@ from gateway.backends.application import ApplicationBackend, ScriptRoot, Upgrade
 from gateway.backends.asgi import AsgiBackend
 from gateway.backends.asgi.websocket import WebSocketSettings
 from gateway.backends.cgi import CgiBackend
+from gateway.backends.cgi.exchange import ExchangeSettings
+from gateway.backends.cgi.program import ProgramRules
+from gateway.backends.cgi.slots import Slots
+from gateway.backends.cgi.transcript import Transcript
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.build_routes import RouteBuilder, filtered_backend
@@ -112,13 +117,26 @@ class _Builder:
                 return CgiBackend(
                     name,
                     path=config.path,
-                    timeout=config.timeout,
-                    kill_after=config.kill_after,
+                    settings=ExchangeSettings(
+                        timeout=config.timeout,
+                        kill_after=config.kill_after,
+                        confinement=config.confinement,
+                        catch_stderr=re.compile(config.catch_stderr) if config.catch_stderr else None,
+                    ),
+                    slots=_slots(name, config),
+                    transcript=_transcript(config.transcript),
                     variables=_templates(config.variables),
-                    index=config.index,
+                    rules=ProgramRules(
+                        index=config.index,
+                        interpreters=config.interpreter,
+                        extensions=config.extensions,
+                        execute=config.execute,
+                        indexed_query=config.indexed_query,
+                    ),
+                    pass_env=config.pass_env,
+                    pass_authorization=config.pass_authorization,
                     nph=config.nph,
                     intake=self._intake(name, config),
-                    confinement=config.confinement,
                     dispatch=self.dispatch,
                 )
             case models.FastCGIBackend():
@@ -248,6 +266,18 @@ class _Builder:
             spool_memory=config.spool_memory,
             max_body=self._config.limits.body if config.max_body is None else config.max_body,
         )
+
+
+def _slots(name: str, config: models.CGIBackend) -> Slots | None:
+    if config.max_processes is None:
+        return None
+    return Slots(name, config.max_processes, queue=config.queue, queue_time=config.queue_time)
+
+
+def _transcript(config: models.Transcript | None) -> Transcript | None:
+    if config is None:
+        return None
+    return Transcript(str(config.file), size=config.size, always=config.always, excerpt=config.excerpt)
 
 
 def _script_root(config: models.FastCGIBackend) -> ScriptRoot | None:

@@ -8,6 +8,9 @@ import errno
 import os
 from typing import Final
 
+PROGRAM_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+"""PATH for CGI programs unless configured: where the system's interpreters are."""
+
 _FIRST_LINE: Final = 256
 """Bytes of the first line that the kernel looks at (BINPRM_BUF_SIZE)."""
 
@@ -27,6 +30,22 @@ def check_executable(filename: str | bytes) -> None:
         os.stat(interpreter)
     elif not head.startswith(_ELF):
         raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC), filename)
+
+
+def shebang(filename: bytes) -> tuple[bytes, ...]:
+    """The interpreter in the first line of *filename*, and its argument if it has one; nothing if none.
+
+    As execve(2) splits it: all that follows the interpreter is one argument.
+    """
+    try:
+        head = _read_head(filename)
+    except OSError:
+        return ()
+    interpreter = _interpreter_of(head)
+    if interpreter is None:
+        return ()
+    argument = _line(head)[len(interpreter) :].strip(b" \t")
+    return (interpreter, argument) if argument else (interpreter,)
 
 
 def explain(filename: str | bytes, error: OSError) -> str:
@@ -68,8 +87,12 @@ def _interpreter_of(head: bytes) -> bytes | None:
     """The interpreter as execve(2) reads it: up to a blank, or to the end of the line."""
     if not head.startswith(b"#!"):
         return None
-    line = head[2:].partition(b"\n")[0].strip(b" \t")
-    return line.replace(b"\t", b" ").partition(b" ")[0] or None
+    return _line(head).replace(b"\t", b" ").partition(b" ")[0] or None
+
+
+def _line(head: bytes) -> bytes:
+    """What stands behind ``#!``."""
+    return head[2:].partition(b"\n")[0].strip(b" \t")
 
 
 def _show(name: bytes) -> str:

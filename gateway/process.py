@@ -197,6 +197,11 @@ class LineSplitter:
             self._rest = b""
         return [text for line in lines for text in _loggable(line)]
 
+    @property
+    def pending(self) -> list[str]:
+        """What has come of a line that is not complete."""
+        return _loggable(self._rest)
+
     def end(self) -> list[str]:
         """What is left when no more will come."""
         rest, self._rest = self._rest, b""

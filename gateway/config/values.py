@@ -11,6 +11,7 @@ import grp
 import os
 import pwd
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.config.env_file import parse_env_file
 from gateway.config.wording import expected, show
 from gateway.confinement import User, may_change_user, tool
+from gateway.executable import PROGRAM_PATH
 from gateway.failure_pages import ErrorPage, page_constants
 from gateway.path_pattern import find_rest_of
 from gateway.static.mime import content_type
@@ -425,13 +427,17 @@ def parse_directory(value: Any, info: ValidationInfo) -> Path:
 
 
 def parse_program_or_directory(value: Any, info: ValidationInfo) -> Path:
-    """A program that may be run, or a directory of programs."""
+    """A program, or a directory of programs."""
     path = parse_path(value, info)
-    if os.path.isdir(path) or (os.path.isfile(path) and os.access(path, os.X_OK)):
+    if os.path.isdir(path) or os.path.isfile(path):
         return path
-    if os.path.isfile(path):
-        raise ValueError(f"{show(str(path), 4096)} is not executable: chmod +x it")
     raise ValueError(_missing(path, "a program or a directory of programs"))
+
+
+def check_runnable(path: Path) -> None:
+    """Raises ValueError for a file that is not executable."""
+    if os.path.isfile(path) and not os.access(path, os.X_OK):
+        raise ValueError(f"{show(str(path), 4096)} is not executable: chmod +x it")
 
 
 def _missing(path: Path, kind: str) -> str:
@@ -537,6 +543,38 @@ def parse_command(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     return (_absolute(program, _base(info)) if "/" in program else program, *arguments)
 
 
+def parse_interpreter(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    """A program that exists, with arguments or without: ``perl`` or ``[perl, -T]``."""
+    program, *arguments = parse_command([value] if isinstance(value, str) else value, info)
+    found = shutil.which(program, path=PROGRAM_PATH)
+    if found is None:
+        where = "" if "/" in program else f" in {PROGRAM_PATH}"
+        raise ValueError(f"there is no program {show(program, 4096)}{where}")
+    return (found, *arguments)
+
+
+def parse_extension(value: Any) -> str:
+    """How the name of a file ends, from the dot on."""
+    if not isinstance(value, str) or not re.fullmatch(r"\.[^/\0-\x1f\x7f]+", value):
+        raise expected("an extension such as .cgi", value)
+    return str(value)
+
+
+Interpreter: TypeAlias = Annotated[
+    tuple[str, ...],
+    PlainValidator(parse_interpreter),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        }
+    ),
+]
+Extension: TypeAlias = Annotated[
+    str, PlainValidator(parse_extension), WithJsonSchema({"type": "string", "examples": [".cgi", ".pl"]})
+]
 Command: TypeAlias = Annotated[
     tuple[str, ...],
     PlainValidator(parse_command),
@@ -852,6 +890,20 @@ Secret: TypeAlias = Annotated[
     str, PlainValidator(parse_secret), WithJsonSchema({"type": "string", "minLength": 7})
 ]
 FileName: TypeAlias = Annotated[str, PlainValidator(parse_file_name), _TEXT]
+
+
+def parse_regex(value: Any) -> str:
+    """A regular expression of Python's re."""
+    if not isinstance(value, str) or not value:
+        raise expected("a regular expression", value)
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{show(value)} is no regular expression: {error}") from None
+    return str(value)
+
+
+Regex: TypeAlias = Annotated[str, PlainValidator(parse_regex), _TEXT]
 
 
 # ---- templates

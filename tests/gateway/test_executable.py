@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.executable import check_executable, explain
+from gateway.executable import check_executable, explain, shebang
 from gateway.process import spawn
 
 
@@ -71,3 +71,24 @@ def test_program_for_another_system(tmp_path: Path) -> None:
     """Its loader is missing, which execve(2) tells by ENOENT as well."""
     path = put(tmp_path / "x", b"\x7fELF" + bytes(60))
     assert "another system" in explain(str(path), OSError(errno.ENOENT, "No such file or directory"))
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        (b"#!/bin/sh\n", (b"/bin/sh",)),
+        (b"#! \t/usr/bin/env perl -w \necho", (b"/usr/bin/env", b"perl -w")),
+        (b"#!/bin/sh\t-e", (b"/bin/sh", b"-e")),
+        (b"#!\n", ()),
+        (b"echo", ()),
+    ],
+)
+def test_shebang_is_split_as_the_kernel_does(
+    tmp_path: Path, content: bytes, command: tuple[bytes, ...]
+) -> None:
+    path = put(tmp_path / "x", content)
+    assert shebang(os.fsencode(path)) == command
+
+
+def test_file_that_cannot_be_read_has_no_shebang(tmp_path: Path) -> None:
+    assert shebang(os.fsencode(tmp_path / "missing")) == ()

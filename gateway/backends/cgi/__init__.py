@@ -5,22 +5,25 @@ into its standard input, its output streams out as the response, its standard er
 
 ::
 
-    backend      a directory of programs, or one: answers requests by them
-    program      finds the program of a request
-    environment  what variables it sees
-    exchange     one running program with its three pipes
-    stderr       what it writes to its standard error
+    backend        a directory of programs, or one: answers requests by them
+    program        finds the program of a request
+    indexed_query  its arguments, where the query may be some
+    environment    what variables it sees
+    exchange       one running program with its three pipes
+    stderr         what it writes to its standard error
+    slots          how many run at the same time, and who waits
+    transcript     exchanges written down, for who debugs them
 
 Promises:
 
-* The program sees the CGI variables, PATH, and the configured variables; nothing of our environment.
+* The program sees the CGI variables, PATH, and the configured variables; of our environment what is named.
 * The response ends when the program closes its output (RFC 3875 6.1). Then it has ``timeout`` to exit.
 * ``timeout`` is for inactivity: no byte in or out for that long. Waiting for the client does not count.
 * On timeout, client abort and shutdown its process group gets SIGTERM, and SIGKILL after ``kill_after``;
   it is always reaped. What it left behind on a normal end (in its group, without its output) stays.
 
-It does not run anything that is not executable, look into file types, or pass a query as arguments
-(RFC 3875 4.4 is a hole older than the web's memory of it: CVE-2012-1823).
+Without being told to, it does not run anything that is not executable, look into file types, or pass a query
+as arguments (RFC 3875 4.4 is a hole older than the web's memory of it: CVE-2012-1823).
 """
 
 from gateway.backends.cgi.backend import CgiBackend

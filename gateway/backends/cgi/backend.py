@@ -8,9 +8,11 @@ from time import perf_counter
 import trio
 
 from gateway.backends.cgi.environment import Environment
-from gateway.backends.cgi.exchange import Exchange
-from gateway.backends.cgi.program import Programs, Script
-from gateway.confinement import Confinement
+from gateway.backends.cgi.exchange import Exchange, ExchangeSettings
+from gateway.backends.cgi.program import ProgramRules, Programs, Script
+from gateway.backends.cgi.slots import Slots
+from gateway.backends.cgi.transcript import RecordedBody, Recording, Transcript
+from gateway.errors import BackendError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.request import Body, Request, Responder
@@ -21,15 +23,13 @@ from protocols.cgi import HEAD_LIMIT, ResponseParser
 class CgiBackend:
     """Runs the programs of a directory, or one program.
 
-    ``path``: the directory or the program. ``timeout``: seconds without a byte in or out.
-    ``kill_after``: seconds from SIGTERM to SIGKILL. ``variables``: added to the environment, they win.
-    ``index``: the program to look for when a path ends at a directory. ``nph``: patterns (fnmatch) of
-    names whose output is a whole HTTP response (RFC 3875 section 5). ``intake``: which request bodies are
-    taken. ``head_limit``: bytes of the response head. ``confinement``: user and limits of the programs.
+    ``path``: the directory or the program. ``variables``: added to the environment, they win. ``pass_env``:
+    names of variables of our own environment that programs get. ``nph``: patterns (fnmatch) of names whose
+    output is a whole HTTP response (RFC 3875 section 5). ``intake``: which request bodies are taken.
+    ``slots``: how many programs run at the same time. ``head_limit``: bytes of the response head.
     ``dispatch`` answers local redirects.
 
-    Programs do not see the Authorization field (RFC 3875 4.1.18), unless ``variables`` has it:
-    ``HTTP_AUTHORIZATION: "{header.authorization}"``.
+    Programs do not see the Authorization field (RFC 3875 4.1.18) without ``pass_authorization``.
     """
 
     def __init__(
@@ -38,24 +38,31 @@ class CgiBackend:
         *,
         path: str | os.PathLike[str],
         dispatch: Dispatch,
-        timeout: float = 60.0,
-        kill_after: float = 5.0,
+        settings: ExchangeSettings | None = None,
         variables: Mapping[str, Template] | None = None,
-        index: str | None = None,
+        rules: ProgramRules | None = None,
+        pass_env: Sequence[str] = (),
+        pass_authorization: bool = False,
         nph: Sequence[str] = ("nph-*",),
         intake: BodyIntake | None = None,
+        slots: Slots | None = None,
+        transcript: Transcript | None = None,
         head_limit: int = HEAD_LIMIT,
-        confinement: Confinement | None = None,
     ) -> None:
         self._name = name
-        self._programs = Programs(path, index=index)
-        self._environment = Environment(self._programs.document_root, variables or {})
-        self._timeout = timeout
-        self._kill_after = kill_after
+        self._programs = Programs(path, rules or ProgramRules())
+        self._environment = Environment(
+            self._programs.document_root,
+            variables or {},
+            pass_env=pass_env,
+            pass_authorization=pass_authorization,
+        )
+        self._settings = settings or ExchangeSettings()
         self._nph = nph
         self._intake = intake or BodyIntake(name)
         self._head_limit = head_limit
-        self._confinement = confinement
+        self._slots = slots
+        self._transcript = transcript
         self._dispatch = dispatch
         self._null = -1
 
@@ -114,7 +121,42 @@ class CgiBackend:
         """
         if stdin is None and body.length == 0:
             stdin = self._null
-        exchange = Exchange(self._name, script, request, self._timeout, self._confinement)
+        if self._slots is None:
+            return await self._run_recorded(script, request, responder, body, stdin)
+        async with self._slots.place(os.fsdecode(script.filename)):
+            return await self._run_recorded(script, request, responder, body, stdin)
+
+    async def _run_recorded(
+        self, script: Script, request: Request, responder: Responder, body: Body, stdin: int | None
+    ) -> bytes | None:
+        transcript = self._transcript
+        if transcript is None:
+            exchange = Exchange(self._name, script, request, self._settings)
+            return await self._converse(exchange, script, request, responder, body, stdin)
+        recording = Recording(request, os.fsdecode(script.filename), transcript.excerpt)
+        exchange = Exchange(self._name, script, request, self._settings, recording)
+        if stdin is None:
+            body = RecordedBody(body, recording)
+        elif body.length:
+            recording.body(os.pread(stdin, transcript.excerpt, 0))
+        try:
+            target = await self._converse(exchange, script, request, responder, body, stdin)
+        except BackendError as error:
+            transcript.add(recording, error.detail)
+            raise
+        if transcript.always or exchange.failed:
+            transcript.add(recording, exchange.ending)
+        return target
+
+    async def _converse(
+        self,
+        exchange: Exchange,
+        script: Script,
+        request: Request,
+        responder: Responder,
+        body: Body,
+        stdin: int | None,
+    ) -> bytes | None:
         try:
             exchange.start(self._environment.of(script, request, body.length), stdin, body)
             parser = ResponseParser(
@@ -130,7 +172,7 @@ class CgiBackend:
             return target
         finally:
             # Nothing to wait for here after a normal end.
-            await exchange.close(self._kill_after)
+            await exchange.close()
 
     def _is_nph(self, script: Script) -> bool:
         name = os.fsdecode(os.path.basename(script.filename))

@@ -1,23 +1,36 @@
-"""The environment of a program: the CGI variables, PATH, and the configured ones; nothing of ours."""
+"""The environment of a program: the CGI variables, PATH, and the configured ones; of ours what is named."""
 
-from collections.abc import Mapping
-from typing import Final
+import os
+from collections.abc import Iterable, Mapping
 
 from gateway.backends.cgi.program import Script
 from gateway.environ import build_environ
+from gateway.executable import PROGRAM_PATH
 from gateway.request import Request
 from gateway.template import Template
 
-DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-"""PATH for programs unless configured: where the system's interpreters are."""
-
 
 class Environment:
-    """Makes the environments of the programs below *document_root*. *variables* win over all others."""
+    """Makes the environments of the programs below *document_root*.
 
-    def __init__(self, document_root: bytes, variables: Mapping[str, Template]) -> None:
+    *pass_env* are names of variables of this process, which are passed on as they are now. *variables* win
+    over all others. Without *pass_authorization* programs do not see the Authorization field (CGI-23).
+    """
+
+    def __init__(
+        self,
+        document_root: bytes,
+        variables: Mapping[str, Template],
+        *,
+        pass_env: Iterable[str] = (),
+        pass_authorization: bool = False,
+    ) -> None:
         self._document_root = document_root.decode("latin-1")
-        self._constants = {b"PATH": DEFAULT_PATH.encode()}
+        self._pass_authorization = pass_authorization
+        self._constants = {b"PATH": PROGRAM_PATH.encode()}
+        for name in map(os.fsencode, pass_env):
+            if name in os.environb:
+                self._constants[name] = os.environb[name]
         self._variables: dict[bytes, Template] = {}
         for key, template in variables.items():
             if template.constant is not None:
@@ -32,10 +45,13 @@ class Environment:
             script_name=script.script_name,
             path_info=script.path_info,
             content_length=length,
-            pass_authorization=False,
+            pass_authorization=self._pass_authorization,
         )
         environ["SCRIPT_FILENAME"] = script.filename.decode("latin-1")
         environ["DOCUMENT_ROOT"] = self._document_root
+        if script.interpreted:
+            # php-cgi refuses to run what does not come through a web server's redirect (cgi.force_redirect).
+            environ["REDIRECT_STATUS"] = "200"
         if path_info := environ["PATH_INFO"]:
             environ["PATH_TRANSLATED"] = self._document_root + path_info  # RFC 3875 4.1.6
         # RFC 3875 7.2: no NUL in values. No HTTP field has one, and a path with one was refused.

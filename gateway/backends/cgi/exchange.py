@@ -7,9 +7,11 @@ second one exists only while a request body is still arriving.
 
 import errno
 import os
+import re
 import select
 import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -17,6 +19,7 @@ import trio
 
 from gateway.backends.cgi.program import Script
 from gateway.backends.cgi.stderr import ErrorLog
+from gateway.backends.cgi.transcript import Recording
 from gateway.confinement import Confinement
 from gateway.errors import BackendError, Cause, GatewayError, Phase
 from gateway.executable import explain
@@ -40,6 +43,24 @@ PIPE_SIZE: Final = 64 * 1024
 log = structlog.get_logger()
 
 
+EXIT_WAIT: Final = 0.1
+"""Seconds that a program has to exit behind its output for the response to tell how it has ended."""
+
+
+@dataclass(slots=True, frozen=True)
+class ExchangeSettings:
+    """What all programs of a backend have in common.
+
+    ``timeout``: seconds without a byte in or out. ``kill_after``: seconds from SIGTERM to SIGKILL.
+    ``catch_stderr``: a line that matches, before the response has begun, is a failure.
+    """
+
+    timeout: float = 60.0
+    kill_after: float = 5.0
+    confinement: Confinement | None = None
+    catch_stderr: re.Pattern[str] | None = None
+
+
 class Exchange:
     """One program, from its start to its end. Whatever happens, `close` it."""
 
@@ -48,20 +69,24 @@ class Exchange:
         backend: str,
         script: Script,
         request: Request,
-        timeout: float,
-        confinement: Confinement | None = None,
+        settings: ExchangeSettings,
+        recording: Recording | None = None,
     ) -> None:
+        """*recording* keeps what the program writes."""
         self._backend = backend
         self._script = script
         self._request = request
-        self._timeout = timeout
-        self._confinement = confinement
+        self._timeout = settings.timeout
+        self._kill_after = settings.kill_after
+        self._confinement = settings.confinement
+        self._catches = settings.catch_stderr is not None
+        self._recording = recording
         self._process: Process | None = None
         self._descriptors: set[int] = set()
         self._stdin = self._stdout = self._stderr = -1
         self._poll: select.epoll | None = None
         self._phase = Phase.SPAWN
-        self._errors = ErrorLog(backend, script, request)
+        self._errors = ErrorLog(backend, script, request, settings.catch_stderr)
         # Feeding
         self.body_pending = False
         self._unwritten: bytes = b""
@@ -72,6 +97,8 @@ class Exchange:
 
     def start(self, environ: Mapping[bytes, bytes], stdin: int | None, body: Body) -> None:
         """Start the program; with no *stdin*, through a pipe that has what is here of *body* in it."""
+        if self._recording is not None:
+            self._recording.environ = environ
         try:
             self._poll = select.epoll()
             if stdin is None:
@@ -86,7 +113,7 @@ class Exchange:
             # RFC 3875 7.2: the working directory is the script's.
             directory = os.path.dirname(filename)
             self._process = spawn(
-                [filename],
+                self._script.command,
                 env=environ,
                 directory=directory,
                 stdin=stdin,
@@ -120,16 +147,29 @@ class Exchange:
         if process.returncode:
             log.warning("CGI program failed", **self._errors.facts, end=describe_end(process.returncode))
 
-    async def close(self, kill_after: float) -> None:
+    @property
+    def failed(self) -> bool:
+        """Whether the program has told of a failure by its exit status."""
+        return self._process is not None and bool(self._process.returncode)
+
+    @property
+    def ending(self) -> str:
+        """How the program ended, in words."""
+        returncode = self._process.returncode if self._process is not None else None
+        return "does not exit" if returncode is None else describe_end(returncode)
+
+    async def close(self) -> None:
         """Leave nothing behind: no process, no descriptor."""
         try:
             if self._process is not None and self._process.returncode is None:
                 # Its input stays open meanwhile: an end would make a whole body of one that was cut off
                 # (FCGI-20).
-                await self._process.terminate(kill_after)
+                await self._process.terminate(self._kill_after)
             self._read_stderr()
         finally:
             self._errors.end()
+            if self._recording is not None:
+                self._recording.stderr = self._errors.last_words
             if self._poll is not None:
                 self._poll.close()
             for descriptor in tuple(self._descriptors):
@@ -223,6 +263,7 @@ class Exchange:
         """Pass the program's output on until its end; the target if it is a local redirect."""
         target = None
         informed = 0
+        open_ended = True
         try:
             while True:
                 event = parser.next_event()
@@ -231,9 +272,13 @@ class Exchange:
                 elif isinstance(event, Data):
                     responder.write(event.data)
                 elif isinstance(event, ResponseHead):
+                    self._check_stderr()
+                    open_ended = all(name != b"content-length" for name, _ in event.headers)
                     self._phase = Phase.BODY
                     self._start_response(responder, event)
                 elif isinstance(event, EndOfMessage):
+                    if open_ended:
+                        await self._check_end()
                     break
                 elif isinstance(event, LocalRedirect):
                     target = event.target
@@ -249,6 +294,30 @@ class Exchange:
             responder.end()
             await responder.flush()
         return target
+
+    def _check_stderr(self) -> None:
+        """Raises BackendError if the program has written what is to be caught."""
+        if not self._catches:
+            return
+        self._read_stderr()  # what it wrote before its answer is here
+        if (line := self._errors.caught) is not None:
+            raise self._error(Cause.MALFORMED, f"its error output is caught by catch_stderr: {line}")
+
+    async def _check_end(self) -> None:
+        """The end of the output is the end of the response (RFC 3875 6.1), unless a signal ended both.
+
+        A program that was killed, by a bug of its own or a limit, has not said all, unless it has told how
+        much that is. One that lives on behind its output has.
+        """
+        process = self._process
+        assert process is not None
+        if not process.reap():
+            with trio.move_on_after(EXIT_WAIT):
+                await trio.lowlevel.wait_readable(process.pidfd)
+            process.reap()
+        if process.returncode is not None and process.returncode < 0:
+            self._read_stderr()
+            raise self._error(Cause.INCOMPLETE, f"it was ended by {describe_end(process.returncode)}")
 
     def _start_response(self, responder: Responder, head: ResponseHead) -> None:
         try:
@@ -272,6 +341,8 @@ class Exchange:
                     raise self._error(Cause.READ_TIMEOUT, detail) from None
                 continue
             self._touch()
+            if self._recording is not None:
+                self._recording.output(data)
             if self._phase is Phase.FIRST_BYTE:
                 self._phase = Phase.HEAD
             if not data:
@@ -338,10 +409,11 @@ class Exchange:
         return self._error(cause, detail)
 
     def _not_started(self, error: OSError) -> BackendError:
-        why = explain(self._script.filename, error)
+        program = self._script.command[0]
+        why = explain(program, error)
         ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
         cause = Cause.OVERLOADED if ours else Cause.NOT_STARTED
-        return self._error(cause, f"the program cannot be started: {why}", error.errno)
+        return self._error(cause, f"{os.fsdecode(program)} cannot be started: {why}", error.errno)
 
     def _error(self, cause: Cause, detail: str, code: int | None = None) -> BackendError:
         return BackendError(
@@ -351,5 +423,5 @@ class Exchange:
             address=os.fsdecode(self._script.filename),
             phase=self._phase,
             errno=code,
-            last_words=self._errors.last_lines,
+            last_words=self._errors.last_words,
         )

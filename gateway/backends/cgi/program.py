@@ -1,16 +1,25 @@
 """Finding the program that a request runs, and splitting its path there (SCRIPT_NAME | PATH_INFO).
 
-It does not run anything that is not executable, and nothing outside the configured directory.
+It does not run anything outside the configured directory, nor what the rules do not allow: by default
+whatever is executable.
 """
 
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from gateway.backend import StartError
+from gateway.backends.cgi.indexed_query import search_words
 from gateway.errors import RequestError
+from gateway.executable import shebang
 from gateway.request import Request
+
+Execute: TypeAlias = Literal["auto", "x-only", "shebang"]
+"""Which files may be run: executable ones and those that have an interpreter; executable ones only; or also
+those whose first line names an interpreter."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,19 +29,41 @@ class Script:
     filename: bytes
     script_name: str
     path_info: str
+    command: tuple[bytes, ...]
+    """What is run: the file, or an interpreter with it, and arguments."""
+    interpreted: bool
+    """Whether the configuration has an interpreter for it."""
+
+
+@dataclass(slots=True, frozen=True)
+class ProgramRules:
+    """What may be run, and how.
+
+    ``index``: the program to look for when a path ends at a directory. ``interpreters``: commands by the
+    extension of what they run. ``extensions``: those of programs; none given means any. ``indexed_query``:
+    whether the words of a query that has no ``=`` are arguments.
+    """
+
+    index: str | None = None
+    interpreters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    extensions: Sequence[str] = ()
+    execute: Execute = "auto"
+    indexed_query: bool = False
 
 
 class Programs:
-    """The programs of a directory, or one program.
+    """The programs of a directory, or one program."""
 
-    ``index``: the program to look for when a path ends at a directory.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, index: str | None) -> None:
+    def __init__(self, path: str | os.PathLike[str], rules: ProgramRules) -> None:
         # Links in the configured path itself are the operator's; those below it must not lead out.
         self._path = os.path.realpath(os.fsencode(path))
         self._one_program = not os.path.isdir(self._path)
-        self._index = index
+        self._rules = rules
+        self._interpreters = {
+            os.fsencode(extension): tuple(map(os.fsencode, command))
+            for extension, command in rules.interpreters.items()
+        }
+        self._extensions = (*map(os.fsencode, rules.extensions), *self._interpreters)
 
     @property
     def document_root(self) -> bytes:
@@ -44,13 +75,16 @@ class Programs:
         path = os.fsdecode(self._path)
         if not os.path.exists(path):
             raise StartError(f"backend {backend}: {path}: no such file or directory")
-        if self._one_program and not os.access(path, os.X_OK):
-            raise StartError(f"backend {backend}: {path} is not executable")
+        if self._one_program:
+            try:
+                self._command(self._path)
+            except RequestError as error:
+                raise StartError(f"backend {backend}: {path}: {error.detail}") from error
 
     def find(self, request: Request) -> Script:
         """The program for the path of *request*. Raises RequestError 403 or 404 if there is none."""
         if self._one_program:
-            return Script(self._path, request.mount, request.rest)
+            return self._script(self._path, request.mount, request.rest, request)
         # %2F would be a separator in the file system that it was not in the URL (RFC 3875 4.1.5).
         if b"%2f" in request.raw_path.lower():
             raise RequestError(404, "an encoded slash is in no program's path")
@@ -63,17 +97,19 @@ class Programs:
             filename, mode = self._look_up(filename, segment)
             script_name += f"/{segment}"
             if stat.S_ISREG(mode):
-                return self._executable(filename, script_name, "".join(f"/{s}" for s in segments[position:]))
+                path_info = "".join(f"/{rest}" for rest in segments[position:])
+                return self._script(filename, script_name, path_info, request)
             if not stat.S_ISDIR(mode):
                 raise RequestError(404, "there is no such program")
-        return self._find_index(filename, script_name)
+        return self._find_index(filename, script_name, request)
 
-    def _find_index(self, directory: bytes, script_name: str) -> Script:
-        if self._index is not None:
+    def _find_index(self, directory: bytes, script_name: str, request: Request) -> Script:
+        index = self._rules.index
+        if index is not None:
             with contextlib.suppress(RequestError):
-                filename, mode = self._look_up(directory, self._index)
+                filename, mode = self._look_up(directory, index)
                 if stat.S_ISREG(mode):
-                    return self._executable(filename, f"{script_name}/{self._index}", "")
+                    return self._script(filename, f"{script_name}/{index}", "", request)
         raise RequestError(403, "the path is a directory of programs")
 
     def _look_up(self, directory: bytes, segment: str) -> tuple[bytes, int]:
@@ -93,7 +129,24 @@ class Programs:
             raise RequestError(404, "there is no such program") from error
         return filename, mode
 
-    def _executable(self, filename: bytes, script_name: str, path_info: str) -> Script:
-        if not os.access(filename, os.X_OK):
-            raise RequestError(403, "the file is not executable")
-        return Script(filename, script_name, path_info)
+    def _script(self, filename: bytes, script_name: str, path_info: str, request: Request) -> Script:
+        command, interpreted = self._command(filename)
+        if self._rules.indexed_query:
+            command = (*command, *search_words(request))
+        return Script(filename, script_name, path_info, command, interpreted)
+
+    def _command(self, filename: bytes) -> tuple[tuple[bytes, ...], bool]:
+        """How *filename* is run, and whether by a configured interpreter. Raises RequestError 403."""
+        if self._rules.extensions and not filename.endswith(self._extensions):
+            raise RequestError(403, "the file is no program, by its extension")
+        execute = self._rules.execute
+        executable = os.access(filename, os.X_OK)
+        if executable or execute != "x-only":
+            for extension, command in self._interpreters.items():
+                if filename.endswith(extension):
+                    return (*command, filename), True
+        if executable:
+            return (filename,), False
+        if execute == "shebang" and (command := shebang(filename)):
+            return (*command, filename), False
+        raise RequestError(403, "the file is not executable")

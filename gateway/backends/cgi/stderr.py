@@ -1,6 +1,7 @@
 """What a program writes to its standard error."""
 
 import os
+import re
 from typing import Final
 
 import structlog
@@ -19,14 +20,31 @@ log = structlog.get_logger()
 class ErrorLog:
     """A program's standard error, logged line by line with the request's id, up to a bound."""
 
-    def __init__(self, backend: str, script: Script, request: Request) -> None:
+    def __init__(
+        self, backend: str, script: Script, request: Request, catch: re.Pattern[str] | None = None
+    ) -> None:
         self._backend = backend
         self._script = script
         self._request = request
         self._splitter: LineSplitter | None = None  # most programs never say anything
         self._logged = 0
         self._dropped = 0
-        self.last_lines: list[str] = []
+        self._catch = catch
+        self._caught: str | None = None
+        self._last_lines: list[str] = []
+
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines, with what has come of one that is not complete."""
+        pending = self._splitter.pending if self._splitter is not None else []
+        return self._last_lines + pending
+
+    @property
+    def caught(self) -> str | None:
+        """The first line that *catch* matches."""
+        if self._caught is None and self._catch is not None and self._splitter is not None:
+            self._look_at(self._splitter.pending)
+        return self._caught
 
     @property
     def facts(self) -> dict[str, str]:
@@ -54,4 +72,9 @@ class ErrorLog:
     def _log(self, lines: list[str]) -> None:
         for line in lines:
             log.warning("stderr", **self.facts, line=line)
-        self.last_lines = (self.last_lines + lines)[-LAST_LINES:]
+        self._look_at(lines)
+        self._last_lines = (self._last_lines + lines)[-LAST_LINES:]
+
+    def _look_at(self, lines: list[str]) -> None:
+        if self._catch is not None and self._caught is None:
+            self._caught = next(filter(self._catch.search, lines), None)

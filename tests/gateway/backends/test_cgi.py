@@ -2,10 +2,12 @@
 
 import errno
 import os
+import re
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,11 @@ from structlog.testing import capture_logs
 
 from gateway.backend import StartError
 from gateway.backends.cgi import CgiBackend
+from gateway.backends.cgi.exchange import ExchangeSettings
+from gateway.backends.cgi.program import Execute, ProgramRules
+from gateway.backends.cgi.slots import Slots
 from gateway.backends.cgi.stderr import MAX_STDERR
+from gateway.backends.cgi.transcript import Transcript
 from gateway.confinement import Confinement, ResourceLimits
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.intake import BodyIntake
@@ -28,6 +34,7 @@ from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 
+SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
 VARIABLES = "printf 'Content-Type: text/plain\\n\\n'; env"
 STREAM = BodyIntake("tools", "stream")
@@ -105,6 +112,8 @@ async def answer(
     responder = responder or RecordingResponder(method=request.method)
     path = programs.root if isinstance(programs, Programs) else programs
     options.setdefault("dispatch", no_dispatch)
+    settings = {name: options.pop(name) for name in SETTINGS & set(options)}
+    options["settings"] = ExchangeSettings(**settings)
     backend = CgiBackend("tools", path=path, **options)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -260,9 +269,100 @@ def test_path_of_the_directory_may_be_a_link(programs: Programs) -> None:
 def test_index_stands_for_its_directory(programs: Programs, target: str) -> None:
     programs.sh("index", VARIABLES)
     programs.sh("d/index", VARIABLES)
-    found = variables(get(programs, target, mount="/m", index="index"))
+    found = variables(get(programs, target, mount="/m", rules=ProgramRules(index="index")))
     assert found["SCRIPT_NAME"] == target.rstrip("/") + "/index"
     assert found["PATH_INFO"] == ""
+
+
+# ---- what may be run, and by what
+
+ARGUMENTS = "printf 'Content-Type: text/plain\\n\\n'; for word; do printf '<%s>' \"$word\"; done"
+
+
+def test_file_is_run_by_the_interpreter_of_its_extension(programs: Programs) -> None:
+    """B21, cgi.assign: it need not be executable, and its first line does not count."""
+    programs.file(
+        "x.note", "printf 'Content-Type: text/plain\\n\\n'; echo $1 $0 $REDIRECT_STATUS", mode=0o644
+    )
+    rules = ProgramRules(interpreters={".note": ("/bin/sh",)})
+    response = get(programs, "/x.note/rest", rules=rules)
+    assert response.body == f"{programs.root}/x.note 200\n".encode()
+
+
+def test_interpreter_may_have_arguments(programs: Programs) -> None:
+    programs.file("x.note", ARGUMENTS, mode=0o644)
+    command = ("/bin/sh", "-c", '. "$1"; echo "$0"', "zero")
+    response = get(programs, "/x.note", rules=ProgramRules(interpreters={".note": command}))
+    assert response.body == f"<{programs.root}/x.note>zero\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "execute", "status"),
+    [
+        ("x.note", 0o644, "auto", 200),
+        ("x.note", 0o644, "x-only", 403),
+        ("x.note", 0o755, "x-only", 200),
+        ("x.sh", 0o644, "auto", 403),
+        ("x.sh", 0o755, "x-only", 200),
+        ("x.sh", 0o644, "shebang", 200),
+        ("plain.sh", 0o644, "shebang", 403),
+    ],
+)
+def test_which_files_are_run(programs: Programs, name: str, mode: int, execute: Execute, status: int) -> None:
+    """B21, cgi.execute-x-only."""
+    programs.file(name, HELLO if name == "plain.sh" else f"#!/bin/sh\n{HELLO}", mode)
+    rules = ProgramRules(interpreters={".note": ("/bin/sh",)}, execute=execute)
+    if status == 200:
+        assert get(programs, f"/{name}", rules=rules).body == b"hello"
+        return
+    with pytest.raises(RequestError) as raised:
+        get(programs, f"/{name}", rules=rules)
+    assert raised.value.status == status
+
+
+def test_shebang_has_one_argument(programs: Programs) -> None:
+    """As execve(2) has it."""
+    programs.file("x", "#! /bin/echo Content-Type: a/b; c=d \n", mode=0o644)
+    with pytest.raises(BackendError, match="inside the response head") as raised:
+        get(programs, rules=ProgramRules(execute="shebang"))
+    assert raised.value.cause is Cause.MALFORMED
+
+
+@pytest.mark.parametrize(("name", "status"), [("x.cgi", 200), ("x.note", 200), ("x.txt", 403), ("cgi", 403)])
+def test_other_extensions_are_not_run(programs: Programs, name: str, status: int) -> None:
+    """cgi-allowed-ext: a data file with a wrong mode is no program."""
+    programs.sh(name, HELLO)
+    rules = ProgramRules(extensions=(".cgi", ".pl"), interpreters={".note": ("/bin/sh",)})
+    if status == 200:
+        assert get(programs, f"/{name}", rules=rules).body == b"hello"
+        return
+    with pytest.raises(RequestError, match="extension") as raised:
+        get(programs, f"/{name}", rules=rules)
+    assert raised.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "words"),
+    [
+        ("GET", "one+two%20three+%C3%A4", b"<one><two three><\xc3\xa4>"),
+        ("HEAD", "one", b""),  # no body, that is
+        ("GET", "a%3Db", b"<a=b>"),
+        ("GET", "", b""),
+        ("GET", "a=b", b""),
+        ("GET", "one+-s", b""),
+        ("GET", "%2Ds", b""),
+        ("GET", "-d+allow_url_include%3d1", b""),
+        ("GET", "one+%00", b""),
+        ("GET", "one++two", b""),
+        ("POST", "one", b""),
+    ],
+)
+def test_query_as_arguments(programs: Programs, method: str, query: str, words: bytes) -> None:
+    """CGI-29, CVE-2012-1823: all words or none, and never one that could be an option."""
+    programs.sh("x", ARGUMENTS)
+    rules = ProgramRules(indexed_query=True)
+    assert get(programs, f"/x?{query}", method=method, rules=rules).body == words
+    assert get(programs, f"/x?{query}", method=method).body == b""
 
 
 # ---- the environment
@@ -313,6 +413,28 @@ def test_environment_is_that_of_the_request_and_nothing_of_ours(
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_SOFTWARE": found["SERVER_SOFTWARE"],
     }
+
+
+def test_variables_of_ours_are_passed_on_by_name(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PassEnv, pass_env; M09."""
+    monkeypatch.setenv("OURS", "passed ä")
+    monkeypatch.setenv("SECRET", "not passed")
+    monkeypatch.setenv("BOTH", "not this")
+    monkeypatch.delenv("ABSENT", raising=False)
+    programs.sh("x", VARIABLES)
+    configured = {"BOTH": Template.parse("configured")}
+    found = variables(get(programs, variables=configured, pass_env=["OURS", "ABSENT", "BOTH"]))
+    assert (found["OURS"], found["BOTH"]) == ("passed ä", "configured")
+    assert not {"ABSENT", "SECRET"} & set(found)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_authorization_is_passed_on_if_wanted(programs: Programs, wanted: bool) -> None:
+    """CGIPassAuth; CGI-4, CGI-14: nobody was authenticated here, so neither AUTH_TYPE nor REMOTE_USER."""
+    programs.sh("x", VARIABLES)
+    found = variables(get(programs, headers=[(b"authorization", b"Basic Zm9v")], pass_authorization=wanted))
+    assert found.get("HTTP_AUTHORIZATION") == ("Basic Zm9v" if wanted else None)
+    assert not {"AUTH_TYPE", "REMOTE_USER"} & set(found)
 
 
 def test_authorization_can_be_configured(programs: Programs) -> None:
@@ -647,6 +769,230 @@ def test_exit_status_is_logged(programs: Programs) -> None:
     assert [(entry["event"], entry["end"]) for entry in logs] == [("CGI program failed", "exit status 4")]
 
 
+def test_last_words_need_no_line_end(programs: Programs) -> None:
+    programs.sh("x", "printf 'out of' >&2; printf ' memory' >&2; exit 1")
+    with pytest.raises(BackendError) as raised:
+        get(programs)
+    assert raised.value.last_words == ["out of memory"]
+
+
+@pytest.mark.parametrize("promised", ["", "Content-Length: 4\\n"])
+def test_killed_program_has_not_said_all(programs: Programs, promised: str) -> None:
+    """CGI-39: the end of the output is no end of the response when a signal has ended both."""
+    programs.sh("x", f"printf 'Content-Type: text/plain\\n{promised}\\nsome'; kill -SEGV $$")
+    response = RecordingResponder()
+    if promised:
+        with capture_logs() as logs:
+            assert get(programs, responder=response).body == b"some"
+        assert [entry["end"] for entry in logs] == ["signal 11 (SIGSEGV)"]
+        return
+    with pytest.raises(BackendError, match=r"ended by signal 11 \(SIGSEGV\)") as raised:
+        get(programs, responder=response)
+    assert (raised.value.cause, raised.value.phase) == (Cause.INCOMPLETE, Phase.BODY)
+    assert not response.ended
+
+
+def test_caught_line_of_stderr_is_a_failure(programs: Programs) -> None:
+    """fastcgi_catch_stderr: it answers 200 all the same, and says what is wrong where nobody looks."""
+    programs.sh("x", f"echo 'a notice' >&2; printf 'PHP Fatal error: no memory' >&2; {HELLO}")
+    with pytest.raises(BackendError, match="catch_stderr: PHP Fatal error: no memory") as raised:
+        get(programs, catch_stderr=re.compile("Fatal error"))
+    assert raised.value.cause is Cause.MALFORMED
+    assert raised.value.last_words == ["a notice", "PHP Fatal error: no memory"]
+
+
+def test_other_lines_of_stderr_are_no_failure(programs: Programs) -> None:
+    programs.sh("x", f"echo 'a notice' >&2; {HELLO}")
+    fifo = programs.fifo("go")
+    programs.sh("y", f"{HELLO}; cat {fifo} > /dev/null; echo 'Fatal error, too late' >&2")
+    catch = re.compile("Fatal error")
+    with capture_logs():
+        assert get(programs, method="HEAD", catch_stderr=re.compile("fatal")).status == 200
+
+        class Watching(RecordingResponder):
+            async def flush(self) -> None:
+                await super().flush()
+                if self.body == b"hello" and not self.ended:
+                    with open(fifo, "w") as go:  # noqa: ASYNC230 (the reader is there, or comes at once)
+                        go.write("-")
+
+        assert get(programs, "/y", responder=Watching(), catch_stderr=catch).body == b"hello"
+
+
+# ---- how many
+
+
+async def many(programs: Programs, slots: Slots, count: int) -> list[RecordingResponder | BackendError]:
+    """The answers to *count* requests at once, in the order in which they came."""
+    backend = CgiBackend("tools", path=programs.root, dispatch=no_dispatch, slots=slots)
+    answers: list[RecordingResponder | BackendError] = []
+
+    async def one() -> None:
+        responder = RecordingResponder()
+        try:
+            await backend.handle(make_request(b"/x"), responder)
+            answers.append(responder)
+        except BackendError as error:
+            answers.append(error)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(backend.run)
+        async with trio.open_nursery() as requests:
+            for _ in range(count):
+                requests.start_soon(one)
+        nursery.cancel_scope.cancel()
+    return answers
+
+
+def test_no_more_programs_run_than_may(programs: Programs) -> None:
+    """complaints.md 38: the rest waits."""
+    programs.sh("x", f"mkdir running || exit 1; {HELLO}; rmdir running")
+    answers = trio.run(many, programs, Slots("tools", 1, queue=10, queue_time=60), 6)
+    assert [getattr(answer, "body", answer) for answer in answers] == [b"hello"] * 6
+
+
+def test_full_queue_is_refused_at_once() -> None:
+    async def main() -> None:
+        slots = Slots("tools", 1, queue=1, queue_time=60)
+        entered = trio.Event()
+
+        async def wait() -> None:
+            async with slots.place("waits"):
+                entered.set()
+
+        async with trio.open_nursery() as nursery:
+            async with slots.place("runs"):
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not entered.is_set()
+                words = "1 programs run, the most that max_processes allows, and 1 requests wait already"
+                with pytest.raises(BackendError, match=words) as raised:
+                    await slots.place("refused").__aenter__()
+            with trio.fail_after(60):
+                await entered.wait()
+        error = raised.value
+        assert (error.cause, error.phase, error.retry_after) == (Cause.OVERLOADED, Phase.QUEUE, 60)
+        assert error.address == "refused"
+
+    trio.run(main)
+
+
+def test_waiting_has_an_end() -> None:
+    async def main() -> None:
+        slots = Slots("tools", 1, queue=1, queue_time=5)
+        async with slots.place("runs"):
+            with pytest.raises(BackendError, match="none has ended for 5 s") as raised:
+                await slots.place("waits").__aenter__()
+            assert raised.value.retry_after == 5
+        async with slots.place("next"):  # nobody holds the place of who has given up
+            pass
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_who_is_cancelled_has_left_the_queue() -> None:
+    async def main() -> None:
+        slots = Slots("tools", 1, queue=1, queue_time=60)
+
+        async def hold() -> None:
+            async with slots.place("x"):
+                raise AssertionError
+
+        async with slots.place("x"):
+            for _ in range(3):  # each finds room in the queue
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(hold)
+                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.cancel_scope.cancel()
+        async with slots.place("y"):
+            pass
+
+    trio.run(main)
+
+
+# ---- transcript
+
+
+def transcript_of(programs: Programs, path: Path, **options: Any) -> str:
+    headers = [(b"authorization", b"Basic Zm9v"), (b"cookie", b"id=7"), (b"x-tea", b"green")]
+    configured = {"DATABASE_PASSWORD": Template.parse("secret")}
+    with capture_logs():
+        try:
+            get(
+                programs, "/x?q", method="POST", headers=headers, body=BytesBody(b"b" * 3000),
+                variables=configured, pass_authorization=True, **options,
+            )  # fmt: skip
+        except BackendError:
+            pass
+    return path.read_text() if path.exists() else ""
+
+
+def test_transcript_of_a_failure(programs: Programs, tmp_path: Path) -> None:
+    """B25, ScriptLog: all that is needed to see what is wrong, without credentials."""
+    path = tmp_path / "transcript"
+    programs.sh("x", "echo oops >&2; echo 'no header'; echo; cat >&2")
+    text = transcript_of(programs, path, transcript=Transcript(str(path), excerpt=100))
+    first, second, *lines = text.splitlines()
+    assert re.fullmatch(r"%% \S+Z POST /x\?q [0-9a-f]{16} malformed header line.*", first)
+    assert second == f"%% {programs.root}/x"
+    assert "HTTP_X_TEA=green" in lines
+    assert "HTTP_AUTHORIZATION=[left out]" in lines
+    assert "HTTP_COOKIE=[left out]" in lines
+    assert "DATABASE_PASSWORD=[left out]" in lines
+    body, stderr, stdout = map(lines.index, ("%body", "%stderr", "%stdout"))
+    assert lines[body + 1] == "b" * 100
+    assert lines[stderr + 1] == "oops"
+    assert lines[stdout + 1] == "no header"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("script", "always", "outcome"),
+    [
+        (HELLO, False, None),
+        (HELLO, True, "exit status 0"),
+        (f"{HELLO}; exit 3", False, "exit status 3"),
+        ("exec cat < /dev/null", False, "without a response"),
+    ],
+)
+def test_what_is_written_down(
+    programs: Programs, tmp_path: Path, script: str, always: bool, outcome: str | None
+) -> None:
+    path = tmp_path / "transcript"
+    programs.sh("x", script)
+    text = transcript_of(programs, path, transcript=Transcript(str(path), always=always))
+    assert (outcome in text) if outcome else not text
+
+
+def test_transcript_is_bounded_and_nobody_elses(programs: Programs, tmp_path: Path) -> None:
+    path = tmp_path / "transcript"
+    path.write_text("-" * 900)
+    path.chmod(0o644)
+    programs.sh("x", "exit 1")
+    for _ in range(2):
+        assert len(transcript_of(programs, path, transcript=Transcript(str(path), size=1000))) == 1000
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_transcript_that_cannot_be_written_fails_no_request(programs: Programs, tmp_path: Path) -> None:
+    programs.sh("x", HELLO)
+    with capture_logs() as logs:
+        missing = Transcript(str(tmp_path / "missing" / "transcript"), always=True)
+        assert get(programs, transcript=missing).body == b"hello"
+    assert [entry["event"] for entry in logs] == ["transcript cannot be written"]
+
+
+def test_transcript_of_a_stored_body(programs: Programs, tmp_path: Path) -> None:
+    path = tmp_path / "transcript"
+    programs.sh("x", CAT)
+    body = BytesBody(b"stored" * 100, sized=False)
+    transcript = Transcript(str(path), always=True, excerpt=6)
+    get(
+        programs, method="POST", body=body, intake=BodyIntake("tools", spool_memory=10), transcript=transcript
+    )
+    assert "%body\nstored\n%stdout\nConten\n" in path.read_text()
+
+
 # ---- time
 
 
@@ -683,7 +1029,7 @@ class FlushEvent(RecordingResponder):
 
 def answer_and_let_time_pass(programs: Programs, responder: FlushEvent) -> None:
     """After the flush, nothing happens for longer than the timeout."""
-    clock = trio.testing.MockClock()
+    clock = trio.testing.MockClock(rate=1.0)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -766,7 +1112,7 @@ def test_cut_body_has_no_end(programs: Programs) -> None:
     async def main() -> None:
         request = make_request(b"/x", method="POST", body=CutBody(b"some", error=ClientGone("reset")))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(answer, programs, request, body_policy="stream", kill_after=0.2))
+            nursery.start_soon(partial(answer, programs, request, intake=STREAM, kill_after=0.2))
             await ready.read()
             nursery.cancel_scope.cancel()
 

@@ -33,6 +33,7 @@ SECTIONS: dict[str, type[Model]] = {
     "limits": models.ClientLimits,
     "cgi": models.CGIBackend,
     "limits (programs)": confined.ProcessLimits,
+    "transcript": models.Transcript,
     "fastcgi": models.FastCGIBackend,
     "scgi": models.SCGIBackend,
     "uwsgi": models.UWSGIBackend,

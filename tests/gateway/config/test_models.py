@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,6 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
-        ({"cgi": "/", "interpreter": {}}, [".interpreter: interpreters by extension are not supported yet: make the program executable"]),
         ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, forwarded, pool, upgrade"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
         ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
@@ -518,3 +518,58 @@ def test_only_root_may_change_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused_backend(cgi="/", limits={"open_files": most + 1}) == [
         f".limits: open_files: only root can give more than the gateway has itself: {most}"
     ]
+
+
+# ---- which files are programs
+
+
+def test_interpreters_are_found(tmp_path: Path) -> None:
+    script = tmp_path / "run.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    found = backend(cgi="/", interpreter={".a": "sh", ".b": ["sh", "-e"], ".c": str(script)})
+    sh = shutil.which("sh", path="/usr/local/bin:/usr/bin:/bin")
+    assert found.interpreter == {".a": (sh,), ".b": (sh, "-e"), ".c": (str(script),)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"interpreter": {"php": "sh"}}, ".interpreter.php: expected an extension such as .cgi, got 'php'"),
+        (
+            {"interpreter": {".x": "no-such-program"}},
+            ".interpreter['.x']: there is no program 'no-such-program' in /usr/local/bin:/usr/bin:/bin",
+        ),
+        ({"interpreter": {".x": "/no/such"}}, ".interpreter['.x']: there is no program '/no/such'"),
+        ({"extensions": "cgi"}, ".extensions: expected an extension such as .cgi, got 'cgi'"),
+        ({"queue": 5}, ".queue: without max_processes no request waits"),
+        ({"queue_time": "5s"}, ".queue_time: without max_processes no request waits"),
+        (
+            {"catch_stderr": "("},
+            ".catch_stderr: '(' is no regular expression: missing ), unterminated subpattern at position 0",
+        ),
+        ({"catch_stderr": ""}, ".catch_stderr: expected a regular expression, got ''"),
+        ({"execute": "always"}, ".execute: expected auto, x-only or shebang, got 'always'"),
+    ],
+)
+def test_refuses_programs_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    assert refused_backend(cgi="/", **settings) == [message]
+
+
+def test_one_program_must_be_executable_unless_it_is_interpreted(tmp_path: Path) -> None:
+    script = tmp_path / "x.note"
+    script.write_text("#!/bin/sh\n")
+    refusal = f".cgi: {str(script)!r} is not executable: chmod +x it"
+    assert refused_backend(cgi=str(script)) == [refusal]
+    assert backend(cgi=str(script), interpreter={".note": "sh"}).path == script
+    assert backend(cgi=str(script), execute="shebang").path == script
+    assert refused_backend(cgi=str(script), interpreter={".note": "sh"}, execute="x-only") == [refusal]
+
+
+def test_transcript_may_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "debug.log"
+    short, long = (
+        backend(cgi="/", transcript=value).transcript for value in (str(path), {"file": str(path)})
+    )
+    assert short == long
+    assert (short.file, short.size, short.always, short.excerpt) == (path, 10 * 2**20, False, 1024)

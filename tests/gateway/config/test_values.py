@@ -239,10 +239,13 @@ def test_cgi_programs_must_be_executable(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.touch()
     kind = values.ProgramOrDirectory
-    assert refusal(kind, "program", tmp_path) == f"'{program}' is not executable: chmod +x it"
-    program.chmod(0o755)
     assert read(kind, "program", tmp_path) == program
     assert read(kind, ".", tmp_path) == tmp_path
+    values.check_runnable(tmp_path)
+    with pytest.raises(ValueError, match="is not executable: chmod \\+x it"):
+        values.check_runnable(program)
+    program.chmod(0o755)
+    values.check_runnable(program)
     assert refusal(kind, "x", tmp_path).endswith(
         "does not exist: expected a program or a directory of programs"
     )
