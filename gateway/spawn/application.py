@@ -30,7 +30,7 @@ from gateway.errors import BackendError, Cause, Phase
 from gateway.executable import explain
 from gateway.process import describe_end
 from gateway.spawn.command import Command, environment, of_program, of_wsgi
-from gateway.spawn.endpoint import OwnSocket, SharedSocket, endpoint_for
+from gateway.spawn.endpoint import SharedSocket, endpoint_for
 from gateway.spawn.output import LAST_LINES
 from gateway.spawn.process import RunningProcess, start
 from gateway.spawn.schedule import (
@@ -133,6 +133,8 @@ class SpawnedApplication:
         self._changed = trio.Event()
         """Set when there may be something to do; another takes its place then."""
         self._requests = 0
+        """Those that wait for a process, and those that run."""
+        self._running = 0
         self._counted = 0.0
         """Requests so far, for each of the processes that were there."""
         self._count_due = inf
@@ -162,23 +164,23 @@ class SpawnedApplication:
                 need = self._demand.note(self._requests, trio.current_time())
                 if need > self._staying():
                     self._changed.set()
-            while self._held is not None:
-                await self._held.wait()
-            if isinstance(self._endpoint, OwnSocket) and not self._accepting():
+            while not self._accepting():
                 await self._until_accepting()
         except BaseException:
-            self.leave()
+            self._requests -= 1
             raise
+        self._running += 1
 
     def leave(self) -> None:
         """A request has ended, one way or another."""
         if self._dynamic:
             self._demand.note(self._requests, trio.current_time())
         self._requests -= 1
+        self._running -= 1
         self._counted += 1 / max(len(self._members), 1)
         if self._counted >= self._count_due:
             self._changed.set()
-        if self._quiet is not None and not self._requests:
+        if self._quiet is not None and not self._running:
             self._quiet.set()
 
     def explain(self, error: BackendError) -> BackendError:
@@ -204,12 +206,18 @@ class SpawnedApplication:
         return sum(not member.stopping for member in self._members)
 
     def _accepting(self) -> bool:
-        return any(member.ready and not member.stopping for member in self._members)
+        """Whether a connection may be made: on a shared socket it may wait for a process."""
+        if self._held is not None:
+            return False
+        return isinstance(self._endpoint, SharedSocket) or any(member.ready for member in self._members)
 
     async def _until_accepting(self) -> None:
         with trio.move_on_after(self._startup_time):
             while not self._accepting():
-                await self._changed.wait()
+                if self._held is not None:
+                    await self._held.wait()
+                else:
+                    await self._changed.wait()
                 self._check()
             return
         raise self._failed(f"no process was ready within {self._startup_time:g} s")
@@ -276,7 +284,8 @@ class SpawnedApplication:
 
     async def _supervise(self, command: Command, nursery: trio.Nursery) -> None:
         while True:
-            self._changed = trio.Event()
+            if self._changed.is_set():  # others wait for it too
+                self._changed = trio.Event()
             due = self._act(command, nursery)
             with trio.move_on_at(due):
                 await self._changed.wait()
@@ -347,8 +356,7 @@ class SpawnedApplication:
             life=Life.of(self._recycling, now, random.random()),  # noqa: S311 - not a secret
             counted_from=self._counted,
         )
-        if isinstance(self._endpoint, OwnSocket):
-            self._endpoint.clear()
+        self._endpoint.prepare()
         member.running = start(
             self.name,
             command,
@@ -452,6 +460,7 @@ class SpawnedApplication:
             with trio.move_on_after(HOLD):
                 await self._until_quiet()
             self.renew_connections()
+            member.ready = False
             member.running.ask_to_stop()
             with trio.move_on_after(HOLD):
                 await member.running.ended.wait()
@@ -461,7 +470,7 @@ class SpawnedApplication:
 
     async def _until_quiet(self) -> None:
         """Wait until no request runs. The caller goes on before another can begin."""
-        while self._requests:
+        while self._running:
             self._quiet = trio.Event()
             await self._quiet.wait()
         self._quiet = None

@@ -35,6 +35,7 @@ class SharedSocket:
         # Known before it exists, so that backends can be built first.
         self._home = _private_directory()
         self.address = UnixAddress(os.path.join(self._home, "app.sock"))
+        self._bound = os.path.join(self._home, "bound.sock")
         self.descriptor = -1
 
     def fill(self, word: str) -> str:
@@ -48,12 +49,19 @@ class SharedSocket:
                 os.mkdir(self._home, 0o700)
                 stack.callback(shutil.rmtree, self._home, ignore_errors=True)
                 listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-                listener.bind(self.address.path)
+                # Under a second name: there are programs that remove the socket as they end (gunicorn).
+                listener.bind(self._bound)
+                os.link(self._bound, self.address.path)
                 listener.listen(BACKLOG)
             except OSError as error:
                 raise StartError(f"backend {backend}: no socket at {self.address.path}: {error}") from error
             self.descriptor = listener.fileno()
             yield
+
+    def prepare(self) -> None:
+        """Before the start of a process: it may expect to find the name that its socket says it has."""
+        with contextlib.suppress(OSError):
+            os.link(self.address.path, self._bound)
 
     def turn_away(self) -> None:
         """Close the connections that wait for a process: their requests are answered now.
@@ -120,8 +128,8 @@ class OwnSocket:
                 raise StartError(f"backend {backend}: no place for {self.address}: {error}") from error
             yield
 
-    def clear(self) -> None:
-        """Remove the socket that a program left behind: few can bind where there is one."""
+    def prepare(self) -> None:
+        """Before the start of a process: remove the socket that one left behind, as few can bind then."""
         if self._home is not None and isinstance(self.address, UnixAddress):
             with contextlib.suppress(OSError):
                 os.unlink(self.address.path)
