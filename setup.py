@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent
 
 COMPILED = (
     "protocols/**/*.py",
+    "gateway/backends/ajp.py",
     "gateway/backends/application.py",
     "gateway/backends/asgi/backend.py",
     "gateway/backends/asgi/host.py",
@@ -25,6 +26,7 @@ COMPILED = (
     "gateway/backends/asgi/websocket.py",
     "gateway/backends/forwarded.py",
     "gateway/backends/http.py",
+    "gateway/backends/target.py",
     "gateway/backends/wsgi/*.py",
     "gateway/environ.py",
     "gateway/filters/*.py",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 from gateway.backend import Backend, Runnable
+from gateway.backends.ajp import AjpBackend
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
 from gateway.backends.asgi import AsgiBackend
 from gateway.backends.asgi.websocket import WebSocketSettings
@@ -38,6 +39,7 @@ from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
+from protocols.ajp import AjpClient
 from protocols.codec import ClientCodec
 from protocols.fastcgi import NOT_FOR_AUTHORIZERS, FastCgiClient, Role
 from protocols.http1 import Http1Client
@@ -166,6 +168,26 @@ class _Builder:
                         pump, frozenset(config.upgrade), idle=self._config.timeouts.tunnel or inf
                     ),
                 )
+            case models.AJPBackend():
+                packet_size, secret = config.packet_size, config.secret
+                return AjpBackend(
+                    name,
+                    upstream=build_upstream(
+                        Upstream,
+                        name,
+                        config,
+                        config.servers,
+                        config.pool,
+                        pump,
+                        lambda: AjpClient(packet_size=packet_size, secret=secret),
+                        ping=config.ping,
+                    ),
+                    dispatch=self.dispatch,
+                    intake=self._intake(name, config),
+                    variables=_templates(config.variables),
+                    packet_size=packet_size,
+                    secret=secret,
+                )
             case models.HTTPBackend():
                 return HttpBackend(
                     name,
@@ -257,6 +279,7 @@ class _Builder:
             | models.FastCGIBackend
             | models.SCGIBackend
             | models.UWSGIBackend
+            | models.AJPBackend
             | models.WSGIBackend
         ),
     ) -> BodyIntake:

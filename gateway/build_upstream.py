@@ -38,6 +38,7 @@ def build_upstream(
     make_codec: Callable[[], ClientCodec],
     *,
     keeps: bool = True,
+    ping: float | None = None,
 ) -> AnyUpstream:
     """The *servers* of the backend called *name*. *keeps*: whether connections are kept between requests."""
     timeouts, health = config.timeouts, _health(config.health)
@@ -72,6 +73,7 @@ def build_upstream(
         ),
         queue=Queue(pool.queue, pool.queue_time),
         hold=Hold(config.hold),
+        ping=ping,
     )
 
 

@@ -28,7 +28,7 @@ _BUILD: Final = "" if _SPEC is None or (_SPEC.origin or "").endswith(".py") else
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", message=f"gateway %(version)s{_BUILD}")
 def main() -> None:
-    """One daemon in front of CGI, FastCGI, SCGI, uwsgi, HTTP, WSGI and ASGI programs.
+    """One daemon in front of CGI, FastCGI, SCGI, uwsgi, AJP, HTTP, WSGI and ASGI programs.
 
     \b
     gateway serve gateway.yaml          run what the file says
@@ -40,7 +40,7 @@ def main() -> None:
 # The options of `serve` that stand for a backend or an action, with the key of the configuration.
 _ACTIONS: Final = {
     "asgi": "asgi", "wsgi": "wsgi", "cgi": "cgi", "fastcgi": "fastcgi", "uwsgi": "uwsgi", "scgi": "scgi",
-    "proxy": "http", "static": "static",
+    "ajp": "ajp", "proxy": "http", "static": "static",
 }  # fmt: skip
 
 
@@ -52,6 +52,7 @@ _ACTIONS: Final = {
 @click.option("--fastcgi", metavar="ADDRESS", help="Pass requests to a FastCGI application.")
 @click.option("--uwsgi", metavar="ADDRESS", help="Pass requests to a uwsgi application.")
 @click.option("--scgi", metavar="ADDRESS", help="Pass requests to an SCGI application.")
+@click.option("--ajp", metavar="ADDRESS", help="Pass requests to a servlet container.")
 @click.option("--proxy", metavar="URL", help="Pass requests to a web server.")
 @click.option("--static", metavar="DIRECTORY", help="Serve files.")
 @click.option(

@@ -136,13 +136,8 @@ class ApplicationBackend:
     ) -> LocalRedirect | None:
         try:
             return await self._upstream.exchange(request, responder, RequestVariables(environ), switch=switch)
-        except TooLargeToEncode as too_large:
-            # UW-4, FCGI-26: no room in the protocol. RFC 6585 5.
-            raise RequestError(431, str(too_large)) from too_large
-        except LocalProtocolError as unsayable:
-            raise RequestError(
-                400, f"the request cannot be passed to the application: {unsayable}"
-            ) from unsayable
+        except LocalProtocolError as error:
+            raise unsayable(error) from error
 
     def _environ(self, request: Request, length: int | None) -> dict[str, str]:
         script_root = self._script_root
@@ -175,6 +170,14 @@ class ApplicationBackend:
             for variable in self._withheld:
                 environ.pop(variable, None)
         return environ
+
+
+def unsayable(error: LocalProtocolError) -> RequestError:
+    """The client's fault, in a request that the protocol of the application cannot express."""
+    if isinstance(error, TooLargeToEncode):
+        # UW-4, FCGI-26, AJP-10: no room in the protocol. RFC 6585 5.
+        return RequestError(431, str(error))
+    return RequestError(400, f"the request cannot be passed to the application: {error}")
 
 
 def _native(text: str) -> str:

@@ -12,12 +12,12 @@ import secrets
 from base64 import b64encode
 from collections.abc import Hashable
 from typing import Final, Literal, TypeAlias
-from urllib.parse import quote, unquote_to_bytes
 
 import trio
 
 from gateway.backends.forwarded import ForwardedPolicy, forwarded_field, x_forwarded_fields
 from gateway.backends.max_forwards import COUNTED, answer_as_last, count_down
+from gateway.backends.target import target_below_mount
 from gateway.errors import BackendError, Cause, Phase, RequestError
 from gateway.pump import Pump
 from gateway.request import ForwardedConnection, Request, Responder, Upgrade
@@ -138,7 +138,7 @@ class HttpBackend:
             await self._upstream.exchange(
                 request,
                 responder,
-                RequestHead(method, _target(request), headers),
+                RequestHead(method, target_below_mount(request), headers),
                 switch=Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout, key=key),
             )
         except LocalProtocolError as error:
@@ -167,7 +167,7 @@ class HttpBackend:
                 if sum(len(name) + len(value) for name, value in known) <= LONGEST_HEAD:
                     self._known_fields.keep(key, known)
             headers = known
-        return RequestHead(request.method.encode("ascii"), _target(request), headers)
+        return RequestHead(request.method.encode("ascii"), target_below_mount(request), headers)
 
     def _fields(self, request: Request, length: int | None, expects: bool) -> Headers:
         headers: Headers = []
@@ -234,31 +234,3 @@ class HttpBackend:
                 )
         vias.append(b"%b %b" % (version.encode(), self._pseudonym))
         return b", ".join(vias)
-
-
-def _target(request: Request) -> bytes:
-    """The request target for the upstream: as sent, without the mount."""
-    path = request.raw_path
-    if _has_dot_segments(request):
-        # The routes have judged the path without them, so that is the one to ask for.
-        path = _encoded(request.rest or "/")
-    elif request.mount:
-        # Where the mount is spelled plainly it is cut off; otherwise the rest is encoded anew.
-        mount = request.mount.encode()
-        if path.startswith(mount) and path[len(mount) : len(mount) + 1] in (b"/", b""):
-            path = path[len(mount) :] or b"/"
-        else:
-            path = _encoded(request.rest or "/")
-    return path + b"?" + request.query if request.query else path
-
-
-def _has_dot_segments(request: Request) -> bool:
-    raw_path = request.raw_path
-    return (b"/." in raw_path or b"%" in raw_path) and (
-        unquote_to_bytes(raw_path) != request.path.encode("utf-8", "surrogateescape")
-    )
-
-
-def _encoded(path: str) -> bytes:
-    """RFC 3986 3.3: all that a path segment need not encode stays as it is."""
-    return quote(path, safe="/:@!$&'()*+,;=~", errors="surrogateescape").encode()

@@ -22,6 +22,7 @@ from gateway.config.load import ConfigError, Mistake, from_mapping, load, load_t
 from gateway.config.models import (
     KINDS,
     AccessLog,
+    AJPBackend,
     ASGIBackend,
     Backend,
     CGIBackend,
@@ -46,6 +47,7 @@ from gateway.config.values import BackendAddress, ListenAddress, Network
 
 __all__ = [
     "KINDS",
+    "AJPBackend",
     "ASGIBackend",
     "AccessLog",
     "Backend",

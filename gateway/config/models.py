@@ -80,12 +80,14 @@ from gateway.config.values import (
     Mount,
     Name,
     ObjectName,
+    PacketSize,
     PathPattern,
     ProgramOrDirectory,
     RedirectHttps,
     RedirectStatus,
     Regex,
     ResponseHeaderName,
+    SharedSecret,
     Short,
     Size,
     StatusPattern,
@@ -102,6 +104,7 @@ from gateway.config.values import (
 )
 from gateway.config.wording import alternatives, expected, show, suggestion
 from gateway.path_pattern import find_rest_of
+from protocols.ajp import is_told
 
 NOT_YET = "not supported yet"
 
@@ -574,6 +577,37 @@ class UWSGIBackend(_SocketBackend):
     """How many connections there may be; each serves one request."""
 
 
+class AJPBackend(_CGIFamily, Balanced):
+    """A servlet container (Tomcat, WildFly), by AJP/1.3."""
+
+    kind: ClassVar[str] = "ajp"
+
+    servers: Servers = Field(alias="ajp")
+    """The address of its AJP connector, several of them, or mappings with address, weight and backup."""
+    secret: SharedSecret | None = None
+    """What it wants to be told before it takes a request (Tomcat: secret)."""
+    packet_size: PacketSize = written("8KiB")
+    """The size of its packets (Tomcat: packetSize), 8KiB to 64KiB; a head that needs more is answered 431."""
+    ping: Timeout | None = None
+    """For a sign of life (CPing) from a connection before it is used again; without it none is asked for."""
+    pool: Pool = Field(default_factory=Pool)
+    """How many connections there may be, and which are kept open; idle: 0 keeps none."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        yield from server_contradictions("ajp", data.get("ajp"))
+        variables = data.get("variables")
+        for name in variables if isinstance(variables, dict) else ():
+            if isinstance(name, str) and not is_told(name):
+                yield (
+                    ("variables", name),
+                    f"AJP has no place for it: expected AJP_{name}, which is the request attribute {name}",
+                )
+        pool = data.get("pool")
+        if data.get("ping") is not None and isinstance(pool, dict) and pool.get("idle") == 0:
+            yield ("ping",), "without a pool no connection is used again"
+
+
 class HTTPBackend(_Backend, Balanced):
     """A web server."""
 
@@ -654,7 +688,16 @@ class WSGIBackend(_WithLength):
     """Requests that run at the same time; further ones wait."""
 
 
-KINDS = (CGIBackend, FastCGIBackend, SCGIBackend, UWSGIBackend, HTTPBackend, ASGIBackend, WSGIBackend)
+KINDS = (
+    CGIBackend,
+    FastCGIBackend,
+    SCGIBackend,
+    UWSGIBackend,
+    AJPBackend,
+    HTTPBackend,
+    ASGIBackend,
+    WSGIBackend,
+)
 _KIND_NAMES = tuple(kind.kind for kind in KINDS)
 
 
@@ -689,6 +732,7 @@ Backend: TypeAlias = Annotated[
     | Annotated[FastCGIBackend, Tag("<fastcgi>")]
     | Annotated[SCGIBackend, Tag("<scgi>")]
     | Annotated[UWSGIBackend, Tag("<uwsgi>")]
+    | Annotated[AJPBackend, Tag("<ajp>")]
     | Annotated[HTTPBackend, Tag("<http>")]
     | Annotated[ASGIBackend, Tag("<asgi>")]
     | Annotated[WSGIBackend, Tag("<wsgi>")],

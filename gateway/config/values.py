@@ -40,6 +40,7 @@ from gateway.failure_pages import ErrorPage, page_constants
 from gateway.path_pattern import find_rest_of
 from gateway.static.mime import content_type
 from gateway.template import Template
+from protocols.ajp import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE
 
 
 class FromEnvironment(str):
@@ -234,6 +235,30 @@ def parse_buffer_size(value: Any) -> int:
 
 
 BufferSize: TypeAlias = Annotated[int, PlainValidator(parse_buffer_size), WithJsonSchema(_SIZE_SCHEMA)]
+
+
+def parse_shared_secret(value: Any) -> str:
+    """What two programs know of each other; no message shows it."""
+    if not isinstance(value, str) or not value or not (value.isprintable() and value.isascii()):
+        raise ValueError("expected a text of printable ASCII characters, in quotes")
+    return value
+
+
+SharedSecret: TypeAlias = Annotated[
+    str, PlainValidator(parse_shared_secret), WithJsonSchema({"type": "string"})
+]
+
+
+def parse_packet_size(value: Any) -> int:
+    """The size of an AJP packet."""
+    size = parse_size(value)
+    # AJP-1, and what Tomcat and Apache can be configured to.
+    if not DEFAULT_PACKET_SIZE <= size <= LARGEST_PACKET_SIZE:
+        raise expected("a size from 8KiB to 64KiB, as containers can be configured to", value)
+    return size
+
+
+PacketSize: TypeAlias = Annotated[int, PlainValidator(parse_packet_size), WithJsonSchema(_SIZE_SCHEMA)]
 
 
 def parse_file_mode(value: Any) -> int:

@@ -145,6 +145,7 @@ class Certificates:
         return TlsFacts(
             version=session.version() or "",
             cipher=cipher[0],
+            cipher_bits=cipher[2],
             cipher_suite=_suite(context, cipher[0]),
             server_name=session.server_name,
             protocol=session.selected_alpn_protocol(),

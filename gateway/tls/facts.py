@@ -66,6 +66,7 @@ class TlsFacts:
         *,
         version: str,
         cipher: str,
+        cipher_bits: int,
         cipher_suite: int | None,
         server_name: str | None,
         protocol: str | None,
@@ -77,6 +78,8 @@ class TlsFacts:
         """``TLSv1.2`` or ``TLSv1.3``."""
         self.cipher = cipher
         """OpenSSL's name of the cipher suite."""
+        self.cipher_bits = cipher_bits
+        """Bits of its key."""
         self.cipher_suite = cipher_suite
         """Its number in the IANA registry."""
         self.server_name = server_name
@@ -111,6 +114,7 @@ class TlsFacts:
         found = {
             "SSL_PROTOCOL": self.version,
             "SSL_CIPHER": self.cipher,
+            "SSL_CIPHER_USEKEYSIZE": str(self.cipher_bits),
             "SSL_CLIENT_VERIFY": self.verification,
         }
         if self.server_name is not None:

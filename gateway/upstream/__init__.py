@@ -19,6 +19,7 @@
 ``queue``      requests that wait for a connection; first come, first served
 ``hold``       requests that wait for a server to come back
 ``pool``       idle connections of one server, kept where the protocol allows it
+``ping``       whether an idle connection is alive, where the protocol can ask
 ``dial``       connects, within a deadline
 ``exchange``   drives any client codec: request out, response in, failures typed
 ``stderr``     the error stream of an application during one exchange

@@ -35,6 +35,7 @@ from gateway.upstream.exchange import (
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import is_fault
 from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
+from gateway.upstream.ping import take_living
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.queue import Queue
 from gateway.upstream.replay import can_rewind, keep, rewind
@@ -106,7 +107,9 @@ class Upstream:
         retry: RetryPolicy,
         queue: Queue,
         hold: Hold,
+        ping: float | None = None,
     ) -> None:
+        """With *ping* a connection is used again only after a sign of life in so many seconds."""
         self._backend = backend
         self._pump = pump
         self._make_codec = make_codec
@@ -115,6 +118,7 @@ class Upstream:
         self._retry = retry
         self._queue = queue
         self._hold = hold
+        self._ping = ping
         self._sticky = group.sticky
         self._several = len(group.servers) > 1
         self._statuses = retry.status
@@ -190,7 +194,9 @@ class Upstream:
             failure: BackendError | None = None
             blameless = reusable = False
             try:
-                if switch is None:
+                if self._ping is not None:
+                    connection = await take_living(server.pool, pump, self._ping)
+                elif switch is None:
                     connection = server.pool.take()
                 while True:
                     if connection is None:

@@ -15,6 +15,14 @@ attributes, without that prefix.
 
 from protocols.ajp.client import AjpClient
 from protocols.ajp.packets import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE
+from protocols.ajp.request import check_size, is_told
 from protocols.ajp.server import AjpServer
 
-__all__ = ["DEFAULT_PACKET_SIZE", "LARGEST_PACKET_SIZE", "AjpClient", "AjpServer"]
+__all__ = [
+    "DEFAULT_PACKET_SIZE",
+    "LARGEST_PACKET_SIZE",
+    "AjpClient",
+    "AjpServer",
+    "check_size",
+    "is_told",
+]

@@ -11,7 +11,6 @@ It is one packet, so what is larger cannot be sent. Variables that AJP has no pl
 GATEWAY_INTERFACE) are left out: a container finds its application and path by req_uri.
 """
 
-import heapq
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -27,7 +26,7 @@ from protocols.ajp.packets import (
 from protocols.errors import LocalProtocolError, RemoteProtocolError, TooLargeToEncode
 from protocols.http1.checks import TOKEN
 from protocols.single import parse_content_length
-from protocols.uwsgi import merge_repeated
+from protocols.uwsgi import block_size, largest_variables, merge_repeated
 
 # Request Packet Structure, Method.
 METHODS: Final = (  # noqa: SIM905 - a list would be a long column
@@ -74,6 +73,19 @@ REQ_ATTRIBUTES: Final[Mapping[str, str]] = {
 }
 OWN_PREFIX: Final = "AJP_"
 """Of a variable that is an attribute, without this prefix."""
+
+_FIELDS: Final = frozenset(
+    {
+        "REQUEST_METHOD",
+        "SERVER_PROTOCOL",
+        "REQUEST_URI",
+        "REMOTE_ADDR",
+        "REMOTE_HOST",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        "HTTPS",
+    }
+)
 
 _METHOD_CODES: Final = {method: chr(code) for code, method in enumerate(METHODS, 1)}
 _HEADER_NAMES: Final = {
@@ -151,6 +163,25 @@ def encode_request(variables: Mapping[str, str], *, packet_size: int, secret: st
         raise LocalProtocolError(f"a variable is not Latin-1: {error}") from None
 
 
+def check_size(variables: Mapping[str, str], *, packet_size: int, secret: str | None = None) -> None:
+    """Raise what `encode_request` would, if the packet can be too large; at a tenth of its cost if not."""
+    # No variable takes twice as many bytes in here as in uwsgi.
+    if 2 * (block_size(variables) + len(secret or "")) > packet_size:
+        encode_request(variables, packet_size=packet_size, secret=secret)
+
+
+def is_told(name: str) -> bool:
+    """Whether AJP has a place for the variable *name*."""
+    return (
+        name in _FIELDS
+        or name in _CONTENT_NAMES
+        or name in ATTRIBUTES
+        or name in REQ_ATTRIBUTES
+        or name == KEY_SIZE
+        or name.startswith(("HTTP_", OWN_PREFIX))
+    )
+
+
 def _headers(variables: Mapping[str, str], attributes: list[str]) -> list[str]:
     """Name and value of each header, encoded; variables that are attributes are added to *attributes*."""
     headers: list[str] = []
@@ -217,9 +248,7 @@ def _number(name: str, value: str) -> str:
 
 
 def _too_large(variables: Mapping[str, str], size: int, packet_size: int) -> TooLargeToEncode:
-    sizes = ((name, len(name) + len(value)) for name, value in variables.items())
-    largest = heapq.nlargest(3, sizes, key=lambda item: item[1])
-    names = ", ".join(f"{name} ({length})" for name, length in largest)
+    names = ", ".join(f"{name} ({length})" for name, length in largest_variables(variables))
     return TooLargeToEncode(
         f"the request takes {size} bytes where an AJP packet has {packet_size}; the largest are {names}"
     )

@@ -130,13 +130,15 @@ class AjpServer:
             return self._next_request()
         if self._receiving is Receiving.BODY:
             return self._next_body()
-        if self._receiving is Receiving.DONE and not self._reader.at_boundary:
-            raise RemoteProtocolError("something came before the response was complete")
+        if self._receiving is Receiving.DONE:
+            self._take_nothing()
         return NEED_DATA
 
     def _next_request(self) -> RequestEvent | NeedData:
         while (packet := self._reader.next_packet()) is not None:
-            code = packet[0] if packet else 0
+            if not packet:
+                continue  # see `_take_nothing`
+            code = packet[0]
             if code == CPING:
                 if len(self._replies) >= REPLIES_LIMIT:
                     raise RemoteProtocolError("too many signs of life are asked for")
@@ -146,6 +148,14 @@ class AjpServer:
             else:
                 raise RemoteProtocolError(f"AJP packet with code {code} is refused: not a request")
         return NEED_DATA
+
+    def _take_nothing(self) -> None:
+        """Between a request and its response nothing comes, except the empty packet by which lighttpd ends a
+        body that has no bytes. It may come after the response, too.
+        """
+        while (packet := self._reader.next_packet()) is not None:
+            if packet:
+                raise RemoteProtocolError("something came before the response was complete")
 
     def _request(self, content: bytes) -> RequestVariables:
         request = decode_request(content)

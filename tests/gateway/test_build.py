@@ -8,6 +8,7 @@ import trio
 
 from gateway.actions import Redirect, Respond
 from gateway.backend import Backend
+from gateway.backends.ajp import AjpBackend
 from gateway.backends.application import ApplicationBackend
 from gateway.backends.asgi import AsgiBackend
 from gateway.backends.cgi import CgiBackend
@@ -46,6 +47,7 @@ def built(**config: Any) -> Gateway:
         ({"fastcgi": "unix:/x"}, ApplicationBackend),
         ({"scgi": "127.0.0.1:1"}, ApplicationBackend),
         ({"uwsgi": ["127.0.0.1:1", "unix:/y"]}, ApplicationBackend),
+        ({"ajp": ["127.0.0.1:1", "unix:/y"], "secret": "s"}, AjpBackend),
         ({"http": "http://127.0.0.1:1"}, HttpBackend),
         ({"asgi": "a:b"}, AsgiBackend),
         ({"wsgi": "a:b"}, WsgiBackend),

@@ -80,7 +80,7 @@ def test_schema_is_json() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serve"], "Expected a CONFIG, or exactly one of --asgi, --wsgi, --cgi, --fastcgi, --uwsgi, --scgi, "
+        (["serve"], "Expected a CONFIG, or exactly one of --asgi, --wsgi, --cgi, --fastcgi, --uwsgi, --scgi, --ajp, "
                     "--proxy, --static; got none."),
         (["serve", "--wsgi", "a:b", "--static", "."], "got --wsgi and --static."),
         (["serve", "x.yaml", "--listen", ":1"], "--listen is for running without a file: put it into x.yaml."),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.ajp import LARGEST_PACKET_SIZE, AjpClient, AjpServer
+from protocols.ajp import LARGEST_PACKET_SIZE, AjpClient, AjpServer, check_size, is_told
 from protocols.ajp.client import Receiving, Sending
 from protocols.ajp.packets import PacketReader, body_room, encode_body
 from protocols.ajp.request import METHODS, REQUEST_HEADERS, encode_request
@@ -393,6 +393,49 @@ def test_client_refuses_a_request_larger_than_a_packet(size: int) -> None:
         AjpClient(packet_size=size).send(RequestVariables({**BASE, "HTTP_COOKIE": "c" * 1_000_000}))
 
 
+@pytest.mark.parametrize("secret", [None, "s" * 20])
+@pytest.mark.parametrize(
+    "name", ["AJP_a", "HTTP_A", "HTTP_COOKIE", "SERVER_ADDR", "REMOTE_USER", "SERVER_PORT"]
+)
+def test_size_is_known_before_anything_is_sent(name: str, secret: str | None) -> None:
+    """AJP-10: the same that the client raises, also where nearly all of the packet is overhead."""
+    for value in ("1", "12345", "x" * 4000, "x" * 9000):
+        few = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", name: value}
+        for variables in (few, few | {f"HTTP_{number}": "" for number in range(900)}):
+            outcomes: list[str] = []
+            for check in (
+                lambda variables: AjpClient(secret=secret).send(RequestVariables(variables)),
+                lambda variables: check_size(variables, packet_size=8192, secret=secret),
+            ):
+                try:
+                    check(variables)
+                except TooLargeToEncode as error:
+                    outcomes.append(str(error))
+                except LocalProtocolError:
+                    outcomes.append("")
+                else:
+                    outcomes.append("")
+            assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("REQUEST_URI", True),
+        ("CONTENT_TYPE", True),
+        ("REMOTE_USER", True),
+        ("REMOTE_PORT", True),
+        ("SSL_CIPHER_USEKEYSIZE", True),
+        ("HTTP_A", True),
+        ("AJP_a", True),
+        ("SCRIPT_NAME", False),
+        ("SSL_CLIENT_S_DN", False),
+    ],
+)
+def test_variables_that_a_container_is_told(name: str, told: bool) -> None:
+    assert is_told(name) is told
+
+
 def test_client_sends_what_is_asked_for() -> None:
     """AJP-6: the first packet at once, each further one when it is asked for, at most 8186 bytes."""
     body = bytes(range(256)) * 80
@@ -737,6 +780,20 @@ def test_server_answers_signs_of_life(play: Play) -> None:
     assert server.data_to_send() == b""
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_server_takes_an_end_of_no_body_for_nothing(answered: bool, play: Play) -> None:
+    """lighttpd sends one for a Content-Length of 0."""
+    server = told()
+    if answered:
+        server.send(ResponseHead(200, []))
+        server.send(EndOfMessage())
+    assert play(server, b"\x12\x34\0\0" * 2) == []
+    if not answered:
+        server.send(ResponseHead(200, []))
+        assert server.send(EndOfMessage()) == encode_end(reuse=True)
+    assert play(server, NO_BODY_PACKET) == NO_BODY
+
+
 def test_server_bounds_its_answers(play: Play) -> None:
     with pytest.raises(RemoteProtocolError, match="too many"):
         play(AjpServer(), b"\x12\x34\x00\x01\x0a" * (REPLIES_LIMIT // 5 + 2))
@@ -762,7 +819,6 @@ def test_server_takes_who_knows_the_secret(play: Play) -> None:
     [
         (b"GET / HTTP/1.1", "no AJP packet"),
         (b"AB", "no AJP packet"),
-        (packet(b""), "code 0"),
         (packet(b"\x07"), "code 7 is refused"),
         (packet(b"\x08"), "code 8 is refused"),
         (packet(b"\x02"), "ends too early"),

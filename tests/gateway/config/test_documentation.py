@@ -37,6 +37,7 @@ SECTIONS: dict[str, type[Model]] = {
     "fastcgi": models.FastCGIBackend,
     "scgi": models.SCGIBackend,
     "uwsgi": models.UWSGIBackend,
+    "ajp": models.AJPBackend,
     "http": models.HTTPBackend,
     "wsgi": models.WSGIBackend,
     "asgi": models.ASGIBackend,

@@ -369,6 +369,7 @@ EVERYTHING = {
         "f": {"asgi": "a:b", "directory": "/", "lifespan": "on", "loop": "trio"},
         "g": {"wsgi": "a:b", "directory": "/", "threads": 2, "factory": True},
         "h": {"scgi": {"spawn": {"command": ["a", "b"]}}},
+        "k": {"ajp": ["a:1", "unix:/b"], "secret": "s", "packet_size": "16KiB", "ping": "2s", "pool": {"idle": 1}},
         "i": {"http": [{"url": "http://a", "weight": 2}, "http://b"], "balance": "power-of-two", "sticky": "s",
               "retry": {"tries": 3, "time": "10s", "status": [502, 503], "methods": "all"},
               "health": {"failures": 1, "eject_time": "1s", "max_ejected": "100%", "slow": "2s", "slow_start": "30s"},

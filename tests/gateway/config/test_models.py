@@ -219,8 +219,8 @@ def test_a_file_needs_listeners_and_routes() -> None:
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
-        ({}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or wsgi)"]),
-        ({"fastcig": "a:1"}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or wsgi); did you mean fastcgi?"]),
+        ({}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, ajp, http, asgi or wsgi)"]),
+        ({"fastcig": "a:1"}, [": expected a kind of backend (cgi, fastcgi, scgi, uwsgi, ajp, http, asgi or wsgi); did you mean fastcgi?"]),
         ({"scgi": "a:1", "wsgi": "a:b"}, [": a backend is of one kind, got scgi and wsgi"]),
         ({"scgi": "a:1", "balance": "best"}, [".balance: expected round-robin, least-connections or power-of-two, got 'best'"]),
         ({"scgi": "a:1", "balance": {"hash": "user"}}, [".balance.hash: expected client, path, host, header.NAME, cookie.NAME or query.NAME, got 'user'"]),
@@ -255,6 +255,15 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
         ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, forwarded, pool, upgrade"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
+        ({"ajp": "a:1", "variables": {"NOTE": "x", "AJP_NOTE": "x", "HTTP_A": "x", "HTTPS": "on", "JVM_ROUTE": "a", "SSL_CIPHER_USEKEYSIZE": "1"}}, [
+            ".variables.NOTE: AJP has no place for it: expected AJP_NOTE, which is the request attribute NOTE",
+        ]),
+        ({"ajp": {"spawn": {"wsgi": "a:b"}}}, [".ajp.address: is missing", ".ajp.spawn: unknown key; expected one of address, weight, backup"]),
+        ({"ajp": "a:1", "ping": "1s", "pool": {"idle": 0}}, [".ping: without a pool no connection is used again"]),
+        ({"ajp": "a:1", "secret": 42, "packet_size": "4KiB"}, [
+            ".secret: expected a text of printable ASCII characters, in quotes",
+            ".packet_size: expected a size from 8KiB to 64KiB, as containers can be configured to, got '4KiB'",
+        ]),
         ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
         ({"wsgi": "a:b", "directory": "/", "factory": 1}, [".factory: expected true or false, got 1"]),
         ({"http": "http://a", "upgrade": ["websocket", "h2c"]}, [".upgrade[1]: a tunnel of 'h2c' would carry requests past the routes"]),
@@ -280,7 +289,7 @@ def test_refuses_backends(settings: dict[str, Any], found: list[str] | None) -> 
 
 def test_a_backend_that_is_no_mapping() -> None:
     assert mistakes(backends={"b": "127.0.0.1:9000"}) == [
-        "backends.b: expected a mapping with a kind of backend (cgi, fastcgi, scgi, uwsgi, http, asgi or "
+        "backends.b: expected a mapping with a kind of backend (cgi, fastcgi, scgi, uwsgi, ajp, http, asgi or "
         "wsgi), got '127.0.0.1:9000'"
     ]
 

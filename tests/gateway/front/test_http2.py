@@ -115,6 +115,7 @@ def test_alpn_chooses() -> None:
                     agreed = TlsFacts(
                         version="TLSv1.3",
                         cipher="TLS_AES_128_GCM_SHA256",
+                        cipher_bits=128,
                         cipher_suite=0x1301,
                         server_name=None,
                         protocol=alpn,

@@ -87,6 +87,7 @@ def test_serial_number_has_whole_bytes() -> None:
     facts = TlsFacts(
         version="TLSv1.3",
         cipher="TLS_AES_128_GCM_SHA256",
+        cipher_bits=128,
         cipher_suite=0x1301,
         server_name=None,
         protocol=None,

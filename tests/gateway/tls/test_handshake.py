@@ -106,6 +106,7 @@ def test_ciphers(tmp_path: Path) -> None:
                 await served.ask(LAST_GET, context=client_context(version=ssl.TLSVersion.TLSv1_2))
             )
         assert found["SSL_CIPHER"] == "ECDHE-ECDSA-AES256-GCM-SHA384"
+        assert found["SSL_CIPHER_USEKEYSIZE"] == "256"
         assert found["SSL_PROTOCOL"] == "TLSv1.2"
 
     run(main)

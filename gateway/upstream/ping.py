@@ -1,0 +1,43 @@
+"""A sign of life from an idle connection before a request is entrusted to it (AJP-9, Apache's ``ping``).
+
+A container that was restarted, or is behind a firewall that forgets, has left connections that only look
+alive; a request that is lost on one cannot be sent again unless it is harmless. Nothing is lost with a ping.
+"""
+
+import trio
+
+from gateway.pump import Pump
+from gateway.upstream.pool import Pool, UpstreamConnection
+from protocols.ajp import AjpClient
+from protocols.errors import RemoteProtocolError
+from protocols.events import NEED_DATA
+
+
+async def take_living(pool: Pool, pump: Pump, within: float) -> UpstreamConnection | None:
+    """An idle connection that has given a sign of life in *within* seconds, or None. Others are closed."""
+    while (connection := pool.take()) is not None:
+        living = False
+        try:
+            living = await _answers(connection, pump.now + within)
+        finally:
+            if not living:
+                connection.close()
+        if living:
+            return connection
+    return None
+
+
+async def _answers(connection: UpstreamConnection, deadline: float) -> bool:
+    stream, codec = connection.stream, connection.codec
+    assert isinstance(codec, AjpClient)  # no other protocol has signs of life
+    stream.write_deadline = stream.read_deadline = deadline
+    try:
+        await stream.send_all(codec.ping())
+        while codec.awaits_pong:
+            data = await stream.receive_some()
+            codec.receive_data(data)
+            if not data or codec.next_event() is not NEED_DATA:
+                return False
+    except (trio.TooSlowError, trio.BrokenResourceError, RemoteProtocolError):
+        return False
+    return codec.reusable
