@@ -8,6 +8,7 @@
     output       what it writes, to the log
     command      what is run, in which environment
     endpoint     where the application listens: a socket of the gateway's, or its own
+    home         the directories of sockets
 
 A process that ends is started again, after a pause that doubles while they keep ending soon. When none is
 alive and none will be soon, nothing waits: requests are refused, those in the backlog are turned away. At

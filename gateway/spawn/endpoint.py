@@ -10,16 +10,14 @@ or environment, or knows it from its own configuration. It is ready when it acce
 
 import contextlib
 import os
-import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from gateway.address import TcpAddress, UnixAddress
 from gateway.backend import StartError
 from gateway.confinement import User
+from gateway.spawn.home import home, new_home
 
 BACKLOG: Final = 4096
 """Connections that may wait for a process; the kernel cuts it to net.core.somaxconn."""
@@ -33,7 +31,7 @@ class SharedSocket:
 
     def __init__(self) -> None:
         # Known before it exists, so that backends can be built first.
-        self._home = _private_directory()
+        self._home = new_home()
         self.address = UnixAddress(os.path.join(self._home, "app.sock"))
         self._bound = os.path.join(self._home, "bound.sock")
         self.descriptor = -1
@@ -46,8 +44,7 @@ class SharedSocket:
         """Raises StartError if it cannot be opened. Who *user* is does not matter: processes inherit it."""
         with contextlib.ExitStack() as stack:
             try:
-                os.mkdir(self._home, 0o700)
-                stack.callback(shutil.rmtree, self._home, ignore_errors=True)
+                stack.enter_context(home(self._home))
                 listener = stack.enter_context(socket.socket(socket.AF_UNIX))
                 # Under a second name: there are programs that remove the socket as they end (gunicorn).
                 listener.bind(self._bound)
@@ -95,7 +92,7 @@ class OwnSocket:
                 self._port = chosen.getsockname()[1]
             address = TcpAddress("127.0.0.1", self._port)
         elif address is None:
-            self._home = _private_directory()
+            self._home = new_home()
             address = UnixAddress(os.path.join(self._home, "app.sock"))
         self.address: UnixAddress | TcpAddress = address
 
@@ -112,10 +109,7 @@ class OwnSocket:
         with contextlib.ExitStack() as stack:
             try:
                 if self._home is not None:
-                    os.mkdir(self._home, 0o700)
-                    stack.callback(shutil.rmtree, self._home, ignore_errors=True)
-                    if user is not None:
-                        os.chown(self._home, -1 if user.uid is None else user.uid, user.gid)
+                    stack.enter_context(home(self._home, user))
                 if self._port is not None:
                     # Bound without listening it becomes nobody else's, not even while the program is being
                     # restarted; the program may bind it if it sets SO_REUSEADDR, as servers do (socket(7)).
@@ -165,8 +159,3 @@ def endpoint_for(
     if _SOCKET in text:
         return OwnSocket()
     return OwnSocket(port=True) if _PORT in text else SharedSocket()
-
-
-def _private_directory() -> str:
-    """Not to be guessed, as /tmp is everybody's."""
-    return os.path.join(tempfile.gettempdir(), f"gateway-{secrets.token_hex(8)}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -238,6 +239,26 @@ def test_old_process_is_replaced() -> None:
 
     log = run(config("scgi", command(max_age="300ms", max_age_jitter="10ms")), test)
     assert "max_age" in {entry["reason"] for entry in log["application process stops"]}
+
+
+# ---- who they are
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+def test_processes_run_as_another_user_within_limits() -> None:
+    """peers.md J14, C17."""
+    # Our own Python may be where other users cannot look.
+    python = shutil.which("python3", path="/usr/bin:/bin")
+    if python is None:
+        pytest.skip("there is no python3 for all users")
+    facts = "import resource; body = repr((os.getuid(), os.getgid(), resource.getrlimit(7))).encode()"
+    spawn = {"command": [python, "-c", COMMAND], "user": "www-data", "limits": {"open_files": 99}}
+
+    async def test(served: Served, _log: Log) -> None:
+        found = await post(served, facts)
+        assert found.body.split(b" ", 1)[1] == b"(33, 33, (99, 99))", found.body
+
+    run(config("scgi", spawn), test)
 
 
 # ---- trouble
