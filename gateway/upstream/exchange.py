@@ -368,7 +368,8 @@ class Exchange:
                     queued = 0
             elif isinstance(event, ResponseHead):
                 self._phase = _BODY
-                head = self._look_at(event)
+                self.status = event.status
+                head = event if self._unwanted is None and self.added is None else self._look_at(event)
                 if event.status == 101:
                     await self._switch_protocols(head)
                     return None
@@ -389,7 +390,6 @@ class Exchange:
 
     def _look_at(self, head: ResponseHead) -> ResponseHead:
         """*head* as the client gets it. Raises UnwantedStatus."""
-        self.status = head.status
         unwanted = self._unwanted
         if unwanted is not None and head.status in unwanted.statuses and self._pump.now < unwanted.until:
             raise UnwantedStatus

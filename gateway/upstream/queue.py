@@ -14,27 +14,24 @@ from gateway.upstream.server import Server
 class Queue:
     """At most *length* requests, each for at most *time* seconds."""
 
-    __slots__ = ("_length", "_time", "_waiting", "time")
+    __slots__ = ("_length", "time", "waiting")
 
     def __init__(self, length: int, time: float) -> None:
         self._length = length
         self.time = time
-        self._waiting: deque[_Waiting] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: deque[Waiting] = deque()
 
     @property
     def full(self) -> bool:
-        return len(self._waiting) >= self._length
+        return len(self.waiting) >= self._length
 
     async def wait(self, wanted: Server | None) -> Server | None:
         """A server that was entered for the caller: *wanted*, or whichever has room first.
 
         None if none has had room in time.
         """
-        waiting = _Waiting(wanted)
-        self._waiting.append(waiting)
+        waiting = Waiting(wanted)
+        self.waiting.append(waiting)
         try:
             with trio.move_on_after(self.time):
                 await waiting.granted.wait()
@@ -45,23 +42,25 @@ class Queue:
             raise
         finally:
             if waiting.server is None:
-                self._waiting.remove(waiting)
+                self.waiting.remove(waiting)
         return waiting.server
 
     def grant(self, server: Server) -> None:
         """*server* may have room: hand it on."""
-        for waiting in self._waiting:
+        for waiting in self.waiting:
             if not server.has_room:
                 return
             if waiting.wanted is server or (waiting.wanted is None and server.health.up):
                 server.enter(trio.current_time())
                 waiting.server = server
                 waiting.granted.set()
-                self._waiting.remove(waiting)
+                self.waiting.remove(waiting)
                 return
 
 
-class _Waiting:
+class Waiting:
+    """A request in the queue."""
+
     __slots__ = ("granted", "server", "wanted")
 
     def __init__(self, wanted: Server | None) -> None:

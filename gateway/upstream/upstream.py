@@ -16,6 +16,7 @@ told to its `health`; what a client does wrong never is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import structlog
@@ -122,6 +123,8 @@ class Upstream:
         self._sticky = group.sticky
         self._several = len(group.servers) > 1
         self._statuses = retry.status
+        self._is_critical = bool(retry.status) or group.slow < inf
+        """Whether an answer can be a failure."""
         # A single server that is restarted breaks off what it has, and takes it again when it is back.
         self._each_once = max(len(group.servers), 2 if hold.time else 1)
 
@@ -138,7 +141,7 @@ class Upstream:
 
     def snapshot(self) -> UpstreamState:
         """How the servers are."""
-        return UpstreamState(self._group.snapshot(self._pump.now), len(self._queue), self._hold.count)
+        return UpstreamState(self._group.snapshot(self._pump.now), len(self._queue.waiting), self._hold.count)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Close idle connections that grow old, until cancelled; then all of them."""
@@ -227,7 +230,10 @@ class Upstream:
                         if blameless:
                             raise self._not_replayable(server) from stale
                 reusable = exchange.sent and connection.codec.reusable
-                self._note_answer(server, exchange, began)
+                seconds = exchange.answered_at - began
+                server.answered(seconds)
+                if self._is_critical or server.health.failures or not server.health.up:
+                    self._judge(server, exchange.status, seconds)
                 return redirect  # noqa: TRY300 - the loop goes on after the except
             except BackendError as error:
                 failure = error
@@ -242,7 +248,7 @@ class Upstream:
                     else:
                         connection.close()
                 server.leave()
-                if len(self._queue):
+                if self._queue.waiting:
                     self._queue.grant(server)
             if tries is None:
                 tries = _Tries()
@@ -271,7 +277,7 @@ class Upstream:
             return server
         queue = self._queue
         if queue.full:
-            raise self._too_busy(server, f"{len(queue)} requests wait already")
+            raise self._too_busy(server, f"{len(queue.waiting)} requests wait already")
         entered = await queue.wait(server if self._group.binds or tries is not None else None)
         if entered is None:
             raise self._too_busy(server, f"none of them became free in {queue.time:g} s")
@@ -289,15 +295,13 @@ class Upstream:
 
     # --- after a try
 
-    def _note_answer(self, server: Server, exchange: Exchange, began: float) -> None:
-        """A whole answer has come, and was passed on."""
-        seconds = exchange.answered_at - began
-        server.answered(seconds)
-        if exchange.status in self._statuses:
-            self._group.failed(server, self._pump.now, f"status {exchange.status}")
+    def _judge(self, server: Server, status: int, seconds: float) -> None:
+        """A whole answer has come, the first byte of it after *seconds*."""
+        if status in self._statuses:
+            self._group.failed(server, self._pump.now, f"status {status}")
         elif seconds > self._group.slow:
             self._group.failed(server, self._pump.now, f"the first byte came after {seconds:.3f} s")
-        elif server.health.failures or not server.health.up:
+        else:
             self._group.succeeded(server, self._pump.now)
 
     def _may_repair(self, request: Request, stale: StaleConnectionError, server: Server) -> bool:
