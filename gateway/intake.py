@@ -80,7 +80,7 @@ class BoundedBody:
         return self._body.trailers
 
     def read_nowait(self) -> bytes | None:
-        piece = self._body.read_nowait()
+        piece: bytes | None = self._body.read_nowait()
         return piece if piece is None else self._counted(piece)
 
     async def read(self) -> bytes:

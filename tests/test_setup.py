@@ -6,6 +6,7 @@ mypyc 2.4 translates a few constructs wrongly. They are few enough to be left ou
 import ast
 import runpy
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,5 +73,17 @@ def test_no_inner_function_is_decorated(monkeypatch: pytest.MonkeyPatch) -> None
         if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
         and inner is not function
         and inner.decorator_list
+    ]
+    assert found == []
+
+
+def test_required_keywords_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mypyc fails over a keyword without a default behind one that has one."""
+    found = [
+        f"{path}:{function.lineno}"
+        for path in compiled_modules(monkeypatch)
+        for function in functions(path)
+        for before, after in pairwise(function.args.kw_defaults)
+        if before is not None and after is None
     ]
     assert found == []

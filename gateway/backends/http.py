@@ -75,9 +75,9 @@ class HttpBackend:
         *,
         upstream: Upstream,
         pump: Pump,
+        pseudonym: str,
         host: HostPolicy = "preserve",
         forwarded: ForwardedPolicy = "x-forwarded",
-        pseudonym: str,
         upgrades: frozenset[str] = frozenset({"websocket"}),
         tunnel_timeout: float = 3600.0,
     ) -> None:

@@ -42,10 +42,10 @@ class Server(Candidate):
         self,
         pool: Pool,
         *,
+        health: HealthPolicy,
         weight: float = 1.0,
         backup: bool = False,
         connections: int | None = None,
-        health: HealthPolicy,
     ) -> None:
         """*connections* is how many there may be in all, idle ones among them; None: any number."""
         super().__init__(str(pool.dialer.address), weight)

@@ -277,6 +277,20 @@ def test_an_access_line_as_json(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_an_access_line_tells_the_server_and_the_tries(tmp_path: Path) -> None:
+    once, twice = make_request(backend="php"), make_request(backend="php")
+    once.upstream_address, once.tries = "127.0.0.1:9000", 1
+    twice.upstream_address, twice.tries = "unix:/run/a b.sock", 2
+    entries = [json.loads(line) for line in access_lines(tmp_path, "json", once, twice)]
+    assert [(entry["address"], entry.get("tries")) for entry in entries] == [
+        ("127.0.0.1:9000", None), ("unix:/run/a b.sock", 2)
+    ]  # fmt: skip
+    lines = access_lines(tmp_path, "text", once, twice)[2:]
+    assert [line.partition("backend=")[2] for line in lines] == [
+        "php address=127.0.0.1:9000", "php address=unix:/run/a\\x20b.sock tries=2"
+    ]  # fmt: skip
+
+
 def test_an_access_line_has_only_what_there_is(tmp_path: Path) -> None:
     """The id of a request is random: making one only for the log would cost and say nothing."""
     request = make_request(client=None)

@@ -45,7 +45,20 @@ access_log: false
 backends:
   site: {fastcgi: unix:php.sock, root: www, preset: php-fpm}
   in-memory: {fastcgi: unix:php.sock, root: www, preset: php-fpm, spool_memory: 200MiB}
+  limited: {fastcgi: unix:php.sock, root: www, preset: php-fpm, pool: {connections: 2, queue_time: 30s}}
+  kept:
+    fastcgi: unix:php.sock
+    root: www
+    preset: php-fpm
+    keep_connection: true
+    pool: {connections: 2, queue_time: 30s, idle_time: 100ms}
 routes:
+  - match: {path: /limited/*}
+    mount: /limited
+    backend: limited
+  - match: {path: /kept/*}
+    mount: /kept
+    backend: kept
   - match: {path: /shop/*}
     mount: /shop
     backend: site
@@ -267,4 +280,29 @@ def test_more_clients_than_processes(gateway: Gateway) -> None:
 
     with ThreadPoolExecutor(20) as clients:
         for number, seen in enumerate(clients.map(client, range(20))):
+            assert seen == {(200, f"Hello, {number}")}
+
+
+@pytest.mark.parametrize("backend", ["limited", "kept"])
+def test_many_more_clients_than_processes_wait_in_the_queue(gateway: Gateway, backend: str) -> None:
+    """complaints.md 1, 38: never more connections than processes, kept ones among them: nobody is stalled or
+    refused."""
+    clients = 50
+    start = threading.Barrier(clients)
+
+    def client(number: int) -> set[tuple[int, str]]:
+        connection = gateway.connect()
+        try:
+            start.wait()
+            seen = set()
+            for _ in range(4):
+                connection.request("GET", f"/{backend}/hello.php?name={number}")
+                response = connection.getresponse()
+                seen.add((response.status, response.read().decode()))
+            return seen
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(clients) as threads:
+        for number, seen in enumerate(threads.map(client, range(clients))):
             assert seen == {(200, f"Hello, {number}")}

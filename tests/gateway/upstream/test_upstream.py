@@ -4,8 +4,10 @@ The servers are scripted, or processes that are killed, frozen and restarted. Wh
 left: no connection, no request in flight, nobody in a queue.
 """
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -593,6 +595,95 @@ def test_client_that_leaves_the_queue() -> None:
                 await until(lambda: upstream.snapshot().queued == 0)
                 gate.set()
         assert found == [(200, b"a")]
+
+    run(main)
+
+
+# ---- clients that leave
+
+
+async def reads_nothing(stream: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
+async def says_nothing(stream: trio.SocketStream) -> None:
+    await read_request(stream, Http1Server())
+    await stream.receive_some()
+
+
+async def says_half(stream: trio.SocketStream) -> None:
+    await read_request(stream, Http1Server())
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+    await stream.receive_some()
+
+
+@pytest.mark.parametrize(
+    ("behave", "request_"),
+    [
+        (reads_nothing, PUT % (10**7, b"x" * 10**6)),
+        (reads_nothing, PUT % (10, b"x")),
+        (says_nothing, LAST_GET),
+        (says_half, LAST_GET),
+    ],
+    ids=["sending", "while the client sends", "first byte", "body"],
+)
+def test_client_that_leaves_is_nobodys_failure(behave: Behaviour, request_: bytes) -> None:
+    """Everything of it ends at once, and counts for nothing."""
+
+    async def main() -> None:
+        async with farm(behave, behave, health={"failures": 1}, pool={"connections": 1}) as (served, servers):
+            upstream = upstream_of(served)
+            client = await served.connect()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.send_all, request_)
+                await until(lambda: sum(server.in_flight for server in upstream.servers) == 1)
+                await until(lambda: sum(server.open for server in servers) == 1)
+                if behave is says_half:
+                    assert (await client.receive_some()).startswith(b"HTTP/1.1 200 ")
+                nursery.cancel_scope.cancel()
+            with capture_logs() as logs:
+                reset(client)
+                await until(lambda: is_idle(upstream))
+            assert logs == []
+            states = upstream.snapshot().servers
+            assert [(state.failures, state.idle, state.state) for state in states] == [(0, 0, State.UP)] * 2
+
+    run(main)
+
+
+def test_client_that_leaves_while_it_is_connected(tmp_path: Path) -> None:
+    """The backlog of a Unix socket is full (complaints.md 37), and stays so."""
+
+    async def main() -> None:
+        path = str(tmp_path / "full.sock")
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+            listener.bind(path)
+            listener.listen(0)
+            first.connect(path)
+            config = {"backends": {"app": {"http": f"http://unix:{path}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                upstream = upstream_of(served)
+                client = await served.connect()
+                await client.send_all(LAST_GET)
+                await until(lambda: upstream.servers[0].in_flight == 1)
+                reset(client)
+                await until(lambda: is_idle(upstream))
+                assert upstream.snapshot().servers[0].failures == 0
+
+    run(main)
+
+
+def test_client_that_leaves_while_it_is_held() -> None:
+    async def main() -> None:
+        async with farm(named(b"a"), hold="5s") as (served, _):
+            upstream = upstream_of(served)
+            await refuse(served, 0)
+            with capture_logs():
+                client = await served.connect()
+                await client.send_all(LAST_GET)
+                await until(lambda: upstream.snapshot().held == 1)
+                reset(client)
+                await until(lambda: is_idle(upstream))
 
     run(main)
 
