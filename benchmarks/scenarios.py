@@ -286,5 +286,7 @@ TARGETS: Final = (
     Target("uwsgi", "nginx", 2.5),
     Target("http", "nginx", 2.5),
     Target("cgi", "nginx + fcgiwrap", 1.0),
+    Target("cgi", "Apache", 1.0),
+    Target("cgi", "lighttpd", 1.0),
     Target("static-10m", "nginx", 0.9),
 )

@@ -154,6 +154,7 @@ class _Builder:
                     keeps=keep,
                     script_root=_script_root(config),
                     withheld=NOT_FOR_AUTHORIZERS if role is Role.AUTHORIZER else frozenset(),
+                    catch_stderr=config.catch_stderr,
                 )
             case models.SCGIBackend():
                 return self._application(name, config, "scgi", ScgiClient)
@@ -239,11 +240,14 @@ class _Builder:
         keeps: bool = False,
         script_root: ScriptRoot | None = None,
         withheld: frozenset[str] = frozenset(),
+        catch_stderr: str | None = None,
         upgrades: UpgradePolicy | None = None,
     ) -> ApplicationBackend:
+        upstream = self._upstream(name, protocol, config, make_codec, keeps=keeps)
+        upstream.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
         return ApplicationBackend(
             name,
-            upstream=self._upstream(name, protocol, config, make_codec, keeps=keeps),
+            upstream=upstream,
             dispatch=self.dispatch,
             script_root=script_root,
             variables=_templates(config.variables),

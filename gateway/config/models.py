@@ -513,6 +513,9 @@ class FastCGIBackend(_SocketBackend):
     (php-fpm) is blocked by idle ones, so they are closed by default."""
     pool: Pool = Field(default_factory=Pool)
     """How many connections there may be; with keep_connection, which are kept open."""
+    catch_stderr: Regex | None = None
+    """A regular expression: a line of the error stream that it matches before the response has begun makes it
+    a 502 (nginx: fastcgi_catch_stderr)."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:

@@ -16,6 +16,7 @@ connection turned out to be dead before a byte of the answer came, `UnwantedStat
 status for which another server is to be asked. The caller may repair either.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -130,6 +131,7 @@ class Exchange:
         "_wanted",
         "added",
         "answered_at",
+        "catch_stderr",
         "sent",
         "status",
     )
@@ -169,6 +171,8 @@ class Exchange:
         """Of the answer."""
         self.added: tuple[bytes, bytes] | None = None
         """A field that the answer gets on its way to the client."""
+        self.catch_stderr: re.Pattern[str] | None = None
+        """A line of the error stream that it matches is a failure, if the response has not begun."""
         self._client_failure: GatewayError | None = None
         self._awaits_continue: trio.Event | None = None
         self._wanted: trio.Event | None = None
@@ -483,7 +487,12 @@ class Exchange:
     def _log_stderr(self, data: bytes) -> None:
         if self._stderr is None:
             self._stderr = ErrorStream(self._backend, self._request.id)
-        self._stderr.write(data)
+        lines = self._stderr.write(data)
+        if self.catch_stderr is None or self._responder.started:
+            return
+        for line in lines:
+            if self.catch_stderr.search(line):
+                raise self._failed(Cause.MALFORMED, f"its error output is caught by catch_stderr: {line}")
 
     # --- failures
 

@@ -13,7 +13,10 @@ log = structlog.get_logger()
 
 
 class ErrorStream:
-    """FCGI-12: an error stream is never a failure by itself; it is logged with its request."""
+    """FCGI-12: an error stream is never a failure by itself; it is logged with its request.
+
+    What is one all the same, because somebody has said so, is for `Exchange` to find.
+    """
 
     __slots__ = ("_backend", "_request_id", "_room", "last_lines")
 
@@ -23,11 +26,12 @@ class ErrorStream:
         self._room = STDERR_LIMIT
         self.last_lines: list[str] = []
 
-    def write(self, data: bytes) -> None:
-        """Log what there is room for."""
+    def write(self, data: bytes) -> list[str]:
+        """Log what there is room for; the lines that were logged."""
         data = data[: self._room]
         self._room -= len(data)
         lines = data.decode("utf-8", "replace").splitlines()
         for line in lines:
             log.warning("application stderr", backend=self._backend, request_id=self._request_id, line=line)
         self.last_lines = (self.last_lines + lines)[-LAST_LINES:]
+        return lines

@@ -14,6 +14,7 @@ before the answer began is replaced once by a fresh one of the same server, if a
 told to its `health`; what a client does wrong never is.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -120,6 +121,8 @@ class Upstream:
         self._queue = queue
         self._hold = hold
         self._ping = ping
+        self.catch_stderr: re.Pattern[str] | None = None
+        """For `Exchange.catch_stderr`, if the protocol has an error stream."""
         self._sticky = group.sticky
         self._several = len(group.servers) > 1
         self._statuses = retry.status
@@ -217,6 +220,7 @@ class Upstream:
                         switch=switch,
                         unwanted=self._unwanted_of(request, tries, started) if self._statuses else None,
                     )
+                    exchange.catch_stderr = self.catch_stderr
                     if self._sticky is not None:
                         exchange.added = self._sticky.field_for(request, server)
                     try:

@@ -1,11 +1,14 @@
 """gateway.backends.cgi, with real programs: small shell and Python scripts."""
 
 import errno
+import grp
 import os
+import pwd
 import re
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
@@ -33,6 +36,7 @@ from gateway.spool import BodyPolicy
 from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+from tests.gateway.served import gateway_of
 
 SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
@@ -1145,6 +1149,73 @@ def test_rejects_one_program_that_is_not_executable(programs: Programs) -> None:
     assert not path.stat().st_mode & stat.S_IXUSR
     with pytest.raises(StartError, match="is not executable"):
         get(path)
+
+
+# ---- configured
+
+
+def configured(programs: Programs, target: str, **options: Any) -> tuple[int, bytes]:
+    """Status and body of the answer to a GET of *target*, by a gateway with a cgi backend of *options*."""
+    received = b""
+
+    async def main() -> None:
+        nonlocal received
+        config = {
+            "backends": {"tools": {"cgi": str(programs.root), **options}},
+            "routes": [{"backend": "tools"}],
+        }
+        async with gateway_of(config) as served:
+            # HTTP/1.0: the body as it is.
+            received = await served.ask(
+                f"GET {target} HTTP/1.0\r\nAuthorization: Basic Zm9v\r\n\r\n".encode()
+            )
+
+    with capture_logs():
+        trio.run(main)
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def test_everything_configured_reaches_the_program(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the file to the process, by way of the whole gateway."""
+    monkeypatch.setenv("OURS", "passed")
+    script = f"{ARGUMENTS}; echo $OURS $HTTP_AUTHORIZATION; ulimit -n; ulimit -f"
+    programs.file("x.note", script, mode=0o644)
+    programs.sh("data.txt", HELLO)
+    options: dict[str, Any] = {
+        "interpreter": {".note": ["sh", "-e"]},
+        "extensions": [".cgi"],
+        "pass_env": "OURS",
+        "pass_authorization": True,
+        "indexed_query": True,
+        "limits": {"open_files": 100, "file_size": "1KiB"},
+        "max_processes": 1,
+        "queue": 0,
+        "transcript": {"file": str(tmp_path / "transcript"), "always": True},
+    }
+    status, body = configured(programs, "/x.note?one+two", **options)
+    assert status == 200
+    assert body == b"<one><two>passed Basic Zm9v\n100\n2\n"  # blocks of 512 bytes
+    assert "%% " in (tmp_path / "transcript").read_text()
+    assert configured(programs, "/data.txt", **options)[0] == 403
+
+
+def test_caught_line_by_configuration(programs: Programs) -> None:
+    programs.sh("x", f"echo 'Fatal error' >&2; {HELLO}")
+    assert configured(programs, "/x", catch_stderr="^Fatal")[0] == 502
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users: run the tests as root")
+def test_program_runs_as_its_user(programs: Programs) -> None:
+    programs.sh("x", "printf 'Content-Type: text/plain\\n\\n'; id -u; id -g")
+    for directory in (programs.root, *programs.root.parents):
+        if directory.stat().st_uid == os.geteuid() and directory.is_relative_to(tempfile.gettempdir()):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    nobody = pwd.getpwnam("nobody")
+    status, body = configured(programs, "/x", user="nobody", group="audio", limits={"processes": 50})
+    assert (status, body) == (200, b"%d\n%d\n" % (nobody.pw_uid, grp.getgrnam("audio").gr_gid))
 
 
 # ---- confinement

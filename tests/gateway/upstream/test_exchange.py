@@ -363,6 +363,25 @@ def test_stderr_is_no_failure() -> None:
     assert [entry["line"] for entry in asked.logs] == ["one", "two"]
 
 
+def test_stderr_is_a_failure_if_somebody_says_so() -> None:
+    """fastcgi_catch_stderr: the application answers 200 with an empty page."""
+    output = encode_record(STDERR, 1, b"a notice\nPHP Fatal error: no memory\n") + fine("fastcgi")
+    asked = ask("fastcgi", after_request("fastcgi", output), options={"catch_stderr": "Fatal error"})
+    assert asked.response.status == 502
+    assert b"fine" not in asked.response.body
+
+
+def test_stderr_is_not_caught_behind_the_beginning_of_the_response() -> None:
+    large = b"x" * 200_000
+    output = (
+        encode_stream(STDOUT, 1, b"Content-Type: text/plain\r\n\r\n" + large)
+        + encode_record(STDERR, 1, b"Fatal error\n")
+        + encode_end_request(1)
+    )
+    asked = ask("fastcgi", after_request("fastcgi", output), options={"catch_stderr": "Fatal error"})
+    assert (asked.response.status, len(asked.response.body)) == (200, 200_000)
+
+
 def test_flood_of_stderr_is_logged_up_to_a_bound() -> None:
     """complaints.md 27."""
     output = encode_record(STDERR, 1, b"line\n" * 10_000) * 10 + fine("fastcgi")
