@@ -7,7 +7,7 @@ The way of a request, by module::
 
     pump        one epoll for all connections; their tasks parked, woken with the bytes
     networks    sets of clients by address, for routes and trusted proxies
-    environ     the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi and WSGI
+    environ     the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
     intake      which request bodies a backend takes
     spool       those of unknown length, stored until it is known
     confinement the user and the limits of programs that the gateway starts; process: their life
