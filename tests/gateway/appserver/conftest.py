@@ -150,7 +150,15 @@ class Exchange:
 class Server:
     """``python -m gateway.appserver`` with APPLICATION."""
 
-    def __init__(self, protocol: str, make_codec: Callable[[], ClientCodec], directory: Path) -> None:
+    def __init__(
+        self,
+        protocol: str,
+        make_codec: Callable[[], ClientCodec],
+        directory: Path,
+        *,
+        report: int | None = None,
+        max_requests: int = 0,
+    ) -> None:
         self.directory = directory
         self._make_codec = make_codec
         (directory / "application.py").write_text(APPLICATION)
@@ -160,8 +168,11 @@ class Server:
             listener.bind(self.address)
             listener.listen()
             command = [sys.executable, "-W", "error", "-m", "gateway.appserver", protocol, "application:app"]
+            if report is not None:
+                command += ["--report", str(report), "--max-requests", str(max_requests)]
             self.process = subprocess.Popen(
                 [*command, "--directory", str(directory)],
+                pass_fds=() if report is None else (report,),
                 stdin=listener.fileno(),
                 stdout=errors,
                 stderr=errors,

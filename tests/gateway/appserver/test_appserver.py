@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.appserver.report import DRAINING, READY, SPENT
 from protocols.codec import ClientCodec
 from protocols.fastcgi import FastCgiClient
 from protocols.scgi import ScgiClient
@@ -148,6 +149,31 @@ def test_stops_after_a_request_with_a_body(server: Server) -> None:
     """A request that was answered leaves no thread behind that keeps the process."""
     assert server.ask("echo", b"the body").body == b"the body"
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize(("name", "make_codec"), PROTOCOLS)
+def test_reports_what_it_is_ready_for(
+    name: str, make_codec: Callable[[], ClientCodec], tmp_path: Path
+) -> None:
+    """It counts its own requests, says when they are enough, and serves on until it is told to stop."""
+    reports, theirs = os.pipe()
+    with open(reports, "rb", buffering=0) as report:
+        try:
+            server = Server(name, make_codec, tmp_path, report=theirs, max_requests=3)
+        finally:
+            os.close(theirs)
+        with server:
+            assert report.read(10) == READY
+            for body in (b"1", b"2"):
+                assert server.ask("echo", body).body == body
+            os.set_blocking(report.fileno(), False)
+            assert report.read(10) is None
+            os.set_blocking(report.fileno(), True)
+            assert server.ask("echo", b"3").body == b"3"
+            assert report.read(10) == SPENT
+            assert server.ask("echo", b"4").body == b"4"
+            assert server.stop() == 0
+            assert report.read(10) == (b"" if name == "uwsgi" else DRAINING)
 
 
 def test_idle_connection_does_not_keep_fastcgi_alive(tmp_path: Path) -> None:
