@@ -17,6 +17,7 @@ The way of a request, by module::
     daemon      opens listeners and backends, stops them from the inside out
     spawn/      applications that the gateway starts itself; appserver/ serves WSGI ones in them
     loading     finds module:attribute
+    control/    the control socket and metrics: how a running daemon is looked at
     logs        events and the access log
     cli         the commands
 """

@@ -53,6 +53,7 @@ class Gateway:
 
     service: Service
     services: list[Runnable] = field(default_factory=list)
+    backends: dict[str, Backend] = field(default_factory=dict)
 
 
 def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
@@ -94,7 +95,7 @@ def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Ga
         failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
     )
     builder.service = service
-    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services])
+    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services], backends)
 
 
 class _Builder:

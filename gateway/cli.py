@@ -10,6 +10,7 @@ the completion of a shell answer at once.
 import json
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -34,6 +35,7 @@ def main() -> None:
     gateway serve gateway.yaml          run what the file says
     gateway serve --wsgi app:app        run one application, without a file
     gateway check gateway.yaml          find all mistakes in the file
+    gateway status gateway.yaml         see how a running daemon and its backends are
     """  # noqa: D301 - click reads \b
 
 
@@ -136,6 +138,67 @@ def check(config: str) -> None:
         _count(len(loaded.routes), "route"),
     )
     click.echo(f"{config}: ok ({', '.join(counts)})")
+
+
+_WHERE: Final = "The control socket, unix:/path; without it, the CONFIG's `control`."
+
+
+@main.command()
+@click.argument("config", required=False, metavar="[CONFIG]")
+@click.option("--control", metavar="ADDRESS", help=_WHERE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def status(config: str | None, control: str | None, as_json: bool) -> None:
+    """Show what a running daemon is doing: its backends, their servers and whether they are up.
+
+    \b
+    gateway status gateway.yaml
+    gateway status --control unix:/run/gateway/control.sock
+    """  # noqa: D301 - click reads \b
+    from gateway.control import client
+    from gateway.control.table import show
+
+    path = _control_path(config, control)
+    try:
+        described = client.status(path)
+    except client.ControlError as error:
+        _fail(error)
+    if as_json:
+        click.echo(json.dumps(described, indent=2))
+    else:
+        show(described)
+
+
+@main.command()
+@click.argument("config", required=False, metavar="[CONFIG]")
+@click.option("--control", metavar="ADDRESS", help=_WHERE)
+def stop(config: str | None, control: str | None) -> None:
+    """Let a running daemon finish its requests and stop."""
+    from gateway.control import client
+
+    path = _control_path(config, control)
+    try:
+        client.stop(path)
+    except client.ControlError as error:
+        _fail(error)
+
+
+def _control_path(config: str | None, control: str | None) -> Path:
+    if (config is None) == (control is None):
+        raise click.UsageError("Expected a CONFIG, or --control unix:/path.")
+    if control is not None:
+        if not control.startswith("unix:"):
+            raise click.UsageError(f"--control: expected unix:/path, got {control!r}.")
+        return Path(control.removeprefix("unix:"))
+    assert config is not None
+    loaded = _load_file(config, (), {})
+    if loaded.control is None:
+        raise click.UsageError(f"{config} has no control socket: put `control: unix:/path` into it.")
+    return Path(loaded.control.path)
+
+
+def _fail(error: Exception) -> NoReturn:
+    click.echo(f"gateway: {error}", err=True)
+    sys.exit(1)
 
 
 @main.command()

@@ -13,8 +13,11 @@ import gc
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -22,10 +25,12 @@ import trio
 
 from gateway.backend import StartError
 from gateway.build import Gateway, build
-from gateway.config import Config
+from gateway.config import Config, Listener
+from gateway.control.handlers import control_router, metrics_router
+from gateway.control.state import Worker
 from gateway.entrances import Door, Entrances
 from gateway.front.entrance import Entrance
-from gateway.listener import ListeningSocket, accept, open_listener
+from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
 from gateway.pump import Pump
 
@@ -52,12 +57,10 @@ def serve(config: Config) -> int:
                     format=config.access_log.format, destination=config.access_log.destination
                 )
                 stack.callback(access_log.close)
-            sockets: list[ListeningSocket] = []
-            for listener in config.listeners:
-                for opened in open_listener(listener):
-                    stack.callback(opened.close)
-                    sockets.append(opened)
-            trio.run(run, config, sockets, access_log)
+            sockets = [_opened(listener, stack) for listener in config.listeners]
+            control = config.control and _opened(own_listener(config.control, mode=0o600), stack)
+            metrics = config.metrics and _opened(own_listener(config.metrics), stack)
+            trio.run(run, config, list(chain(*sockets)), access_log, Windows(control or [], metrics or []))
     except* StartError as errors:
         failures.extend(_leaves(errors))
     for failure in failures:
@@ -65,7 +68,40 @@ def serve(config: Config) -> int:
     return 1 if failures else 0
 
 
-async def run(config: Config, sockets: list[ListeningSocket], access_log: AccessLog | None) -> None:
+def _opened(listener: Listener, stack: ExitStack) -> list[ListeningSocket]:
+    sockets = open_listener(listener)
+    for each in sockets:
+        stack.callback(each.close)
+    return sockets
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The sockets through which operators look in."""
+
+    control: list[ListeningSocket] = field(default_factory=list)
+    metrics: list[ListeningSocket] = field(default_factory=list)
+
+    def doors(self, config: Config, gateway: Gateway) -> Iterator[Door]:
+        """Entrances that lead to what operators ask for, and to no route."""
+        worker = Worker(
+            gateway.service,
+            gateway.backends,
+            {name: backend.kind for name, backend in config.backends.items()},
+            time.time(),
+        )
+        for sockets, make in ((self.control, control_router), (self.metrics, metrics_router)):
+            if sockets:
+                entrance = Entrance(replace(gateway.service, router=make(worker), access_log=None))
+                yield from ((listening, entrance) for listening in sockets)
+
+
+async def run(
+    config: Config,
+    sockets: list[ListeningSocket],
+    access_log: AccessLog | None,
+    windows: Windows | None = None,
+) -> None:
     """Serve on *sockets* until SIGTERM, SIGINT or SIGHUP.
 
     Raises StartError (in groups) if a backend cannot start.
@@ -80,10 +116,11 @@ async def run(config: Config, sockets: list[ListeningSocket], access_log: Access
             gateway = build(config, pump, access_log)
             entrances = Entrances(config, gateway.service, sockets)
             gateway.services.extend(entrances.certificates)
+            doors = [*entrances.doors, *(windows or Windows()).doors(config, gateway)]
             async with trio.open_nursery() as backends:
                 if await _start(gateway, backends, signals):
                     _settle_memory()
-                    await Connections(gateway, entrances.doors, grace=config.timeouts.shutdown).serve(signals)
+                    await Connections(gateway, doors, grace=config.timeouts.shutdown).serve(signals)
                 backends.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
 

@@ -65,6 +65,13 @@ class ListeningSocket:
                 os.unlink(self.path)
 
 
+def own_listener(address: TcpAddress | UnixAddress | FdAddress, *, mode: int | None = None) -> Listener:
+    """A plain listener on *address*; *mode*: permissions of a Unix socket."""
+    return Listener.model_validate({"http": str(address)}).model_copy(
+        update={"address": address, "mode": mode}
+    )
+
+
 def open_listener(listener: Listener) -> list[ListeningSocket]:
     """Listen on the address; a host name may stand for several. Raises StartError."""
     address = listener.address

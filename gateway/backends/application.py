@@ -25,7 +25,7 @@ from gateway.request import Request, Responder, Upgrade
 from gateway.static.resolve import check_segments
 from gateway.template import Template
 from gateway.upstream.tunnel import Switch
-from gateway.upstream.upstream import Upstream
+from gateway.upstream.upstream import Upstream, UpstreamState
 from protocols.errors import LocalProtocolError, TooLargeToEncode
 from protocols.events import LocalRedirect, RequestVariables
 
@@ -76,6 +76,10 @@ class ApplicationBackend:
         self._withheld = withheld
         self._intake = intake
         self._upgrades = upgrades
+
+    def snapshot(self) -> UpstreamState:
+        """How the servers are."""
+        return self._upstream.snapshot()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the pools of connections until cancelled."""

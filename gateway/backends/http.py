@@ -22,7 +22,7 @@ from gateway.errors import BackendError, Cause, Phase, RequestError
 from gateway.pump import Pump
 from gateway.request import ForwardedConnection, Request, Responder, Upgrade
 from gateway.upstream.tunnel import Switch
-from gateway.upstream.upstream import Upstream
+from gateway.upstream.upstream import Upstream, UpstreamState
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
 from protocols.forwarded import CLIENT_FIELDS
@@ -96,6 +96,10 @@ class HttpBackend:
         self._upgrades = upgrades
         self._tunnel_timeout = tunnel_timeout
         self._known_fields: Memo[Hashable, Headers] = Memo()
+
+    def snapshot(self) -> UpstreamState:
+        """How the servers are."""
+        return self._upstream.snapshot()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the pool of connections until cancelled."""

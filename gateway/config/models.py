@@ -55,6 +55,7 @@ from gateway.config.values import (
     Ciphers,
     Client,
     ClientCertificates,
+    ControlSocket,
     Count,
     CountOrNone,
     Destination,
@@ -912,8 +913,6 @@ class Config(Model):
 
     later: ClassVar[dict[str, str]] = {
         "tests": f"tests in the configuration are {NOT_YET}",
-        "control": f"a control socket is {NOT_YET}",
-        "metrics": f"metrics are {NOT_YET}",
     }
 
     listeners: Annotated[tuple[Listener, ...], AtLeastOne()]
@@ -926,6 +925,11 @@ class Config(Model):
     """true, for development: error pages tell everything, and debug events of the gateway are logged too."""
     error_pages: dict[StatusPattern, ErrorPageFile] = Field(default_factory=dict)
     """Files for the gateway's own errors, by status (404) or class (5xx): templates. Not with debug: true."""
+    control: ControlSocket | None = None
+    """The Unix socket of gateway status and gateway stop, such as unix:/run/gateway/control.sock. Whoever may
+    write to it may stop the daemon: only its own user may."""
+    metrics: Listen | None = None
+    """Where Prometheus gets /metrics, such as 127.0.0.1:9145."""
     trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
     """Networks (or unix) of the proxies in front, whose word counts about who the client is. What others say
     in Forwarded and X-Forwarded-* is dropped."""

@@ -342,6 +342,14 @@ def parse_listen_address(value: Any, info: ValidationInfo) -> ListenAddress:
     return _tcp_address(value, _LISTEN_EXAMPLES, value)
 
 
+def parse_control_socket(value: Any, info: ValidationInfo) -> UnixAddress:
+    """The address of a Unix socket to listen on."""
+    address = parse_listen_address(value, info)
+    if not isinstance(address, UnixAddress):
+        raise expected("a Unix socket such as unix:/run/gateway/control.sock", value)
+    return address
+
+
 def _connectable(address: TcpAddress, value: Any) -> TcpAddress:
     if not address.host:
         raise ValueError(f"a backend needs a host: write 127.0.0.1:{address.port}, got {show(value)}")
@@ -390,6 +398,9 @@ Listen: TypeAlias = Annotated[
     ListenAddress,
     PlainValidator(parse_listen_address),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8000", ":8000", "unix:/run/gateway.sock"]}),
+]
+ControlSocket: TypeAlias = Annotated[
+    UnixAddress, PlainValidator(parse_control_socket), WithJsonSchema({"type": "string", "pattern": "^unix:"})
 ]
 Connect: TypeAlias = Annotated[
     BackendAddress,

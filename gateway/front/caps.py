@@ -42,6 +42,11 @@ class ConnectionCaps:
     # --- in all
 
     @property
+    def open(self) -> int:
+        """Connections that there are."""
+        return self._open
+
+    @property
     def full(self) -> bool:
         """No more connections may be accepted."""
         return self._total is not None and self._open >= self._total

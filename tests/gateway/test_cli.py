@@ -40,7 +40,7 @@ def test_help_shows_examples() -> None:
     assert done.returncode == 0
     assert "\n  gateway serve --asgi main:app\n" in done.stdout
     assert "\b" not in done.stdout
-    assert list(main.commands) == ["serve", "check", "schema"]
+    assert list(main.commands) == ["serve", "check", "status", "stop", "schema"]
 
 
 def test_check_counts_what_a_sound_file_has(tmp_path: Path) -> None:

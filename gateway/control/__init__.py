@@ -1,0 +1,12 @@
+"""How a running daemon is looked at and told what to do, over sockets of its own.
+
+::
+
+    gateway status, stop ─► client ─► control socket ─► handlers ─► state of the worker
+    Prometheus ───────────────────► metrics listener ─► handlers ─► metrics ◄──┘
+
+``state``     what the worker is doing, as plain values
+``metrics``   the same in Prometheus' format
+``handlers``  what the control socket and the metrics listener answer
+``client``    the other end of the control socket, for the commands
+"""

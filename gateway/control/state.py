@@ -1,0 +1,60 @@
+"""What a worker is doing at one moment: its backends, their servers and processes, as plain values."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from gateway import __version__
+from gateway.backend import Backend
+from gateway.front.service import Service
+from gateway.upstream.upstream import UpstreamState
+
+
+@runtime_checkable
+class Observed(Protocol):
+    """A backend whose servers can be looked at."""
+
+    def snapshot(self) -> UpstreamState: ...
+
+
+@dataclass(slots=True)
+class Worker:
+    """The process that serves."""
+
+    service: Service
+    backends: Mapping[str, Backend]
+    kinds: Mapping[str, str]
+    """The kind of each backend: ``http``, ``fastcgi`` …"""
+    started_at: float
+    """Seconds since the epoch."""
+
+    def upstreams(self) -> dict[str, UpstreamState]:
+        """The backends that have servers, by name."""
+        return {
+            name: backend.snapshot()
+            for name, backend in self.backends.items()
+            if isinstance(backend, Observed)
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """All of it, as JSON has it. Times are in seconds."""
+        upstreams = self.upstreams()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime": round(time.time() - self.started_at, 3),
+            "draining": self.service.draining,
+            "connections": self.service.caps.open,
+            "backends": {
+                name: {"kind": self.kinds[name], **_described(upstreams.get(name))} for name in self.backends
+            },
+        }
+
+
+def _described(upstream: UpstreamState | None) -> dict[str, Any]:
+    if upstream is None:
+        return {}
+    servers = [{**asdict(server), "state": server.state.value} for server in upstream.servers]
+    return {"servers": servers, "queued": upstream.queued, "held": upstream.held}

@@ -1,0 +1,57 @@
+"""The state of a daemon as tables on a terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {"up": "green", "trial": "yellow", "ejected": "red", "down": "red"}
+
+
+def show(described: dict[str, Any]) -> None:
+    """Print what `state.Worker.describe` says."""
+    console = Console(highlight=False)
+    draining = ", draining" if described["draining"] else ""
+    console.print(
+        f"gateway {described['version']}, process {described['pid']}, up {_duration(described['uptime'])}, "
+        f"{described['connections']} connections{draining}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("backend", "kind", "server", "state"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("requests", "idle", "failures", "first byte"):
+        table.add_column(heading, justify="right")
+    table.add_column("last failure", overflow="fold")
+    for name, backend in described["backends"].items():
+        servers = backend.get("servers", [])
+        if not servers:
+            table.add_row(name, backend["kind"])
+        for number, server in enumerate(servers):
+            first = number == 0
+            table.add_row(name if first else "", backend["kind"] if first else "", *_cells(server))
+        if backend.get("queued") or backend.get("held"):
+            table.add_row("", "", f"{backend['queued']} queued, {backend['held']} held")
+    console.print(table)
+
+
+def _cells(server: dict[str, Any]) -> list[Text]:
+    latency = server["latency"]
+    address = f"{server['address']} (backup)" if server["backup"] else server["address"]
+    return [
+        Text(address),
+        Text(server["state"], style=_STYLES.get(server["state"], "")),
+        Text(str(server["in_flight"])),
+        Text(str(server["idle"])),
+        Text(str(server["failures"])),
+        Text("" if latency is None else f"{latency * 1000:.1f} ms"),
+        Text(server["last_failure"]),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"

@@ -1,0 +1,129 @@
+"""The control socket and the metrics listener of a running daemon, and the commands that use them."""
+
+import http.client
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.served import unused_port
+from tests.gateway.test_daemon import ROOT, Daemon, daemon
+
+CONFIG = """\
+listeners: [{http: 127.0.0.1:0}]
+access_log: false
+control: unix:control.sock
+metrics: 127.0.0.1:0
+backends:
+  dead: {http: ["http://127.0.0.1:%d", "http://127.0.0.1:%d"], health: {eject_time: 1h}}
+  app: {wsgi: "slow_application:app"}
+routes:
+  - {match: {path: /dead}, backend: dead}
+  - backend: app
+"""
+
+
+ADDRESSES: list[str] = []
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Daemon]:
+    with daemon(tmp_path, CONFIG % (unused_port(), unused_port())) as started:
+        # Of the listener, the control socket, the metrics.
+        ADDRESSES[:] = started.ready()
+        yield started
+
+
+def command(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def status(directory: Path) -> dict[str, Any]:
+    done = command(directory, "status", "gateway.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    described: dict[str, Any] = json.loads(done.stdout)
+    return described
+
+
+def answer(client: Any) -> bytes:
+    with client:
+        received: bytes = client.recv(65536)
+        return received
+
+
+def test_status_tells_of_servers_and_their_health(running: Daemon, tmp_path: Path) -> None:
+    before = status(tmp_path)
+    assert before["pid"] == running.process.pid
+    assert before["draining"] is False
+    assert before["backends"]["app"] == {"kind": "wsgi"}
+    assert [server["state"] for server in before["backends"]["dead"]["servers"]] == ["up", "up"]
+    for _ in range(3):
+        assert b" 502 " in answer(running.ask("/dead"))
+    after = status(tmp_path)["backends"]["dead"]["servers"]
+    assert "ejected" in {server["state"] for server in after}
+    assert all("refused" in server["last_failure"].lower() for server in after if server["failures"])
+    table = command(tmp_path, "status", "gateway.yaml").stdout
+    assert "ejected" in table
+    assert "127.0.0.1" in table
+
+
+def test_metrics_are_for_prometheus(running: Daemon, tmp_path: Path) -> None:
+    for _ in range(3):
+        answer(running.ask("/dead"))
+    connection = http.client.HTTPConnection(ADDRESSES[2].removeprefix("http://"), timeout=10)
+    connection.request("GET", "/metrics")
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.request("GET", "/dead")
+    other = connection.getresponse()
+    other.read()
+    connection.close()
+    assert (response.status, other.status) == (200, 404)
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = [line for line in text.splitlines() if line.startswith("gateway_backend_server_up{")]
+    assert len(lines) == 2
+    assert any(line.endswith(" 0.0") for line in lines)
+    assert "\nprocess_resident_memory_bytes " in text
+
+
+def test_only_its_own_user_may_use_the_control_socket(running: Daemon, tmp_path: Path) -> None:
+    assert stat.S_IMODE(os.stat(tmp_path / "control.sock").st_mode) == 0o600
+
+
+def test_stop_ends_the_daemon_in_order(running: Daemon, tmp_path: Path) -> None:
+    done = command(tmp_path, "stop", "--control", f"unix:{tmp_path}/control.sock")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert running.process.wait(20) == 0
+    assert not (tmp_path / "control.sock").exists()
+    again = command(tmp_path, "stop", "gateway.yaml")
+    assert again.returncode == 1
+    assert again.stderr.startswith(f"gateway: no daemon listens on {tmp_path}/control.sock: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Expected a CONFIG, or --control"),
+        (["--control", "127.0.0.1:1"], "expected unix:/path"),
+        (["plain.yaml"], "has no control socket"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "plain.yaml").write_text("listeners: [{http: ':0'}]\nroutes: [{respond: {}}]\n")
+    done = command(tmp_path, "status", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
