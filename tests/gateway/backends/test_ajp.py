@@ -21,6 +21,7 @@ from tests.gateway.served import (
     gateway_of,
     quick_sweeper,  # noqa: F401
     read_until,
+    reset,
     response,
     responses,
     run,
@@ -180,6 +181,32 @@ def test_dot_segments_cannot_be_hidden(target: bytes) -> None:
     container = Container()
     assert ask(container, request(target)).status == 400
     assert container.asked == []
+
+
+@pytest.mark.parametrize(
+    "target", [b"/private", b"/private/x", b"/private;a=b/x", b"//private/x", b"/private;/"]
+)
+def test_route_that_keeps_clients_from_a_path(target: bytes) -> None:
+    """As the documentation has it: a container leaves out parameters and empty segments."""
+    container = Container()
+    received: list[bytes] = []
+
+    async def main() -> None:
+        async with backend(container) as scripted:
+            config = {
+                "backends": {"app": {"ajp": scripted.address}},
+                "routes": [
+                    {"match": {"path": "~^/+private(;|/|$)"}, "respond": {"status": 403}},
+                    {"backend": "app"},
+                ],
+            }
+            async with gateway_of(config) as served:
+                received.append(await served.ask(request(target)))
+                received.append(await served.ask(request(b"/privateer;x")))
+
+    with capture_logs():
+        run(main)
+    assert [response(each).status for each in received] == [403, 200]
 
 
 def test_method_without_a_code() -> None:
@@ -440,6 +467,30 @@ def test_connection_without_a_sign_of_life_is_replaced(instead: bytes | None) ->
         assert scripted.connections == 2
 
     assert through(behave, test, ping="50ms") == []
+
+
+def test_client_that_goes_while_a_sign_of_life_is_awaited() -> None:
+    """Neither the connection nor anything else is left."""
+    asked = trio.Event()
+
+    async def behave(stream: trio.SocketStream) -> None:
+        codec = AjpServer()
+        while await next_event(stream, codec) != EndOfMessage():
+            pass
+        await stream.send_all(codec.send(ResponseHead(204, [])) + codec.send(EndOfMessage()))
+        assert await stream.receive_some() == b"\x12\x34\0\1\x0a"
+        asked.set()
+        assert await stream.receive_some() == b""
+
+    async def test(served: Served, scripted: ScriptedBackend) -> None:
+        assert response(await served.ask(request())).status == 204
+        async with await served.connect() as client:
+            await client.send_all(request())
+            await asked.wait()
+            reset(client)
+        await until(lambda: scripted.open == 0)
+
+    through(behave, test, ping="60s")
 
 
 # ---- containers that misbehave
