@@ -21,7 +21,7 @@ from gateway.backends.cgi.transcript import Transcript
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.build_routes import RouteBuilder, filtered_backend
-from gateway.build_upstream import build_upstream
+from gateway.build_upstream import build_upstream, check_health
 from gateway.config import SpawnedApp, models
 from gateway.config.balancing import Server
 from gateway.failure_pages import FailurePages
@@ -37,14 +37,15 @@ from gateway.router import Router
 from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
+from gateway.upstream.check import PingQuestion
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
-from protocols.ajp import AjpClient
+from protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
 from protocols.codec import ClientCodec
 from protocols.fastcgi import NOT_FOR_AUTHORIZERS, FastCgiClient, Role
 from protocols.http1 import Http1Client
 from protocols.scgi import ScgiClient
-from protocols.uwsgi import UwsgiClient
+from protocols.uwsgi import PING, PONG, UwsgiClient
 
 
 @dataclass(slots=True)
@@ -169,31 +170,41 @@ class _Builder:
                     upgrades=UpgradePolicy(
                         pump, frozenset(config.upgrade), idle=self._config.timeouts.tunnel or inf
                     ),
+                    ping=PingQuestion(PING.encode(), PONG.encode()),
                 )
             case models.AJPBackend():
                 packet_size, secret = config.packet_size, config.secret
-                return AjpBackend(
+
+                def make_codec() -> AjpClient:
+                    return AjpClient(packet_size=packet_size, secret=secret)
+
+                upstream = build_upstream(
+                    Upstream,
                     name,
-                    upstream=build_upstream(
-                        Upstream,
-                        name,
-                        config,
-                        config.servers,
-                        config.pool,
-                        pump,
-                        lambda: AjpClient(packet_size=packet_size, secret=secret),
-                        ping=config.ping,
-                    ),
+                    config,
+                    config.servers,
+                    config.pool,
+                    pump,
+                    make_codec,
+                    ping=config.ping,
+                )
+                container = AjpBackend(
+                    name,
+                    upstream=upstream,
                     dispatch=self.dispatch,
                     intake=self._intake(name, config),
                     variables=_templates(config.variables),
                     packet_size=packet_size,
                     secret=secret,
                 )
+                ping = PingQuestion(CPING_PACKET, CPONG_PACKET)
+                check_health(upstream, config.health.check, make_codec, container.probe_head, ping)
+                return container
             case models.HTTPBackend():
-                return HttpBackend(
+                upstream = self._upstream(name, "http", config, Http1Client)
+                server = HttpBackend(
                     name,
-                    upstream=self._upstream(name, "http", config, Http1Client),
+                    upstream=upstream,
                     pump=pump,
                     host=config.host,
                     forwarded=config.forwarded,
@@ -201,6 +212,8 @@ class _Builder:
                     upgrades=frozenset(config.upgrade),
                     tunnel_timeout=self._config.timeouts.tunnel or inf,
                 )
+                check_health(upstream, config.health.check, Http1Client, server.probe_head)
+                return server
             case models.ASGIBackend():
                 return AsgiBackend(
                     name,
@@ -243,10 +256,11 @@ class _Builder:
         withheld: frozenset[str] = frozenset(),
         catch_stderr: str | None = None,
         upgrades: UpgradePolicy | None = None,
+        ping: PingQuestion | None = None,
     ) -> ApplicationBackend:
         upstream = self._upstream(name, protocol, config, make_codec, keeps=keeps)
         upstream.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
-        return ApplicationBackend(
+        backend = ApplicationBackend(
             name,
             upstream=upstream,
             dispatch=self.dispatch,
@@ -256,6 +270,8 @@ class _Builder:
             withheld=withheld,
             upgrades=upgrades,
         )
+        check_health(upstream, config.health.check, make_codec, backend.probe_head, ping)
+        return backend
 
     def _upstream(
         self,

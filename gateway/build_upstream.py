@@ -2,12 +2,16 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import chain
 from math import inf
 from typing import Final, TypeVar
 
+from gateway.backends.probe import Probe
 from gateway.config import balancing
 from gateway.pump import Pump
+from gateway.request import Request
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
+from gateway.upstream.check import CheckPolicy, Head, PingQuestion, Question, RequestQuestion
 from gateway.upstream.dial import Dialer
 from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
@@ -75,6 +79,41 @@ def build_upstream(
         hold=Hold(config.hold),
         ping=ping,
     )
+
+
+def check_health(
+    upstream: Upstream,
+    config: balancing.Check | None,
+    make_codec: Callable[[], ClientCodec],
+    make_head: Callable[[Request], Head],
+    ping: PingQuestion | None = None,
+) -> None:
+    """Have the servers of *upstream* checked as configured.
+
+    *make_head* is the backend's; *ping* is asked where the configuration names no path.
+    """
+    if config is None:
+        return
+    question: Question
+    if config.path is None:
+        assert ping is not None
+        question = ping
+    else:
+        probe = Probe(config.path, config.method, config.host)
+        question = RequestQuestion(
+            make_codec,
+            lambda address: make_head(probe.request(address)),
+            statuses=frozenset(chain.from_iterable(config.status)),
+            body=config.body.encode(),
+        )
+    policy = CheckPolicy(
+        interval=config.interval,
+        timeout=config.timeout,
+        rise=config.rise,
+        fall=config.fall,
+        starts_down=config.start == "down",
+    )
+    upstream.check_health(question, policy)
 
 
 def _balance(config: balancing.Balance) -> Balance:

@@ -85,6 +85,20 @@ class ApplicationBackend:
         """Keep the pools of connections until cancelled."""
         await self._upstream.run(task_status=task_status)
 
+    def probe_head(self, request: Request) -> RequestVariables:
+        """What a health check sends for *request*.
+
+        A path that names no script is taken for the name of one, not for the front controller's: php-fpm
+        answers so to its ``ping.path``.
+        """
+        environ = self._environ(request, 0)
+        if self._script_root is not None and environ["PATH_INFO"] == request.path:
+            environ["SCRIPT_NAME"] = _native(request.path)
+            environ["SCRIPT_FILENAME"] = _native(self._script_root.root + request.path)
+            environ["PATH_INFO"] = ""
+            del environ["PATH_TRANSLATED"]
+        return RequestVariables(environ)
+
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
         upgrade, upgrades = request.upgrade, self._upgrades

@@ -105,6 +105,10 @@ class HttpBackend:
         """Keep the pool of connections until cancelled."""
         await self._upstream.run(task_status=task_status)
 
+    def probe_head(self, request: Request) -> RequestHead:
+        """What a health check sends for *request*."""
+        return self._head(request, 0, False)
+
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""
         if request.method in COUNTED and not count_down(request):

@@ -3,13 +3,15 @@ chosen, what is kept open, and what happens when one fails.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
 from gateway.config.base import Model, Place, written
 from gateway.config.values import (
     AtLeastOne,
+    CheckHost,
+    CheckTarget,
     Connect,
     CookieName,
     Count,
@@ -19,9 +21,11 @@ from gateway.config.values import (
     Flag,
     HashKey,
     Many,
+    Method,
     Part,
     Secret,
     Short,
+    Statuses,
     Timeout,
     Upstream,
 )
@@ -204,10 +208,64 @@ class Retry(Model):
                     yield (key,), "there is no second try: expected tries: 2 or more"
 
 
+class Check(Model):
+    """What each server is asked now and then."""
+
+    path: CheckTarget | None = None
+    """The path that is asked for, with its query. A php script below root, or php-fpm's ping.path."""
+    ping: Flag | None = None
+    """true: a PING (CPing) packet in place of a request, for uwsgi and ajp; it is the default there."""
+    method: Method = "GET"
+    """How it is asked for."""
+    host: CheckHost | None = None
+    """The Host of the request; by default the server's address."""
+    interval: Timeout = written("5s")
+    """From one check of a server to its next, more or less."""
+    timeout: Timeout = written("2s")
+    """For connecting and the whole answer."""
+    status: Annotated[tuple[Statuses, ...], AtLeastOne(), Many()] = written(("200-399",))
+    """Statuses of a server that is well: 200, 200-399, 2xx, or a list."""
+    body: str = ""
+    """Text that the answer must have in its first 64 KiB."""
+    rise: Count = 2
+    """So many good answers in a row bring a server back."""
+    fall: Count = 3
+    """So many failures in a row take it out."""
+    start: Literal["up", "down"] = "up"
+    """Whether a server gets requests before its first check; with down, that check decides."""
+
+
+def check_contradictions(health: Any, *, pings: bool, spawned: bool) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the check in *health* of a backend whose protocol has *pings* or not."""
+    check = health.get("check") if isinstance(health, dict) else None
+    place: Place = ("health", "check")
+    if check is not None and spawned:
+        yield place, "the gateway watches the processes that it starts: expected an address in place of spawn"
+    if not isinstance(check, dict):
+        return
+    asks = check.get("path") is not None
+    if check.get("ping") is True and not pings:
+        yield (*place, "ping"), "this protocol has no pings: expected path"
+    elif check.get("ping") is True and asks:
+        yield (*place, "ping"), "a ping asks for no path: expected one of the two"
+    elif not asks and (not pings or check.get("ping") is False):
+        yield place, "expected the path that is asked for"
+    elif not asks:
+        for key in ("method", "host", "status", "body"):
+            if key in check:
+                yield (*place, key), "a ping has none: expected path"
+
+
+def _path_only(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class Health(Model):
     """When a server that fails is left out for a while."""
 
-    later: ClassVar[dict[str, str]] = {"check": "active health checks are not supported yet"}
+    check: Annotated[Check, Short(_path_only, {"type": "string", "pattern": "^/"})] | None = None
+    """A path that each server is asked for now and then, or a mapping; by default it is known by its requests
+    only."""
 
     failures: CountOrNone = 3
     """So many failures in a row; 0: it is never left out."""

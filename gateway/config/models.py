@@ -32,6 +32,7 @@ from gateway.config.balancing import (
     Pool,
     Server,
     Servers,
+    check_contradictions,
     server_contradictions,
 )
 from gateway.config.base import Model, Place, written
@@ -469,6 +470,8 @@ class CGIBackend(_CGIFamily, Confined):
 
 class _SocketBackend(_CGIFamily, Balanced):
     kind: ClassVar[str]
+    pings: ClassVar[bool] = False
+    """Whether the protocol has a sign of life."""
 
     target: SocketTarget
 
@@ -478,6 +481,7 @@ class _SocketBackend(_CGIFamily, Balanced):
         target = data.get(kind)
         if not _is_spawn(target):
             yield from server_contradictions(kind, target)
+        yield from check_contradictions(data.get("health"), pings=cls.pings, spawned=_is_spawn(target))
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -565,6 +569,7 @@ class UWSGIBackend(_SocketBackend):
     """An application that speaks the uwsgi protocol."""
 
     kind: ClassVar[str] = "uwsgi"
+    pings: ClassVar[bool] = True
 
     target: SocketTarget = Field(alias="uwsgi")
     """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
@@ -600,6 +605,7 @@ class AJPBackend(_CGIFamily, Balanced):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from server_contradictions("ajp", data.get("ajp"))
+        yield from check_contradictions(data.get("health"), pings=True, spawned=False)
         variables = data.get("variables")
         for name in variables if isinstance(variables, dict) else ():
             if isinstance(name, str) and not is_told(name):
@@ -633,6 +639,7 @@ class HTTPBackend(_Backend, Balanced):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         target = data.get("http")
+        yield from check_contradictions(data.get("health"), pings=False, spawned=_is_spawn(target))
         if not _is_spawn(target):
             yield from server_contradictions("http", target)
             return

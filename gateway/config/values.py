@@ -35,10 +35,12 @@ from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.config.env_file import parse_env_file
 from gateway.config.wording import expected, show
 from gateway.confinement import User, may_change_user, tool
+from gateway.errors import RequestError
 from gateway.executable import PROGRAM_PATH
 from gateway.failure_pages import ErrorPage, page_constants
 from gateway.path_pattern import find_rest_of
 from gateway.static.mime import content_type
+from gateway.target import decode_path
 from gateway.template import Template
 from protocols.ajp import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE
 
@@ -104,6 +106,41 @@ FinalStatus: TypeAlias = Annotated[int, Strict(), Ge(200), Le(599), _OrVariable(
 
 ErrorStatus: TypeAlias = Annotated[int, Strict(), Ge(400), Le(599), _OrVariable(_whole_number)]
 """The status of a response that tells of an error."""
+
+
+def parse_statuses(value: Any) -> range:
+    """Statuses of responses: ``200``, ``200-399`` or ``2xx``."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    found = (
+        re.fullmatch(r"([2-5])xx|([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?", text, re.ASCII)
+        if isinstance(text, str)
+        else None
+    )
+    if found is None:
+        raise expected("a status such as 200, or 200-399 or 2xx", value)
+    of_class, first, last = found.groups()
+    statuses = (
+        range(int(of_class) * 100, int(of_class) * 100 + 100)
+        if of_class
+        else range(int(first), int(last or first) + 1)
+    )
+    if not statuses:
+        raise ValueError(f"expected the lower status first, got {show(value)}")
+    return statuses
+
+
+Statuses: TypeAlias = Annotated[
+    range,
+    PlainValidator(parse_statuses),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 200, "maximum": 599},
+                {"type": "string", "examples": ["200-399", "2xx"]},
+            ]
+        }
+    ),
+]
 
 RedirectStatus: TypeAlias = Annotated[Literal[301, 302, 303, 307, 308], _OrVariable(_whole_number)]
 """The status of a redirect."""
@@ -812,6 +849,26 @@ def parse_upgrade(value: Any) -> str:
     return protocol
 
 
+def parse_check_target(value: Any) -> str:
+    """The path and query that a health check asks for."""
+    if not isinstance(value, str) or not re.fullmatch(r"/[!-\"$-~]*", value, re.ASCII):
+        raise expected("a path such as /healthz, percent-encoded", value)
+    try:
+        decode_path(value.partition("?")[0].encode("ascii"))
+    except RequestError as wrong:
+        raise ValueError(f"no server understands {show(value)}: {wrong}") from None
+    return str(value)
+
+
+def parse_check_host(value: Any) -> str:
+    """What a health check says in Host: a name or numeric address, with or without a port."""
+    if not isinstance(value, str) or not re.fullmatch(
+        r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", value, re.ASCII
+    ):
+        raise expected("a host such as example.com", value)
+    return str(value)
+
+
 def parse_cookie_name(value: Any) -> str:
     """The name of a cookie (RFC 6265 4.1.1)."""
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
@@ -916,6 +973,10 @@ Mount: TypeAlias = Annotated[
 ]
 VariableName: TypeAlias = Annotated[str, PlainValidator(parse_variable_name), _TEXT]
 Name: TypeAlias = Annotated[str, PlainValidator(parse_name), _TEXT]
+CheckTarget: TypeAlias = Annotated[
+    str, PlainValidator(parse_check_target), WithJsonSchema({"type": "string", "examples": ["/healthz"]})
+]
+CheckHost: TypeAlias = Annotated[str, PlainValidator(parse_check_host), _TEXT]
 CookieName: TypeAlias = Annotated[str, PlainValidator(parse_cookie_name), _TEXT]
 HashKey: TypeAlias = Annotated[
     str,

@@ -8,12 +8,15 @@
                  │  └─► queue, hold: wait                                                      │
                  └───────── retry: another server? ◄───────────────────────────────────────────┘
 
+    check ─► dial ─► a question of its own ─► health
+
 ``upstream``   one request: which server, a try, and what then
 ``group``      the servers of one backend: who may be chosen, who is ejected
 ``balance``    how one of several is chosen; plain functions
 ``sticky``     clients that stay with their server by a cookie
 ``server``     one server: its connections, the requests in flight, its latency
 ``health``     whether it is up, from what became of its requests; a plain state machine
+``check``      active health checks: each server is asked now and then
 ``retry``      whether there is another try after a failure; a plain decision
 ``replay``     request bodies that can be sent twice
 ``queue``      requests that wait for a connection; first come, first served

@@ -26,6 +26,7 @@ import trio
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump
 from gateway.request import Request, Responder
+from gateway.upstream.check import Checker, CheckPolicy, Question
 from gateway.upstream.exchange import (
     CannotShareError,
     Exchange,
@@ -123,6 +124,7 @@ class Upstream:
         self._ping = ping
         self.catch_stderr: re.Pattern[str] | None = None
         """For `Exchange.catch_stderr`, if the protocol has an error stream."""
+        self._checker: Checker | None = None
         self._sticky = group.sticky
         self._several = len(group.servers) > 1
         self._statuses = retry.status
@@ -146,14 +148,30 @@ class Upstream:
         """How the servers are."""
         return UpstreamState(self._group.snapshot(self._pump.now), len(self._queue.waiting), self._hold.count)
 
+    def check_health(self, question: Question, policy: CheckPolicy) -> None:
+        """Ask each server *question* while `run` runs. Call it before."""
+        self._checker = Checker(self._backend, question, policy, returned=self._welcome)
+        if policy.starts_down:
+            for server in self._group.servers:
+                server.health.mark_down("not checked yet")
+
+    def _welcome(self, server: Server) -> None:
+        """*server* is up: requests that wait need wait no longer."""
+        self._hold.wake()
+        for _ in range(len(self._queue.waiting)):
+            self._queue.grant(server)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Close idle connections that grow old, until cancelled; then all of them."""
-        task_status.started()
+        """Check the servers, and close idle connections that grow old, until cancelled; then all of them."""
         try:
-            while True:
-                await trio.sleep(EXPIRY_INTERVAL)  # noqa: TID251 - the clock of the pools
-                for server in self._group.servers:
-                    server.pool.close_expired()
+            async with trio.open_nursery() as nursery:
+                if self._checker is not None:
+                    nursery.start_soon(self._checker.run, self._group)
+                task_status.started()
+                while True:
+                    await trio.sleep(EXPIRY_INTERVAL)  # noqa: TID251 - the clock of the pools
+                    for server in self._group.servers:
+                        server.pool.close_expired()
         finally:
             for server in self._group.servers:
                 server.pool.close()

@@ -14,11 +14,13 @@ attributes, without that prefix.
 """
 
 from protocols.ajp.client import AjpClient
-from protocols.ajp.packets import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE
+from protocols.ajp.packets import CPING_PACKET, CPONG_PACKET, DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE
 from protocols.ajp.request import check_size, is_told
 from protocols.ajp.server import AjpServer
 
 __all__ = [
+    "CPING_PACKET",
+    "CPONG_PACKET",
     "DEFAULT_PACKET_SIZE",
     "LARGEST_PACKET_SIZE",
     "AjpClient",

@@ -100,7 +100,7 @@ def php(require_program: RequireProgram, tmp_path_factory: pytest.TempPathFactor
     config = directory / "php-fpm.conf"
     config.write_text(
         f"[global]\nerror_log = /proc/self/fd/2\ndaemonize = no\n[www]\nlisten = {directory}/php.sock\n"
-        "pm = static\npm.max_children = 2\nuser = root\ngroup = root\n"
+        "pm = static\npm.max_children = 2\nping.path = /alive\nuser = root\ngroup = root\n"
     )
     limits = ("post_max_size=200M", "upload_max_filesize=200M", f"upload_tmp_dir={directory}")
     command = [program, "-n", "-y", str(config), *(["-R"] if os.geteuid() == 0 else [])]
@@ -120,6 +120,20 @@ def fresh_gateway(php: Path, run_gateway: RunGateway) -> Iterator[Gateway]:
     """One that has served nothing yet, so that its memory is what it has when idle."""
     with run_gateway(php, CONFIG) as running:
         yield running
+
+
+def test_health_check(php: Path, run_gateway: RunGateway) -> None:
+    """E08: php-fpm answers to its ping.path, which is no script; no request goes there before."""
+    config = """
+    access_log: false
+    backends:
+      site: {fastcgi: unix:php.sock, root: www, preset: php-fpm,
+             health: {check: {path: /alive, body: pong, start: down}}}
+    routes: [{backend: site}]
+    """
+    with run_gateway(php, config) as gateway:
+        gateway.wait_for(lambda line: '"server is up"' in line)
+        assert gateway.get("/hello.php?name=World").text == "Hello, World"
 
 
 def test_get(gateway: Gateway) -> None:

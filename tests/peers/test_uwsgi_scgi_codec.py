@@ -28,8 +28,7 @@ from protocols.events import (
 )
 from protocols.scgi import ScgiClient, ScgiServer
 from protocols.uwsgi import PING, PONG, PacketHeader, UwsgiClient, UwsgiServer
-
-RequireProgram = Callable[[str, str], str]
+from tests.peers.conftest import RequireProgram, RunGateway
 
 WAIT = 30.0
 """Seconds until a peer that says nothing fails the test."""
@@ -229,6 +228,18 @@ def check_early_response(port: int, codec: ClientCodec) -> None:
 def test_scgi_client_with_flup(flup_scgi: int) -> None:
     """SCGI-1 to SCGI-6."""
     check_application(flup_scgi, ScgiClient)
+
+
+def test_uwsgi_is_pinged(uwsgi_socket: int, tmp_path: Path, run_gateway: RunGateway) -> None:
+    """UW-10, E08: uWSGI's own answer, before the first request."""
+    config = f"""
+    access_log: false
+    backends: {{app: {{uwsgi: "127.0.0.1:{uwsgi_socket}", health: {{check: {{ping: true, start: down}}}}}}}}
+    routes: [{{backend: app}}]
+    """
+    with run_gateway(tmp_path, config) as gateway:
+        gateway.wait_for(lambda line: '"server is up"' in line)
+        assert gateway.get("/").status == 200
 
 
 def test_scgi_client_with_uwsgi(uwsgi_scgi_socket: int) -> None:

@@ -50,6 +50,7 @@ SECTIONS: dict[str, type[Model]] = {
     "pool": balancing.Pool,
     "retry": balancing.Retry,
     "health": balancing.Health,
+    "check": balancing.Check,
     "spawn": spawn.SpawnedApp,
     "processes": spawn.SpawnedProcesses,
     "give_up": spawn.GiveUp,

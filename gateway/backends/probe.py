@@ -1,0 +1,52 @@
+"""The request by which an active health check asks a server (`gateway.upstream.check`).
+
+It is the gateway's own, of a client at 127.0.0.1: a backend makes of it what it makes of any request.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.environ import SOFTWARE
+from gateway.request import Address, Request
+from gateway.target import decode_path, split_target
+from gateway.tls.facts import TlsFacts
+
+_AGENT: Final = (b"user-agent", f"{SOFTWARE} (health check)".encode("ascii"))
+
+
+class _OwnConnection:
+    """Implements `request.Connection`."""
+
+    scheme = "http"
+    client: Address = ("127.0.0.1", 0)
+    server: Address = ("127.0.0.1", 0)
+    tls: TlsFacts | None = None
+
+    def __init__(self) -> None:
+        self.environ: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is asked for."""
+
+    target: str
+    """Path and query."""
+    method: str = "GET"
+    host: str | None = None
+    """By default the server's address."""
+
+    def request(self, address: str) -> Request:
+        """The request to the server at *address*."""
+        host = self.host or ("localhost" if address.startswith("unix:") else address)
+        raw_path, query = split_target(self.target.encode("ascii"))
+        return Request(
+            method=self.method,
+            path=decode_path(raw_path),
+            raw_path=raw_path,
+            query=query,
+            version="1.1",
+            headers=[(b"host", host.encode("ascii")), _AGENT],
+            host=host.rpartition(":")[0] or host,
+            connection=_OwnConnection(),
+        )

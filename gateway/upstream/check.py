@@ -1,0 +1,225 @@
+"""Active health checks: whether a server is well, asked of the server itself (peers.md E07, E08).
+
+::
+
+    each server: interval ─► connect ─► a question ─► well? ── `fall` times not ──► down (`Health.mark_down`)
+                    ▲                                  │ ───── `rise` times ──────► up   (`Health.mark_up`)
+                    └──────────────────────────────────┘
+
+A question is a request by the backend's own protocol, or what the protocol has for a sign of life. Each goes
+over a connection of its own, so that it finds out what a new request would, and disturbs none.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+import trio
+
+from gateway.errors import BackendError
+from gateway.pump import PumpStream
+from gateway.upstream.group import ServerGroup
+from gateway.upstream.health import is_ours
+from gateway.upstream.server import Server
+from protocols.codec import ClientCodec
+from protocols.errors import ProtocolError
+from protocols.events import (
+    NEED_DATA,
+    Data,
+    EndOfMessage,
+    LocalRedirect,
+    RequestHead,
+    RequestVariables,
+    ResponseHead,
+)
+
+MAX_AT_ONCE: Final = 16
+"""Checks of one backend that run at a time; further ones wait for their turn."""
+
+BODY_LIMIT: Final = 64 * 1024
+"""Bytes of an answer's body that are read: one read's worth, far more than such answers have."""
+
+_JITTER: Final = 0.1
+"""Part of the interval by which one is longer or shorter, so that the checks of many do not come together."""
+
+Head: TypeAlias = RequestHead | RequestVariables
+
+log = structlog.get_logger()
+
+
+class Unwell(Exception):
+    """The answer is not that of a server that is well; the message says why."""
+
+
+class Question(ABC):
+    """What is asked over a fresh connection."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def ask(self, stream: PumpStream, address: str) -> None:
+        """Ask the server at *address*. Raises Unwell, ProtocolError, BrokenResourceError, TooSlowError."""
+
+
+class RequestQuestion(Question):
+    """A request, whose answer must have one of *statuses* and, if *body* is not empty, contain that."""
+
+    __slots__ = ("_body", "_make_codec", "_make_head", "_statuses")
+
+    def __init__(
+        self,
+        make_codec: Callable[[], ClientCodec],
+        make_head: Callable[[str], Head],
+        *,
+        statuses: frozenset[int],
+        body: bytes = b"",
+    ) -> None:
+        """*make_head* gets the address."""
+        self._make_codec = make_codec
+        self._make_head = make_head
+        self._statuses = statuses
+        self._body = body
+
+    async def ask(self, stream: PumpStream, address: str) -> None:
+        codec = self._make_codec()
+        await stream.send_all(codec.send(self._make_head(address)) + codec.send(EndOfMessage()))
+        body = b""
+        while len(body) < BODY_LIMIT:
+            event = codec.next_event()
+            if event is NEED_DATA:
+                codec.receive_data(await stream.receive_some())
+            elif isinstance(event, ResponseHead):
+                self._judge(event.status)
+            elif isinstance(event, LocalRedirect):
+                self._judge(302)  # what it would be if a client saw it (RFC 3875 6.2.2)
+            elif isinstance(event, Data):
+                body += event.data
+            elif isinstance(event, EndOfMessage):
+                break
+        if self._body not in body:
+            raise Unwell(f"the answer does not have {self._body.decode('utf-8', 'replace')!r}")
+
+    def _judge(self, status: int) -> None:
+        if status not in self._statuses:
+            raise Unwell(f"status {status}")
+
+
+class PingQuestion(Question):
+    """A packet, to which the protocol has one answer."""
+
+    __slots__ = ("_ping", "_pong")
+
+    def __init__(self, ping: bytes, pong: bytes) -> None:
+        self._ping = ping
+        self._pong = pong
+
+    async def ask(self, stream: PumpStream, address: str) -> None:
+        await stream.send_all(self._ping)
+        answer = b""
+        while len(answer) < len(self._pong):
+            data = await stream.receive_some()
+            if not data:
+                raise Unwell("the connection was closed before an answer to the ping")
+            answer += data
+        if answer != self._pong:
+            raise Unwell("something else came than the answer to the ping")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPolicy:
+    """How often a server is asked, and how often it must be well or not to be believed. Times in seconds."""
+
+    interval: float = 5.0
+    timeout: float = 2.0
+    """For connecting and the whole answer."""
+    rise: int = 2
+    fall: int = 3
+    starts_down: bool = False
+    """Whether a server gets no request before the first check has found it well."""
+
+
+class Checker:
+    """Asks the servers of one backend."""
+
+    __slots__ = ("_backend", "_places", "_policy", "_question", "_returned")
+
+    def __init__(
+        self, backend: str, question: Question, policy: CheckPolicy, *, returned: Callable[[Server], None]
+    ) -> None:
+        """*returned* is called with a server that is up again."""
+        self._backend = backend
+        self._question = question
+        self._policy = policy
+        self._returned = returned
+        self._places = trio.Semaphore(MAX_AT_ONCE)
+
+    async def run(self, group: ServerGroup) -> None:
+        """Check all servers of *group* until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for server in group.servers:
+                nursery.start_soon(self._watch, server)
+
+    async def _watch(self, server: Server) -> None:
+        policy = self._policy
+        standing = Standing(policy)
+        while True:
+            async with self._places:
+                reason = await self._find_fault(server)
+            if reason == "":
+                if standing.well():
+                    server.health.mark_up(trio.current_time())
+                    log.info("server is up", backend=self._backend, address=server.name)
+                    self._returned(server)
+            elif reason is not None and standing.unwell():
+                server.health.mark_down(f"health check: {reason}")
+                log.warning("server is down", backend=self._backend, address=server.name, reason=reason)
+            pause = policy.interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+            await trio.sleep(pause)  # noqa: TID251 - the clock of the checks
+
+    async def _find_fault(self, server: Server) -> str | None:
+        """Why *server* is not well, empty if it is; None if that could not be found out."""
+        try:
+            with trio.fail_after(self._policy.timeout):
+                stream = await server.dialer.dial()
+                try:
+                    await self._question.ask(stream, server.name)
+                finally:
+                    stream.close()
+        except BackendError as failed:
+            return None if is_ours(failed) else failed.detail
+        except trio.TooSlowError:
+            return f"no whole answer in {self._policy.timeout:g} s"
+        except (Unwell, ProtocolError, trio.BrokenResourceError) as failed:
+            return str(failed)
+        return ""
+
+
+class Standing:
+    """What the last checks of a server add up to."""
+
+    __slots__ = ("_count", "_policy", "_up")
+
+    def __init__(self, policy: CheckPolicy) -> None:
+        self._policy = policy
+        self._up = not policy.starts_down
+        # Checks in a row that say otherwise; of a server that starts down the first one decides.
+        self._count = policy.rise - 1 if policy.starts_down else 0
+
+    def well(self) -> bool:
+        """A check has found it well; whether it is up again by that."""
+        return self._found(True, self._policy.rise)
+
+    def unwell(self) -> bool:
+        """A check has not; whether it is down by that."""
+        return self._found(False, self._policy.fall)
+
+    def _found(self, up: bool, enough: int) -> bool:
+        self._count = 0 if up is self._up else self._count + 1
+        if self._count < enough:
+            return False
+        self._up = up
+        self._count = 0
+        return True
