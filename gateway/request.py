@@ -252,7 +252,7 @@ class Request:
         """CGI variables from an authorizer (FastCGI 6.3), native strings; they win over header variables."""
         # Set by the backend.
         self.upstream_time: float | None = None
-        """Seconds from connecting to the backend until its response was complete, for the logs."""
+        """Seconds until its response was complete, for the logs: with waiting, and with failed tries."""
         self.upstream_address = ""
         """Of the server that was asked last, if the backend is behind sockets."""
         self.tries = 0

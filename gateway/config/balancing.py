@@ -276,7 +276,7 @@ class Health(Model):
     503 at once."""
     slow: Timeout | None = None
     """An answer whose first byte takes longer counts as a failure."""
-    slow_start: Duration = 0.0
+    slow_start: Duration = written(0)
     """After its return a server gets its whole share of requests only after this time."""
 
     @classmethod
@@ -298,7 +298,7 @@ class Balanced(Model):
     """The name of a cookie by which clients stay with their server, or a mapping."""
     retry: Retry = Field(default_factory=Retry)
     """What is tried after a failure."""
-    hold: Duration = 0.0
+    hold: Duration = written(0)
     """How long requests wait while no server can be reached, instead of failing at once."""
     health: Health = Field(default_factory=Health)
     """When a server is left out for a while."""

@@ -70,9 +70,11 @@ class UpstreamState:
 class _Tries:
     """What became of one request so far; made when the first try has failed."""
 
-    __slots__ = ("count", "failure", "held", "pause", "sent", "tried")
+    __slots__ = ("began", "count", "failure", "held", "pause", "sent", "tried")
 
-    def __init__(self) -> None:
+    def __init__(self, began: float) -> None:
+        self.began = began
+        """Clock time of the first: what it has waited in the queue before does not count."""
         self.count = 0
         self.sent = 0
         """Tries that have sent something."""
@@ -207,7 +209,7 @@ class Upstream:
         while True:
             server = group.choose(request, _NOBODY if tries is None else tries.tried, pump.now)
             if server is None or server.in_flight >= server.limit:
-                server = await self._wait_for(request, server, tries, started)
+                server = await self._wait_for(request, server, tries)
             else:
                 server.enter(pump.now)
             request.tries += 1
@@ -236,7 +238,7 @@ class Upstream:
                         backend=self._backend,
                         address=server.name,
                         switch=switch,
-                        unwanted=self._unwanted_of(request, tries, started) if self._statuses else None,
+                        unwanted=self._unwanted_of(request, tries, began) if self._statuses else None,
                     )
                     exchange.catch_stderr = self.catch_stderr
                     if self._sticky is not None:
@@ -273,22 +275,20 @@ class Upstream:
                 if self._queue.waiting:
                     self._queue.grant(server)
             if tries is None:
-                tries = _Tries()
+                tries = _Tries(began)
             tries.add(server, failure, exchange is not None)
             if not blameless and is_fault(failure):
                 group.failed(server, trio.current_time(), failure.detail)
-            await self._allow_another(request, responder, failure, tries, started)
+            await self._allow_another(request, responder, failure, tries)
 
     # --- before a try
 
-    async def _wait_for(
-        self, request: Request, server: Server | None, tries: _Tries | None, started: float
-    ) -> Server:
+    async def _wait_for(self, request: Request, server: Server | None, tries: _Tries | None) -> Server:
         """A server that was entered. *server* has no room; None: no server is up. Raises BackendError."""
         pause = FIRST_PAUSE
+        deadline = (trio.current_time() if tries is None else tries.began) + self._hold.time
         while server is None:
             now = trio.current_time()
-            deadline = started + self._hold.time
             if now >= deadline or self._hold.full:
                 raise self._none_is_up(now) if tries is None or tries.failure is None else tries.failure
             await self._hold.wait(pause, deadline)
@@ -305,15 +305,15 @@ class Upstream:
             raise self._too_busy(server, f"none of them became free in {queue.time:g} s")
         return entered
 
-    def _unwanted_of(self, request: Request, tries: _Tries | None, started: float) -> Unwanted | None:
-        """The statuses for which there would be another try."""
+    def _unwanted_of(self, request: Request, tries: _Tries | None, began: float) -> Unwanted | None:
+        """The statuses for which there would be another try after the one that has begun at *began*."""
         retry = self._retry
         count = 1 if tries is None else tries.count + 1
         if count >= (retry.tries or self._each_once):
             return None
         if not retry.may_repeat(request.method) or not can_rewind(request.body):
             return None
-        return Unwanted(retry.status, started + retry.time)
+        return Unwanted(retry.status, (began if tries is None else tries.began) + retry.time)
 
     # --- after a try
 
@@ -342,7 +342,6 @@ class Upstream:
         responder: Responder,
         failure: BackendError,
         tries: _Tries,
-        started: float,
     ) -> None:
         """Return if there is another try after *failure*, once it may begin. Raises *failure* otherwise."""
         now = trio.current_time()
@@ -352,11 +351,11 @@ class Upstream:
             tries=tries.count,
             sent=tries.sent,
             servers=len(self._group.servers) if failure.phase is Phase.CONNECT else self._each_once,
-            seconds=now - started,
+            seconds=now - tries.began,
             method=request.method,
             replayable=can_rewind(request.body),
         )
-        deadline = started + self._hold.time
+        deadline = tries.began + self._hold.time
         held = not allowed and failure.phase is Phase.CONNECT and now < deadline and not self._hold.full
         if not (allowed or held) or not responder.withdraw():
             raise failure
