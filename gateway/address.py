@@ -25,6 +25,17 @@ class UnixAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """A web server: where it is, and whether it wants TLS."""
+
+    address: TcpAddress | UnixAddress
+    secure: bool = False
+
+    def __str__(self) -> str:
+        return f"{'https' if self.secure else 'http'}://{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
 class FdAddress:
     """A listening socket that was inherited as this file descriptor."""
 

@@ -46,6 +46,21 @@ def advice_for(error: BackendError) -> str:
                 "The application is too busy to accept connections, or something on the way drops them. "
                 f"timeouts.connect of {backend} decides how long the gateway waits."
             )
+        case Cause.TLS_FAILED:
+            return (
+                f"Check that {error.address} is a port for TLS, and which versions and ciphers it has: "
+                f"openssl s_client -connect shows them; min_version and ciphers in tls of {backend} decide."
+            )
+        case Cause.TLS_ALERT:
+            return (
+                "Its own log says why. A server that wants a certificate of the gateway gets the one of "
+                f"certificate and key in tls of {backend}."
+            )
+        case Cause.BAD_CERTIFICATE:
+            return (
+                f"Renew the certificate of {error.address}, or correct tls of {backend}: ca names the "
+                "authority that has signed it, server_name the host that it is for."
+            )
         case Cause.READ_TIMEOUT:
             return (
                 "See what the application waits for: a database, a lock, another server. If it needs the "

@@ -206,7 +206,7 @@ class _Builder:
                     name,
                     upstream=upstream,
                     pump=pump,
-                    host=config.host,
+                    host=_host_policy(config),
                     forwarded=config.forwarded,
                     pseudonym=self._pseudonym,
                     upgrades=frozenset(config.upgrade),
@@ -284,7 +284,10 @@ class _Builder:
     ) -> Upstream:
         pool, pump = config.pool, self._pump
         if config.spawn is None:
-            return build_upstream(Upstream, name, config, config.servers, pool, pump, make_codec, keeps=keeps)
+            http = protocol == "http"
+            return build_upstream(
+                Upstream, name, config, config.servers, pool, pump, make_codec, keeps=keeps, http=http
+            )
         spawned = _spawned(name, protocol, config.spawn)
         self.spawned.append(spawned)
         servers = [Server.model_construct(address=spawned.address)]
@@ -322,6 +325,13 @@ def _transcript(config: models.Transcript | None) -> Transcript | None:
     if config is None:
         return None
     return Transcript(str(config.file), size=config.size, always=config.always, excerpt=config.excerpt)
+
+
+def _host_policy(config: models.HTTPBackend) -> str:
+    if config.host is not None:
+        return config.host
+    # A server chooses its certificate and its site by the same name, or answers 421 (RFC 9110 7.4).
+    return "upstream" if any(server.origin.secure for server in config.servers) else "preserve"
 
 
 def _script_root(config: models.FastCGIBackend) -> ScriptRoot | None:

@@ -1,15 +1,22 @@
 """Turns what is configured about a backend's servers into an Upstream."""
 
 import secrets
+import ssl
 from collections.abc import Callable, Sequence
 from itertools import chain
 from math import inf
 from typing import Final, TypeVar
 
+import structlog
+
+from gateway.address import TcpAddress
+from gateway.backend import StartError
 from gateway.backends.probe import Probe
 from gateway.config import balancing
+from gateway.config.server_tls import ServerTls as ServerTlsConfig
 from gateway.pump import Pump
 from gateway.request import Request
+from gateway.tls.client import ServerTls
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
 from gateway.upstream.check import CheckPolicy, Head, PingQuestion, Question, RequestQuestion
 from gateway.upstream.dial import Dialer
@@ -29,6 +36,8 @@ _SECRET: Final = secrets.token_bytes(32)
 """For the cookies of backends without a secret of their own; processes that are forked have the same."""
 
 
+log = structlog.get_logger()
+
 AnyUpstream = TypeVar("AnyUpstream", bound=Upstream)
 
 
@@ -43,13 +52,28 @@ def build_upstream(
     *,
     keeps: bool = True,
     ping: float | None = None,
+    http: bool = False,
 ) -> AnyUpstream:
-    """The *servers* of the backend called *name*. *keeps*: whether connections are kept between requests."""
+    """The *servers* of the backend called *name*. Raises StartError.
+
+    *keeps*: whether connections are kept between requests. *http*: whether it is HTTP that they carry.
+    """
+    secure = _TlsMaker(name, config.tls, http)
     timeouts, health = config.timeouts, _health(config.health)
     policy = _pool(pool) if keeps else PoolPolicy(idle=0)
     made = [
         Server(
-            Pool(pump, Dialer(pump, server.address, backend=name, timeout=timeouts.connect), policy),
+            Pool(
+                pump,
+                Dialer(
+                    pump,
+                    server.address,
+                    backend=name,
+                    timeout=timeouts.connect,
+                    tls=secure.to(server),
+                ),
+                policy,
+            ),
             weight=float(server.weight),
             backup=server.backup,
             connections=pool.connections,
@@ -114,6 +138,55 @@ def check_health(
         starts_down=config.start == "down",
     )
     upstream.check_health(question, policy)
+
+
+class _TlsMaker:
+    """Makes the TLS of each server of a backend; the context is theirs together."""
+
+    def __init__(self, backend: str, config: ServerTlsConfig | None, http: bool) -> None:
+        self._backend = backend
+        self._config = config
+        self._http = http
+        self._context: ssl.SSLContext | None = None
+
+    def to(self, server: balancing.Server | balancing.HTTPServer) -> ServerTls | None:
+        """None for a server in clear text."""
+        if isinstance(server, balancing.HTTPServer):
+            if not server.origin.secure:
+                return None
+        elif self._config is None:
+            return None
+        if self._context is None:
+            self._context = self._make_context()
+        name = None if self._config is None else self._config.server_name
+        if name is None and isinstance(server.address, TcpAddress):
+            name = server.address.host
+        # uWSGI never says the end (2.0.21), so for other protocols nothing depends on it.
+        return ServerTls(self._context, name, says_end=self._http)
+
+    def _make_context(self) -> ssl.SSLContext:
+        from gateway.tls import files as pem  # what reads certificates takes long to load
+        from gateway.tls import trust
+
+        config = self._config or ServerTlsConfig()
+        files = None
+        if config.certificate is not None and config.key is not None:
+            files = pem.CertificateFiles(config.certificate, config.key)
+        if not config.verify:
+            log.warning("certificates of servers are not verified", backend=self._backend)
+        options = trust.ClientOptions(
+            verify=config.verify,
+            ca=config.ca,
+            crl=config.crl,
+            files=files,
+            min_version=config.min_version,
+            ciphers=config.ciphers,
+        )
+        try:
+            # HTTP/2 (ALPN h2) would need a codec that has several requests on a connection.
+            return trust.client_context(options, ("http/1.1",) if self._http else ())
+        except ValueError as error:
+            raise StartError(f"backend {self._backend}: TLS: {error}") from error
 
 
 def _balance(config: balancing.Balance) -> Balance:

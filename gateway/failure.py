@@ -55,6 +55,9 @@ def status_of(cause: Cause) -> int:
             Cause.REFUSED
             | Cause.UNREACHABLE
             | Cause.UNKNOWN_HOST
+            | Cause.TLS_FAILED
+            | Cause.TLS_ALERT
+            | Cause.BAD_CERTIFICATE
             | Cause.NOT_STARTED
             | Cause.TERMINATED
             | Cause.INCOMPLETE
@@ -80,6 +83,9 @@ _TOLD: Final = {
     Cause.UNAVAILABLE: "the application is not available for the moment",
     Cause.NOT_STARTED: "the application cannot be started",
     Cause.CONNECT_TIMEOUT: "the application did not take the connection in time",
+    Cause.TLS_FAILED: "no TLS connection to the application can be made",
+    Cause.TLS_ALERT: "the application refuses the TLS connection",
+    Cause.BAD_CERTIFICATE: "the application's certificate is not accepted",
     Cause.READ_TIMEOUT: "the application did not answer in time",
     Cause.WRITE_TIMEOUT: "the application did not take the request in time",
     Cause.TERMINATED: "the application closed the connection without an answer",

@@ -1,4 +1,6 @@
-"""HTTP servers as backends: HTTP/1.1 upstreams over pooled connections.
+"""HTTP servers as backends: HTTP/1.1 upstreams over pooled connections, in clear text or by TLS.
+
+HTTP/2 to an upstream would be another codec here, chosen by ALPN; so far http/1.1 alone is offered.
 
 The path and query go on as the client sent them (RFC 9110 7.7) unless a mount is stripped; fields of the
 client's connection do not (7.6.1). What is said about the client and earlier hops: `forwarded`.
@@ -11,7 +13,7 @@ of HTTP/1.1 for that (RFC 8441, H2-17). Any other answer is a response like othe
 import secrets
 from base64 import b64encode
 from collections.abc import Hashable
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import trio
 
@@ -27,9 +29,6 @@ from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
 from protocols.forwarded import CLIENT_FIELDS
 from protocols.memo import LONGEST_HEAD, Memo
-
-HostPolicy: TypeAlias = Literal["preserve", "upstream"]
-"""Which Host the upstream sees: the client's, or its own address."""
 
 MAX_PASSES: Final = 4
 """Times that a request may come through this gateway to an HTTP upstream. More than once can be meant (a
@@ -76,12 +75,15 @@ class HttpBackend:
         upstream: Upstream,
         pump: Pump,
         pseudonym: str,
-        host: HostPolicy = "preserve",
+        host: str = "preserve",
         forwarded: ForwardedPolicy = "x-forwarded",
         upgrades: frozenset[str] = frozenset({"websocket"}),
         tunnel_timeout: float = 3600.0,
     ) -> None:
-        """*pseudonym* is the gateway's in Via, a token that no other has (RFC 9110 7.6.3).
+        """*host* is the Host that the upstream sees: ``preserve`` for the client's, ``upstream`` for its
+        own, or a value.
+
+        *pseudonym* is the gateway's in Via, a token that no other has (RFC 9110 7.6.3).
 
         *upgrades* are the protocols, lower-case, that a client may ask the upstream to switch to. A tunnel
         through which nothing passed for *tunnel_timeout* seconds is ended.
@@ -89,7 +91,9 @@ class HttpBackend:
         self.name = name
         self._upstream = upstream
         self._pump = pump
-        self._host = host
+        self._preserves = host == "preserve"
+        self._own_host = host == "upstream"
+        self._host = upstream.authority if self._preserves or self._own_host else host.encode("ascii")
         self._tells_x = forwarded in ("x-forwarded", "both")
         self._tells_standard = forwarded in ("forwarded", "both")
         self._pseudonym = pseudonym.encode("ascii")
@@ -127,6 +131,7 @@ class HttpBackend:
                 responder,
                 head,
                 awaits_continue=expects,
+                own_host=self._own_host,
             )
         except LocalProtocolError as error:
             raise RequestError(400, f"the request cannot be passed on: {error}") from error
@@ -148,6 +153,7 @@ class HttpBackend:
                 responder,
                 RequestHead(method, target_below_mount(request), headers),
                 switch=Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout, key=key),
+                own_host=self._own_host,
             )
         except LocalProtocolError as error:
             raise RequestError(400, f"the request cannot be passed on: {error}") from error
@@ -207,7 +213,7 @@ class HttpBackend:
         if dropped is not _DROPPED:
             # RFC 9110 7.6.1: also those that came before Connection named them.
             headers = [field for field in headers if field[0] not in dropped]
-        headers.insert(0, (b"host", host if host and self._host == "preserve" else self._upstream.authority))
+        headers.insert(0, (b"host", host if host and self._preserves else self._host))
         if length is None:
             headers.append((b"transfer-encoding", b"chunked"))
             headers += announced  # RFC 9110 6.6.2: trailers are passed on in chunks only

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from gateway.config.base import Model, Place, written
+from gateway.config.server_tls import TlsOrFlag
 from gateway.config.values import (
     AtLeastOne,
+    BackendAddress,
     CheckHost,
     CheckTarget,
     Connect,
@@ -48,12 +50,17 @@ class Server(Model):
 class HTTPServer(Model):
     """One of several web servers of a backend."""
 
-    address: Upstream = Field(alias="url")
-    """Its URL without a path."""
+    origin: Upstream = Field(alias="url")
+    """Its URL without a path; https for TLS."""
     weight: Count = 1
     """Its share of the requests, compared with the others."""
     backup: Flag = False
     """true: it gets requests only while no other server can be had."""
+
+    @property
+    def address(self) -> BackendAddress:
+        """Where it listens."""
+        return self.origin.address
 
 
 def _address_only(value: Any) -> Any:
@@ -290,6 +297,8 @@ class Health(Model):
 class Balanced(Model):
     """What backends behind sockets have in common."""
 
+    tls: TlsOrFlag = None
+    """TLS to the servers: true, or a mapping. Servers of http have it by an https URL."""
     balance: Balance = "round-robin"
     """How one of several servers is chosen: round-robin, least-connections, power-of-two, or a hash."""
     timeouts: Timeouts = Field(default_factory=Timeouts)

@@ -47,6 +47,7 @@ from gateway.config.filters import (
     mirrored,
     switched_on,
 )
+from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values import (
     AtLeastOne,
@@ -71,6 +72,7 @@ from gateway.config.values import (
     Flag,
     HeaderName,
     HostPattern,
+    HostPolicy,
     Interpreter,
     KeyFile,
     Lifespan,
@@ -481,6 +483,9 @@ class _SocketBackend(_CGIFamily, Balanced):
         target = data.get(kind)
         if not _is_spawn(target):
             yield from server_contradictions(kind, target)
+            yield from tls_contradictions(kind, data)
+        elif data.get("tls"):
+            yield ("tls",), SPAWNED_WITHOUT_TLS
         yield from check_contradictions(data.get("health"), pings=cls.pings, spawned=_is_spawn(target))
 
     @property
@@ -605,6 +610,7 @@ class AJPBackend(_CGIFamily, Balanced):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from server_contradictions("ajp", data.get("ajp"))
+        yield from tls_contradictions("ajp", data)
         yield from check_contradictions(data.get("health"), pings=True, spawned=False)
         variables = data.get("variables")
         for name in variables if isinstance(variables, dict) else ():
@@ -622,13 +628,13 @@ class HTTPBackend(_Backend, Balanced):
     """A web server."""
 
     kind: ClassVar[str] = "http"
-    later: ClassVar[dict[str, str]] = {"tls": f"TLS to a backend is {NOT_YET}"}
 
     target: HTTPTarget = Field(alias="http")
-    """Its URL without a path, such as http://127.0.0.1:3000 or http://unix:/run/app.sock, several of them, or
+    """Its URL without a path, such as http://127.0.0.1:3000 or https://app.example, several of them, or
     mappings with url, weight and backup; or spawn: a server to start."""
-    host: Literal["preserve", "upstream"] = "preserve"
-    """The Host that it sees: preserve what the client sent, or upstream for the address of the URL."""
+    host: HostPolicy | None = None
+    """The Host that it sees: preserve what the client sent, upstream for the one in its URL, or another. By
+    default preserve, and upstream if a URL is https."""
     forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
     """How it is told who the client is: by X-Forwarded-*, by Forwarded (RFC 7239), by both, or not at all."""
     pool: Pool = Field(default_factory=Pool)
@@ -642,7 +648,10 @@ class HTTPBackend(_Backend, Balanced):
         yield from check_contradictions(data.get("health"), pings=False, spawned=_is_spawn(target))
         if not _is_spawn(target):
             yield from server_contradictions("http", target)
+            yield from tls_contradictions("http", data)
             return
+        if data.get("tls"):
+            yield ("tls",), SPAWNED_WITHOUT_TLS
         spawn = target.get("spawn") if isinstance(target, dict) else None
         if isinstance(spawn, dict) and "wsgi" in spawn:
             yield (

@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.address import FdAddress, TcpAddress, UnixAddress
+from gateway.address import FdAddress, Origin, TcpAddress, UnixAddress
 from gateway.config.env_file import parse_env_file
 from gateway.config.wording import expected, show
 from gateway.confinement import User, may_change_user, tool
@@ -320,7 +320,7 @@ BackendAddress: TypeAlias = TcpAddress | UnixAddress
 
 _LISTEN_EXAMPLES: Final = "an address such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock or fd:3"
 _BACKEND_EXAMPLES: Final = "an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock"
-_URL_EXAMPLES: Final = "a URL such as http://127.0.0.1:3000 or http://unix:/run/app.sock"
+_URL_EXAMPLES: Final = "a URL such as http://127.0.0.1:3000, https://app.example or http://unix:/run/app.sock"
 _HOST_PORT: Final = re.compile(r"(?:\[([^\]]*)\]|([A-Za-z0-9_.-]*)):([0-9]{1,5})", re.ASCII)
 # sockaddr_un has 108 bytes, one of them for the end (unix(7)).
 _LONGEST_UNIX_PATH: Final = 107
@@ -408,27 +408,44 @@ def parse_backend_address(value: Any, info: ValidationInfo) -> BackendAddress:
     return _connectable(_tcp_address(value, _BACKEND_EXAMPLES, value), value)
 
 
-def parse_upstream(value: Any, info: ValidationInfo) -> BackendAddress:
-    """The address in the URL of an HTTP server: a host and a port (80 if left out), or a Unix socket.
+def parse_upstream(value: Any, info: ValidationInfo) -> Origin:
+    """The URL of an HTTP server: a host and a port (80 or 443 if left out), or a Unix socket.
 
     The URL has no path: the target goes to the backend as it came, without the route's ``mount``.
     """
     if not isinstance(value, str):
         raise expected(_URL_EXAMPLES, value)
     scheme, separator, rest = value.partition("://")
-    if separator and scheme.lower() == "https":
-        raise ValueError("https:// to a backend is not supported yet")
-    if not separator or scheme.lower() != "http":
+    secure = scheme.lower() == "https"
+    if not separator or not (secure or scheme.lower() == "http"):
         raise expected(_URL_EXAMPLES, value)
     if rest.startswith("unix:"):
         # nginx writes http://unix:/path:/uri; the colon before an empty uri may stay.
-        return _unix_address(rest[5:].removesuffix(":"), _URL_EXAMPLES, _base(info), value)
+        path = rest[5:].removesuffix(":")
+        return Origin(_unix_address(path, _URL_EXAMPLES, _base(info), value), secure)
     host, _, path = rest.partition("/")
     if path or "?" in rest or "#" in rest:
         raise ValueError(f"expected a URL without a path (mount strips prefixes), got {show(value)}")
     if "@" in host:
         raise ValueError("expected a URL without user and password")
-    return _connectable(_tcp_address(host, _URL_EXAMPLES, value, default_port=80), value)
+    address = _tcp_address(host, _URL_EXAMPLES, value, default_port=443 if secure else 80)
+    return Origin(_connectable(address, value), secure)
+
+
+def parse_server_name(value: Any) -> str:
+    """The host that a certificate is for."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.:-]+", value, re.ASCII):
+        raise expected("a host such as app.example", value)
+    return value
+
+
+def parse_host_policy(value: Any) -> str:
+    """preserve, upstream, or the value of a Host field."""
+    if not isinstance(value, str) or not re.fullmatch(
+        r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", value, re.ASCII
+    ):
+        raise expected("preserve, upstream, or a host such as app.example", value)
+    return value
 
 
 Listen: TypeAlias = Annotated[
@@ -445,9 +462,9 @@ Connect: TypeAlias = Annotated[
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}),
 ]
 Upstream: TypeAlias = Annotated[
-    BackendAddress,
+    Origin,
     PlainValidator(parse_upstream),
-    WithJsonSchema({"type": "string", "examples": ["http://127.0.0.1:3000", "http://unix:/run/app.sock"]}),
+    WithJsonSchema({"type": "string", "examples": ["http://127.0.0.1:3000", "https://app.example"]}),
 ]
 
 
@@ -544,6 +561,15 @@ def parse_key_file(value: Any, info: ValidationInfo) -> Path:
     return path
 
 
+def parse_revocation_file(value: Any, info: ValidationInfo) -> Path:
+    """A PEM file with lists of revoked certificates."""
+    from gateway.tls import files
+
+    path = parse_path(value, info)
+    files.check_revocations(path)
+    return path
+
+
 def parse_ciphers(value: Any) -> str:
     """A list of ciphers as OpenSSL writes it (ciphers(1))."""
     from gateway.tls import files
@@ -574,6 +600,9 @@ def parse_redirect_https(value: Any) -> int | bool:
 CertificateFile: TypeAlias = Annotated[
     Path, PlainValidator(parse_certificate_file), WithJsonSchema(_PATH_SCHEMA)
 ]
+RevocationFile: TypeAlias = Annotated[
+    Path, PlainValidator(parse_revocation_file), WithJsonSchema(_PATH_SCHEMA)
+]
 KeyFile: TypeAlias = Annotated[Path, PlainValidator(parse_key_file), WithJsonSchema(_PATH_SCHEMA)]
 Ciphers: TypeAlias = Annotated[
     str, PlainValidator(parse_ciphers), WithJsonSchema({"type": "string", "minLength": 1})
@@ -582,6 +611,14 @@ TlsVersion: TypeAlias = Annotated[
     Literal["1.2", "1.3"],
     PlainValidator(parse_tls_version),
     WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
+]
+ServerName: TypeAlias = Annotated[
+    str, PlainValidator(parse_server_name), WithJsonSchema({"type": "string", "examples": ["app.example"]})
+]
+HostPolicy: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_host_policy),
+    WithJsonSchema({"type": "string", "examples": ["preserve", "upstream", "app.example"]}),
 ]
 RedirectHttps: TypeAlias = Annotated[
     int | bool,

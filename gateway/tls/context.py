@@ -38,7 +38,7 @@ more look: certificate and key are rarely replaced in one instant."""
 
 ClientCertificates: TypeAlias = Literal["off", "optional", "required"]
 
-_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY: Final = {
     "off": ssl.CERT_NONE,
     "optional": ssl.CERT_OPTIONAL,
@@ -205,7 +205,7 @@ def make_context(options: TlsOptions) -> TlsContext:
     """A context without a certificate. Raises ValueError."""
     context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = TlsSession
-    context.minimum_version = _VERSIONS[options.min_version]
+    context.minimum_version = VERSIONS[options.min_version]
     # A client could make us work for it again and again (CVE-2011-1473).
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols([name for name in PROTOCOLS if options.http2 or name != "h2"])

@@ -57,6 +57,15 @@ def check_authorities(path: Path) -> None:
     read_certificate(path)
 
 
+def check_revocations(path: Path) -> None:
+    """Raise ValueError unless *path* has a list of revoked certificates."""
+    data = read(path)
+    try:
+        x509.load_pem_x509_crl(data)
+    except ValueError:
+        raise ValueError(f"{path} has no certificate revocation list in PEM form") from None
+
+
 def check_ciphers(ciphers: str) -> None:
     """Raise ValueError unless OpenSSL knows a cipher of the list *ciphers*."""
     try:

@@ -11,17 +11,27 @@ close_notify while the peer goes on sending, which Python's SSLSocket cannot::
 Promises: `try_send` counts bytes whose records the kernel has taken whole. A record cannot be taken
 back: what was offered and not counted has to be offered again, alone or with more behind it, as for
 SSL_write(3); other bytes in its place break the stream. The end of the connection without close_notify
-is an end like any other: HTTP's framing says whether something is missing (RFC 9112 9.8). `close` says
-nothing, so that what is cut short looks so; `conclude` and `send_eof` say close_notify.
+is an end like any other (HTTP's framing says whether something is missing, RFC 9112 9.8), unless it has to be
+said: *says_end*. `close` says nothing, so that what is cut short looks so; `conclude` and `send_eof` say
+close_notify.
 
-It does not choose certificates (`context`). Renegotiation is off there.
+Both sides are here: the gateway is the server of its clients, and the client of servers behind it. It does
+not choose certificates (`context`, `client`). Renegotiation is off there.
 """
 
 import os
 import socket
 from contextlib import suppress
 from math import inf
-from ssl import MemoryBIO, SSLContext, SSLError, SSLObject, SSLWantReadError, SSLZeroReturnError
+from ssl import (
+    MemoryBIO,
+    SSLContext,
+    SSLError,
+    SSLObject,
+    SSLSession,
+    SSLWantReadError,
+    SSLZeroReturnError,
+)
 from typing import Final
 
 import trio
@@ -40,20 +50,29 @@ may make us write and not read."""
 FAREWELL_SECONDS: Final = 5.0
 """How long `send_eof` waits for room in the kernel for close_notify."""
 
-_HANDSHAKE_RECORD: Final = 22
-"""RFC 8446 5.1, ContentType: the first byte of a client that speaks TLS."""
+# RFC 8446 5.1, ContentType: the first byte of a peer that speaks TLS. A client has nothing to refuse yet.
+_FROM_CLIENTS: Final = b"\x16"
+_FROM_SERVERS: Final = b"\x16\x15"
 
 
 class NotTlsError(Exception):
-    """The client does not speak TLS. *received* is what it sent instead."""
+    """The peer does not speak TLS. *received* is what it sent instead."""
 
     def __init__(self, received: bytes) -> None:
-        super().__init__("the client does not speak TLS")
+        super().__init__("the peer does not speak TLS")
         self.received = received
 
 
+class TlsBrokenError(trio.BrokenResourceError):
+    """TLS failed after the handshake; *alert*: because the peer says so (RFC 8446 6)."""
+
+    def __init__(self, reason: str, *, alert: bool = False) -> None:
+        super().__init__(reason)
+        self.alert = alert
+
+
 class TlsStream(PumpStream):
-    """The server's side of a TLS connection over an accepted socket.
+    """A TLS connection over a socket: the server's side of it, or the client's.
 
     After `Pump.adopt` and `handshake` it is used as any PumpStream. Until then, and if the handshake
     fails, it is the bare connection.
@@ -67,16 +86,41 @@ class TlsStream(PumpStream):
         "_incoming",
         "_outgoing",
         "_owed",
+        "_says_end",
         "_secured",
+        "_server_side",
         "_unsent",
         "session",
     )
 
-    def __init__(self, pump: Pump, sock: socket.socket, context: SSLContext) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        sock: socket.socket,
+        context: SSLContext,
+        *,
+        server_side: bool = True,
+        server_name: str | None = None,
+        resumed: SSLSession | None = None,
+        says_end: bool = False,
+    ) -> None:
+        """A client asks for *server_name*, and may go on with the keys of an earlier session.
+
+        With *says_end* a peer that closes without close_notify has broken the stream: what it said may go up
+        to the end of the connection (RFC 9112 8).
+        """
         super().__init__(pump, sock)
         self._incoming = MemoryBIO()
         self._outgoing = MemoryBIO()
-        self.session: SSLObject = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._server_side = server_side
+        self._says_end = says_end
+        self.session: SSLObject = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_name,
+            session=resumed,
+        )
         self._decrypt = self.session.read
         self._encrypt = self.session.write
         self._secured = False
@@ -95,12 +139,13 @@ class TlsStream(PumpStream):
         """Agree on keys, within *timeout* seconds in all.
 
         Raises SSLError if there is no agreement (the alert is sent as far as the kernel takes it),
-        NotTlsError for a client that speaks something else, TooSlowError, and BrokenResourceError if it
+        NotTlsError for a peer that speaks something else, TooSlowError, and BrokenResourceError if it
         leaves.
         """
         self.read_deadline = self.write_deadline = self._pump.now + timeout
         session = self.session
         begun = False
+        first_bytes = _FROM_CLIENTS if self._server_side else _FROM_SERVERS
         while True:
             try:
                 session.do_handshake()
@@ -112,18 +157,18 @@ class TlsStream(PumpStream):
                 raise
             received = await self.receive_some()
             if not received:
-                raise trio.BrokenResourceError("the client left in the middle of the handshake")
-            if not begun and received[0] != _HANDSHAKE_RECORD:
+                raise trio.BrokenResourceError("the peer left in the middle of the handshake")
+            if not begun and received[0] not in first_bytes:
                 raise NotTlsError(received)
             begun = True
             self._incoming.write(received)
         await self._send_records()
         self.read_deadline = self.write_deadline = inf
         self._secured = True
-        self._readable = True  # the first request may have come with the client's last message
+        self._readable = True  # the first bytes may have come with the peer's last message
 
     async def _send_records(self) -> None:
-        """Send what OpenSSL has written, as fast as the client reads."""
+        """Send what OpenSSL has written, as fast as the peer reads."""
         self._unsent += self._outgoing.read()
         while not self._flush():
             await self.wait_writable()
@@ -144,6 +189,8 @@ class TlsStream(PumpStream):
                 data = self._read_records()
             else:
                 self._end()
+                if self._says_end:
+                    raise TlsBrokenError("closed without close_notify")
         return data
 
     def _read_records(self) -> bytes:
@@ -170,12 +217,26 @@ class TlsStream(PumpStream):
             self._send_unasked()
             if len(self._unsent) > UNSENT_BYTES:
                 self.hung_up = True
-                raise trio.BrokenResourceError("the client makes us write, and does not read")
+                raise trio.BrokenResourceError("the peer makes us write, and does not read")
         return data
 
     def _end(self) -> None:
         """Nothing more comes; whatever is received after close_notify is ignored (RFC 8446 6.1)."""
         self._ended = self.peer_closed = self._readable = True
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing has arrived but what TLS sends unasked: session tickets and key updates are taken here.
+
+        Where there is more, it is lost: only a connection that is closed then is asked.
+        """
+        if self._readable and self._secured and not self.peer_closed:
+            try:
+                if self.receive_nowait() is not None:
+                    return False
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return False
+        return not self._readable and not self.peer_closed
 
     def _read_for(self, reader: Task) -> None:
         self._readable = True
@@ -294,9 +355,14 @@ class TlsStream(PumpStream):
         if self._fd < 0:
             return trio.ClosedResourceError("the stream is closed")
         self.hung_up = True
-        return trio.BrokenResourceError(reason_of(failure))
+        return TlsBrokenError(reason_of(failure), alert=is_alert(failure))
 
 
 def reason_of(failure: SSLError) -> str:
     """What went wrong, in OpenSSL's words: ``wrong version number``."""
     return (failure.reason or "TLS failed").replace("_", " ").lower()
+
+
+def is_alert(failure: SSLError) -> bool:
+    """Whether the peer has refused by an alert (RFC 8446 6)."""
+    return "_ALERT_" in (failure.reason or "")

@@ -1,8 +1,9 @@
-"""Connecting to a backend within a deadline, failures named."""
+"""Connecting to a backend within a deadline, and agreeing with it on TLS if it wants that; failures named."""
 
 import errno
 import os
 import socket
+from ssl import SSLCertVerificationError, SSLError
 from typing import Final
 
 import trio
@@ -10,6 +11,8 @@ import trio
 from gateway.address import TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump, PumpStream
+from gateway.tls.client import ServerTls
+from gateway.tls.stream import NotTlsError, TlsStream, is_alert, reason_of
 
 _BUSY_RETRY: Final = 0.005
 """First pause, in seconds, when a Unix socket's backlog is full; doubled up to the deadline."""
@@ -21,20 +24,50 @@ SocketAddress = UnixAddress | TcpAddress
 class Dialer:
     """Connects to one address for one backend."""
 
-    __slots__ = ("_backend", "_pump", "_timeout", "address")
+    __slots__ = ("_backend", "_pump", "_timeout", "_tls", "address")
 
-    def __init__(self, pump: Pump, address: SocketAddress, *, backend: str, timeout: float) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        address: SocketAddress,
+        *,
+        backend: str,
+        timeout: float,
+        tls: ServerTls | None = None,
+    ) -> None:
+        """*timeout* seconds are for a connection in all, with the handshake of *tls*."""
         self._pump = pump
         self._backend = backend
         self._timeout = timeout
+        self._tls = tls
         self.address = address
+
+    @property
+    def authority(self) -> bytes:
+        """The address as the value of a Host field (RFC 9110 7.2); ``localhost`` for a Unix socket."""
+        address = self.address
+        if isinstance(address, UnixAddress):
+            return b"localhost"
+        text = str(address)
+        return text.removesuffix(":80" if self._tls is None else ":443").encode()
 
     async def dial(self) -> PumpStream:
         """A new connection.
 
-        Raises BackendError (phase connect): REFUSED, UNREACHABLE, UNKNOWN_HOST, CONNECT_TIMEOUT.
+        Raises BackendError (phase connect): REFUSED, UNREACHABLE, UNKNOWN_HOST, CONNECT_TIMEOUT, TLS_FAILED,
+        TLS_ALERT, BAD_CERTIFICATE.
         """
         deadline = trio.current_time() + self._timeout
+        stream = await self._connect(deadline)
+        if isinstance(stream, TlsStream):
+            try:
+                await self._agree(stream, deadline)
+            except BaseException:
+                stream.close()
+                raise
+        return stream
+
+    async def _connect(self, deadline: float) -> PumpStream:
         address = self.address
         if isinstance(address, UnixAddress):
             return await self._dial_unix(address.path, deadline)
@@ -86,12 +119,12 @@ class Dialer:
                 sock.close()
                 raise self._from_errno(error.errno) from error
             else:
-                return self._pump.attach(sock)
+                return self._attach(sock)
 
     async def _dial_tcp(self, family: int, sockaddr: tuple[str, int], deadline: float) -> PumpStream:
         sock = self._socket(family)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = self._pump.attach(sock)
+        stream = self._attach(sock)
         try:
             code = sock.connect_ex(sockaddr)
             if code == errno.EINPROGRESS:
@@ -111,6 +144,27 @@ class Dialer:
             stream.close()
             raise
         return stream
+
+    def _attach(self, sock: socket.socket) -> PumpStream:
+        return self._pump.attach(sock) if self._tls is None else self._tls.stream(self._pump, sock)
+
+    async def _agree(self, stream: TlsStream, deadline: float) -> None:
+        """The TLS handshake, which nothing of a request has to do with yet."""
+        assert self._tls is not None
+        try:
+            await stream.handshake(deadline - trio.current_time())
+        except NotTlsError as error:
+            raise self._failed(Cause.TLS_FAILED, "the server does not speak TLS") from error
+        except SSLCertVerificationError as error:
+            raise self._failed(Cause.BAD_CERTIFICATE, error.verify_message.removesuffix(".")) from error
+        except SSLError as error:
+            cause = Cause.TLS_ALERT if is_alert(error) else Cause.TLS_FAILED
+            raise self._failed(cause, reason_of(error)) from error
+        except trio.TooSlowError as error:
+            raise self._failed(Cause.CONNECT_TIMEOUT, "the TLS handshake was not done in time") from error
+        except trio.BrokenResourceError as error:
+            raise self._failed(Cause.TLS_FAILED, f"TLS handshake: {error}") from error
+        self._tls.agreed(stream)
 
     def _socket(self, family: int) -> socket.socket:
         try:

@@ -28,6 +28,7 @@ import trio
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
 from gateway.pump import Pump
 from gateway.request import Request, Responder
+from gateway.tls.stream import TlsBrokenError
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.tunnel import Switch
@@ -432,8 +433,8 @@ class Exchange:
         except trio.TooSlowError as late:
             raise self._failed(Cause.READ_TIMEOUT, "nothing was received in time") from late
         except trio.BrokenResourceError as broken:
-            if beginning or self._body.length == 0:
-                raise self._ended_early(str(broken)) from broken
+            if beginning or self._body.length == 0 or isinstance(broken, TlsBrokenError):
+                raise self._ended_early(broken) from broken
             # tcp(7): an application that closes before it has read the whole body resets the
             # connection. What it said before is all it had to say; the framing tells whether
             # that is a whole answer (complaints.md 16).
@@ -496,11 +497,15 @@ class Exchange:
 
     # --- failures
 
-    def _ended_early(self, detail: str) -> Exception:
+    def _ended_early(self, broken: trio.BrokenResourceError) -> Exception:
         """The connection broke; before the first byte on a reused one that is the pool's risk."""
         if self._phase is _FIRST_BYTE and self._connection.reused:
             return StaleConnectionError()
-        return self._failed(Cause.TERMINATED, detail)
+        cause = Cause.TERMINATED
+        if isinstance(broken, TlsBrokenError) and broken.alert:
+            # RFC 8446 4.4.2: the server judges the gateway's certificate after we are through.
+            cause = Cause.TLS_ALERT
+        return self._failed(cause, str(broken))
 
     def _protocol_failure(self, error: RemoteProtocolError) -> Exception:
         match error:

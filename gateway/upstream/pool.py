@@ -28,6 +28,7 @@ class UpstreamConnection:
     """Clock time from which it serves no other."""
 
     def close(self) -> None:
+        self.stream.conclude()  # RFC 9112 9.8: so the server can tell it from one that was cut
         self.stream.close()
 
 

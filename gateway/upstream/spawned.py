@@ -23,6 +23,7 @@ class SpawnedUpstream(Upstream):
         *,
         awaits_continue: bool = False,
         switch: Switch | None = None,
+        own_host: bool = False,
     ) -> LocalRedirect | None:
         """As `Upstream.exchange`; failures are explained by what became of the processes."""
         application = self._application
@@ -35,6 +36,7 @@ class SpawnedUpstream(Upstream):
                 head,
                 awaits_continue=awaits_continue,
                 switch=switch,
+                own_host=own_host,
             )
         except BackendError as failed:
             raise application.explain(failed) from failed.__cause__

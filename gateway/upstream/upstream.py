@@ -137,9 +137,8 @@ class Upstream:
 
     @property
     def authority(self) -> bytes:
-        """The first address as a Host field's value; ``localhost`` for a Unix socket."""
-        address = self._group.servers[0].name
-        return b"localhost" if address.startswith("unix:") else address.encode()
+        """That of the first server, as a Host field's value; ``localhost`` for a Unix socket."""
+        return self._group.servers[0].dialer.authority
 
     @property
     def servers(self) -> list[Server]:
@@ -191,8 +190,11 @@ class Upstream:
         *,
         awaits_continue: bool = False,
         switch: Switch | None = None,
+        own_host: bool = False,
     ) -> LocalRedirect | None:
         """Send *head* and the request's body, pass the answer on; a local redirect is returned.
+
+        *own_host*: the first field of *head* is Host with `authority`, for which each server gets its own.
 
         With *switch* the head carries the client's offer of another protocol: it goes over a fresh
         connection, which becomes a tunnel if the upstream accepts.
@@ -212,6 +214,10 @@ class Upstream:
                 server = await self._wait_for(request, server, tries)
             else:
                 server.enter(pump.now)
+            if own_host and self._several:
+                assert isinstance(head, RequestHead)
+                fields = [(b"host", server.dialer.authority), *head.headers[1:]]
+                head = RequestHead(head.method, head.target, fields)
             request.tries += 1
             request.upstream_address = server.name
             began = pump.now

@@ -236,6 +236,8 @@ class ScriptedBackend:
 
 ApplicationCodec: TypeAlias = ServerCodec | FastCgiServer
 
+AnyStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
 Behaviour: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
 
 
@@ -273,18 +275,18 @@ def unused_port() -> int:
         return int(sock.getsockname()[1])
 
 
-async def next_event(stream: trio.SocketStream, codec: ApplicationCodec) -> RequestEvent:
+async def next_event(stream: AnyStream, codec: ApplicationCodec) -> RequestEvent:
     """The next event of the request that arrives on *stream*. Raises trio.BrokenResourceError at its end."""
     while isinstance(event := codec.next_event(), NeedData):
         data = await stream.receive_some(65536)
         if not data:
             raise trio.BrokenResourceError("the connection ended")
-        codec.receive_data(data)
+        codec.receive_data(bytes(data))
     assert isinstance(event, RequestEvent)
     return event
 
 
-async def read_request(stream: trio.SocketStream, codec: ApplicationCodec) -> tuple[RequestEvent, bytes]:
+async def read_request(stream: AnyStream, codec: ApplicationCodec) -> tuple[RequestEvent, bytes]:
     """The head and the body of the request that arrives on *stream*."""
     head = await next_event(stream, codec)
     body = b""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from gateway.config import balancing, confined, load, models, spawn
+from gateway.config import balancing, confined, load, models, server_tls, spawn
 from gateway.config.base import Model
 from gateway.config.filters import (
     Buffering,
@@ -46,6 +46,7 @@ SECTIONS: dict[str, type[Model]] = {
     "servers of http": balancing.HTTPServer,
     "balance": balancing.Hash,
     "sticky": balancing.Sticky,
+    "tls (backends)": server_tls.ServerTls,
     "timeouts (backends)": balancing.Timeouts,
     "pool": balancing.Pool,
     "retry": balancing.Retry,
@@ -108,7 +109,9 @@ def test_setting_is_documented(heading: str, line: str) -> None:
 def test_every_model_has_a_section() -> None:
     found = {
         value
-        for value in (vars(models) | vars(balancing) | vars(spawn) | vars(confined)).values()
+        for value in (
+            vars(models) | vars(balancing) | vars(spawn) | vars(confined) | vars(server_tls)
+        ).values()
         if isinstance(value, type) and issubclass(value, Model) and value.model_fields
     }
     # These are parts of others: what they add is in the sections of those.

@@ -281,7 +281,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
-        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, forwarded, pool, upgrade"]),
+        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of tls, balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, forwarded, pool, upgrade"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
         ({"ajp": "a:1", "variables": {"NOTE": "x", "AJP_NOTE": "x", "HTTP_A": "x", "HTTPS": "on", "JVM_ROUTE": "a", "SSL_CIPHER_USEKEYSIZE": "1"}}, [
             ".variables.NOTE: AJP has no place for it: expected AJP_NOTE, which is the request attribute NOTE",
@@ -295,6 +295,23 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
         ({"wsgi": "a:b", "directory": "/", "factory": 1}, [".factory: expected true or false, got 1"]),
         ({"http": "http://a", "upgrade": ["websocket", "h2c"]}, [".upgrade[1]: a tunnel of 'h2c' would carry requests past the routes"]),
+        ({"http": "http://a", "tls": True}, [".tls: no server has TLS: expected an https URL"]),
+        ({"http": ["http://a", "https://unix:/x"]}, [".tls: a Unix socket has no name that its certificate is compared with: expected server_name"]),
+        ({"scgi": "unix:/x", "tls": True}, [".tls: a Unix socket has no name that its certificate is compared with: expected server_name"]),
+        ({"scgi": {"spawn": {"command": ["a"]}}, "tls": True}, [".tls: what is spawned is on this machine, and reached without TLS"]),
+        ({"http": {"spawn": {"command": ["a"]}}, "tls": {"verify": False}}, [".tls: what is spawned is on this machine, and reached without TLS"]),
+        ({"http": "https://a", "tls": "on"}, [".tls: expected true, false or a mapping, got 'on'"]),
+        ({"http": "https://a", "tls": {"verify": False, "ca": "/none.pem", "crl": "/none.crl"}}, [
+            ".tls.ca: with verify: false no certificate is looked at",
+            ".tls.crl: with verify: false no certificate is looked at",
+            ".tls.ca: /none.pem cannot be read: No such file or directory",
+            ".tls.crl: /none.crl cannot be read: No such file or directory",
+        ]),
+        ({"http": "https://a", "tls": {"crl": __file__}}, [f".tls.crl: {__file__} has no certificate revocation list in PEM form"]),
+        ({"http": "https://a", "tls": {"key": "/none.pem"}}, [
+            ".tls: certificate and key go together: certificate is missing",
+            ".tls.key: /none.pem cannot be read: No such file or directory",
+        ]),
         ({"http": "http://a", "upgrade": "HTTP/2.0"}, [".upgrade: a tunnel of 'HTTP/2.0' would carry requests past the routes"]),
         ({"uwsgi": "a:1", "upgrade": "a/b/c"}, [".upgrade: expected a protocol such as websocket, got 'a/b/c'"]),
         ({"asgi": "a:b", "directory": "/", "websocket": {"max_message": "x", "ping_timeout": 0, "ping": 1}}, [

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.address import FdAddress, TcpAddress, UnixAddress
+from gateway.address import FdAddress, Origin, TcpAddress, UnixAddress
 from gateway.config import values
 from gateway.config.values import FromEnvironment
 
@@ -71,12 +71,18 @@ def refusal(kind: Any, value: Any, directory: Path | str = "/base") -> str:
         (values.Listen, "fd:3", FdAddress(3)),
         (values.Connect, "app-1.internal:9000", TcpAddress("app-1.internal", 9000)),
         (values.Connect, "unix:app.sock", UnixAddress("/base/app.sock")),
-        (values.Upstream, "http://127.0.0.1:3000", TcpAddress("127.0.0.1", 3000)),
-        (values.Upstream, "HTTP://example.com/", TcpAddress("example.com", 80)),
-        (values.Upstream, "http://[::1]", TcpAddress("::1", 80)),
-        (values.Upstream, "http://[::1]:81", TcpAddress("::1", 81)),
-        (values.Upstream, "http://unix:/run/app.sock", UnixAddress("/run/app.sock")),
-        (values.Upstream, "http://unix:/run/app.sock:", UnixAddress("/run/app.sock")),
+        (values.Upstream, "http://127.0.0.1:3000", Origin(TcpAddress("127.0.0.1", 3000))),
+        (values.Upstream, "HTTP://example.com/", Origin(TcpAddress("example.com", 80))),
+        (values.Upstream, "http://[::1]", Origin(TcpAddress("::1", 80))),
+        (values.Upstream, "http://[::1]:81", Origin(TcpAddress("::1", 81))),
+        (values.Upstream, "http://unix:/run/app.sock", Origin(UnixAddress("/run/app.sock"))),
+        (values.Upstream, "http://unix:/run/app.sock:", Origin(UnixAddress("/run/app.sock"))),
+        (values.Upstream, "https://app.example", Origin(TcpAddress("app.example", 443), secure=True)),
+        (values.Upstream, "HTTPS://[::1]:8443", Origin(TcpAddress("::1", 8443), secure=True)),
+        (values.Upstream, "https://unix:/run/app.sock", Origin(UnixAddress("/run/app.sock"), secure=True)),
+        (values.ServerName, "app.example", "app.example"),
+        (values.HostPolicy, "upstream", "upstream"),
+        (values.HostPolicy, "app.example:81", "app.example:81"),
         (values.Client, "10.0.0.0/8", ip_network("10.0.0.0/8")),
         (values.Client, "::1", ip_network("::1/128")),
         (values.Client, "unix", "unix"),
@@ -116,7 +122,7 @@ def test_reads(kind: Any, value: Any, meaning: Any) -> None:
 
 LISTEN = "expected an address such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock or fd:3, got "
 CONNECT = "expected an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock, got "
-URL = "expected a URL such as http://127.0.0.1:3000 or http://unix:/run/app.sock, got "
+URL = "expected a URL such as http://127.0.0.1:3000, https://app.example or http://unix:/run/app.sock, got "
 DURATION = "expected a duration such as 30s or 250ms, got "
 SIZE = "expected a size such as 64KiB, 10MiB or a number of bytes, got "
 NETWORK = "expected a network such as 10.0.0.0/8, an address, or unix, got "
@@ -174,7 +180,11 @@ HOST = "expected a host such as example.com or *.example.com, got "
         (values.Upstream, 3000, URL + "3000"),
         (values.Upstream, "ftp://a", URL + "'ftp://a'"),
         (values.Upstream, "http://", "a backend needs a host: write 127.0.0.1:80, got 'http://'"),
-        (values.Upstream, "https://a", "https:// to a backend is not supported yet"),
+        (values.Upstream, "https://a/b", "expected a URL without a path (mount strips prefixes), got 'https://a/b'"),
+        (values.ServerName, "a b", "expected a host such as app.example, got 'a b'"),
+        (values.ServerName, 3, "expected a host such as app.example, got 3"),
+        (values.HostPolicy, "a/b", "expected preserve, upstream, or a host such as app.example, got 'a/b'"),
+        (values.HostPolicy, True, "expected preserve, upstream, or a host such as app.example, got true"),
         (values.Upstream, "http://a/b", "expected a URL without a path (mount strips prefixes), got 'http://a/b'"),
         (values.Upstream, "http://a?b", "expected a URL without a path (mount strips prefixes), got 'http://a?b'"),
         (values.Upstream, "http://u:p@a", "expected a URL without user and password"),

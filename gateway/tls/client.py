@@ -1,0 +1,49 @@
+"""TLS to a server behind the gateway, connection by connection.
+
+The connections to one server ask for the same name and resume one another's sessions, which saves it a
+signature (RFC 8446 2.2). Its certificate is looked at in full handshakes only. Whom to trust: `trust`.
+"""
+
+import ssl
+from socket import socket
+
+from gateway.pump import Pump
+from gateway.tls.stream import TlsStream
+
+
+class ServerTls:
+    """TLS to one server."""
+
+    __slots__ = ("_context", "_latest", "_name", "_says_end")
+
+    def __init__(self, context: ssl.SSLContext, name: str | None, *, says_end: bool = False) -> None:
+        """*name* is asked for (SNI, unless it is an address) and has to be in the certificate.
+
+        *says_end* as in `TlsStream`.
+        """
+        self._context = context
+        self._says_end = says_end
+        self._name = name
+        self._latest: ssl.SSLObject | None = None
+
+    def stream(self, pump: Pump, sock: socket) -> TlsStream:
+        """A stream over *sock*, watched by *pump*; the handshake is still to come."""
+        latest = self._latest
+        stream = TlsStream(
+            pump,
+            sock,
+            self._context,
+            server_side=False,
+            server_name=self._name,
+            resumed=None if latest is None else latest.session,
+            says_end=self._says_end,
+        )
+        pump.adopt(stream)
+        return stream
+
+    def agreed(self, stream: TlsStream) -> None:
+        """The handshake of *stream* is done. Later connections resume its session.
+
+        The session is asked for then: the server sends its tickets when it likes (RFC 8446 4.6.1).
+        """
+        self._latest = stream.session

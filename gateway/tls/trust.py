@@ -1,0 +1,53 @@
+"""What the gateway trusts and shows as a client of servers behind it: made into a context of OpenSSL."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gateway.tls import files as pem
+from gateway.tls.context import VERSIONS
+from gateway.tls.files import CertificateFiles
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What is the same for all servers of a backend."""
+
+    verify: bool = True
+    ca: Path | None = None
+    """Authorities to trust instead of the system's."""
+    crl: Path | None = None
+    """Certificates that they have revoked; one list for each authority."""
+    files: CertificateFiles | None = None
+    """The gateway's own certificate, for servers that ask for one."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    ciphers: str | None = None
+    """OpenSSL's list of ciphers for TLS 1.2."""
+
+
+def client_context(options: ClientOptions, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """A context for connections that offer *protocols* by ALPN (RFC 7301). Raises ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = VERSIONS[options.min_version]
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    if options.ciphers is not None:
+        pem.check_ciphers(options.ciphers)
+        context.set_ciphers(options.ciphers)
+    if not options.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif options.ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        pem.check_authorities(options.ca)
+        context.load_verify_locations(options.ca)
+    if options.crl is not None:
+        pem.check_revocations(options.crl)
+        context.load_verify_locations(options.crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+    if options.files is not None:
+        pem.load(context, options.files)
+    return context
