@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import assert_never
 
+from gateway import config as models
 from gateway.backend import Backend, Runnable
 from gateway.backends.ajp import AjpBackend
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
@@ -22,7 +23,7 @@ from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.build_routes import RouteBuilder, filtered_backend
 from gateway.build_upstream import build_upstream, check_health
-from gateway.config import SpawnedApp, models
+from gateway.config import SpawnedApp
 from gateway.config.balancing import Server
 from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps

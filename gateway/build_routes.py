@@ -5,9 +5,9 @@ The order of the filters is in `gateway.filters`.
 
 from collections.abc import Iterator, Mapping
 
+from gateway import config as models
 from gateway.actions import Redirect, Respond
 from gateway.backend import Handler, Runnable
-from gateway.config import models
 from gateway.config.filters import HeaderChanges
 from gateway.config.filters import HeaderRules as HeaderConfig
 from gateway.config.filters import Mirror as MirrorConfig

@@ -5,45 +5,38 @@ The way of a file, and the modules::
 text ─► source ─► plain data, line of each part ─► models ─► Config
                                                      └────► ConfigError: every mistake, with its line
 
-load      files and texts to Config, or all mistakes
-models    one class per thing, one documented field per setting
-confined  the part of them about users and limits of programs
-spawn     the part of them about applications that the gateway starts
-balancing the part of them about the servers of a backend
-values    durations, sizes, addresses, patterns, templates
-source    YAML, environment variables, lines
-env_file  files of environment variables
-base      what all models share
-wording   how mistakes are said
+load       files and texts to Config, or all mistakes
+whole      Config: what is said once for the daemon, and what its parts say of each other
+listeners  where clients are accepted, and TLS there
+clients    patience with clients, and what they may ask for
+routes     which requests, and what becomes of them
+filters    the part of routes and backends about the changes on the way
+backends/  the kinds of backends, a module for each family
+balancing  the part of them about the servers of a backend
+spawn      the part of them about applications that the gateway starts
+server_tls the part of them about TLS to servers
+confined   the part of them about users and limits of programs
+values/    the scalars: durations, sizes, addresses, paths, patterns, templates
+source     YAML, environment variables, lines
+env_file   files of environment variables
+base       what all models share
+wording    how mistakes are said
 """
 
+from gateway.config.backends.ajp import AJPBackend
+from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
+from gateway.config.backends.cgi import CGIBackend, Transcript
+from gateway.config.backends.http import HTTPBackend
+from gateway.config.backends.kinds import KINDS, Backend
+from gateway.config.backends.python import ASGIBackend, WebSocket, WSGIBackend
 from gateway.config.balancing import Pool, Timeouts
+from gateway.config.clients import ClientLimits, ClientTimeouts
+from gateway.config.listeners import Certificate, Hsts, Listener, Tls
 from gateway.config.load import ConfigError, Mistake, from_mapping, load, load_text, schema
-from gateway.config.models import (
-    KINDS,
-    AccessLog,
-    AJPBackend,
-    ASGIBackend,
-    Backend,
-    CGIBackend,
-    ClientLimits,
-    ClientTimeouts,
-    Config,
-    FastCGIBackend,
-    HTTPBackend,
-    Listener,
-    Match,
-    Redirect,
-    Respond,
-    Route,
-    SCGIBackend,
-    Static,
-    Tls,
-    UWSGIBackend,
-    WSGIBackend,
-)
+from gateway.config.routes import Match, Redirect, Respond, Route, Static
 from gateway.config.spawn import Spawn, SpawnedApp
-from gateway.config.values import BackendAddress, ListenAddress, Network
+from gateway.config.values.addresses import BackendAddress, ListenAddress, Network
+from gateway.config.whole import AccessLog, Config
 
 __all__ = [
     "KINDS",
@@ -53,12 +46,14 @@ __all__ = [
     "Backend",
     "BackendAddress",
     "CGIBackend",
+    "Certificate",
     "ClientLimits",
     "ClientTimeouts",
     "Config",
     "ConfigError",
     "FastCGIBackend",
     "HTTPBackend",
+    "Hsts",
     "ListenAddress",
     "Listener",
     "Match",
@@ -74,8 +69,10 @@ __all__ = [
     "Static",
     "Timeouts",
     "Tls",
+    "Transcript",
     "UWSGIBackend",
     "WSGIBackend",
+    "WebSocket",
     "from_mapping",
     "load",
     "load_text",

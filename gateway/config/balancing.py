@@ -9,28 +9,12 @@ from pydantic import Discriminator, Field, Tag
 
 from gateway.config.base import Model, Place, written
 from gateway.config.server_tls import TlsOrFlag
-from gateway.config.values import (
-    AtLeastOne,
-    BackendAddress,
-    CheckHost,
-    CheckTarget,
-    Connect,
-    CookieName,
-    Count,
-    CountOrNone,
-    Duration,
-    ErrorStatus,
-    Flag,
-    HashKey,
-    Many,
-    Method,
-    Part,
-    Secret,
-    Short,
-    Statuses,
-    Timeout,
-    Upstream,
-)
+from gateway.config.values.addresses import BackendAddress, Connect, Upstream
+from gateway.config.values.numbers import Count, CountOrNone, ErrorStatus, Flag
+from gateway.config.values.quantities import Duration, Part, Timeout
+from gateway.config.values.requests import CheckHost, CheckTarget, CookieName, HashKey, Method, Statuses
+from gateway.config.values.shapes import AtLeastOne, Many, Short
+from gateway.config.values.texts import Secret
 from gateway.config.wording import show
 
 # ---- servers

@@ -7,7 +7,9 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from gateway.config.base import Model, Place
-from gateway.config.values import Count, GroupNumber, Limit, Size, Timeout, UserAccount
+from gateway.config.values.numbers import Count
+from gateway.config.values.programs import GroupNumber, UserAccount
+from gateway.config.values.quantities import Limit, Size, Timeout
 from gateway.confinement import Confinement, ResourceLimits, User, may_change_user, tool
 
 

@@ -5,16 +5,11 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from gateway.config.base import Model, written
-from gateway.config.values import (
-    HeaderPattern,
-    Limit,
-    LineTemplateText,
-    Many,
-    Percent,
-    ResponseHeaderName,
-    Size,
-    Target,
-)
+from gateway.config.values.numbers import Percent
+from gateway.config.values.quantities import Limit, Size
+from gateway.config.values.requests import HeaderPattern, ResponseHeaderName
+from gateway.config.values.shapes import Many
+from gateway.config.values.texts import LineTemplateText, Target
 from gateway.config.wording import expected
 
 

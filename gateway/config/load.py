@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.base import Place
-from gateway.config.models import Config
 from gateway.config.source import Source, SourceError, place_in
+from gateway.config.whole import Config
 from gateway.escape import printable
 
 LARGEST_FILE = 16 * 2**20

@@ -6,16 +6,10 @@ from typing import Annotated, Any, Final, Self, TypeAlias
 from pydantic import model_validator
 
 from gateway.config.base import Model, Place, written
-from gateway.config.values import (
-    CertificateFile,
-    Ciphers,
-    Flag,
-    KeyFile,
-    RevocationFile,
-    ServerName,
-    Short,
-    TlsVersion,
-)
+from gateway.config.values.numbers import Flag
+from gateway.config.values.requests import ServerName
+from gateway.config.values.shapes import Short
+from gateway.config.values.tls import CertificateFile, Ciphers, KeyFile, RevocationFile, TlsVersion
 from gateway.config.wording import expected
 
 

@@ -18,7 +18,7 @@ from yaml.events import CollectionEndEvent, CollectionStartEvent, Event
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config.base import Place
-from gateway.config.values import FromEnvironment
+from gateway.config.values.numbers import FromEnvironment
 from gateway.config.wording import show
 
 DEEPEST: Final = 50

@@ -7,24 +7,20 @@ from pydantic import Field
 
 from gateway.config.base import Model, Place, written
 from gateway.config.confined import Confined
-from gateway.config.values import (
+from gateway.config.values.addresses import Connect
+from gateway.config.values.files import Directory
+from gateway.config.values.numbers import Count, CountOrNone
+from gateway.config.values.programs import (
     Command,
-    Connect,
-    Count,
-    CountOrNone,
-    Directory,
-    Duration,
     EnvFile,
-    Limit,
-    Many,
     ObjectName,
     PassedVariable,
-    Short,
     StopSignal,
-    Timeout,
     VariableName,
     VirtualEnvironment,
 )
+from gateway.config.values.quantities import Duration, Limit, Timeout
+from gateway.config.values.shapes import Many, Short
 from gateway.config.wording import show
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+NOT_YET = "not supported yet"
+
 LONGEST_VALUE = 60
 """Characters of a wrong value that a message usually shows."""
 

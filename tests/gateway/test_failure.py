@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.advice import advice_for
-from gateway.config.models import ClientLimits, ClientTimeouts
+from gateway.config.clients import ClientLimits, ClientTimeouts
 from gateway.errors import (
     BackendError,
     Cause,

@@ -1,0 +1,12 @@
+"""The configuration of backends: a kind is a class, found by its key.
+
+``fastcgi: …`` makes a :class:`gateway.config.backends.application.FastCGIBackend`::
+
+    common       what several kinds have in common
+    cgi          programs started for each request
+    application  applications behind FastCGI, SCGI and uwsgi
+    ajp          servlet containers
+    http         web servers
+    python       ASGI and WSGI applications inside the daemon
+    kinds        all of them, as one type
+"""

@@ -1,0 +1,145 @@
+"""The configuration of applications behind FastCGI, SCGI and uwsgi."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.config.backends.common import CGIFamily, SocketTarget, Upgrades, is_spawn
+from gateway.config.balancing import (
+    KEEPING,
+    Balanced,
+    Connections,
+    Pool,
+    Server,
+    check_contradictions,
+    server_contradictions,
+)
+from gateway.config.base import Place, written
+from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
+from gateway.config.spawn import Spawn, SpawnedApp
+from gateway.config.values.files import FileName, FilePath
+from gateway.config.values.numbers import Byte, Flag
+from gateway.config.values.quantities import BufferSize
+from gateway.config.values.texts import Regex
+
+
+class _SocketBackend(CGIFamily, Balanced):
+    kind: ClassVar[str]
+    pings: ClassVar[bool] = False
+    """Whether the protocol has a sign of life."""
+
+    target: SocketTarget
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        kind = cls.kind
+        target = data.get(kind)
+        if not is_spawn(target):
+            yield from server_contradictions(kind, target)
+            yield from tls_contradictions(kind, data)
+        elif data.get("tls"):
+            yield ("tls",), SPAWNED_WITHOUT_TLS
+        yield from check_contradictions(data.get("health"), pings=cls.pings, spawned=is_spawn(target))
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """Where the application listens; empty if the gateway spawns it."""
+        return () if isinstance(self.target, Spawn) else self.target
+
+    @property
+    def spawn(self) -> SpawnedApp | None:
+        """What to start, if the gateway spawns the application."""
+        return self.target.spawn if isinstance(self.target, Spawn) else None
+
+
+class FastCGIBackend(_SocketBackend):
+    """A FastCGI application."""
+
+    kind: ClassVar[str] = "fastcgi"
+
+    target: SocketTarget = Field(alias="fastcgi")
+    """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
+    to start."""
+    role: Literal["responder", "authorizer"] = "responder"
+    """What the application is: a responder answers requests, an authorizer decides about those of routes that
+    say so (authorize)."""
+    preset: Literal["php-fpm"] | None = None
+    """php-fpm: a script below root for each request; its peculiarities are respected."""
+    root: FilePath | None = None
+    """The directory of the scripts, as the application sees it; without it there is no SCRIPT_FILENAME."""
+    split: FileName | None = None
+    """How the name of a script ends, behind which PATH_INFO begins; .php if there is a root."""
+    index: FileName | None = None
+    """The script for a path that ends with a slash; index.php if there is a root."""
+    keep_connection: Flag = False
+    """Whether connections are used again. An application that serves one connection per process
+    (php-fpm) is blocked by idle ones, so they are closed by default."""
+    pool: Pool = Field(default_factory=Pool)
+    """How many connections there may be; with keep_connection, which are kept open."""
+    catch_stderr: Regex | None = None
+    """A regular expression: a line of the error stream that it matches before the response has begun makes it
+    a 502 (nginx: fastcgi_catch_stderr)."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        yield from super().contradictions(data)
+        for key in ("split", "index"):
+            if data.get(key) is not None and data.get("root") is None:
+                yield (key,), f"scripts are looked for below a root: {key} needs root"
+        pool = data.get("pool")
+        if isinstance(pool, dict) and not data.get("keep_connection"):
+            for key in KEEPING:
+                if key in pool:
+                    yield ("pool", key), "without keep_connection: true no connection is kept"
+        if data.get("role") == "authorizer" and data.get("root") is not None:
+            yield ("root",), "an authorizer runs no scripts: it has no SCRIPT_NAME (FastCGI 6.3)"
+        if data.get("preset") == "php-fpm":
+            if data.get("root") is None:
+                yield ("preset",), "php-fpm runs scripts below a root: expected root"
+            if data.get("body") == "stream":
+                # php/php-src#7509: the script sees an empty body.
+                yield ("body",), "php-fpm loses a body that has no length: expected spool or reject"
+
+    @property
+    def script_split(self) -> str | None:
+        """How a script's name ends; None if there is no root."""
+        return None if self.root is None else self.split or ".php"
+
+    @property
+    def script_index(self) -> str | None:
+        """The script of a directory; None if there is no root."""
+        return None if self.root is None else self.index or "index.php"
+
+
+class SCGIBackend(_SocketBackend):
+    """An SCGI application."""
+
+    kind: ClassVar[str] = "scgi"
+
+    target: SocketTarget = Field(alias="scgi")
+    """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
+    to start."""
+    pool: Connections = Field(default_factory=Connections)
+    """How many connections there may be; each serves one request."""
+
+
+class UWSGIBackend(_SocketBackend):
+    """An application that speaks the uwsgi protocol."""
+
+    kind: ClassVar[str] = "uwsgi"
+    pings: ClassVar[bool] = True
+
+    target: SocketTarget = Field(alias="uwsgi")
+    """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
+    to start."""
+    buffer_size: BufferSize = written(65535)
+    """The application's own buffer-size (uWSGI: 4096 by default); what is larger is answered 431."""
+    modifier1: Byte = 0
+    """Which plugin of the application handles the request; 0 is WSGI."""
+    modifier2: Byte = 0
+    """A detail for that plugin."""
+    upgrade: Upgrades = ("websocket",)
+    """Protocols that clients may switch to through a tunnel, if the application does; [] for none."""
+    pool: Connections = Field(default_factory=Connections)
+    """How many connections there may be; each serves one request."""

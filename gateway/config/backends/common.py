@@ -1,0 +1,69 @@
+"""What backends of several kinds have in common; for those with servers see `gateway.config.balancing`."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, Tag
+
+from gateway.config.balancing import HTTPServers, Servers
+from gateway.config.base import Model, written
+from gateway.config.filters import HeaderRules
+from gateway.config.spawn import Spawn
+from gateway.config.values.files import Directory
+from gateway.config.values.numbers import Flag
+from gateway.config.values.programs import VariableName
+from gateway.config.values.quantities import Limit, Size
+from gateway.config.values.requests import UpgradeProtocol
+from gateway.config.values.shapes import Many
+from gateway.config.values.texts import LineTemplateText
+
+Upgrades: TypeAlias = Annotated[tuple[UpgradeProtocol, ...], Many()]
+Variables: TypeAlias = dict[VariableName, LineTemplateText]
+
+
+class BackendModel(Model):
+    """What all backends have in common."""
+
+    headers: HeaderRules | None = None
+    """Header fields that are changed on the way to and from this backend, whatever the route."""
+    x_sendfile: Annotated[tuple[Directory, ...], Many()] = ()
+    """Directories of which the application may name files in X-Sendfile, for the gateway to send."""
+    x_accel_redirect: Flag = False
+    """Whether the application may name a path of this server in X-Accel-Redirect, to be answered instead."""
+
+
+class WithLength(BackendModel):
+    """What applications that must know the length of a body in advance have in common."""
+
+    body: Literal["spool", "stream", "reject"] = "spool"
+    """A request body of unknown length is spooled to memory and disk, streamed, or rejected with 411."""
+    max_body: Limit | None = None
+    """Bytes of a request body; more is answered 413. By default the limit for clients."""
+    spool_memory: Size = written("256KiB")
+    """Bytes of a spooled body kept in memory before a temporary file is used."""
+
+
+class CGIFamily(WithLength):
+    """What all programs that get CGI variables have in common."""
+
+    variables: Variables = Field(default_factory=dict)
+    """Variables added to those of the protocol; they win over header variables."""
+
+
+# ---- servers, or an application to spawn
+
+
+def _target_kind(value: Any) -> str:
+    return "<spawn>" if isinstance(value, Spawn) or is_spawn(value) else "<servers>"
+
+
+def is_spawn(value: Any) -> bool:
+    """Whether a target is an application to spawn, in the plain data."""
+    return isinstance(value, dict) and not {"address", "url"} & value.keys()
+
+
+SocketTarget: TypeAlias = Annotated[
+    Annotated[Servers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
+]
+HTTPTarget: TypeAlias = Annotated[
+    Annotated[HTTPServers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
+]

@@ -1,0 +1,59 @@
+"""The configuration of web servers behind the gateway."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.config.backends.common import BackendModel, HTTPTarget, Upgrades, is_spawn
+from gateway.config.balancing import Balanced, HTTPServer, Pool, check_contradictions, server_contradictions
+from gateway.config.base import Place
+from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
+from gateway.config.spawn import Spawn, SpawnedApp
+from gateway.config.values.requests import HostPolicy
+
+
+class HTTPBackend(BackendModel, Balanced):
+    """A web server."""
+
+    kind: ClassVar[str] = "http"
+
+    target: HTTPTarget = Field(alias="http")
+    """Its URL without a path, such as http://127.0.0.1:3000 or https://app.example, several of them, or
+    mappings with url, weight and backup; or spawn: a server to start."""
+    host: HostPolicy | None = None
+    """The Host that it sees: preserve what the client sent, upstream for the one in its URL, or another. By
+    default preserve, and upstream if a URL is https."""
+    forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
+    """How it is told who the client is: by X-Forwarded-*, by Forwarded (RFC 7239), by both, or not at all."""
+    pool: Pool = Field(default_factory=Pool)
+    """How many connections there may be, and which are kept open; idle: 0 keeps none."""
+    upgrade: Upgrades = ("websocket",)
+    """Protocols that clients may switch to through a tunnel, if the server does; [] for none."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        target = data.get("http")
+        yield from check_contradictions(data.get("health"), pings=False, spawned=is_spawn(target))
+        if not is_spawn(target):
+            yield from server_contradictions("http", target)
+            yield from tls_contradictions("http", data)
+            return
+        if data.get("tls"):
+            yield ("tls",), SPAWNED_WITHOUT_TLS
+        spawn = target.get("spawn") if isinstance(target, dict) else None
+        if isinstance(spawn, dict) and "wsgi" in spawn:
+            yield (
+                ("http", "spawn", "wsgi"),
+                "is served by fastcgi, scgi or uwsgi: expected one of them, or a command that serves HTTP",
+            )
+
+    @property
+    def servers(self) -> tuple[HTTPServer, ...]:
+        """Where the server listens; empty if the gateway spawns it."""
+        return () if isinstance(self.target, Spawn) else self.target
+
+    @property
+    def spawn(self) -> SpawnedApp | None:
+        """What to start, if the gateway spawns the server."""
+        return self.target.spawn if isinstance(self.target, Spawn) else None

@@ -1,0 +1,63 @@
+"""The configuration of Python applications inside the daemon."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.config.backends.common import BackendModel, WithLength
+from gateway.config.base import Model, written
+from gateway.config.values.files import Directory
+from gateway.config.values.numbers import Count, Flag
+from gateway.config.values.programs import Lifespan, ObjectName
+from gateway.config.values.quantities import Duration, Limit, Timeout
+
+
+class WebSocket(Model):
+    """WebSocket connections to an application."""
+
+    max_message: Limit = written("16MiB")
+    """Bytes of a message; more closes the connection with code 1009."""
+    ping_interval: Duration = written("20s")
+    """From a sign of life of the client to the next ping; 0 sends none."""
+    ping_timeout: Timeout = written("20s")
+    """For the client to answer a ping, before the connection is closed."""
+    compression: Flag = True
+    """Whether messages are compressed (permessage-deflate) where the client offers it."""
+
+
+class ASGIBackend(BackendModel):
+    """An ASGI 3 application inside the daemon."""
+
+    kind: ClassVar[str] = "asgi"
+
+    app: ObjectName = Field(alias="asgi")
+    """The application, module:attribute."""
+    directory: Directory = written(".")
+    """Where its modules are imported from; by default the directory of this file."""
+    factory: Flag = False
+    """Whether the attribute is a function that makes the application."""
+    loop: Literal["asyncio", "trio"] = "asyncio"
+    """The event loop that the application is written for."""
+    lifespan: Lifespan = "auto"
+    """Whether it is told of start and stop: on, off, or auto: if it wants to be."""
+    startup_timeout: Timeout = written("60s")
+    """For the application to complete its start."""
+    shutdown_timeout: Timeout = written("60s")
+    """For the application to complete its stop."""
+    websocket: WebSocket = Field(default_factory=WebSocket)
+    """Bounds of its WebSocket connections."""
+
+
+class WSGIBackend(WithLength):
+    """A WSGI application inside the daemon, on threads."""
+
+    kind: ClassVar[str] = "wsgi"
+
+    app: ObjectName = Field(alias="wsgi")
+    """The application, module:attribute."""
+    directory: Directory = written(".")
+    """Where its modules are imported from; by default the directory of this file."""
+    factory: Flag = False
+    """Whether the attribute is a function that makes the application."""
+    threads: Count = 8
+    """Requests that run at the same time; further ones wait."""

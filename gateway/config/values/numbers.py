@@ -1,0 +1,96 @@
+"""Numbers and booleans, which may come from variables."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from annotated_types import Ge, Le
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, Strict, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.config.wording import expected
+
+
+class FromEnvironment(str):
+    """Text that came from a variable: may stand where a number or a boolean is expected."""
+
+    __slots__ = ()
+
+
+VARIABLE: Final = {"type": "string", "pattern": r"\$\{.+\}"}
+
+
+@dataclass(frozen=True)
+class _OrVariable:
+    """Lets a number or boolean be written as ``${NAME}`` too."""
+
+    parse: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.parse, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), VARIABLE]}
+
+
+def whole_number(value: Any) -> Any:
+    """The number in the text of a variable; anything else as it is."""
+    if isinstance(value, FromEnvironment) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value, re.ASCII):
+        return int(value)
+    return value
+
+
+_TRUTH: Final = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False, "no": False, "off": False, "0": False,
+}  # fmt: skip
+
+
+def flag(value: Any) -> Any:
+    """The truth in the text of a variable; anything else as it is."""
+    return _TRUTH.get(value.strip().lower(), value) if isinstance(value, FromEnvironment) else value
+
+
+Flag: TypeAlias = Annotated[bool, Strict(), _OrVariable(flag)]
+"""true or false."""
+
+Count: TypeAlias = Annotated[int, Strict(), Ge(1), _OrVariable(whole_number)]
+"""A whole number, at least 1."""
+
+CountOrNone: TypeAlias = Annotated[int, Strict(), Ge(0), _OrVariable(whole_number)]
+"""A whole number, 0 means none."""
+
+Byte: TypeAlias = Annotated[int, Strict(), Ge(0), Le(255), _OrVariable(whole_number)]
+"""A whole number that fits one byte."""
+
+Percent: TypeAlias = Annotated[int, Strict(), Ge(1), Le(100), _OrVariable(whole_number)]
+"""A part of a hundred."""
+
+FinalStatus: TypeAlias = Annotated[int, Strict(), Ge(200), Le(599), _OrVariable(whole_number)]
+"""The status of a final response."""
+
+ErrorStatus: TypeAlias = Annotated[int, Strict(), Ge(400), Le(599), _OrVariable(whole_number)]
+"""The status of a response that tells of an error."""
+
+RedirectStatus: TypeAlias = Annotated[Literal[301, 302, 303, 307, 308], _OrVariable(whole_number)]
+"""The status of a redirect."""
+
+
+def parse_workers(value: Any) -> int:
+    """The number of processes; ``auto`` is one for each core that we may run on."""
+    value = whole_number(value)
+    if value == "auto":
+        return len(os.sched_getaffinity(0))
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise expected("a number of at least 1, or auto", value)
+    return value
+
+
+Workers: TypeAlias = Annotated[
+    int,
+    PlainValidator(parse_workers),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE]}),
+]

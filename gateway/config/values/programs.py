@@ -1,0 +1,198 @@
+"""What programs and applications are started with: commands, users, environments."""
+
+import grp
+import os
+import pwd
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
+
+from gateway.config.env_file import parse_env_file
+from gateway.config.values.files import absolute_path, base_directory, parse_path
+from gateway.config.values.shapes import switch
+from gateway.config.values.texts import TEXT
+from gateway.config.wording import expected, show
+from gateway.confinement import User, may_change_user, tool
+from gateway.executable import PROGRAM_PATH
+
+
+def parse_command(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    """A program and its arguments; a program with a slash is relative to the configuration file."""
+    if not isinstance(value, list) or not all(isinstance(word, str) and "\0" not in word for word in value):
+        raise expected("a list of a program and its arguments, each text", value)
+    if not value or not value[0]:
+        raise ValueError("expected a program and its arguments, got an empty list")
+    program, *arguments = (str(word) for word in value)
+    return (absolute_path(program, base_directory(info)) if "/" in program else program, *arguments)
+
+
+def parse_interpreter(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    """A program that exists, with arguments or without: ``perl`` or ``[perl, -T]``."""
+    program, *arguments = parse_command([value] if isinstance(value, str) else value, info)
+    found = shutil.which(program, path=PROGRAM_PATH)
+    if found is None:
+        where = "" if "/" in program else f" in {PROGRAM_PATH}"
+        raise ValueError(f"there is no program {show(program, 4096)}{where}")
+    return (found, *arguments)
+
+
+def parse_extension(value: Any) -> str:
+    """How the name of a file ends, from the dot on."""
+    if not isinstance(value, str) or not re.fullmatch(r"\.[^/\0-\x1f\x7f]+", value):
+        raise expected("an extension such as .cgi", value)
+    return str(value)
+
+
+Interpreter: TypeAlias = Annotated[
+    tuple[str, ...],
+    PlainValidator(parse_interpreter),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        }
+    ),
+]
+Extension: TypeAlias = Annotated[
+    str, PlainValidator(parse_extension), WithJsonSchema({"type": "string", "examples": [".cgi", ".pl"]})
+]
+Command: TypeAlias = Annotated[
+    tuple[str, ...],
+    PlainValidator(parse_command),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+]
+
+
+def parse_object_name(value: Any) -> str:
+    """``module:attribute``, as Python servers write it."""
+    name = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+    if not isinstance(value, str) or not re.fullmatch(f"{name}:{name}", value):
+        raise expected("module:attribute, such as app:application", value)
+    return str(value)
+
+
+ObjectName: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_object_name),
+    WithJsonSchema({"type": "string", "pattern": r"^[^:]+:[^:]+$|\$\{.+\}"}),
+]
+
+
+def parse_stop_signal(value: Any) -> signal.Signals:
+    """The name of a signal that asks a process to end: TERM, or SIGTERM."""
+    name = value.upper().removeprefix("SIG") if isinstance(value, str) else ""
+    if name not in _STOP_SIGNALS:
+        raise expected(f"a signal ({', '.join(_STOP_SIGNALS)})", value)
+    return signal.Signals[f"SIG{name}"]
+
+
+_STOP_SIGNALS: Final = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH")
+StopSignal: TypeAlias = Annotated[
+    signal.Signals,
+    PlainValidator(parse_stop_signal),
+    WithJsonSchema({"enum": [*_STOP_SIGNALS, *(f"SIG{name}" for name in _STOP_SIGNALS)]}),
+]
+Lifespan: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)]
+
+
+# ---- users
+
+
+def parse_user(value: Any) -> User:
+    """A user by name or number, with the groups that the database gives it."""
+    _only_root(value)
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            entry = pwd.getpwuid(value)
+        elif isinstance(value, str) and value:
+            entry = pwd.getpwuid(int(value)) if value.isdecimal() else pwd.getpwnam(value)
+        else:
+            raise expected("the name or number of a user", value)
+    except (KeyError, OverflowError):
+        raise ValueError(f"there is no user {show(value)} on this machine") from None
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return User(entry.pw_uid, entry.pw_gid, groups)
+
+
+def parse_group(value: Any) -> int:
+    """The number of a group, given by name or number."""
+    _only_root(value)
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return grp.getgrgid(value).gr_gid
+        if isinstance(value, str) and value:
+            return grp.getgrgid(int(value)).gr_gid if value.isdecimal() else grp.getgrnam(value).gr_gid
+    except (KeyError, OverflowError):
+        raise ValueError(f"there is no group {show(value)} on this machine") from None
+    raise expected("the name or number of a group", value)
+
+
+def _only_root(value: Any) -> None:
+    if not may_change_user():
+        raise ValueError(f"only root can run programs as {show(value)}: start the gateway as root")
+    tool("setpriv")
+
+
+_ACCOUNT_SCHEMA: Final = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}]}
+UserAccount: TypeAlias = Annotated[User, PlainValidator(parse_user), WithJsonSchema(_ACCOUNT_SCHEMA)]
+GroupNumber: TypeAlias = Annotated[int, PlainValidator(parse_group), WithJsonSchema(_ACCOUNT_SCHEMA)]
+
+
+# ---- environments
+
+
+def parse_virtual_environment(value: Any, info: ValidationInfo) -> Path:
+    """The directory of a virtual environment (PEP 405)."""
+    path = parse_path(value, info)
+    if not os.access(path / "bin" / "python", os.X_OK):
+        raise ValueError(f"{show(str(path), 4096)} is not a virtual environment: there is no bin/python")
+    return path
+
+
+VirtualEnvironment: TypeAlias = Annotated[
+    Path, PlainValidator(parse_virtual_environment), WithJsonSchema({"type": "string", "minLength": 1})
+]
+
+
+def parse_env_file_value(value: Any, info: ValidationInfo) -> dict[str, str]:
+    """The variables in a file of ``NAME=VALUE`` lines; see `gateway.config.env_file`."""
+    path = parse_path(value, info)
+    try:
+        return parse_env_file(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{show(str(path), 4096)} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{show(str(path), 4096)}: {error}") from None
+
+
+EnvFile: TypeAlias = Annotated[
+    dict[str, str], PlainValidator(parse_env_file_value), WithJsonSchema({"type": "string", "minLength": 1})
+]
+
+
+def parse_passed_variable(value: Any) -> str:
+    """The name of a variable, or the beginning of several and ``*``."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?|\*", value, re.ASCII):
+        raise expected("the name of a variable such as LANG, or LC_*", value)
+    return str(value)
+
+
+PassedVariable: TypeAlias = Annotated[
+    str, PlainValidator(parse_passed_variable), WithJsonSchema({"type": "string"})
+]
+
+
+def parse_variable_name(value: Any) -> str:
+    """The name of a variable of the application's environment."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value, re.ASCII):
+        raise expected("a variable name such as APP_ENV", value)
+    return str(value)
+
+
+VariableName: TypeAlias = Annotated[str, PlainValidator(parse_variable_name), TEXT]

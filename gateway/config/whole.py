@@ -1,0 +1,148 @@
+"""The whole configuration: what is said once for the daemon, and what its parts say of each other."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PrivateAttr
+
+from gateway.config.backends.kinds import Backend
+from gateway.config.base import Model, Place, written
+from gateway.config.clients import ClientLimits, ClientTimeouts
+from gateway.config.listeners import Listener, aimless_redirects, shared_addresses, untrusted_headers
+from gateway.config.routes import Route
+from gateway.config.values.addresses import Client, ControlSocket, Listen
+from gateway.config.values.files import Destination, ErrorPageFile, StatusPattern
+from gateway.config.values.numbers import Flag, Workers
+from gateway.config.values.shapes import AtLeastOne, Many, Short
+from gateway.config.values.texts import Name
+from gateway.config.wording import NOT_YET, expected, show, suggestion
+
+
+class AccessLog(Model):
+    """One line for each request."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    """json, text, or auto: text on a terminal, JSON lines elsewhere."""
+    destination: Destination = written("stderr")
+    """stderr, stdout, or the path of a file that lines are appended to."""
+
+
+def _access_log(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str):
+        raise expected("true, false or a mapping with format and destination", value)
+    return value
+
+
+class Config(Model):
+    """A configuration file."""
+
+    later: ClassVar[dict[str, str]] = {
+        "tests": f"tests in the configuration are {NOT_YET}",
+    }
+
+    listeners: Annotated[tuple[Listener, ...], AtLeastOne()]
+    """Where clients are accepted."""
+    workers: Workers = written(1)
+    """Processes that serve; auto is one for each core. Not supported yet: one serves, with a warning."""
+    access_log: Annotated[AccessLog | None, Short(_access_log, {"type": "boolean"})] = written(True)
+    """true, false, or where the log of requests goes and in which format."""
+    debug: Flag = False
+    """true, for development: error pages tell everything, and debug events of the gateway are logged too."""
+    error_pages: dict[StatusPattern, ErrorPageFile] = Field(default_factory=dict)
+    """Files for the gateway's own errors, by status (404) or class (5xx): templates. Not with debug: true."""
+    control: ControlSocket | None = None
+    """The Unix socket of gateway status and gateway stop, such as unix:/run/gateway/control.sock. Whoever may
+    write to it may stop the daemon: only its own user may."""
+    metrics: Listen | None = None
+    """Where Prometheus gets /metrics, such as 127.0.0.1:9145."""
+    trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
+    """Networks (or unix) of the proxies in front, whose word counts about who the client is. What others say
+    in Forwarded and X-Forwarded-* is dropped."""
+    forwarded: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    """How trusted proxies tell who the client is: by X-Forwarded-For and X-Forwarded-Proto, or by Forwarded
+    (RFC 7239). The fields of the other kind are dropped."""
+    via: Name = "gateway"
+    """The name of the gateway in the Via of requests to web servers; each start adds a random part, by which
+    the gateway recognises its own requests."""
+    timeouts: ClientTimeouts = Field(default_factory=ClientTimeouts)
+    """Waiting for clients, by phase."""
+    limits: ClientLimits = Field(default_factory=ClientLimits)
+    """Sizes of requests."""
+    backends: dict[Name, Backend] = Field(default_factory=dict)
+    """The applications and servers, by name."""
+    routes: Annotated[tuple[Route, ...], AtLeastOne()]
+    """In order; the first that matches wins."""
+
+    _route_places: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def route_places(self) -> tuple[str, ...]:
+        """``file:line`` of each route, for people; empty if the configuration did not come from a file."""
+        return self._route_places
+
+    def remember_route_places(self, places: tuple[str, ...]) -> None:
+        """Called once, by the loader: a model does not see where its data stood."""
+        self._route_places = places
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        yield from _unknown_backends(data.get("routes"), data.get("backends"))
+        yield from _wrong_roles(data.get("routes"), data.get("backends"))
+        yield from shared_addresses(data.get("listeners"))
+        if not data.get("trusted_proxies"):
+            yield from untrusted_headers(data.get("listeners"))
+        yield from aimless_redirects(data.get("listeners"))
+
+
+# ---- routes and backends
+
+
+def _unknown_backends(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
+    names = list(backends) if isinstance(backends, dict) else []
+    known = f"expected one of {', '.join(names)}" if names else "there are no backends"
+    for position, route in enumerate(routes if isinstance(routes, list) else []):
+        for place, name in _named_backends(route):
+            if name not in names:
+                yield (
+                    ("routes", position, *place),
+                    f"there is no backend {show(name)}; {suggestion(name, names) or known}",
+                )
+
+
+def _named_backends(route: Any) -> Iterator[tuple[Place, str]]:
+    """The names of backends in a route, and where they stand."""
+    if not isinstance(route, dict):
+        return
+    action = route.get("backend")
+    for name in action if isinstance(action, dict) else [action]:
+        if isinstance(name, str):
+            yield (("backend", name) if isinstance(action, dict) else ("backend",)), name
+    for key in ("authorize", "forward_auth", "mirror"):
+        name = route.get(key)
+        place: Place = (key,)
+        if isinstance(name, dict):
+            name, place = name.get("backend"), (key, "backend")
+        if isinstance(name, str):
+            yield place, name
+
+
+def _wrong_roles(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
+    """Authorizers answer no client, and others cannot do what they do."""
+    authorizers = {
+        name
+        for name, backend in (backends.items() if isinstance(backends, dict) else ())
+        if isinstance(backend, dict) and backend.get("role") == "authorizer"
+    }
+    names = list(backends) if isinstance(backends, dict) else []
+    for position, route in enumerate(routes if isinstance(routes, list) else []):
+        for place, name in _named_backends(route):
+            if name not in names:
+                continue
+            if place == ("authorize",) and name not in authorizers:
+                problem = f"{show(name)} is not a fastcgi backend with role: authorizer"
+                yield ("routes", position, *place), problem
+            elif place != ("authorize",) and name in authorizers:
+                problem = f"{show(name)} is an authorizer: it decides, for authorize, and answers no request"
+                yield ("routes", position, *place), problem
