@@ -22,6 +22,11 @@ us more memory of our own does not get it used."""
 _LONGEST_REMEMBERED: Final = 128
 """Bytes of a section that is remembered: so many indexed fields are more than a browser sends."""
 
+_SECTIONS_REMEMBERED: Final = 64
+_LARGEST_REMEMBERED: Final = TABLE_SIZE
+"""... and bytes of what it stands for, times so many sections: an index of one byte can name a field of
+4000, again and again, and the cookies among them are joined (a section of 24 bytes, 60 KB to keep)."""
+
 
 class FieldSection:
     """A decoded section; what it means as a request is kept with it."""
@@ -43,7 +48,7 @@ class SectionDecoder:
     def __init__(self, *, max_size: int) -> None:
         """*max_size* bytes in all are decoded; more ends the connection, because its state is lost."""
         self._decoder = Decoder(max_header_list_size=max_size)
-        self._known: Memo[bytes, FieldSection] = Memo()
+        self._known: Memo[bytes, FieldSection] = Memo(_SECTIONS_REMEMBERED)
 
     def decode(self, block: bytes) -> FieldSection:
         """The section in *block*. Raises Http2Error with the code that RFC 9113 4.3 asks for."""
@@ -59,7 +64,7 @@ class SectionDecoder:
         section = FieldSection([(field[0], field[1]) for field in fields])
         if not _is_stable(block):
             self._known.clear()
-        elif len(block) <= _LONGEST_REMEMBERED:
+        elif len(block) <= _LONGEST_REMEMBERED and section.size <= _LARGEST_REMEMBERED:
             self._known.keep(block, section)
         return section
 

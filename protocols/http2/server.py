@@ -73,6 +73,10 @@ DECODED_SECTIONS: Final = 4
 LAST_STREAM: Final = 2**31 - 1
 """The last stream id that GOAWAY can name: no stream is refused yet (RFC 9113 6.8)."""
 
+MOST_QUEUED: Final = 512 * 1024
+"""Bytes that may wait for a client that makes us answer (PING, SETTINGS, resets) and does not read: more
+than a turn of responses with their heads. CVE-2019-9512, CVE-2019-9515."""
+
 _RESETS_REMEMBERED: Final = 1024
 """Streams whose frames may still be on their way when we have reset them (RFC 9113 5.1)."""
 
@@ -192,10 +196,15 @@ class Http2Server:
             reader.receive_data(data)
             while reader.advance():
                 self._receive_frame(reader.kind, reader.flags, reader.stream_id, reader.payload, events)
+            self._check_queue()
         except Http2Error as error:
             self.last_stream = passed_on  # what came together with the fault is not
             self._fail(error)
         return events
+
+    def _check_queue(self) -> None:
+        if self.queued > MOST_QUEUED:
+            raise Http2Error("the client asks for answers and does not read", ErrorCode.ENHANCE_YOUR_CALM)
 
     def _fail(self, error: Http2Error) -> NoReturn:
         self._streams.clear()

@@ -1,5 +1,6 @@
 """HTTP/2: what a client may say, what it costs it to say something else, and what is said to it."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from protocols.http2 import (
     StreamRequest,
     WindowOpened,
 )
+from protocols.http2.server import MOST_QUEUED
 from tests.protocols.http2_peer import (
     ACK,
     CONTINUATION,
@@ -600,6 +602,47 @@ def test_asking_for_resets_ends_the_connection() -> None:
     ends = [flood(peer, peer.headers(number, [*GET, (b"X", b"y")]), 1) for number in range(1, 2 * 1001, 2)]
     assert ends[-1] == ErrorCode.ENHANCE_YOUR_CALM
     assert set(ends[:-1]) == {None}
+
+
+def test_answers_that_are_not_read_are_bounded() -> None:
+    """CVE-2019-9512: frames without use are earned by heads (on a stream that was reset, so they cost
+    nothing); the client takes none of the answers."""
+    peer = Peer()
+    peer.say(peer.headers(1, [*GET, (b"X", b"y")]))
+    piece = peer.headers(1) + frame(PING, 0, 0, bytes(8)) * 4
+    for _ in range(MOST_QUEUED // (17 * 4) - 1):
+        assert peer.say(piece) == []
+    with pytest.raises(Http2Error) as caught:
+        peer.say(piece, piece)
+    assert caught.value.code == ErrorCode.ENHANCE_YOUR_CALM
+    assert MOST_QUEUED < peer.codec.queued < MOST_QUEUED + 1000
+    assert goaways(peer.heard()[-1:]) == [(0, ErrorCode.ENHANCE_YOUR_CALM)]
+    # A client that reads may go on for ever.
+    peer = Peer()
+    peer.say(peer.headers(1, [*GET, (b"X", b"y")]))
+    assert flood(peer, peer.headers(1) + piece[-17 * 4 :], MOST_QUEUED // (17 * 4) + 10) is None
+
+
+def test_small_sections_of_large_fields_are_not_kept() -> None:
+    """RFC 7541 7.3: one byte names a field of 3900 bytes, and cookies are joined."""
+    peer = Peer()
+    cookie = (b"cookie", b"c" * 3900)
+    peer.say(peer.headers(1, [*GET, cookie]))
+    tracemalloc.start()
+    try:
+        for number in range(240):
+            # Fields of the static table, in another order each time.
+            fields = [
+                (b"accept-encoding", b"gzip, deflate") if number >> bit & 1 else (b"age", b"")
+                for bit in range(8)
+            ]
+            block = peer.encoder.encode([*GET, *fields, *[cookie] * 15])
+            peer.say(frame(HEADERS, END_HEADERS | END_STREAM, 3 + 2 * number, block))
+            peer.codec.reset(3 + 2 * number, ErrorCode.NO_ERROR)
+            peer.heard()
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_field_section_without_end_is_bounded() -> None:
