@@ -10,12 +10,16 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from gateway.errors import ClientGone, RequestError
 from gateway.front.body import DRAINED_BYTES
 from gateway.front.http2.output import Output
+from gateway.front.patience import Patience
 from gateway.pump import Pump, PumpStream
 from protocols.events import Headers
 from protocols.http2 import Http2Server
 from protocols.trailers import permitted_trailers
 
 _LARGEST_PIECE: Final = 64 * 1024
+
+_SMALL_PIECE: Final = 1024
+"""Pieces are joined up to so many bytes as they come: one of a single byte takes a hundred to keep."""
 
 
 class Http2Body:
@@ -26,12 +30,12 @@ class Http2Body:
         "_failure",
         "_limit",
         "_output",
+        "_patience",
         "_pieces",
         "_pump",
         "_received",
         "_stream",
         "_task",
-        "_timeout",
         "complete",
         "deadline",
         "expects_continue",
@@ -50,16 +54,16 @@ class Http2Body:
         stream_id: int,
         length: int | None,
         limit: float,
-        timeout: float,
+        patience: Patience | None,
         expects_continue: bool,
     ) -> None:
-        """*limit*: bytes that may come, *timeout*: seconds between two of them; both may be inf."""
+        """*limit*: bytes that may come (inf: any), *patience*: how long they may take (None: for ever)."""
         self._codec = codec
         self._output = output
         self._stream = stream
         self._pump = pump
         self._limit = limit
-        self._timeout = timeout
+        self._patience = patience
         self.expects_continue = expects_continue
         """The client waits for 100 (Continue), and can still get it."""
         self._pieces: deque[tuple[bytes, int]] = deque()
@@ -125,7 +129,12 @@ class Http2Body:
             self._codec.acknowledge(self.stream_id, size)
             self.fail(RequestError(413, "the request body is too large", close=True))
             return
-        self._pieces.append((data, size))
+        pieces = self._pieces
+        if pieces and len(pieces[-1][0]) + len(data) <= _SMALL_PIECE:
+            earlier, credit = pieces.pop()
+            data = earlier + data
+            size += credit
+        pieces.append((data, size))
         self._wake()
 
     def finish(self, trailers: Headers | None = None) -> None:
@@ -164,14 +173,20 @@ class Http2Body:
             self._output.wake()
         if self._task is not None:
             raise trio.BusyResourceError("another task is reading this body")
-        self.deadline = self._pump.now + self._timeout
-        if self._stream.hangup_deadline > self.deadline:
-            self._stream.hangup_deadline = self.deadline
+        patience = self._patience
+        began = self._pump.now
+        received = self._received
+        if patience is not None:
+            self.deadline = began + patience.left
+            if self._stream.hangup_deadline > self.deadline:
+                self._stream.hangup_deadline = self.deadline
         self._task = current_task()
         try:
             await wait_task_rescheduled(self._abort)
         finally:
             self.deadline = inf
+        if patience is not None:
+            patience.spend(self._pump.now - began, self._received - received)
 
     def _abort(self, _raise_cancel: RaiseCancelT) -> Abort:
         self._task = None

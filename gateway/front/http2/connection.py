@@ -27,6 +27,7 @@ from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.http2.responder import Http2Responder
 from gateway.front.http2.tunnel import Http2Upgrade
+from gateway.front.patience import Patience
 from gateway.front.service import Service
 from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
@@ -333,7 +334,10 @@ class Http2Connection:
     def _make_stream(self, event: StreamRequest, *, head_only: bool) -> Http2Stream:
         service = self._service
         tunnel = bool(event.protocol)
-        outlet = Outlet(self._output, self._codec, event.stream_id)
+        limits, timeouts = service.limits, service.timeouts
+        # A tunnel may be silent, and as slow as its ends like.
+        rate = 0 if tunnel else limits.min_rate
+        outlet = Outlet(self._output, self._codec, event.stream_id, Patience(timeouts.send, rate))
         body = Http2Body(
             self._codec,
             self._output,
@@ -341,8 +345,8 @@ class Http2Connection:
             service.pump,
             stream_id=event.stream_id,
             length=None if tunnel else event.length,
-            limit=inf if tunnel else service.limits.body,
-            timeout=inf if tunnel else service.timeouts.body,
+            limit=inf if tunnel else limits.body,
+            patience=None if tunnel or event.length == 0 else Patience(timeouts.body, rate),
             expects_continue=not tunnel and event.length != 0 and _expects_continue(event),
         )
         if event.length == 0:
@@ -428,7 +432,8 @@ class Http2Connection:
     def _refuse(self, stream_id: int, status: int, reason: str, streams: trio.Nursery) -> None:
         """Answer what cannot become a Request."""
         failure = self._service.refuse(status, reason, self)
-        outlet = Outlet(self._output, self._codec, stream_id)
+        patience = Patience(self._service.timeouts.send, self._service.limits.min_rate)
+        outlet = Outlet(self._output, self._codec, stream_id, patience)
         responder = Http2Responder(
             self._codec,
             self._output,
@@ -446,7 +451,7 @@ class Http2Connection:
             stream_id=stream_id,
             length=None,
             limit=0,
-            timeout=inf,
+            patience=None,
             expects_continue=False,
         )
         body.discard()

@@ -15,6 +15,7 @@ from outcome import Error
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from gateway.errors import ClientGone
+from gateway.front.patience import Patience
 from gateway.pump import Pump, PumpStream
 from protocols.events import Headers
 from protocols.http2 import Http2Server
@@ -37,11 +38,14 @@ class Outlet:
         "deadline",
         "ended",
         "over",
+        "patience",
+        "queued_at",
         "queueing",
         "stream_id",
     )
 
-    def __init__(self, output: "Output", codec: Http2Server, stream_id: int) -> None:
+    def __init__(self, output: "Output", codec: Http2Server, stream_id: int, patience: Patience) -> None:
+        """*patience*: how long the client may take to let through what is sent."""
         self._output = output
         self._codec = codec
         self._head: Headers | None = None
@@ -59,6 +63,9 @@ class Outlet:
         """Waits for a turn or a window."""
         self.deadline = inf
         """Until then some of it has to go."""
+        self.patience = patience
+        self.queued_at = 0.0
+        """When it began to wait, or last got a turn."""
 
     @property
     def pending(self) -> bool:
@@ -113,26 +120,28 @@ class Outlet:
 
     # --- what Output calls
 
-    def push(self, most: int) -> None:
-        """Hand on the head, and bytes up to *most* as the windows allow."""
+    def push(self, most: int) -> int:
+        """Hand on the head, and bytes up to *most* as the windows allow; how many."""
         codec, stream_id = self._codec, self.stream_id
+        left = most
         if self._head is not None:
             head, self._head = self._head, None
             self.over = self.ended and not (self._queued or self._trailers)
             codec.send_head(stream_id, head, end=self.over)
         if len(self._queued) > 1:
             self._queued = [b"".join(self._queued)]
-        while self._queued and most > 0:
-            room = min(codec.room(stream_id), most)
+        while self._queued and left > 0:
+            room = min(codec.room(stream_id), left)
             if not room:
-                return
-            most -= self._push_piece(room)
+                return most - left
+            left -= self._push_piece(room)
         if self.ended and not (self.over or self._queued):
             self.over = True
             if self._trailers:
                 codec.send_trailers(stream_id, self._trailers)
             else:
                 codec.send_data(stream_id, b"", end=True)
+        return most - left
 
     def _push_piece(self, room: int) -> int:
         """Hand on one frame; its bytes."""
@@ -264,7 +273,8 @@ class Output:
 
     def _queue(self, outlet: Outlet) -> None:
         outlet.queueing = True
-        outlet.deadline = self._pump.now + self._send_timeout
+        outlet.queued_at = self._pump.now
+        outlet.deadline = outlet.queued_at + outlet.patience.left
         if self._stream.hangup_deadline > outlet.deadline:
             self._stream.hangup_deadline = outlet.deadline
         if self._codec.room(outlet.stream_id):
@@ -279,10 +289,14 @@ class Output:
         while turns and codec.queued < FULL:
             outlet = turns.popleft()
             room = codec.room(outlet.stream_id)
-            outlet.push(room)
+            pushed = outlet.push(room)
+            now = self._pump.now
+            if pushed:
+                outlet.patience.spend(now - outlet.queued_at, pushed)
+                outlet.queued_at = now
             if outlet.pending:
                 if room:
-                    outlet.deadline = self._pump.now + self._send_timeout
+                    outlet.deadline = now + outlet.patience.left
                     turns.append(outlet)
                 else:
                     self._stalled.add(outlet)

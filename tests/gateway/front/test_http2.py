@@ -1,6 +1,8 @@
 """HTTP/2 for clients, over real sockets: requests side by side, bodies, windows, ends."""
 
 import socket
+import tracemalloc
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -603,6 +605,90 @@ def test_late_body_is_answered_408() -> None:
         await request.body.read()
 
     talking(test, answer, timeouts=Timeouts(body=0.05))
+
+
+async def dribble(client: Client, say: Callable[[], object], condition: Callable[[], bool]) -> None:
+    """Let h2 *say* something now and then until *condition* holds."""
+    while not condition():
+        assert not client.closed
+        say()
+        await client.flush()
+        with trio.move_on_after(0.02):
+            await client.receive()
+
+
+def test_dribbling_a_body_does_not_put_off_its_end() -> None:
+    """peers.md H03: no silence is longer than timeouts.body, but the client is below limits.min_rate."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        late = await client.request(method="POST", end=False)
+        answer = client.answers[late]
+        await dribble(client, lambda: client.h2.send_data(late, b"x"), lambda: answer.status != 0)
+        assert answer.status == 408
+
+    async def answer(request: Request, responder: Responder) -> None:
+        while await request.body.read():
+            pass
+
+    talking(test, answer, timeouts=Timeouts(body=0.1), limits=Limits(min_rate=100_000))
+
+
+def test_dribbling_a_window_does_not_put_off_the_end() -> None:
+    """peers.md H03: a client that takes a byte now and then holds a response for so long only."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        slow = await client.request()
+        got = client.answers[slow]
+        more = partial(client.h2.increment_flow_control_window, 1, slow)
+        await dribble(client, more, lambda: got.ended or got.reset is not None)
+        assert got.reset == ErrorCode.CANCEL
+        assert 100 < len(got.body) < 10_000
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], bytes(10_000))
+
+    talking(
+        test,
+        answer,
+        settings={"initial_window_size": 100},
+        credit=False,
+        timeouts=Timeouts(send=0.1),
+        limits=Limits(min_rate=100_000),
+    )
+
+
+def test_body_in_pieces_of_a_byte_takes_little_memory() -> None:
+    """A window is counted in bytes of body; what keeps them must not be a hundred times as much."""
+    kept: list[int] = []
+    measured = trio.Event()
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        upload = await client.request(method="POST", end=False)
+        tracemalloc.start()
+        try:
+            for _ in range(20):
+                await client.send(data(upload, b"x") * 1000)
+            # Behind all of that.
+            assert (await client.ask("/other")).status == 200
+            kept.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+            measured.set()
+        await client.send(data(upload, end=True))
+        assert (await client.answer(upload)).body == b"20000"
+
+    async def answer(request: Request, responder: Responder) -> None:
+        if request.path == "/other":
+            await respond(responder, 200, [])
+            return
+        await measured.wait()
+        size = 0
+        while piece := await request.body.read():
+            size += len(piece)
+        await respond(responder, 200, [], b"%d" % size)
+
+    talking(test, answer)
+    assert kept[0] < 500_000
 
 
 @pytest.mark.parametrize(
