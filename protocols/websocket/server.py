@@ -30,6 +30,13 @@ _LEAST_COMPRESSED: Final = 64
 
 _LONGEST_CONTROL: Final = 125  # RFC 6455 5.5
 
+FRAMES_AT_A_TIME: Final = 200
+"""Frames (fragments, pings) that are read until others have their turn: one of six bytes takes 20 µs."""
+
+_SMALL_PIECE: Final = 1024
+"""Pieces of a message are joined up to so many bytes as they come: a thousand fragments of a byte each
+would take a hundred times the memory, and empty ones any amount."""
+
 # RFC 6455 5.2: FIN and the opcode
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
@@ -86,6 +93,7 @@ class WebSocketServer:
         "_deflate",
         "_ended",
         "_frames",
+        "_frames_left",
         "_max_message",
         "_messages",
         "_pieces",
@@ -94,6 +102,7 @@ class WebSocketServer:
         "_size",
         "_state",
         "over",
+        "paused",
     )
 
     def __init__(self, *, max_message: int, deflate: Deflate | None = None) -> None:
@@ -114,6 +123,10 @@ class WebSocketServer:
         self._state = _OPEN
         self.over = False
         """`Closed` was given: nothing is read any more."""
+        self._frames_left = FRAMES_AT_A_TIME
+        self.paused = False
+        """The last NEED_DATA came because there is much to read: let others have their turn, then ask again
+        for events, before there is more data."""
 
     # --- receiving
 
@@ -133,6 +146,7 @@ class WebSocketServer:
 
     def next_event(self) -> Event | NeedData:
         """The next event, or NEED_DATA. Raises nothing."""
+        self.paused = False
         if self.over:
             return NEED_DATA
         if self._data:
@@ -186,7 +200,11 @@ class WebSocketServer:
         self._position = 0
 
     def _read_frames(self) -> Event | NeedData:
-        while (frame := self._frames.process_buffer()) is not None:
+        while self._frames_left:
+            frame = self._frames.process_buffer()
+            if frame is None:
+                break
+            self._frames_left -= 1
             opcode = frame.opcode
             payload: Any = frame.payload
             if opcode is _OPCODE_PING:
@@ -203,9 +221,17 @@ class WebSocketServer:
                 self._size += _size(payload)
                 if self._size > self._max_message:
                     return self._too_big()
-                self._pieces.append(payload)
+                pieces = self._pieces
+                if pieces and len(pieces[-1]) + len(payload) <= _SMALL_PIECE:
+                    pieces[-1] += payload
+                else:
+                    pieces.append(payload)
                 if piece.message_finished:
                     return self._join(payload[:0])
+        else:
+            self._frames_left = FRAMES_AT_A_TIME
+            self.paused = True
+            return NEED_DATA
         if self._ended:
             self.over = True
             self._state = _CLOSED

@@ -1,6 +1,7 @@
 """WebSocket on the server's side: handshake facts, permessage-deflate, messages and their ends."""
 
 import struct
+import tracemalloc
 import zlib
 
 import pytest
@@ -19,6 +20,7 @@ from protocols.websocket import (
     negotiate,
     offered_subprotocols,
 )
+from protocols.websocket.server import FRAMES_AT_A_TIME
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
@@ -47,8 +49,9 @@ def server(max_message: int = 1000, deflate: Deflate | None = None) -> WebSocket
 
 def events_of(codec: WebSocketServer) -> list[object]:
     found: list[object] = []
-    while (event := codec.next_event()) is not NEED_DATA:
-        found.append(event)
+    while (event := codec.next_event()) is not NEED_DATA or codec.paused:
+        if event is not NEED_DATA:
+            found.append(event)
     return found
 
 
@@ -422,3 +425,43 @@ def test_any_bytes(data: bytes, cut: int, compressed: bool) -> None:
     found += events_of(codec)
     assert isinstance(found[-1], Closed)
     assert not [event for event in found[:-1] if isinstance(event, Closed)]
+
+
+# --- what costs more than its bytes
+
+
+@pytest.mark.parametrize("kind", [PING, PONG, CONTINUATION])
+def test_many_small_frames_are_read_in_turns(kind: int) -> None:
+    """Others have their turn after 200 of them, whatever they are; nothing is lost."""
+    codec = server()
+    small = frame(kind, fin=kind != CONTINUATION)
+    codec.receive_data(
+        frame(BINARY, b"x", fin=False) + small * 1000 + frame(CONTINUATION, b"y") + close_frame(1000)
+    )
+    pauses = 0
+    found: list[object] = []
+    while (event := codec.next_event()) is not NEED_DATA or codec.paused:
+        pauses += codec.paused
+        if not isinstance(event, Pong) and event is not NEED_DATA:
+            found.append(event)
+    assert pauses == 1002 // FRAMES_AT_A_TIME
+    assert found == [b"xy", Closed(1000, "")]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_message_in_small_fragments_takes_little_memory(opcode: int) -> None:
+    """Fragments of a byte each, and empty ones, which no limit of bytes would end."""
+    codec = server(max_message=1_000_000)
+    codec.receive_data(frame(opcode, b"x", fin=False))
+    fragments = (frame(CONTINUATION, b"x", fin=False) + frame(CONTINUATION, fin=False)) * 1000
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            codec.receive_data(fragments)
+            assert events_of(codec) == []
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+    codec.receive_data(frame(CONTINUATION, b"y"))
+    (message,) = events_of(codec)
+    assert message == (b"x" * 10_001 + b"y" if opcode == BINARY else "x" * 10_001 + "y")

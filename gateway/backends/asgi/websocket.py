@@ -520,6 +520,8 @@ class WebSocketExchange:
                 await self._wait_for_room(self._room)
             elif len(self._backlog) > UNSENT_BYTES:
                 await self._wait_flushed()
+            elif codec.paused:
+                await trio.lowlevel.checkpoint()
             else:
                 codec.receive_data(await receive())
 

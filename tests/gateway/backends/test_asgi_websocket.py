@@ -23,6 +23,7 @@ from gateway.backends.asgi.websocket import QUEUED_MESSAGES, WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.router import Route, Router
+from protocols.websocket.server import FRAMES_AT_A_TIME
 from tests.gateway.backends.asgi_harness import both_loops
 from tests.gateway.backends.asgi_harness import serving as backend_of
 from tests.gateway.served import Served, accepting, pass_time, read_all, reset, until
@@ -776,6 +777,36 @@ def test_inflating_is_bounded() -> None:
             assert (await client.receive_close())[0] == 1009
 
     run(main)
+
+
+def test_flood_of_small_frames_leaves_others_their_turns() -> None:
+    """A client's pongs, or fragments, are cheap to send and not to read: others are served meanwhile."""
+    app = Recording()
+    turns: list[int] = []
+
+    async def main() -> None:
+        async with serving(app, "trio") as served, await served.connect() as stream:
+            client = await Client.open(stream)
+            sent = trio.Event()
+
+            async def flood() -> None:
+                await stream.send_all(b"\x8a\x80\0\0\0\0" * 50_000)
+                await client.send("behind")
+                sent.set()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(flood)
+                count = 0
+                while not app.received:
+                    await trio.lowlevel.checkpoint()
+                    count += 1
+                turns.append(count)
+                await sent.wait()
+            await client.send_event(CloseConnection(1000))
+            await until(lambda: app.ended)
+
+    run(main)
+    assert turns[0] >= 50_000 // FRAMES_AT_A_TIME
 
 
 @both_loops
