@@ -304,6 +304,9 @@ class Http2Server:
             reason = "the body is shorter than content-length" if stream.left else "HEADERS amid the body"
             self._break(stream_id, reason, events)
             return
+        if section.size > self._headers or len(section.fields) > self._header_count:
+            self._break(stream_id, "too many trailers", events, ErrorCode.ENHANCE_YOUR_CALM)
+            return
         try:
             check_trailers(section.fields)
         except MalformedMessage as malformed:

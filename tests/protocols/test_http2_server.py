@@ -310,6 +310,18 @@ def test_body_of_another_length_costs_its_stream(length: int, pieces: list[bytes
     assert request_of(peer.say(peer.headers(3))).stream_id == 3
 
 
+@pytest.mark.parametrize("fields", [[(b"x", b"y")] * 101, [(b"x", b"y" * 6000)] * 2])
+def test_trailers_have_the_limits_of_heads(fields: Headers) -> None:
+    """As over HTTP/1.1; there is no answer any more that could be 431."""
+    peer = Peer(Http2Server(headers=10_000))
+    peer.say(peer.headers(1, POST, end=False))
+    peer.heard()
+    assert kinds(peer.say(peer.headers(1, fields))) == ["StreamBroken"]
+    assert resets(peer.heard()) == [(1, ErrorCode.ENHANCE_YOUR_CALM)]
+    peer.say(peer.headers(3, POST, end=False))
+    assert kinds(peer.say(peer.headers(3, fields[:1]))) == ["StreamEnded"]
+
+
 @pytest.mark.parametrize("field", [(b":path", b"/"), (b"X", b"y"), (b"connection", b"x")])
 def test_malformed_trailers_cost_their_stream(field: tuple[bytes, bytes]) -> None:
     """H2-4: no pseudo-header fields in trailers."""

@@ -495,7 +495,7 @@ def test_head_that_http_cannot_carry_is_answered_500() -> None:
         for path in wrong:
             assert (await client.ask(path)).status == 500
 
-    talking(test, answer)
+    talking(test, answer, seconds=60.0)  # tracebacks are slow to format
 
 
 def test_early_response_stops_the_upload() -> None:
