@@ -121,7 +121,7 @@ def parse_node(value: bytes) -> Node:
         v6, v4, name, port = match.groups()
         try:
             if v6 is not None:
-                host = str(IPv6Address(v6.decode("ascii")))
+                host = _written(IPv6Address(v6.decode("ascii")))
             elif v4 is not None:
                 host = str(IPv4Address(v4.decode("ascii")))
             else:
@@ -135,6 +135,13 @@ def parse_node(value: bytes) -> Node:
             if number <= 65535:
                 return host, number
     raise RemoteProtocolError("malformed address of a forwarded request")
+
+
+def _written(address: IPv6Address) -> str:
+    """::ffff:10.0.0.1 is 10.0.0.1 seen through a dual-stack socket of the proxy (RFC 4291 2.5.5.2); Python
+    would write ::ffff:a00:1, which no application knows.
+    """
+    return str(address.ipv4_mapped or address)
 
 
 def parse_scheme(value: bytes) -> str:

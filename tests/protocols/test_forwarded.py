@@ -227,3 +227,10 @@ def test_any_value_is_read_or_refused(value: bytes) -> None:
             parse(value)
         except RemoteProtocolError:
             continue
+
+
+@pytest.mark.parametrize("value", [b"::ffff:10.1.2.3", b"::ffff:a01:203", b"[::ffff:10.1.2.3]:80"])
+def test_mapped_addresses_are_those_of_version_4(value: bytes) -> None:
+    """RFC 4291 2.5.5.2: what a proxy sees of its clients on a dual-stack socket."""
+    ((host, _port),) = parse_x_forwarded_for(value)
+    assert host == "10.1.2.3"
