@@ -31,6 +31,7 @@ COMPILED = (
     "gateway/environ.py",
     "gateway/filters/*.py",
     "gateway/front/*.py",
+    "gateway/front/http1/*.py",
     "gateway/front/http2/*.py",
     "gateway/intake.py",
     "gateway/local_redirect.py",

@@ -1,4 +1,4 @@
-"""The request target: split from its query, percent-decoded once, without dot segments.
+"""The request target: split from its query, percent-decoded once, without dot segments; and its host.
 
 Promises: :func:`decode_path` gives the one form of a path that the router, SCRIPT_NAME, PATH_INFO and
 file names are all made of, so that no two of them can disagree. What could mean different things to
@@ -11,9 +11,11 @@ at ``raw_path`` and refuse it.
 """
 
 import re
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import RequestError
+from protocols.memo import Memo
 
 # RFC 3986 2.1: pct-encoded = "%" HEXDIG HEXDIG
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -74,3 +76,20 @@ def _resolve_dots(path: str) -> str:
     if segments[-1] in (".", ".."):
         kept.append("")  # `/a/.` and `/a/b/..` are both the directory `/a/`
     return "/" + "/".join(kept)
+
+
+_hosts: Final[Memo[bytes, str]] = Memo(1024)  # authorities are few and repeat
+
+_LONGEST_KEPT: Final = 255
+
+
+def host_of(authority: bytes) -> str:
+    """The host without its port, lower-case."""
+    host = _hosts.get(authority)
+    if host is None:
+        text = authority.decode("latin-1").lower()
+        name, colon, port = text.rpartition(":")
+        host = name if colon and (port.isdigit() or not port) else text
+        if len(authority) <= _LONGEST_KEPT:
+            _hosts.keep(authority, host)
+    return host

@@ -1,9 +1,12 @@
 """The fronts: one per protocol that clients speak. Each turns bytes into Requests and answers them.
 
-``http1``      HTTP/1.1 and 1.0 connections
-``response``   the Responder of HTTP/1.1: framing, queueing, sending
-``http2``      HTTP/2 connections
-``body``       the request body of HTTP/1.1
-``upgrade``    the switch from HTTP/1.1 to another protocol, and the bytes both ways behind it
-``service``    what every front shares: the router, limits, timeouts, and how failures are answered
+``entrance``      from an accepted socket to the connection that serves it
+``proxy_header``  the PROXY header in front of a connection
+``http1/``        HTTP/1.1 and 1.0 connections
+``http2/``        HTTP/2 connections
+``service``       what every front shares: the router, limits, timeouts, and how failures are answered
+``proxies``       whom a request comes from, if a trusted proxy says so
+``caps``          how many connections there may be
+``patience``      how long a client may keep the gateway waiting
+``hsts``          the field by which clients are told to come back by https only
 """

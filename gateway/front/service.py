@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
@@ -17,6 +18,12 @@ from gateway.router import Router
 from protocols.events import Headers
 
 log = structlog.get_logger()
+
+NOT_ANSWERED: Final = 499
+"""Status in the access log of a request whose client went before the answer began (nginx's number)."""
+
+DRAINED_BYTES: Final = 256 * 1024
+"""An unread body up to this size is read so that the connection can go on; beyond, closing is cheaper."""
 
 AccessLog = Callable[[Request, int, int, float], None]
 """Called after each request with (request, status, bytes of body sent, seconds it took)."""
@@ -106,6 +113,11 @@ class Service:
         except (ClientGone, ResponseAborted):
             return False
         return not (isinstance(error, RequestError) and error.close)
+
+    async def answer_unfinished(self, request: Request, responder: Responder) -> bool:
+        """`answer_failure` for a handler that has returned before its response was complete."""
+        error = RuntimeError("the handler returned before its response was complete")
+        return await self.answer_failure(error, request, responder)
 
     def refuse(
         self, status: int, detail: str, connection: Connection, headers: Headers | None = None

@@ -8,9 +8,9 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from gateway.errors import ClientGone, RequestError
-from gateway.front.body import DRAINED_BYTES
 from gateway.front.http2.output import Output
 from gateway.front.patience import Patience
+from gateway.front.service import DRAINED_BYTES
 from gateway.pump import Pump, PumpStream
 from protocols.events import Headers
 from protocols.http2 import Http2Server

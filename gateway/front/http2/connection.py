@@ -22,16 +22,15 @@ import trio
 
 from gateway.errors import ClientGone, RequestError
 from gateway.failure import FailureResponse
-from gateway.front.http1 import NOT_ANSWERED, host_of
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.http2.responder import Http2Responder
 from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.patience import Patience
-from gateway.front.service import Service
+from gateway.front.service import NOT_ANSWERED, Service
 from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
-from gateway.target import decode_path, split_target
+from gateway.target import decode_path, host_of, split_target
 from protocols.forwarded import CLIENT_FIELDS
 from protocols.http2 import (
     ErrorCode,
@@ -385,7 +384,7 @@ class Http2Connection:
             await service.dispatch(request, responder)
             if stream.upgrade is not None and stream.upgrade.accepted:
                 responder.finish_tunnel()
-            sound = responder.ended or await self._unfinished(request, responder)
+            sound = responder.ended or await service.answer_unfinished(request, responder)
         except Exception as error:
             sound = await service.answer_failure(error, request, responder)
         if not (sound or responder.ended):
@@ -396,10 +395,6 @@ class Http2Connection:
             return False
         await stream.body.drain()
         return True
-
-    async def _unfinished(self, request: Request, responder: Http2Responder) -> bool:
-        error = RuntimeError("the handler returned before its response was complete")
-        return await self._service.answer_failure(error, request, responder)
 
     def _end(self, stream: Http2Stream, finished: bool) -> None:
         """The stream's task is over: nothing of the stream may stay."""

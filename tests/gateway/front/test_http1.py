@@ -12,8 +12,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
-from gateway.front.body import DRAINED_BYTES
-from gateway.front.service import Limits, Timeouts
+from gateway.front.service import DRAINED_BYTES, Limits, Timeouts
 from gateway.request import Request, Responder, respond
 from tests.gateway.served import (
     GET,

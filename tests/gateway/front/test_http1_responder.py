@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from gateway.errors import ClientGone, ResponseAborted
-from gateway.front.response import Http1Responder
+from gateway.front.http1.responder import Http1Responder
 from gateway.pump import Pump, PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers

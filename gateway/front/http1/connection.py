@@ -2,7 +2,7 @@
 
 ::
 
-    bytes ─► Http1Server (codec) ─► RequestHead ─► Request ─► Service.answer ─► Http1Responder ─► bytes
+    bytes ─► Http1Server (codec) ─► RequestHead ─► Request ─► Service.dispatch ─► Http1Responder ─► bytes
 
 A connection has one cancel scope for its whole life. It is cancelled when the client is gone (reset,
 or closed for longer than the grace) while a request runs, and when the daemon's own grace has ended.
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from gateway.errors import ClientGone, RequestError
-from gateway.front.body import Http1Body
-from gateway.front.response import Http1Responder
-from gateway.front.service import Service
-from gateway.front.upgrade import Http1Upgrade, offered_protocol
+from gateway.front.http1.body import Http1Body
+from gateway.front.http1.responder import Http1Responder
+from gateway.front.http1.upgrade import Http1Upgrade, offered_protocol
+from gateway.front.service import NOT_ANSWERED, Service
 from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
-from gateway.target import decode_path, split_target
+from gateway.target import decode_path, host_of, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, NeedData, RequestHead
 from protocols.http1 import Http1Server, Http2Preface
@@ -30,13 +30,8 @@ from protocols.http1 import Http1Server, Http2Preface
 if TYPE_CHECKING:
     from gateway.tls.facts import TlsFacts
 
-NOT_ANSWERED: Final = 499
-"""Status in the access log of a request whose client went before the answer began (nginx's number)."""
-
 _SLASH: Final = 0x2F
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-
-_HOSTS_KEPT: Final = 1024
 
 
 class Http1Connection:
@@ -165,7 +160,7 @@ class Http1Connection:
                     query=query,
                     version="1.1" if head.version == b"1.1" else "1.0",
                     headers=head.headers,
-                    host=_hosts.get(codec.authority) or host_of(codec.authority),
+                    host=host_of(codec.authority),
                     connection=self,
                     body=NO_BODY if body is None else body,
                 )
@@ -200,7 +195,7 @@ class Http1Connection:
                 self._on_hangup()
             try:
                 await service.dispatch(request, responder)
-                sound = responder.ended or await self._unfinished(request, responder)
+                sound = responder.ended or await service.answer_unfinished(request, responder)
             except Exception as error:
                 sound = await service.answer_failure(error, request, responder)
             finally:
@@ -235,10 +230,6 @@ class Http1Connection:
         except Incomplete:
             return None
         return head
-
-    async def _unfinished(self, request: Request, responder: Http1Responder) -> bool:
-        error = RuntimeError("the handler returned before its response was complete")
-        return await self._service.answer_failure(error, request, responder)
 
     def _offer_upgrade(self, request: Request, responder: Http1Responder) -> None:
         protocol = offered_protocol(self._codec.upgrade, request.method)
@@ -324,18 +315,3 @@ def _make_origin_form(head: RequestHead, authority: bytes) -> None:
     else:
         head.target = target if target.startswith(b"/") else b"/" + target
     head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
-
-
-_hosts: dict[bytes, str] = {}
-
-
-def host_of(authority: bytes) -> str:
-    """The host without its port, lower-case. Authorities are few and repeat: a bounded memory of them."""
-    host = _hosts.get(authority)
-    if host is None:
-        text = authority.decode("latin-1").lower()
-        name, colon, port = text.rpartition(":")
-        host = name if colon and (port.isdigit() or not port) else text
-        if len(_hosts) < _HOSTS_KEPT and len(authority) <= 255:
-            _hosts[authority] = host
-    return host

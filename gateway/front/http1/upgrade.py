@@ -17,7 +17,7 @@ from math import inf
 import trio
 
 from gateway.errors import ClientGone
-from gateway.front.response import Http1Responder
+from gateway.front.http1.responder import Http1Responder
 from gateway.front.service import Service
 from gateway.pump import PumpStream
 from gateway.request import Duplex

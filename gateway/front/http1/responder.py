@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import trio
 
 from gateway.errors import ClientGone, ResponseAborted
-from gateway.front.body import Http1Body
+from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
 from gateway.pump import PumpStream
 from protocols.errors import LocalProtocolError

@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from gateway.errors import ClientGone, RequestError
-from gateway.front.body import DRAINED_BYTES, Http1Body
-from gateway.front.service import Limits, Service, Timeouts
+from gateway.front.http1.body import Http1Body
+from gateway.front.service import DRAINED_BYTES, Limits, Service, Timeouts
 from gateway.pump import Pump
 from gateway.router import Router
 from protocols.events import RequestHead

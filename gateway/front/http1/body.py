@@ -6,7 +6,7 @@ import trio
 
 from gateway.errors import ClientGone, RequestError
 from gateway.front.patience import Patience
-from gateway.front.service import Service
+from gateway.front.service import DRAINED_BYTES, Service
 from gateway.pump import PumpStream
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, Data, EndOfMessage, Headers
@@ -14,9 +14,6 @@ from protocols.http1 import Http1Server
 from protocols.trailers import permitted_trailers
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-DRAINED_BYTES: Final = 256 * 1024
-"""An unread body up to this size is read so that the connection can go on; beyond, closing is cheaper."""
 
 
 class Http1Body:
