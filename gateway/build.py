@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -25,6 +25,7 @@ from gateway.build_routes import RouteBuilder, filtered_backend
 from gateway.build_upstream import build_upstream, check_health
 from gateway.config import SpawnedApp
 from gateway.config.balancing import Server
+from gateway.environ import variable_name
 from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
@@ -172,6 +173,7 @@ class _Builder:
                         pump, frozenset(config.upgrade), idle=self._config.timeouts.tunnel or inf
                     ),
                     ping=PingQuestion(PING.encode(), PONG.encode()),
+                    droppable=_droppable(config.drop_headers),
                 )
             case models.AJPBackend():
                 packet_size, secret = config.packet_size, config.secret
@@ -197,6 +199,7 @@ class _Builder:
                     variables=_templates(config.variables),
                     packet_size=packet_size,
                     secret=secret,
+                    droppable=_droppable(config.drop_headers),
                 )
                 ping = PingQuestion(CPING_PACKET, CPONG_PACKET)
                 check_health(upstream, config.health.check, make_codec, container.probe_head, ping)
@@ -258,6 +261,7 @@ class _Builder:
         catch_stderr: str | None = None,
         upgrades: UpgradePolicy | None = None,
         ping: PingQuestion | None = None,
+        droppable: Sequence[str] = (),
     ) -> ApplicationBackend:
         upstream = self._upstream(name, protocol, config, make_codec, keeps=keeps)
         upstream.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
@@ -270,6 +274,7 @@ class _Builder:
             intake=self._intake(name, config),
             withheld=withheld,
             upgrades=upgrades,
+            droppable=droppable,
         )
         check_health(upstream, config.health.check, make_codec, backend.probe_head, ping)
         return backend
@@ -373,6 +378,10 @@ def _spawned(name: str, protocol: SpawnProtocol, config: SpawnedApp) -> SpawnedA
             max_memory=config.max_memory or 0,
         ),
     )
+
+
+def _droppable(headers: Sequence[str]) -> list[str]:
+    return [name for name in map(variable_name, (header.encode("ascii") for header in headers)) if name]
 
 
 def _templates(variables: dict[str, str]) -> dict[str, Template]:

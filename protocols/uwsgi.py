@@ -197,6 +197,11 @@ def largest_variables(variables: Mapping[str, str], count: int = 3) -> list[tupl
     return heapq.nlargest(count, sizes, key=lambda item: item[1])
 
 
+def describe_largest(variables: Mapping[str, str]) -> str:
+    """The three largest variables with their sizes, for a message."""
+    return ", ".join(f"{name} ({size})" for name, size in largest_variables(variables))
+
+
 # The two characters that say a length, for those that are common: one look-up instead of two chr().
 _LENGTHS: Final = [chr(n & 255) + chr(n >> 8) for n in range(1024)]
 
@@ -231,10 +236,9 @@ def _length(text: str) -> str:
 
 def too_large(variables: Mapping[str, str], buffer_size: int) -> TooLargeToEncode:
     """The error for variables that take more than *buffer_size* bytes."""
-    largest = ", ".join(f"{name} ({size})" for name, size in largest_variables(variables))
     return TooLargeToEncode(
         f"{block_size(variables)} bytes of variables where the application's buffer_size is {buffer_size};"
-        f" the largest are {largest}"
+        f" the largest are {describe_largest(variables)}"
     )
 
 

@@ -5,10 +5,11 @@ an HTTP upstream is; SCRIPT_NAME and PATH_INFO are its own to make. And all vari
 packet, which is found out before a connection is made (AJP-10).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import quote
 
-from gateway.backends.application import ApplicationBackend, unsayable
+from gateway.backends.application import ApplicationBackend
 from gateway.backends.target import target_below_mount
 from gateway.errors import RequestError
 from gateway.intake import BodyIntake
@@ -17,7 +18,6 @@ from gateway.request import Request
 from gateway.template import Template
 from gateway.upstream.upstream import Upstream
 from protocols.ajp import check_size
-from protocols.errors import LocalProtocolError
 
 
 class AjpBackend(ApplicationBackend):
@@ -33,11 +33,18 @@ class AjpBackend(ApplicationBackend):
         variables: Mapping[str, Template],
         packet_size: int,
         secret: str | None,
+        droppable: Sequence[str] = (),
     ) -> None:
         """*packet_size* and *secret* are those of the codecs that *upstream* makes."""
-        super().__init__(name, upstream=upstream, dispatch=dispatch, intake=intake, variables=variables)
-        self._packet_size = packet_size
-        self._secret = secret
+        super().__init__(
+            name,
+            upstream=upstream,
+            dispatch=dispatch,
+            intake=intake,
+            variables=variables,
+            check=partial(check_size, packet_size=packet_size, secret=secret),
+            droppable=droppable,
+        )
 
     def _environ(self, request: Request, length: int | None) -> dict[str, str]:
         _refuse_hidden_dots(request.path)
@@ -51,10 +58,6 @@ class AjpBackend(ApplicationBackend):
             environ["HTTP_TRANSFER_ENCODING"] = "chunked"  # Tomcat looks for it before it parses a form
         elif not length and request.method in ("POST", "PUT", "PATCH"):
             environ["CONTENT_LENGTH"] = "0"  # RFC 9110 8.6
-        try:
-            check_size(environ, packet_size=self._packet_size, secret=self._secret)
-        except LocalProtocolError as error:
-            raise unsayable(error) from error
         return environ
 
 

@@ -11,8 +11,9 @@ a 101 of its own, UW-16): then the two connections become a tunnel (`gateway.ups
 
 import secrets
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import structlog
 import trio
 
 from gateway.backends.script import find_script
@@ -28,6 +29,8 @@ from gateway.upstream.tunnel import Switch
 from gateway.upstream.upstream import Upstream, UpstreamState
 from protocols.errors import LocalProtocolError, TooLargeToEncode
 from protocols.events import LocalRedirect, RequestVariables
+
+log = structlog.get_logger()
 
 
 class ScriptRoot:
@@ -66,8 +69,14 @@ class ApplicationBackend:
         variables: Mapping[str, Template] | None = None,
         withheld: frozenset[str] = frozenset(),
         upgrades: UpgradePolicy | None = None,
+        check: Callable[[Mapping[str, str]], None] | None = None,
+        droppable: Sequence[str] = (),
     ) -> None:
-        """Without *upgrades* every offer of a client is ignored. *withheld* variables are not sent."""
+        """Without *upgrades* every offer of a client is ignored. *withheld* variables are not sent.
+
+        *check* raises what the codec would say of variables, where a connection must not be risked for that.
+        *droppable* variables are left out, in this order, of what would be too large for the protocol.
+        """
         self.name = name
         self._upstream = upstream
         self._dispatch = dispatch
@@ -76,6 +85,8 @@ class ApplicationBackend:
         self._withheld = withheld
         self._intake = intake
         self._upgrades = upgrades
+        self._check = check
+        self._droppable = tuple(droppable)
 
     def snapshot(self) -> UpstreamState:
         """How the servers are."""
@@ -152,10 +163,32 @@ class ApplicationBackend:
         *,
         switch: Switch | None = None,
     ) -> LocalRedirect | None:
-        try:
-            return await self._upstream.exchange(request, responder, RequestVariables(environ), switch=switch)
-        except LocalProtocolError as error:
-            raise unsayable(error) from error
+        while True:
+            try:
+                if self._check is not None:
+                    self._check(environ)
+                return await self._upstream.exchange(
+                    request, responder, RequestVariables(environ), switch=switch
+                )
+            except LocalProtocolError as error:
+                if not isinstance(error, TooLargeToEncode) or not self._drop_one(request, environ, error):
+                    raise unsayable(error) from error
+
+    def _drop_one(self, request: Request, environ: dict[str, str], too_large: TooLargeToEncode) -> bool:
+        """Leave out the first variable that may be; whether there was one."""
+        for variable in self._droppable:
+            dropped = environ.pop(variable, None)
+            if dropped is not None:
+                log.warning(
+                    "header dropped",
+                    backend=self.name,
+                    variable=variable,
+                    bytes=len(dropped),
+                    reason=str(too_large),
+                    request_id=request.id,
+                )
+                return True
+        return False
 
     def _environ(self, request: Request, length: int | None) -> dict[str, str]:
         script_root = self._script_root

@@ -48,8 +48,6 @@ from protocols.events import (
     EndOfMessage,
     InformationalResponse,
     LocalRedirect,
-    RequestHead,
-    RequestVariables,
     ResponseHead,
     Stderr,
 )
@@ -185,17 +183,19 @@ class Exchange:
         self._stderr: ErrorStream | None = None
 
     async def run(
-        self, head: RequestHead | RequestVariables, awaits_continue: bool = False
+        self, head: bytes, *, has_trailers: bool = False, awaits_continue: bool = False
     ) -> LocalRedirect | None:
         """Send the request, pass the response on. A local redirect is returned, not followed.
 
-        With *awaits_continue* the body is held back until the application says 100 (Continue).
+        *head* is what the connection's codec has made of the request's head; *has_trailers* says whether
+        trailer fields may follow its body. With *awaits_continue* the body is held back until the application
+        says 100 (Continue).
         Raises BackendError, RequestError, ClientGone, ResponseAborted, StaleConnectionError, UnwantedStatus.
         """
         connection = self._connection
         codec = connection.codec
-        data = codec.send(head)
-        self._has_trailers = isinstance(head, RequestHead)
+        data = head
+        self._has_trailers = has_trailers
         if awaits_continue:
             self._awaits_continue = trio.Event()
         elif self._body.length == 0:

@@ -206,6 +206,7 @@ class Upstream:
         group = self._group
         started = pump.now
         tries: _Tries | None = None
+        has_trailers = isinstance(head, RequestHead)
         if request.body.length != 0 and (self._several or self._retry.may_repeat(request.method)):
             request.body = keep(request.body)
         while True:
@@ -218,7 +219,6 @@ class Upstream:
                 assert isinstance(head, RequestHead)
                 fields = [(b"host", server.dialer.authority), *head.headers[1:]]
                 head = RequestHead(head.method, head.target, fields)
-            request.tries += 1
             request.upstream_address = server.name
             began = pump.now
             exchange: Exchange | None = None
@@ -230,9 +230,13 @@ class Upstream:
                     connection = await take_living(server.pool, pump, self._ping)
                 elif switch is None:
                     connection = server.pool.take()
+                codec = self._make_codec() if connection is None else connection.codec
+                # UW-4, AJP-10: what has no room in the protocol is found out before a connection is made.
+                begun = codec.send(head)
+                request.tries += 1
                 while True:
                     if connection is None:
-                        connection = await server.connect(self._make_codec())
+                        connection = await server.connect(codec)
                         if self._hold.count:
                             self._hold.wake()
                     exchange = Exchange(
@@ -250,7 +254,9 @@ class Upstream:
                     if self._sticky is not None:
                         exchange.added = self._sticky.field_for(request, server)
                     try:
-                        redirect = await exchange.run(head, awaits_continue)
+                        redirect = await exchange.run(
+                            begun, has_trailers=has_trailers, awaits_continue=awaits_continue
+                        )
                         break
                     except StaleConnectionError as stale:
                         # Once more, on a fresh one: that cannot be stale.
@@ -259,6 +265,8 @@ class Upstream:
                         blameless = not self._may_repair(request, stale, server)
                         if blameless:
                             raise self._not_replayable(server) from stale
+                        codec = self._make_codec()
+                        begun = codec.send(head)
                 reusable = exchange.sent and connection.codec.reusable
                 seconds = exchange.answered_at - began
                 server.answered(seconds)

@@ -26,7 +26,7 @@ from protocols.ajp.packets import (
 from protocols.errors import LocalProtocolError, RemoteProtocolError, TooLargeToEncode
 from protocols.http1.checks import TOKEN
 from protocols.single import parse_content_length
-from protocols.uwsgi import block_size, largest_variables, merge_repeated
+from protocols.uwsgi import block_size, describe_largest, merge_repeated
 
 # Request Packet Structure, Method.
 METHODS: Final = (  # noqa: SIM905 - a list would be a long column
@@ -248,9 +248,9 @@ def _number(name: str, value: str) -> str:
 
 
 def _too_large(variables: Mapping[str, str], size: int, packet_size: int) -> TooLargeToEncode:
-    names = ", ".join(f"{name} ({length})" for name, length in largest_variables(variables))
     return TooLargeToEncode(
-        f"the request takes {size} bytes where an AJP packet has {packet_size}; the largest are {names}"
+        f"the request takes {size} bytes where an AJP packet has {packet_size};"
+        f" the largest are {describe_largest(variables)}"
     )
 
 

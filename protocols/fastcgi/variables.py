@@ -11,6 +11,7 @@ from typing import Final
 
 from protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, TooLargeToEncode
 from protocols.fastcgi.records import CONTENT_LIMIT, GET_VALUES, PARAMS, encode_record, encode_stream
+from protocols.uwsgi import describe_largest
 
 VARIABLES_LIMIT: Final = 1024 * 1024
 """Bytes of one request's PARAMS. nginx and HAProxy stop at 64 KiB or one buffer; several records are legal
@@ -53,7 +54,10 @@ def encode_params(request_id: int, variables: Mapping[str, str], limit: int) -> 
     """
     block = encode_pairs(variables)
     if len(block) > limit:
-        raise TooLargeToEncode(f"the variables take {len(block)} bytes, more than {limit}")
+        raise TooLargeToEncode(
+            f"the variables take {len(block)} bytes, more than {limit};"
+            f" the largest are {describe_largest(variables)}"
+        )
     if len(block) <= CONTENT_LIMIT:
         records = encode_stream(PARAMS, request_id, block)
     else:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from gateway.config.backends.common import CGIFamily
+from gateway.config.backends.common import CGIFamily, DroppedHeaders
 from gateway.config.balancing import Balanced, Pool, Servers, check_contradictions, server_contradictions
 from gateway.config.base import Place, written
 from gateway.config.server_tls import tls_contradictions
@@ -25,6 +25,8 @@ class AJPBackend(CGIFamily, Balanced):
     """What it wants to be told before it takes a request (Tomcat: secret)."""
     packet_size: PacketSize = written("8KiB")
     """The size of its packets (Tomcat: packetSize), 8KiB to 64KiB; a head that needs more is answered 431."""
+    drop_headers: DroppedHeaders = ()
+    """Header fields that are left out, in this order, of a request that needs more, such as [Cookie]."""
     ping: Timeout | None = None
     """For a sign of life (CPing) from a connection before it is used again; without it none is asked for."""
     pool: Pool = Field(default_factory=Pool)

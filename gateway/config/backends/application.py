@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.config.backends.common import CGIFamily, SocketTarget, Upgrades, is_spawn
+from gateway.config.backends.common import CGIFamily, DroppedHeaders, SocketTarget, Upgrades, is_spawn
 from gateway.config.balancing import (
     KEEPING,
     Balanced,
@@ -135,6 +135,8 @@ class UWSGIBackend(_SocketBackend):
     to start."""
     buffer_size: BufferSize = written(65535)
     """The application's own buffer-size (uWSGI: 4096 by default); what is larger is answered 431."""
+    drop_headers: DroppedHeaders = ()
+    """Header fields that are left out, in this order, of a request that is larger, such as [Cookie]."""
     modifier1: Byte = 0
     """Which plugin of the application handles the request; 0 is WSGI."""
     modifier2: Byte = 0

@@ -12,10 +12,11 @@ from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Flag
 from gateway.config.values.programs import VariableName
 from gateway.config.values.quantities import Limit, Size
-from gateway.config.values.requests import UpgradeProtocol
+from gateway.config.values.requests import DroppedHeader, UpgradeProtocol
 from gateway.config.values.shapes import Many
 from gateway.config.values.texts import LineTemplateText
 
+DroppedHeaders: TypeAlias = Annotated[tuple[DroppedHeader, ...], Many()]
 Upgrades: TypeAlias = Annotated[tuple[UpgradeProtocol, ...], Many()]
 Variables: TypeAlias = dict[VariableName, LineTemplateText]
 

@@ -7,6 +7,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from gateway.config.values.texts import TEXT
 from gateway.config.wording import expected, show
+from gateway.environ import variable_name
 from gateway.errors import RequestError
 from gateway.path_pattern import find_rest_of
 from gateway.target import decode_path
@@ -122,6 +123,14 @@ def parse_response_header_name(value: Any) -> str:
     return name
 
 
+def parse_dropped_header(value: Any) -> str:
+    """The name of a header field that an application may be kept from; lower case."""
+    name = parse_header_name(value)
+    if variable_name(name.encode("ascii")) is None:
+        raise ValueError(f"applications are not told {name} anyway")
+    return name
+
+
 def parse_header_pattern(value: Any) -> str:
     """The name of a header field, or a pattern of such names with ``*``; lower case."""
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
@@ -156,6 +165,7 @@ HostPattern: TypeAlias = Annotated[
 Method: TypeAlias = Annotated[str, PlainValidator(parse_method), TEXT]
 HeaderName: TypeAlias = Annotated[str, PlainValidator(parse_header_name), TEXT]
 ResponseHeaderName: TypeAlias = Annotated[str, PlainValidator(parse_response_header_name), TEXT]
+DroppedHeader: TypeAlias = Annotated[str, PlainValidator(parse_dropped_header), TEXT]
 HeaderPattern: TypeAlias = Annotated[str, PlainValidator(parse_header_pattern), TEXT]
 UpgradeProtocol: TypeAlias = Annotated[str, PlainValidator(parse_upgrade), TEXT]
 Mount: TypeAlias = Annotated[

@@ -259,6 +259,20 @@ def test_head_larger_than_a_packet_is_refused_before_connecting(packet_size: int
         run(main)
 
 
+def test_headers_are_left_out_of_a_head_larger_than_a_packet() -> None:
+    """AJP-10: with `drop_headers` it is sent, and fails for another reason."""
+
+    async def main() -> None:
+        app = {"ajp": f"127.0.0.1:{unused_port()}", "drop_headers": "cookie"}
+        async with gateway_of({"backends": {"app": app}, "routes": [{"backend": "app"}]}) as served:
+            found = response(await served.ask(request(b"/", b"Cookie: " + b"x" * 9000)))
+        assert found.status == 502
+
+    with capture_logs() as logs:
+        run(main)
+    assert [entry["variable"] for entry in logs if entry["event"] == "header dropped"] == ["HTTP_COOKIE"]
+
+
 def test_head_that_just_fits() -> None:
     container = Container()
     assert ask(container, request(b"/", b"Cookie: " + b"x" * 7900)).status == 200

@@ -20,6 +20,7 @@ from tests.gateway.served import (
     read_request,
     response,
     run,
+    unused_port,
 )
 
 KINDS = ["fastcgi", "scgi", "uwsgi"]
@@ -72,9 +73,10 @@ def ask(
     route: Mapping[str, Any] | None = None,
     routes: list[Mapping[str, Any]] | None = None,
     limits: Mapping[str, Any] | None = None,
+    logs: list[Any] | None = None,
     **options: Any,
 ) -> Response:
-    """The answer to *data* by a gateway whose backend is *application*."""
+    """The answer to *data* by a gateway whose backend is *application*; *logs* gets what it logged."""
     received = b""
 
     async def main() -> None:
@@ -88,8 +90,10 @@ def ask(
             async with gateway_of(config) as served:
                 received = await served.ask(data)
 
-    with capture_logs():
+    with capture_logs() as told:
         run(main)
+    if logs is not None:
+        logs += told
     return response(received, method)
 
 
@@ -274,6 +278,59 @@ def test_request_without_room_in_the_protocol_is_a_431() -> None:
     """UW-4, complaints.md 21."""
     application = Application("uwsgi")
     assert ask(application, get(b"/", b"X: " + b"x" * 5000), buffer_size=4096).status == 431
+    assert application.asked == []
+
+
+def test_no_connection_is_made_for_a_request_without_room() -> None:
+    """UW-4: nobody listens there; a request that fits finds that out."""
+
+    async def main() -> None:
+        config = {
+            "backends": {"app": {"uwsgi": f"127.0.0.1:{unused_port()}", "buffer_size": 4096}},
+            "routes": [{"backend": "app"}],
+        }
+        async with gateway_of(config) as served:
+            assert response(await served.ask(get(b"/", b"X: " + b"x" * 5000))).status == 431
+            assert response(await served.ask(get(b"/"))).status == 502
+
+    with capture_logs():
+        run(main)
+
+
+LARGE = (b"Cookie: " + b"c" * 3000, b"Referer: " + b"r" * 3000, b"X-Kept: " + b"k" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "left"),
+    [
+        (["Cookie", "Referer"], {"HTTP_REFERER", "HTTP_X_KEPT"}),
+        (["Accept", "Referer", "Cookie"], {"HTTP_COOKIE", "HTTP_X_KEPT"}),
+        (["X-Kept", "Cookie", "Referer"], {"HTTP_REFERER"}),
+    ],
+)
+def test_named_headers_are_left_out_in_order_until_the_request_fits(
+    dropped: list[str], left: set[str]
+) -> None:
+    application = Application("uwsgi")
+    logs: list[Any] = []
+    found = ask(application, get(b"/", *LARGE), buffer_size=5000, drop_headers=dropped, logs=logs)
+    assert found.status == 200
+    (seen,) = application.asked
+    assert {"HTTP_COOKIE", "HTTP_REFERER", "HTTP_X_KEPT"} & seen.keys() == left
+    told = [entry for entry in logs if entry["event"] == "header dropped"]
+    assert {entry["variable"] for entry in told} == {"HTTP_COOKIE", "HTTP_REFERER", "HTTP_X_KEPT"} - left
+    assert "where the application's buffer_size is 5000; the largest are HTTP_" in told[0]["reason"]
+
+
+def test_request_that_fits_keeps_its_headers() -> None:
+    application = Application("uwsgi")
+    assert ask(application, get(b"/", *LARGE), drop_headers="Cookie").status == 200
+    assert application.asked[0]["HTTP_COOKIE"] == "c" * 3000
+
+
+def test_request_that_is_too_large_without_the_named_headers_is_a_431() -> None:
+    application = Application("uwsgi")
+    assert ask(application, get(b"/", *LARGE), buffer_size=1000, drop_headers=["Cookie"]).status == 431
     assert application.asked == []
 
 

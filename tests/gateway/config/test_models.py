@@ -240,6 +240,10 @@ def test_a_file_needs_listeners_and_routes() -> None:
             ".health.check.status[0]: expected a status such as 200, or 200-399 or 2xx, got '1xx'",
             ".health.check.status[1]: expected a status such as 200, or 200-399 or 2xx, got true",
         ]),
+        ({"uwsgi": "a:1", "drop_headers": ["Connection", "a b"]}, [
+            ".drop_headers[0]: applications are not told connection anyway",
+            ".drop_headers[1]: expected the name of a header, got 'a b'",
+        ]),
         ({"fastcgi": "a:1", "health": {"check": {"ping": True}}}, [".health.check.ping: this protocol has no pings: expected path"]),
         ({"uwsgi": "a:1", "health": {"check": {"ping": True, "path": "/"}}}, [".health.check.ping: a ping asks for no path: expected one of the two"]),
         ({"uwsgi": "a:1", "health": {"check": {"ping": False}}}, [".health.check: expected the path that is asked for"]),
