@@ -6,7 +6,7 @@ All use the one service of the worker; a listener that answers differently has a
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from gateway.actions import HttpsRedirect
 from gateway.config import Config, Tls
@@ -18,6 +18,9 @@ from gateway.router import Route, Router
 
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates
+
+_PROTOCOLS: Final = {True: ("h2", "http/1.1"), False: ("http/1.1",), "only": ("h2",)}
+"""What is offered by ALPN (RFC 7301), the best first."""
 
 Door: TypeAlias = tuple[ListeningSocket, Entrance]
 
@@ -62,7 +65,7 @@ class Entrances:
             http2=listener.http2,
         )
 
-    def _certificates(self, tls: Tls, http2: bool) -> "Certificates":
+    def _certificates(self, tls: Tls, http2: bool | Literal["only"]) -> "Certificates":
         # A daemon without TLS loads none of it.
         from gateway.tls.context import Certificates, TlsOptions
         from gateway.tls.files import CertificateFiles
@@ -73,7 +76,7 @@ class Entrances:
             client_certificates=tls.client_certificates,
             client_ca=tls.client_ca,
             strict_sni=tls.strict_sni,
-            http2=http2,
+            protocols=_PROTOCOLS[http2],
         )
         if tls.development:
             from gateway.tls.development import development_context

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from gateway.config.base import Model, Place, written
 from gateway.config.values.addresses import Listen
 from gateway.config.values.files import FileMode
-from gateway.config.values.numbers import Count, Flag
+from gateway.config.values.numbers import Count, Flag, Http2
 from gateway.config.values.quantities import Duration
 from gateway.config.values.shapes import Short, switch
 from gateway.config.values.tls import (
@@ -166,8 +166,9 @@ class Listener(Model):
     redirect_https: RedirectHttps = False
     """Answer everything with a redirect (308) to https: true for the port of the first listener with tls,
     or the port that clients see."""
-    http2: Flag = True
-    """Whether clients may speak HTTP/2: by ALPN over TLS, in clear text by beginning with its preface."""
+    http2: Http2 = True
+    """Whether clients may speak HTTP/2: by ALPN over TLS, in clear text by beginning with its preface; only:
+    nothing else is spoken."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:

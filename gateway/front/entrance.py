@@ -7,7 +7,7 @@
 """
 
 import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
 
@@ -52,15 +52,17 @@ class Entrance:
         *,
         proxy_protocol: bool = False,
         certificates: "Certificates | None" = None,
-        http2: bool = True,
+        http2: "bool | Literal['only']" = True,
     ) -> None:
         """With *proxy_protocol* each connection begins with a PROXY header, with *certificates* it goes on
-        with a handshake. *http2*: whether it is spoken; chosen by ALPN over TLS, else by the preface.
+        with a handshake. *http2*: whether it is spoken; chosen by ALPN over TLS, else by the preface. With
+        ``only`` there is no choice: who begins with anything else is told so in HTTP/2 (RFC 9113 3.4).
         """
         self._service = service
         self._proxy_protocol = proxy_protocol
         self._certificates = certificates
-        self._http2 = http2
+        self._http2 = http2 is not False
+        self._http1 = http2 != "only"
         self._open: dict[FrontConnection, None] = {}  # the oldest first
 
     async def serve(self, sock: socket.socket) -> None:
@@ -125,7 +127,7 @@ class Entrance:
         """
         service = self._service
         received = b""
-        if tls is None or tls.protocol != "h2":
+        if self._http1 and (tls is None or tls.protocol != "h2"):
             first = Http1Connection(
                 stream,
                 service,

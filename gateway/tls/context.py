@@ -60,8 +60,8 @@ class TlsOptions:
     """PEM certificates of the authorities that may sign those of clients."""
     strict_sni: bool = False
     """Refuse clients that ask for no host, or for one that no certificate is for."""
-    http2: bool = True
-    """Offer HTTP/2."""
+    protocols: tuple[str, ...] = PROTOCOLS
+    """What is offered by ALPN."""
 
 
 class TlsSession(ssl.SSLObject):
@@ -208,7 +208,7 @@ def make_context(options: TlsOptions) -> TlsContext:
     context.minimum_version = VERSIONS[options.min_version]
     # A client could make us work for it again and again (CVE-2011-1473).
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols([name for name in PROTOCOLS if options.http2 or name != "h2"])
+    context.set_alpn_protocols(list(options.protocols))
     if options.ciphers is not None:
         pem.check_ciphers(options.ciphers)
         context.set_ciphers(options.ciphers)

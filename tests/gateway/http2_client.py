@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import trio
 from h2.config import H2Configuration
@@ -176,7 +176,7 @@ class Client:
 
 
 @asynccontextmanager
-async def entering(served: Served, *, http2: bool = True) -> AsyncIterator[Entrance]:
+async def entering(served: Served, *, http2: bool | Literal["only"] = True) -> AsyncIterator[Entrance]:
     """Accept connections for the service of *served* as the daemon does, on its address."""
     entrance = Entrance(served.service, http2=http2)
     sock = socket.create_server(("127.0.0.1", 0), backlog=128)

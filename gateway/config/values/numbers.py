@@ -57,6 +57,9 @@ def flag(value: Any) -> Any:
 Flag: TypeAlias = Annotated[bool, Strict(), _OrVariable(flag)]
 """true or false."""
 
+Http2: TypeAlias = Annotated[Literal[True, False, "only"], _OrVariable(flag)]
+"""Whether HTTP/2 is spoken, or nothing else."""
+
 Count: TypeAlias = Annotated[int, Strict(), Ge(1), _OrVariable(whole_number)]
 """A whole number, at least 1."""
 

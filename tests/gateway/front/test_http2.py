@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from hyperframe.frame import GoAwayFrame
 
 from gateway.errors import ClientGone, RequestError
 from gateway.front.entrance import Entrance
@@ -28,7 +29,7 @@ from tests.gateway.served import (
     serving,
     until,
 )
-from tests.protocols.http2_peer import HEADERS, PING, data, frame, settings
+from tests.protocols.http2_peer import HEADERS, PING, data, frame, parsed, settings
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -952,3 +953,25 @@ def test_access_log() -> None:
 
     talking(test, answer, access_log=log)
     assert entries == [("2", "/here", 200, 5), ("2", "/gone", 499, 0)]
+
+
+# ---- nothing but HTTP/2
+
+
+def test_only_http2_in_clear_text() -> None:
+    """RFC 9113 3.4: who does not begin with the preface is told by GOAWAY, not by HTTP/1.1."""
+
+    async def main() -> None:
+        async with serving(hello) as served, entering(served, http2="only"):
+            async with await served.connect() as stream:
+                await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                received = await read_all(stream)
+            *_, last = parsed(received)
+            assert isinstance(last, GoAwayFrame)
+            assert last.error_code == ErrorCode.PROTOCOL_ERROR
+            async with await served.connect() as stream:
+                client = Client(stream)
+                await client.begin()
+                assert (await client.ask()).body == b"hello"
+
+    run(main)
