@@ -25,6 +25,7 @@ from gateway.build_routes import RouteBuilder, filtered_backend
 from gateway.build_upstream import build_upstream, check_health
 from gateway.config import SpawnedApp
 from gateway.config.balancing import Server
+from gateway.config.rewriting import Cookies
 from gateway.environ import variable_name
 from gateway.failure_pages import FailurePages
 from gateway.front.caps import ConnectionCaps
@@ -40,6 +41,7 @@ from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
 from gateway.upstream.check import PingQuestion
+from gateway.upstream.rewriting import CookieRules, ResponseRewriter
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
 from protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
@@ -206,6 +208,7 @@ class _Builder:
                 return container
             case models.HTTPBackend():
                 upstream = self._upstream(name, "http", config, Http1Client)
+                upstream.rewriter = _rewriter(config, upstream)
                 server = HttpBackend(
                     name,
                     upstream=upstream,
@@ -331,6 +334,39 @@ def _transcript(config: models.Transcript | None) -> Transcript | None:
     if config is None:
         return None
     return Transcript(str(config.file), size=config.size, always=config.always, excerpt=config.excerpt)
+
+
+def _rewriter(config: models.HTTPBackend, upstream: Upstream) -> ResponseRewriter | None:
+    rules = config.rewrite_location if isinstance(config.rewrite_location, tuple) else ()
+    if config.rewrite_location is False and config.cookies is None:
+        return None
+    own = None if config.host in (None, "preserve", "upstream") else config.host
+    origins = []
+    for server in upstream.servers:
+        scheme = b"https" if server.dialer.secure else b"http"
+        origins.append((scheme, server.dialer.authority))
+        if own is not None:
+            origins.append((scheme, own.encode("ascii")))
+    return ResponseRewriter(
+        origins,
+        locations=config.rewrite_location is not False,
+        rules=[(rule.begin.encode("ascii"), Template.parse(rule.to)) for rule in rules],
+        cookies=None if config.cookies is None else _cookie_rules(config.cookies),
+    )
+
+
+def _cookie_rules(config: Cookies) -> CookieRules:
+    return CookieRules(
+        path=config.path if not isinstance(config.path, dict) else _encoded(config.path),
+        domain=config.domain if not isinstance(config.domain, dict) else _encoded(config.domain),
+        secure=config.secure,
+        http_only=config.http_only,
+        same_site=None if config.same_site is None else config.same_site.capitalize().encode("ascii"),
+    )
+
+
+def _encoded(mapping: dict[str, str]) -> dict[bytes, bytes]:
+    return {key.encode("ascii"): value.encode("ascii") for key, value in mapping.items()}
 
 
 def _host_policy(config: models.HTTPBackend) -> str:

@@ -15,6 +15,7 @@ backends/  the kinds of backends, a module for each family
 balancing  the part of them about the servers of a backend
 spawn      the part of them about applications that the gateway starts
 server_tls the part of them about TLS to servers
+rewriting  the part of them about addresses and cookies in answers
 confined   the part of them about users and limits of programs
 values/    the scalars: durations, sizes, addresses, paths, patterns, templates
 source     YAML, environment variables, lines

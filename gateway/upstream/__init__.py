@@ -25,6 +25,7 @@
 ``ping``       whether an idle connection is alive, where the protocol can ask
 ``dial``       connects, within a deadline
 ``exchange``   drives any client codec: request out, response in, failures typed
+``rewriting``  addresses and cookies in answers of web servers, as clients have to see them
 ``stderr``     the error stream of an application during one exchange
 ``tunnel``     what becomes of a 101: bytes both ways between client and upstream
 """

@@ -43,6 +43,11 @@ class Dialer:
         self.address = address
 
     @property
+    def secure(self) -> bool:
+        """Whether connections are by TLS."""
+        return self._tls is not None
+
+    @property
     def authority(self) -> bytes:
         """The address as the value of a Host field (RFC 9110 7.2); ``localhost`` for a Unix socket."""
         address = self.address

@@ -30,6 +30,7 @@ from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.tls.stream import TlsBrokenError
 from gateway.upstream.pool import UpstreamConnection
+from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.tunnel import Switch
 from protocols.codec import PullingClient
@@ -131,6 +132,7 @@ class Exchange:
         "added",
         "answered_at",
         "catch_stderr",
+        "rewriter",
         "sent",
         "status",
     )
@@ -170,6 +172,8 @@ class Exchange:
         """Of the answer."""
         self.added: tuple[bytes, bytes] | None = None
         """A field that the answer gets on its way to the client."""
+        self.rewriter: ResponseRewriter | None = None
+        """What becomes of addresses and cookies in the answer."""
         self.catch_stderr: re.Pattern[str] | None = None
         """A line of the error stream that it matches is a failure, if the response has not begun."""
         self._client_failure: GatewayError | None = None
@@ -374,7 +378,9 @@ class Exchange:
             elif isinstance(event, ResponseHead):
                 self._phase = _BODY
                 self.status = event.status
-                head = event if self._unwanted is None and self.added is None else self._look_at(event)
+                head = event
+                if self._unwanted is not None or self.added is not None or self.rewriter is not None:
+                    head = self._look_at(event)
                 if event.status == 101:
                     await self._switch_protocols(head)
                     return None
@@ -398,9 +404,12 @@ class Exchange:
         unwanted = self._unwanted
         if unwanted is not None and head.status in unwanted.statuses and self._pump.now < unwanted.until:
             raise UnwantedStatus
+        headers = head.headers
+        if self.rewriter is not None:
+            headers = self.rewriter.apply(headers, self._request)
         if self.added is not None:
-            return ResponseHead(head.status, [*head.headers, self.added], head.reason)
-        return head
+            headers = [*headers, self.added]
+        return head if headers is head.headers else ResponseHead(head.status, headers, head.reason)
 
     async def _switch_protocols(self, head: ResponseHead) -> None:
         """RFC 9110 15.2.2: HTTP ends here, on both sides, if the client has offered it."""

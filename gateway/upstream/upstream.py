@@ -43,6 +43,7 @@ from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.queue import Queue
 from gateway.upstream.replay import can_rewind, keep, rewind
 from gateway.upstream.retry import RetryPolicy
+from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.server import Server, ServerState
 from gateway.upstream.tunnel import Switch
 from protocols.codec import ClientCodec
@@ -124,6 +125,8 @@ class Upstream:
         self._queue = queue
         self._hold = hold
         self._ping = ping
+        self.rewriter: ResponseRewriter | None = None
+        """For `Exchange.rewriter`."""
         self.catch_stderr: re.Pattern[str] | None = None
         """For `Exchange.catch_stderr`, if the protocol has an error stream."""
         self._checker: Checker | None = None
@@ -251,6 +254,7 @@ class Upstream:
                         unwanted=self._unwanted_of(request, tries, began) if self._statuses else None,
                     )
                     exchange.catch_stderr = self.catch_stderr
+                    exchange.rewriter = self.rewriter
                     if self._sticky is not None:
                         exchange.added = self._sticky.field_for(request, server)
                     try:

@@ -8,6 +8,7 @@ from pydantic import Field
 from gateway.config.backends.common import BackendModel, HTTPTarget, Upgrades, is_spawn
 from gateway.config.balancing import Balanced, HTTPServer, Pool, check_contradictions, server_contradictions
 from gateway.config.base import Place
+from gateway.config.rewriting import Cookies, RewriteLocation
 from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.requests import HostPolicy
@@ -24,6 +25,11 @@ class HTTPBackend(BackendModel, Balanced):
     host: HostPolicy | None = None
     """The Host that it sees: preserve what the client sent, upstream for the one in its URL, or another. By
     default preserve, and upstream if a URL is https."""
+    rewrite_location: RewriteLocation = True
+    """Whether redirects to the server's own URL are mapped back to what the client asked for; or mappings of
+    URLs with begin and to, which come first (nginx: proxy_redirect)."""
+    cookies: Cookies | None = None
+    """What becomes of the cookies that it sets: path, domain, secure, http_only, same_site."""
     forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
     """How it is told who the client is: by X-Forwarded-*, by Forwarded (RFC 7239), by both, or not at all."""
     pool: Pool = Field(default_factory=Pool)

@@ -251,6 +251,27 @@ def parse_server_name(value: Any) -> str:
     return value
 
 
+def parse_url_beginning(value: Any) -> str:
+    """The beginning of an absolute URL, or of a path."""
+    if not isinstance(value, str) or not re.match(r"/|https?://[^/]", value) or not value.isascii():
+        raise expected("the beginning of a URL such as http://app.internal/ or /", value)
+    return value
+
+
+def parse_cookie_path(value: Any) -> str:
+    """The beginning of a cookie's Path."""
+    if not isinstance(value, str) or not re.fullmatch(r"/[!-:<-~]*", value):
+        raise expected("a path such as /app/", value)
+    return value
+
+
+def parse_cookie_domain(value: Any) -> str:
+    """A cookie's Domain, or nothing."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9.-]*", value):
+        raise expected("a domain such as example.com", value)
+    return value.removeprefix(".").lower()
+
+
 def parse_host_policy(value: Any) -> str:
     """preserve, upstream, or the value of a Host field."""
     if not isinstance(value, str) or not re.fullmatch(
@@ -262,6 +283,15 @@ def parse_host_policy(value: Any) -> str:
 
 ServerName: TypeAlias = Annotated[
     str, PlainValidator(parse_server_name), WithJsonSchema({"type": "string", "examples": ["app.example"]})
+]
+UrlBeginning: TypeAlias = Annotated[
+    str, PlainValidator(parse_url_beginning), WithJsonSchema({"type": "string", "examples": ["/"]})
+]
+CookiePath: TypeAlias = Annotated[
+    str, PlainValidator(parse_cookie_path), WithJsonSchema({"type": "string", "pattern": "^/"})
+]
+CookieDomain: TypeAlias = Annotated[
+    str, PlainValidator(parse_cookie_domain), WithJsonSchema({"type": "string"})
 ]
 HostPolicy: TypeAlias = Annotated[
     str,

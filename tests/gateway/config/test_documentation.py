@@ -9,7 +9,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 import gateway.config as models
-from gateway.config import balancing, confined, load, server_tls, spawn
+from gateway.config import balancing, confined, load, rewriting, server_tls, spawn
 from gateway.config.base import Model
 from gateway.config.filters import (
     Buffering,
@@ -47,6 +47,8 @@ SECTIONS: dict[str, type[Model]] = {
     "servers of http": balancing.HTTPServer,
     "balance": balancing.Hash,
     "sticky": balancing.Sticky,
+    "rewrite_location": rewriting.LocationRule,
+    "cookies": rewriting.Cookies,
     "tls (backends)": server_tls.ServerTls,
     "timeouts (backends)": balancing.Timeouts,
     "pool": balancing.Pool,

@@ -285,7 +285,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
-        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of tls, balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, forwarded, pool, upgrade"]),
+        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of tls, balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, rewrite_location, cookies, forwarded, pool, upgrade"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
         ({"ajp": "a:1", "variables": {"NOTE": "x", "AJP_NOTE": "x", "HTTP_A": "x", "HTTPS": "on", "JVM_ROUTE": "a", "SSL_CIPHER_USEKEYSIZE": "1"}}, [
             ".variables.NOTE: AJP has no place for it: expected AJP_NOTE, which is the request attribute NOTE",
@@ -299,6 +299,14 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"wsgi": "a:b", "directory": "/", "threads": 1.5}, [".threads: expected a whole number, got 1.5"]),
         ({"wsgi": "a:b", "directory": "/", "factory": 1}, [".factory: expected true or false, got 1"]),
         ({"http": "http://a", "upgrade": ["websocket", "h2c"]}, [".upgrade[1]: a tunnel of 'h2c' would carry requests past the routes"]),
+        ({"http": "http://a", "rewrite_location": {"begin": "x", "to": "/y"}}, [".rewrite_location.begin: expected the beginning of a URL such as http://app.internal/ or /, got 'x'"]),
+        ({"http": "http://a", "rewrite_location": "perhaps"}, [".rewrite_location: expected true or false, got 'perhaps'"]),
+        ({"http": "http://a", "cookies": {"path": {"/a;": "/"}, "domain": {"a": "b c"}, "same_site": "none"}}, [
+            ".cookies.same_site: browsers refuse none without Secure: expected secure: true",
+            ".cookies.path['/a;']: expected a path such as /app/, got '/a;'",
+            ".cookies.domain.a: expected a domain such as example.com, got 'b c'",
+        ]),
+        ({"http": "http://a", "cookies": {"path": "on"}}, [".cookies.path: expected auto, the only choice, got 'on'"]),
         ({"http": "http://a", "tls": True}, [".tls: no server has TLS: expected an https URL"]),
         ({"http": ["http://a", "https://unix:/x"]}, [".tls: a Unix socket has no name that its certificate is compared with: expected server_name"]),
         ({"scgi": "unix:/x", "tls": True}, [".tls: a Unix socket has no name that its certificate is compared with: expected server_name"]),
