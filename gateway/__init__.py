@@ -5,21 +5,33 @@ The way of a request, by module::
     listener ─► front/ ─► request ─► router ─► filters/ ─► static/, actions
                                                    └─────► backends/ ─► upstream/ ─► protocols ─► application
 
-    pump        one epoll for all connections; their tasks parked, woken with the bytes
-    networks    sets of clients by address, for routes and trusted proxies
-    environ     the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
-    intake      which request bodies a backend takes
-    spool       those of unknown length, stored until it is known
-    confinement the user and the limits of programs that the gateway starts; process: their life
-    failure     the one place where a failure becomes a response; failure_pages, negotiation: in which form
-    config/     the YAML file as frozen models, all mistakes at once, with their lines
-    build       makes what runs of the configuration; build_routes the routes and their filters
-    daemon      opens listeners and backends, stops them from the inside out
-    spawn/      applications that the gateway starts itself; appserver/ serves WSGI ones in them
-    loading     finds module:attribute
-    control/    the control socket and metrics: how a running daemon is looked at
-    logs        events and the access log
-    cli         the commands
+What stands beside it:
+
+    tls/         TLS on listeners and to servers: certificates, handshakes, what they tell
+    pump         one epoll for all connections; their tasks parked, woken with the bytes
+    target       the one form of a path; path_pattern: what routes compare it with
+    networks     sets of clients by address, for routes and trusted proxies
+    template     texts with placeholders, for redirects, answers, fields and variables
+    environ      the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
+    intake       which request bodies a backend takes
+    spool        those of unknown length, stored until it is known
+    passing      the Responder that filters of responses are made of
+    local_redirect  the answer of a program that is another path of this server
+    errors       what can go wrong, and whose fault it is
+    failure      the one place where it becomes a response; failure_pages: in which form; negotiation: which
+                 one the client prefers; advice: what a developer does next
+    logs         events and the access log; escape: what of others is printed in them
+
+What makes and runs it all:
+
+    cli          the commands
+    config/      the YAML file as frozen models, all mistakes at once, with their lines
+    build/       makes what runs of the configuration
+    daemon       opens listeners and backends, stops them from the inside out
+    control/     the socket for gateway status and stop, and metrics
+    spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
+    process      the life of a program; confinement: its user and limits; executable: why it cannot be run
+    loading      finds module:attribute
 """
 
 __version__ = "0.1.0"

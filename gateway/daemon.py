@@ -25,10 +25,10 @@ import trio
 
 from gateway.backend import StartError
 from gateway.build import Gateway, build
+from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
 from gateway.control.handlers import control_router, metrics_router
 from gateway.control.state import Worker
-from gateway.entrances import Door, Entrances
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure

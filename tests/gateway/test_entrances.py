@@ -10,8 +10,8 @@ import trio
 
 from gateway.backend import StartError
 from gateway.build import build
+from gateway.build.entrances import Entrances
 from gateway.config import ConfigError, from_mapping, load_text
-from gateway.entrances import Entrances
 from gateway.listener import accept, open_listener
 from gateway.pump import Pump
 from tests.gateway.served import LAST_GET, response, run

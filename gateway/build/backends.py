@@ -1,15 +1,14 @@
-"""Turns the configuration into what runs: backends, the route table, the service of the fronts."""
+"""Makes backends from their configuration."""
 
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import assert_never
 
 from gateway import config as models
-from gateway.backend import Backend, Runnable
+from gateway.backend import Backend
 from gateway.backends.ajp import AjpBackend
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
 from gateway.backends.asgi import AsgiBackend
@@ -21,22 +20,15 @@ from gateway.backends.cgi.slots import Slots
 from gateway.backends.cgi.transcript import Transcript
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
-from gateway.build_routes import RouteBuilder, filtered_backend
-from gateway.build_upstream import build_upstream, check_health
+from gateway.build.upstream import build_upstream, check_health
 from gateway.config import SpawnedApp
 from gateway.config.balancing import Server
 from gateway.config.rewriting import Cookies
 from gateway.environ import variable_name
-from gateway.failure_pages import FailurePages
-from gateway.front.caps import ConnectionCaps
-from gateway.front.proxies import TrustedProxies
-from gateway.front.service import Limits, Service, Timeouts
+from gateway.front.service import Service
 from gateway.intake import BodyIntake
-from gateway.logs import AccessLog
-from gateway.networks import ClientNetworks
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.router import Router
 from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
@@ -52,58 +44,7 @@ from protocols.scgi import ScgiClient
 from protocols.uwsgi import PING, PONG, UwsgiClient
 
 
-@dataclass(slots=True)
-class Gateway:
-    """What a worker runs."""
-
-    service: Service
-    services: list[Runnable] = field(default_factory=list)
-    backends: dict[str, Backend] = field(default_factory=dict)
-
-
-def build(config: models.Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
-    """Make everything; nothing is started."""
-    builder = _Builder(config, pump)
-    backends: dict[str, Backend] = {
-        name: builder.backend(name, backend) for name, backend in config.backends.items()
-    }
-    handlers = {
-        name: filtered_backend(name, config.backends[name], backend, dispatch=builder.dispatch)
-        for name, backend in backends.items()
-    }
-    routes = RouteBuilder(config, handlers)
-    router = Router(routes.all())
-    timeouts, limits = config.timeouts, config.limits
-    service = Service(
-        pump=pump,
-        router=router,
-        timeouts=Timeouts(
-            handshake=timeouts.handshake,
-            header=timeouts.header,
-            body=timeouts.body,
-            send=timeouts.body,
-            keep_alive=timeouts.keep_alive,
-            disconnect_grace=timeouts.disconnect_grace,
-            tunnel=timeouts.tunnel or inf,
-        ),
-        limits=Limits(
-            request_line=limits.request_line,
-            headers=limits.headers,
-            header_count=limits.header_count,
-            body=limits.body,
-            streams=limits.streams,
-            min_rate=limits.min_rate,
-        ),
-        access_log=access_log,
-        caps=ConnectionCaps(limits.connections, limits.connections_per_client),
-        proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
-        failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
-    )
-    builder.service = service
-    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services], backends)
-
-
-class _Builder:
+class BackendBuilder:
     """Makes backends; ``spawned`` collects the applications that have to be started for them."""
 
     def __init__(self, config: models.Config, pump: Pump) -> None:
@@ -119,6 +60,7 @@ class _Builder:
         await self.service.dispatch(request, responder)
 
     def backend(self, name: str, config: models.Backend) -> Backend:
+        """The backend called *name*; nothing of it is started."""
         pump = self._pump
         match config:
             case models.CGIBackend():

@@ -1,0 +1,68 @@
+"""Makes all that a worker runs."""
+
+from dataclasses import dataclass, field
+from math import inf
+
+from gateway.backend import Backend, Runnable
+from gateway.build.backends import BackendBuilder
+from gateway.build.routes import RouteBuilder, filtered_backend
+from gateway.config import Config
+from gateway.failure_pages import FailurePages
+from gateway.front.caps import ConnectionCaps
+from gateway.front.proxies import TrustedProxies
+from gateway.front.service import Limits, Service, Timeouts
+from gateway.logs import AccessLog
+from gateway.networks import ClientNetworks
+from gateway.pump import Pump
+from gateway.router import Router
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What a worker runs."""
+
+    service: Service
+    services: list[Runnable] = field(default_factory=list)
+    backends: dict[str, Backend] = field(default_factory=dict)
+
+
+def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
+    """Make everything; nothing is started."""
+    builder = BackendBuilder(config, pump)
+    backends: dict[str, Backend] = {
+        name: builder.backend(name, backend) for name, backend in config.backends.items()
+    }
+    handlers = {
+        name: filtered_backend(name, config.backends[name], backend, dispatch=builder.dispatch)
+        for name, backend in backends.items()
+    }
+    routes = RouteBuilder(config, handlers)
+    router = Router(routes.all())
+    timeouts, limits = config.timeouts, config.limits
+    service = Service(
+        pump=pump,
+        router=router,
+        timeouts=Timeouts(
+            handshake=timeouts.handshake,
+            header=timeouts.header,
+            body=timeouts.body,
+            send=timeouts.body,
+            keep_alive=timeouts.keep_alive,
+            disconnect_grace=timeouts.disconnect_grace,
+            tunnel=timeouts.tunnel or inf,
+        ),
+        limits=Limits(
+            request_line=limits.request_line,
+            headers=limits.headers,
+            header_count=limits.header_count,
+            body=limits.body,
+            streams=limits.streams,
+            min_rate=limits.min_rate,
+        ),
+        access_log=access_log,
+        caps=ConnectionCaps(limits.connections, limits.connections_per_client),
+        proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
+        failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
+    )
+    builder.service = service
+    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services], backends)
