@@ -404,6 +404,7 @@ def test_fields_of_the_upstreams_connection_are_removed() -> None:
     """H-1 for responses: what its Connection names, too."""
     answer = (
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop, keep-alive\r\nKeep-Alive: timeout=1\r\n"
+        b"Proxy-Connection: keep-alive\r\n"
         b"X-Hop: 1\r\nX-Kept: 2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: upstream\r\n\r\nok"
     )
 
@@ -419,6 +420,23 @@ def test_fields_of_the_upstreams_connection_are_removed() -> None:
         names = sorted(name.lower() for name in found.headers)
         assert names == ["connection", "content-length", "date", "server", "x-kept"]
         assert found.headers["date"].startswith("Thu, 01 Jan 1970")
+
+    run(main)
+
+
+def test_date_is_added_where_the_upstream_has_none() -> None:
+    """RFC 9110 6.6.1."""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        await read_until(stream, b"\r\n\r\n")
+        await stream.send_all(OK)
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                found = response(await served.ask(get(b"/")))
+        assert len(found.headers.get_all("date", [])) == 1
 
     run(main)
 

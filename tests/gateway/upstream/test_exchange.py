@@ -339,6 +339,19 @@ def test_body_longer_than_its_length(kind: str) -> None:
 
 
 @every_kind
+@pytest.mark.parametrize("body", [b"", b"short", b"just right", b"longer than it says"])
+def test_body_in_answer_to_head(kind: str, body: bytes) -> None:
+    """RFC 9110 9.3.2, peers.md G11: it is dropped, and its length is nobody's failure."""
+    output = said(kind, b"Content-Type: text/plain\r\nContent-Length: 10\r\n\r\n" + body)
+    asked = ask(kind, after_request(kind, output), LAST_GET.replace(b"GET", b"HEAD"))
+    head, _, rest = asked.received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\ncontent-length: 10" in head.lower()
+    assert rest == b""
+    assert asked.logs == []
+
+
+@every_kind
 def test_empty_output(kind: str) -> None:
     """CGI-39: an end without a response is an error."""
     output = said(kind, b"") if kind == "fastcgi" else b""

@@ -269,6 +269,20 @@ def test_unix_socket(tmp_path: Path, ca: str) -> None:
     assert ask(server.behave, path=path, tls={"ca": ca, "server_name": "app.example"}).body == b"ok"
 
 
+def test_wildcard_and_common_name(ca: str) -> None:
+    """nginx: proxy_ssl_verify. One label for the star (RFC 9525 6.3)."""
+    wild = AUTHORITY.issue_cert("*.wild.example")
+    tls = {"ca": ca, "server_name": "a.wild.example"}
+    assert ask(TlsServer(context_of(wild)).behave, tls=tls).body == b"ok"
+    error, _ = failure(TlsServer(context_of(wild)).behave, tls={**tls, "server_name": "a.b.wild.example"})
+    assert error == "tls_certificate_error"
+    # Where hosts are named, the common name is not looked at (RFC 9525 2).
+    common = AUTHORITY.issue_cert("other.example", common_name="app.example")
+    tls = {"ca": ca, "server_name": "app.example"}
+    error, _ = failure(TlsServer(context_of(common)).behave, tls=tls)
+    assert error == "tls_certificate_error"
+
+
 # ---- what the gateway shows
 
 
