@@ -128,7 +128,14 @@ class ClientGone(GatewayError):
 
 
 class ResponseAborted(GatewayError):
-    """The response was begun and cannot be completed; the client must see that it is cut short."""
+    """The response was begun and cannot be completed; the client must see that it is cut short.
+
+    *cause* is what that makes of the backend whose response it is.
+    """
+
+    def __init__(self, detail: str, cause: Cause = Cause.INCOMPLETE) -> None:
+        super().__init__(detail)
+        self.cause = cause
 
 
 def traceback_of(error: BaseException) -> list[str]:

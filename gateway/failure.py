@@ -88,7 +88,7 @@ _TOLD: Final = {
     Cause.BAD_CERTIFICATE: "the application's certificate is not accepted",
     Cause.READ_TIMEOUT: "the application did not answer in time",
     Cause.WRITE_TIMEOUT: "the application did not take the request in time",
-    Cause.TERMINATED: "the application closed the connection without an answer",
+    Cause.TERMINATED: "the application ended without an answer",
     Cause.INCOMPLETE: "the application broke off its answer",
     Cause.MALFORMED: "the application gave an answer that cannot be understood",
     Cause.HEAD_TOO_LARGE: "the head of the application's answer is too large",

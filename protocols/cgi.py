@@ -164,7 +164,7 @@ class ResponseParser:
             self._chunks.append(data)
 
     def next_event(self) -> CgiEvent | NeedData:
-        """The next event, or NEED_DATA.
+        """The next event, or NEED_DATA. More body than Content-Length promises ends the response.
 
         Raises RemoteProtocolError (status 502) for output that is no CGI response, LimitExceeded for a
         head above the bound, Incomplete if the output ended too soon; each again on every later call.
@@ -341,7 +341,10 @@ class ResponseParser:
                 self._remaining -= len(chunk)
                 return Data(chunk)
             if not self._remaining:
-                raise self._failed("the body is longer than its Content-Length")
+                # A counted length is often short by a line end. nginx passes on what was promised, too.
+                self._chunks.clear()
+                self._state = _DONE
+                return EndOfMessage(surplus=True)
             promised = chunk[: self._remaining]
             self._chunks.appendleft(chunk[self._remaining :])
             self._remaining = 0

@@ -81,6 +81,8 @@ class EndOfMessage:
     """The message is complete, by the protocol's own framing."""
 
     trailers: Headers = field(default_factory=list)
+    surplus: bool = False
+    """More of the body came than Content-Length promised; it was dropped."""
 
 
 @dataclass(slots=True)

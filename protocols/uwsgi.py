@@ -106,9 +106,10 @@ class UwsgiClient(SingleRequestClient):
         if self._response_ended:
             return NEED_DATA
         if self._unreceived == 0:
+            event = super().next_event()
             self._response_ended = True
             self._response = None
-            return EndOfMessage()
+            return event if isinstance(event, EndOfMessage) else EndOfMessage()
         event = super().next_event()
         if isinstance(event, Data):
             if self._unreceived is not None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+import structlog
 import trio
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
@@ -85,6 +86,8 @@ _BODY: Final = Phase.BODY
 
 
 _END: Final = EndOfMessage()
+
+log = structlog.get_logger()
 
 
 class StaleConnectionError(Exception):
@@ -386,6 +389,8 @@ class Exchange:
                     return None
             elif isinstance(event, EndOfMessage):
                 self._over = True
+                if event.surplus:
+                    self._log_surplus()
                 if redirect is None and not self._end(head, first, event):
                     await responder.flush()
                 return redirect
@@ -467,8 +472,8 @@ class Exchange:
     def _write(self, data: bytes) -> None:
         try:
             self._responder.write(data)
-        except ResponseAborted as error:
-            raise self._failed(Cause.MALFORMED, str(error)) from error
+        except ResponseAborted as aborted:
+            raise self._failed(aborted.cause, str(aborted)) from aborted
 
     def _end(self, head: ResponseHead | None, whole: bytes, event: EndOfMessage) -> bool:
         """The response is complete; whether it is on its way, too. *whole* is its body if *head* is held."""
@@ -482,7 +487,7 @@ class Exchange:
         except LocalProtocolError as unsayable:
             raise self._failed(Cause.MALFORMED, str(unsayable)) from unsayable
         except ResponseAborted as aborted:
-            raise self._failed(Cause.INCOMPLETE, str(aborted)) from aborted
+            raise self._failed(aborted.cause, str(aborted)) from aborted
         return False
 
     async def _inform(self, event: InformationalResponse, number: int) -> None:
@@ -503,6 +508,17 @@ class Exchange:
         for line in lines:
             if self.catch_stderr.search(line):
                 raise self._failed(Cause.MALFORMED, f"its error output is caught by catch_stderr: {line}")
+
+    def _log_surplus(self) -> None:
+        request = self._request
+        log.warning(
+            "the response is longer than its Content-Length",
+            backend=self._backend,
+            address=self._address,
+            request_id=request.id,
+            method=request.method,
+            path=request.path,
+        )
 
     # --- failures
 

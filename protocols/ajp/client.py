@@ -26,7 +26,7 @@ from protocols.ajp.packets import (
     encode_body,
 )
 from protocols.ajp.request import content_length, encode_request
-from protocols.ajp.response import decode_chunk, decode_head
+from protocols.ajp.response import decode_chunk, decode_head, promised_length
 from protocols.buffer import ReceiveBuffer
 from protocols.codec import PullingClient
 from protocols.errors import Incomplete, LocalProtocolError, RemoteProtocolError
@@ -96,6 +96,8 @@ class AjpClient(PullingClient):
         "_secret",
         "_sending",
         "_sound",
+        "_surplus",
+        "_unreceived",
         "_unsent",
         "_wanted",
         "awaits_pong",
@@ -113,6 +115,9 @@ class AjpClient(PullingClient):
         self._wanted = 0
         # Bytes of the body that are still to be given; None if their number is unknown.
         self._unsent: int | None = None
+        # Bytes of the response's body that its Content-Length still promises; None if it promises nothing.
+        self._unreceived: int | None = None
+        self._surplus = False
         # Whether all that came so far was in place: a doubtful connection serves no second request.
         self._sound = True
         self._error: RemoteProtocolError | None = None
@@ -211,7 +216,7 @@ class AjpClient(PullingClient):
             self._reader.receive_data(data)
 
     def next_event(self) -> ResponseEvent | NeedData:
-        """The next event, or NEED_DATA.
+        """The next event, or NEED_DATA. More body than Content-Length promises ends the response.
 
         Raises RemoteProtocolError (status 502), Incomplete if the container closed the connection before
         End Response.
@@ -229,6 +234,8 @@ class AjpClient(PullingClient):
     def _next_event(self) -> ResponseEvent | NeedData:
         if self._receiving is Receiving.CLOSED:
             return NEED_DATA  # nothing that comes now can harm a response that was complete
+        if self._surplus:
+            return self._complete(reuse=False)
         while (packet := self._reader.next_packet()) is not None:
             cursor = Cursor(packet, status=502)
             event = self._understand(cursor.byte(), cursor)
@@ -255,18 +262,28 @@ class AjpClient(PullingClient):
             head = decode_head(cursor)
             if isinstance(head, ResponseHead):
                 self._receiving = Receiving.BODY
+                self._unreceived = promised_length(head)
             return head
         elif code == SEND_BODY_CHUNK:
             data = decode_chunk(cursor)
             if data:
                 if self._receiving is not Receiving.BODY:
                     raise cursor.malformed("a body before its head")
-                return Data(data)
+                return self._promised(data)
         elif code == END_RESPONSE and self._receiving is Receiving.BODY:
             return self._complete(reuse=cursor.byte() != 0)
         else:
             raise cursor.malformed(f"code {code} in state {self._receiving.name}")
         return NEED_DATA
+
+    def _promised(self, data: bytes) -> Data | EndOfMessage:
+        """As much of *data* as belongs to the response."""
+        if self._unreceived is None:
+            return Data(data)
+        promised = data[: self._unreceived]
+        self._unreceived -= len(promised)
+        self._surplus = len(promised) < len(data)
+        return Data(promised) if promised else self._complete(reuse=False)
 
     def _complete(self, *, reuse: bool) -> EndOfMessage:
         # A packet that the container has asked for would be taken for the next request.
@@ -278,4 +295,4 @@ class AjpClient(PullingClient):
                 self._sending = Sending.CLOSED
             self._receiving = Receiving.CLOSED
         self._held = ReceiveBuffer()
-        return EndOfMessage()
+        return EndOfMessage(surplus=self._surplus)

@@ -16,6 +16,7 @@ from protocols.ajp.request import LONGEST_NAME, decode_header_name
 from protocols.errors import LocalProtocolError, TooLargeToEncode
 from protocols.events import Headers, InformationalResponse, ResponseHead
 from protocols.http1.checks import TOKEN
+from protocols.single import MAX_LENGTH_DIGITS
 
 # Send Headers: 0xA001 and so on.
 RESPONSE_HEADERS: Final = (  # noqa: SIM905 - a list would be a long column
@@ -45,6 +46,14 @@ def decode_head(cursor: Cursor) -> ResponseHead | InformationalResponse:
     if status < 200:
         return InformationalResponse(status, headers, reason)
     return ResponseHead(status, headers, reason)
+
+
+def promised_length(head: ResponseHead) -> int | None:
+    """The bytes of body that Content-Length says; None if it is absent or no number."""
+    for name, value in head.headers:
+        if name == b"content-length" and value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
+            return int(value)
+    return None
 
 
 def _value(cursor: Cursor) -> bytes:

@@ -429,6 +429,9 @@ class FastCgiClient:
     def _from_parser(self) -> ReceivedEvent | NeedData:
         event = self._parser.next_event()
         if type(event) is EndOfMessage:
+            if event.surplus:
+                # More of it may follow, and END_REQUEST has perhaps not come.
+                self._sound = False
             return self._complete(event)
         self._parser_has_more = event is not NEED_DATA
         return event

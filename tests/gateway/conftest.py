@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.errors import ClientGone, RequestError, ResponseAborted
+from gateway.errors import Cause, ClientGone, RequestError, ResponseAborted
 from gateway.request import NO_BODY, Address, Body, Request
 from gateway.target import decode_path, split_target
 from gateway.tls.facts import TlsFacts
@@ -193,7 +193,7 @@ class RecordingResponder:
         self._written += size
         promised = self._promised
         if promised is not None and self._written > promised:
-            raise ResponseAborted(f"more than the promised {promised} bytes were written")
+            raise ResponseAborted(f"more than the promised {promised} bytes were written", Cause.MALFORMED)
 
 
 def make_request(

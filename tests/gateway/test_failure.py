@@ -77,7 +77,7 @@ def test_failure_of_a_backend_names_what_failed_and_no_more() -> None:
     made = told(failed(detail="b'SECRET\\x00'", errno=errno.ECONNRESET, last_words=["password"]))
     assert field(made, b"proxy-status") == (
         'gateway; error=connection_terminated; next-hop="app"; '
-        'details="first byte: the application closed the connection without an answer"'
+        'details="first byte: the application ended without an answer"'
     )
     everything = made.body + b"".join(value for _, value in made.headers)
     for secret in (b"10.0.0.1", b"SECRET", b"password", b"ECONNRESET"):

@@ -566,6 +566,20 @@ def test_client_takes_chunks_without_the_nul_behind_them(play: Play) -> None:
     assert play(asked(), HEAD + answer(b"\x03\0\x02ab"))[1:] == [Data(b"ab")]
 
 
+@pytest.mark.parametrize("pieces", [(b"abcde",), (b"abcd", b"e"), (b"ab", b"cde")])
+def test_client_drops_more_body_than_content_length(pieces: tuple[bytes, ...], play: Play) -> None:
+    """14.3: the response is what was promised, and the connection serves no other."""
+    fields = [(b"content-length", b"4")]
+    head = answer(b"\x04\x00\xc8" + string(b"200") + b"\x00\x01\xa0\x03" + string(b"4"))
+    chunks = b"".join(answer(b"\x03" + len(piece).to_bytes(2, "big") + piece + b"\0") for piece in pieces)
+    client = asked()
+    events = play(client, head + chunks + END)
+    assert events[0] == ResponseHead(200, fields)
+    assert b"".join(event.data for event in events[1:-1]) == b"abcd"
+    assert events[-1] == EndOfMessage(surplus=True)
+    assert not client.reusable
+
+
 def test_connection_is_reused_if_the_container_says_so(play: Play) -> None:
     """AJP-8."""
     client = asked()

@@ -272,12 +272,16 @@ def test_content_length_kept() -> None:
 
 
 @pytest.mark.parametrize("extra", [b"!", b"! and more"])
-def test_rejects_more_body_than_content_length(extra: bytes) -> None:
+@pytest.mark.parametrize("together", [True, False])
+def test_drops_more_body_than_content_length(extra: bytes, together: bool) -> None:
+    """14.3: the client gets what was promised, and whoever asks is told that there was more."""
     parser = ResponseParser()
-    parser.receive_data(SIZED + b"hello" + extra)
+    for data in [SIZED + b"hello" + extra] if together else [SIZED + b"hello", extra]:
+        parser.receive_data(data)
     assert [parser.next_event(), parser.next_event()] == [SIZED_HEAD, Data(b"hello")]
-    with pytest.raises(RemoteProtocolError, match="longer than its Content-Length"):
-        parser.next_event()
+    assert parser.next_event() == EndOfMessage(surplus=True)
+    parser.receive_data(b"more")
+    assert parser.next_event() is NEED_DATA
 
 
 @pytest.mark.parametrize("body", [b"", b"hell"])

@@ -695,8 +695,20 @@ def test_content_length_of_a_response_is_enforced_unless_the_request_was_head() 
     assert receive(asked(FastCgiClient(), {"REQUEST_METHOD": "HEAD"}), sized + end()) == [head, END]
     with pytest.raises(Incomplete):
         receive(asked(FastCgiClient(), {"REQUEST_METHOD": "GET"}), sized + end())
-    with pytest.raises(RemoteProtocolError, match="longer"):
-        receive(asked(FastCgiClient()), sized + record(STDOUT, b"123456") + end())
+
+
+@pytest.mark.parametrize("pieces", [(b"123456",), (b"12345", b"6"), (b"123456", b"7")])
+def test_more_than_the_content_length_of_a_response_is_dropped(pieces: tuple[bytes, ...]) -> None:
+    """Peers.md G11, as in nginx; and the connection serves no other request."""
+    client = asked(FastCgiClient(keep_connection=True))
+    sized = record(STDOUT, b"Status: 200\nContent-Length: 5\n\n")
+    events = receive(client, sized + b"".join(record(STDOUT, piece) for piece in pieces) + end())
+    assert events == [
+        ResponseHead(200, [(b"content-length", b"5")]),
+        Data(b"12345"),
+        EndOfMessage(surplus=True),
+    ]
+    assert not client.reusable
 
 
 def test_head_limit() -> None:

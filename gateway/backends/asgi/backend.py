@@ -25,7 +25,7 @@ from gateway.backends.asgi.websocket import (
     websocket_scope,
 )
 from gateway.backends.load import load_application
-from gateway.errors import BackendError, Cause, Phase, traceback_of
+from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 
@@ -122,20 +122,20 @@ class AsgiBackend:
     async def handle(self, request: Request, responder: Responder) -> None:
         """Call the application and pass on what it answers.
 
-        Raises BackendError (500) if it fails before its response has begun, ResponseAborted if it
-        does not complete it, RequestError or ClientGone if the request came to that.
+        Raises BackendError if it fails (500 before its response has begun) or does not complete what
+        it began, RequestError or ClientGone if the request came to that.
         """
         if request.upgrade is not None and request.upgrade.protocol == "websocket":
             await self._handle_websocket(request, responder, request.upgrade)
             return
         exchange = HttpExchange(self._host, request, responder)
-        outcome = "the application returned without a response"
+        raised = ""
         last_words: list[str] = []
         try:
             await self._host.enter(self._app, http_scope(request, self._state), exchange)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # its own; signals come otherwise
             self._log_failure(error, exchange, request)
-            outcome = f"the application raised {type(error).__name__}"
+            raised = f"the application raised {type(error).__name__}"
             if not exchange.gone:
                 last_words = traceback_of(error)
         except BaseException:
@@ -146,7 +146,15 @@ class AsgiBackend:
         if not exchange.complete:
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the next look for cycles.
-            raise exchange.take_failure() or self._failed(outcome, last_words)
+            raise self._named(exchange.take_failure(raised)) or self._failed(
+                raised or "the application returned without a response", last_words
+            )
+
+    def _named(self, failure: GatewayError | None) -> GatewayError | None:
+        """*failure*, as this application's if it is a broken response."""
+        if isinstance(failure, ResponseAborted):
+            return self._failed(str(failure), [], failure.cause, Phase.BODY)
+        return failure
 
     async def _handle_websocket(self, request: Request, responder: Responder, upgrade: Upgrade) -> None:
         if not await check_handshake(request, responder):
@@ -171,7 +179,7 @@ class AsgiBackend:
             exchange.finish(failed=failed)
         if not exchange.answered:
             outcome = "raised an exception" if failed else "returned"
-            raise exchange.take_failure() or self._failed(
+            raise self._named(exchange.take_failure()) or self._failed(
                 f"the application {outcome} before it accepted", last_words
             )
 
@@ -191,13 +199,15 @@ class AsgiBackend:
                 exc_info=error,
             )
 
-    def _failed(self, detail: str, last_words: list[str]) -> BackendError:
+    def _failed(
+        self, detail: str, last_words: list[str], cause: Cause = Cause.FAILED, phase: Phase = Phase.RUN
+    ) -> BackendError:
         return BackendError(
-            Cause.FAILED,
+            cause,
             detail,
             backend=self.name,
             address=self._target,
-            phase=Phase.RUN,
+            phase=phase,
             last_words=last_words,
         )
 

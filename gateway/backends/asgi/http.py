@@ -289,8 +289,10 @@ class HttpExchange:
         """The response was sent whole."""
         return self._stage is _COMPLETE and self._failure is None
 
-    def take_failure(self) -> GatewayError | None:
+    def take_failure(self, raised: str = "") -> GatewayError | None:
         """Why the exchange cannot be completed, whatever the application makes of it.
+
+        *raised* says how the application ended, unless it returned.
 
         It is forgotten here: its traceback leads back to this exchange, and the two would keep each
         other, and the body that could not be sent, until the next look for cycles.
@@ -299,7 +301,7 @@ class HttpExchange:
         if failure is None and self.gone:
             failure = ClientGone("the client closed the connection before it was answered")
         if failure is None and self._stage is _BODY:
-            failure = ResponseAborted("the application returned before its response was complete")
+            failure = ResponseAborted(raised or "the application returned before its response was complete")
         try:
             return failure
         finally:

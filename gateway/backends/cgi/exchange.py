@@ -279,6 +279,9 @@ class Exchange:
                 elif isinstance(event, EndOfMessage):
                     if open_ended:
                         await self._check_end()
+                    elif event.surplus:
+                        log.warning("the response is longer than its Content-Length", **self._errors.facts)
+                        self._close(self._stdout)  # who goes on writing learns it (SIGPIPE)
                     break
                 elif isinstance(event, LocalRedirect):
                     target = event.target
@@ -343,7 +346,7 @@ class Exchange:
             self._touch()
             if self._recording is not None:
                 self._recording.output(data)
-            if self._phase is Phase.FIRST_BYTE:
+            if data and self._phase is Phase.FIRST_BYTE:
                 self._phase = Phase.HEAD
             if not data:
                 self._close(self._stdout)
@@ -402,8 +405,8 @@ class Exchange:
         match error:
             case LimitExceeded():
                 cause = Cause.HEAD_TOO_LARGE
-            case Incomplete() if self._phase is Phase.BODY:
-                cause = Cause.INCOMPLETE
+            case Incomplete():
+                cause = Cause.INCOMPLETE if self._phase is Phase.BODY else Cause.TERMINATED
             case _:
                 cause = Cause.MALFORMED
         return self._error(cause, detail)

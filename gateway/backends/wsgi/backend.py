@@ -6,6 +6,7 @@ not stop one that hangs: a thread cannot be killed.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -108,6 +109,8 @@ class WsgiBackend:
                 await respond(responder, call.status, call.headers, call.block or b"", call.reason)
             else:
                 await self._converse(call, body, responder)
+        except ResponseAborted as aborted:
+            raise self._failed(aborted.cause, str(aborted), Phase.BODY) from aborted
         finally:
             call.end()
         request.upstream_time = perf_counter() - began
@@ -138,17 +141,18 @@ class WsgiBackend:
             await call.posted()
 
     def _failure(self, call: ApplicationCall, responder: Responder) -> Exception:
+        detail = f"the application raised {call.raised}"
         if responder.started:
-            return ResponseAborted("the application failed in the middle of its response")
+            return self._failed(Cause.INCOMPLETE, detail, Phase.BODY)
         if call.body_error is not None:
             return call.body_error
+        return self._failed(Cause.FAILED, detail, Phase.RUN, call.last_words or ())
+
+    def _failed(
+        self, cause: Cause, detail: str, phase: Phase, last_words: Sequence[str] = ()
+    ) -> BackendError:
         return BackendError(
-            Cause.FAILED,
-            f"the application raised {call.raised}",
-            backend=self.name,
-            address=self._target,
-            phase=Phase.RUN,
-            last_words=call.last_words or (),
+            cause, detail, backend=self.name, address=self._target, phase=phase, last_words=last_words
         )
 
 

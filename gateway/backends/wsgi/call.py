@@ -57,7 +57,7 @@ class ApplicationCall:
     failed = False
     """Set instead of ``finished`` if the application raised an exception."""
     last_words: "list[str] | None" = None
-    """The traceback of that, set before, and ..."""
+    """The end of its traceback, if the response has not begun; set before, and ..."""
     raised = ""
     """... its name."""
     wants_body = False
@@ -275,7 +275,7 @@ class ApplicationCall:
         if not self.finished:
             if not self._begun:
                 self.last_words = traceback_of(error)
-                self.raised = type(error).__name__
+            self.raised = type(error).__name__
             self.failed = True
             self._threads.post(self)
 

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from gateway.errors import ClientGone, ResponseAborted
+from gateway.errors import Cause, ClientGone, ResponseAborted
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
 from gateway.pump import PumpStream
@@ -231,7 +231,7 @@ class Http1Responder:
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise ResponseAborted("the response body is longer than its Content-Length")
+                raise ResponseAborted("the response body is longer than its Content-Length", Cause.MALFORMED)
         self.body_sent += len(data)
         self._queued.append(data)
 
@@ -244,7 +244,7 @@ class Http1Responder:
         await self.flush()
         self._left -= count
         if self._left < 0:
-            raise ResponseAborted("the response body is longer than its Content-Length")
+            raise ResponseAborted("the response body is longer than its Content-Length", Cause.MALFORMED)
         try:
             sent = await self._stream.send_file(descriptor, offset, count, timeout=self._send_timeout)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
@@ -305,7 +305,8 @@ class Http1Responder:
         self.status = status
         raise ResponseAborted(
             f"the response body is {abs(surplus)} bytes {'longer' if surplus > 0 else 'shorter'} "
-            "than its Content-Length"
+            "than its Content-Length",
+            Cause.MALFORMED if surplus > 0 else Cause.INCOMPLETE,
         )
 
     def _serialise(self) -> bytes | memoryview:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
-from gateway.errors import ResponseAborted
+from gateway.errors import Cause, ResponseAborted
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from protocols.errors import LocalProtocolError
@@ -167,7 +167,7 @@ class Http2Responder:
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise ResponseAborted("the response body is longer than its Content-Length")
+                raise ResponseAborted("the response body is longer than its Content-Length", Cause.MALFORMED)
         self.body_sent += len(data)
         self._outlet.write(data)
 

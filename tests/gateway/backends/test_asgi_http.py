@@ -17,7 +17,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.backends.asgi.http import http_scope
-from gateway.errors import BackendError, Cause, ClientGone, RequestError, ResponseAborted
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
 from tests.gateway.backends.asgi_harness import answering, both_loops, handle, serving
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 
@@ -398,7 +398,7 @@ def test_rejects_wrong_messages(
             raised.append(type(caught))
 
     raised: list[type[Exception]] = []
-    with pytest.raises((BackendError, ResponseAborted)):
+    with pytest.raises(BackendError):
         handle(app, make_request(), recorder, loop="trio")
     assert raised == [error]
 
@@ -470,8 +470,10 @@ def test_send_raises_an_oserror_when_the_client_is_gone(loop: str) -> None:
 
 
 @both_loops
-@pytest.mark.parametrize("body", [b"too long", b"short"])
-def test_a_broken_content_length_aborts(loop: str, body: bytes, recorder: RecordingResponder) -> None:
+@pytest.mark.parametrize(("body", "cause"), [(b"too long", Cause.MALFORMED), (b"short", Cause.INCOMPLETE)])
+def test_a_broken_content_length_aborts(
+    loop: str, body: bytes, cause: Cause, recorder: RecordingResponder
+) -> None:
     """Even if the application swallows the error."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -479,8 +481,9 @@ def test_a_broken_content_length_aborts(loop: str, body: bytes, recorder: Record
         with pytest.raises(ResponseAborted):
             await send({"type": "http.response.body", "body": body})
 
-    with pytest.raises(ResponseAborted):
+    with pytest.raises(BackendError) as caught:
         handle(app, make_request(), recorder, loop=loop)
+    assert (caught.value.cause, caught.value.phase) == (cause, Phase.BODY)
 
 
 # --- how an application ends
@@ -528,8 +531,14 @@ def test_half_a_response_is_aborted(loop: str, error: Exception | None) -> None:
         if error is not None:
             raise error
 
-    with capture_logs() as logs, pytest.raises(ResponseAborted):
+    with capture_logs() as logs, pytest.raises(BackendError) as caught:
         handle(app, make_request(), recorder, loop=loop)
+    assert (caught.value.cause, caught.value.phase) == (Cause.INCOMPLETE, Phase.BODY)
+    assert caught.value.detail == (
+        "the application returned before its response was complete"
+        if error is None
+        else "the application raised ValueError"
+    )
     assert not recorder.ended
     assert [entry["exc_info"] for entry in logs] == ([] if error is None else [error])
 

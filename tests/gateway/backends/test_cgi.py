@@ -329,7 +329,7 @@ def test_shebang_has_one_argument(programs: Programs) -> None:
     programs.file("x", "#! /bin/echo Content-Type: a/b; c=d \n", mode=0o644)
     with pytest.raises(BackendError, match="inside the response head") as raised:
         get(programs, rules=ProgramRules(execute="shebang"))
-    assert raised.value.cause is Cause.MALFORMED
+    assert raised.value.cause is Cause.TERMINATED
 
 
 @pytest.mark.parametrize(("name", "status"), [("x.cgi", 200), ("x.note", 200), ("x.txt", 403), ("cgi", 403)])
@@ -651,12 +651,25 @@ def test_nph_names_are_configured(programs: Programs) -> None:
 
 
 @pytest.mark.parametrize(
+    ("script", "phase", "detail"),
+    [
+        ("exit 0", Phase.FIRST_BYTE, "without a response; exit status 0"),
+        ("exit 3", Phase.FIRST_BYTE, "without a response; exit status 3"),
+        ("kill -9 $$", Phase.FIRST_BYTE, r"without a response; signal 9 \(SIGKILL\)"),
+        ("printf 'Content-Type: text/plain\\n'", Phase.HEAD, "inside the response head; exit status 0"),
+    ],
+)
+def test_ends_without_a_response(programs: Programs, script: str, phase: Phase, detail: str) -> None:
+    """CGI-39: as a server that closes the connection."""
+    programs.sh("x", script)
+    with pytest.raises(BackendError, match=detail) as raised:
+        get(programs)
+    assert (raised.value.cause, raised.value.phase) == (Cause.TERMINATED, phase)
+
+
+@pytest.mark.parametrize(
     ("script", "detail"),
     [
-        ("exit 0", "without a response; exit status 0"),
-        ("exit 3", "without a response; exit status 3"),
-        ("kill -9 $$", r"without a response; signal 9 \(SIGKILL\)"),
-        ("printf 'Content-Type: text/plain\\n'", "inside the response head; exit status 0"),
         ("echo 'no header'; echo; cat /dev/zero", "malformed header line"),
         ("printf 'X-Foo: bar\\n\\n'", "neither Content-Type, Location nor Status"),
     ],
@@ -685,6 +698,19 @@ def test_head_is_bounded(programs: Programs) -> None:
     with pytest.raises(BackendError) as raised:
         get(programs, head_limit=1000)
     assert raised.value.cause is Cause.HEAD_TOO_LARGE
+
+
+def test_body_longer_than_promised(programs: Programs) -> None:
+    """14.3: what was promised is passed on; a program that goes on writing is not waited for."""
+    programs.sh("x", r"printf 'Content-Type: text/plain\nContent-Length: 4\n\nfine'; exec yes")
+    with capture_logs() as logs:
+        response = get(programs)
+    assert response.body == b"fine"
+    assert response.ended
+    assert [entry["event"] for entry in logs] == [
+        "the response is longer than its Content-Length",
+        "CGI program failed",
+    ]
 
 
 def test_body_shorter_than_promised(programs: Programs) -> None:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from gateway.backend import StartError
 from gateway.backends.wsgi import WsgiBackend
-from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.intake import BodyIntake
 from gateway.request import Body
 from tests.gateway.backends.wsgi_harness import (
@@ -400,7 +400,7 @@ def test_exc_info_is_raised_again_after_the_head_was_sent(failure: Exception | N
         start_response("500 Sorry", TEXT, exc_info)
 
     recorder = RecordingResponder()
-    with capture_logs() as logs, pytest.raises(ResponseAborted):
+    with capture_logs() as logs, pytest.raises(BackendError, match="raised"):
         handle(app, make_request(), recorder)
     assert type(logs[0]["exc_info"]) is (LookupError if failure else RuntimeError)
     assert recorder.body == b"x"
@@ -497,7 +497,7 @@ def test_close_is_called(result: Closing) -> None:
     with capture_logs():
         try:
             handle(returning(result), make_request(), RecordingResponder())
-        except ResponseAborted:
+        except BackendError:
             assert result.taken == 1
     assert result.closed.is_set()
 
@@ -553,8 +553,9 @@ def test_write_beyond_content_length_is_ignored() -> None:
 @pytest.mark.parametrize("result", [[b"ab"], [], iter([b"a", b"b"])])
 def test_less_than_content_length_aborts(result: Any) -> None:
     """WSGI-14: the client must see that something is missing, and so must the log."""
-    with capture_logs() as logs, pytest.raises(ResponseAborted):
+    with capture_logs() as logs, pytest.raises(BackendError) as caught:
         handle(returning(result, ("Content-Length", "5")), make_request(), RecordingResponder())
+    assert (caught.value.cause, caught.value.phase) == (Cause.INCOMPLETE, Phase.BODY)
     assert logs[0]["event"] == "the response is shorter than its Content-Length"
 
 
@@ -673,8 +674,9 @@ def test_uncaught_exception_is_a_500(failure: BaseException) -> None:
 def test_uncaught_exception_within_the_body_aborts() -> None:
     """WSGI-19: what was yielded before it is sent, and the end is not."""
     recorder = RecordingResponder()
-    with capture_logs(), pytest.raises(ResponseAborted):
+    with capture_logs(), pytest.raises(BackendError, match="raised ValueError") as caught:
         handle(returning(Closing(b"x", failure=ValueError("no"))), make_request(), recorder)
+    assert (caught.value.cause, caught.value.phase) == (Cause.INCOMPLETE, Phase.BODY)
     assert recorder.body == b"x"
     assert not recorder.ended
     assert recorder.flushes == 1

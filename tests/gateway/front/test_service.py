@@ -136,8 +136,8 @@ KINDS = {
     ),
     "stderr": Kind(
         502,
-        "http_protocol_error",
-        "cannot be understood",
+        "connection_terminated",
+        "without an answer",
         secret="SECRET",
         kind=lambda directory: program(directory, "echo SECRET >&2; exit 1"),
     ),
