@@ -16,6 +16,8 @@ from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
+from gateway.intake import BodyIntake
+from gateway.spool import BodyPolicy
 from tests.gateway.backends.wsgi_harness import connected
 
 FORM = b"a=1&b=caf%C3%A9"
@@ -102,11 +104,11 @@ def flask_app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return app
 
 
-@pytest.mark.parametrize("body", ["spool", "stream"])
+@pytest.mark.parametrize("policy", ["spool", "stream"])
 @pytest.mark.parametrize("in_chunks", [False, True])
-def test_flask_form(flask_app: Any, in_chunks: bool, body: str) -> None:
+def test_flask_form(flask_app: Any, in_chunks: bool, policy: BodyPolicy) -> None:
     """WSGI-5: sized and chunked, with and without a length."""
-    [(head, answer)] = ask(flask_app, post(b"/form", in_chunks=in_chunks), body=body)
+    [(head, answer)] = ask(flask_app, post(b"/form", in_chunks=in_chunks), intake=BodyIntake("admin", policy))
     assert head.startswith(b"HTTP/1.1 200 OK")
     assert answer.decode() == "[('a', '1'), ('b', 'café')]"
 
