@@ -29,10 +29,10 @@ class StreamRefused:
     """A stream was opened by a request that deserves an answer, but no handler: *status* says which."""
 
     stream_id: int
+    head: RequestHead
+    """As in StreamRequest; whatever is wrong with it, it says what an answer must look like."""
     status: int
     reason: str
-    ended: bool
-    """Nothing more comes on the stream."""
 
 
 @dataclass(slots=True)

@@ -276,12 +276,12 @@ class Http2Server:
         self._streams[stream_id] = Stream(
             request.content_length, not ended, self._initial_window, self._stream_window
         )
+        head = RequestHead(request.method, request.path, request.headers.copy(), b"2")
         status, reason = self._judge(section, request)
         if status:
-            events.append(StreamRefused(stream_id, status, reason, ended))
+            events.append(StreamRefused(stream_id, head, status, reason))
             return
         length = 0 if ended else request.content_length
-        head = RequestHead(request.method, request.path, request.headers.copy(), b"2")
         events.append(StreamRequest(stream_id, head, request.authority, request.protocol, length))
 
     def _judge(self, section: FieldSection, request: ParsedRequest) -> tuple[int, str]:

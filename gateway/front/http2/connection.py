@@ -31,6 +31,7 @@ from gateway.front.service import NOT_ANSWERED, Service
 from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
 from gateway.target import decode_path, host_of, split_target
+from protocols.events import RequestHead
 from protocols.forwarded import CLIENT_FIELDS
 from protocols.http2 import (
     ErrorCode,
@@ -68,10 +69,8 @@ class Http2Stream:
         "body",
         "gone",
         "outlet",
-        "request",
         "responder",
         "scope",
-        "started_at",
         "stream_id",
         "upgrade",
     )
@@ -81,7 +80,6 @@ class Http2Stream:
         self.outlet = outlet
         self.body = body
         self.responder = responder
-        self.request: Request | None = None
         self.upgrade: Http2Upgrade | None = None
         self.scope = trio.CancelScope()
         self.gone = False
@@ -265,7 +263,7 @@ class Http2Connection:
                 elif event.stream_id in self._streams:
                     self._output.open_windows(self._streams[event.stream_id].outlet)
             case StreamRefused():
-                self._refuse(event.stream_id, event.status, event.reason, streams)
+                self._refuse(event.stream_id, event.head, event.status, event.reason, streams)
             case PingAnswered():
                 if self._drain_deadline != inf:
                     self._close()
@@ -277,28 +275,39 @@ class Http2Connection:
     # --- one stream
 
     def _open(self, event: StreamRequest, streams: trio.Nursery) -> None:
-        service = self._service
-        head = event.head
-        limit = service.limits.body
-        if len(self._streams) >= service.limits.streams:
+        if len(self._streams) >= self._service.limits.streams:
             # Handlers of streams that the client has reset still run (CVE-2023-44487).
             self._codec.reset(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
-        if event.length is not None and event.length > limit and not event.protocol:
-            self._refuse(event.stream_id, 413, f"the request body is larger than {limit} bytes", streams)
-            return
         try:
-            raw_path, query = split_target(head.target)
-            path = decode_path(raw_path)
-        except RequestError as error:
-            self._refuse(event.stream_id, error.status, error.detail, streams)
+            stream, request = self._make_request(event)
+        except RequestError as refused:
+            self._refuse(event.stream_id, event.head, refused.status, refused.detail, streams)
             return
+        self._streams[event.stream_id] = stream
+        streams.start_soon(self._answer, stream, request)
+
+    def _make_request(self, event: StreamRequest) -> tuple[Http2Stream, Request]:
+        """Raises RequestError for what cannot become a Request."""
+        service = self._service
+        head = event.head
+        limit = service.limits.body
+        if event.length is not None and event.length > limit and not event.protocol:
+            raise RequestError(413, f"the request body is larger than {limit} bytes")
+        raw_path, query = split_target(head.target)
+        path = decode_path(raw_path)
         host = host_of(event.authority)
         if self.tls is not None and self._is_misdirected(self.tls, host):
-            self._refuse(event.stream_id, 421, f"the connection is not for {host}", streams)
-            return
+            raise RequestError(421, f"the connection is not for {host}")
         method = "GET" if event.protocol else head.method.decode("ascii")
-        stream = self._make_stream(event, head_only=method == "HEAD")
+        tunnel = bool(event.protocol)
+        stream = self._make_stream(
+            event.stream_id,
+            length=None if tunnel else event.length,
+            head_only=method == "HEAD",
+            tunnel=tunnel,
+            expects_continue=not tunnel and event.length != 0 and _expects_continue(event),
+        )
         request = Request(
             method=method,
             path=path,
@@ -308,47 +317,48 @@ class Http2Connection:
             headers=head.headers,
             host=host,
             connection=self,
-            body=NO_BODY if event.protocol or event.length == 0 else stream.body,
+            body=NO_BODY if tunnel or event.length == 0 else stream.body,
         )
         if any(name.startswith(CLIENT_FIELDS) for name, _ in head.headers):
-            try:
-                service.proxies.apply(request)
-            except RequestError as untold:
-                self._refuse(event.stream_id, untold.status, untold.detail, streams)
-                return
+            service.proxies.apply(request)
         if event.protocol:
             stream.upgrade = Http2Upgrade(
                 event.protocol.decode("ascii"), stream.body, stream.responder, stream.outlet, service
             )
             request.upgrade = stream.upgrade
-        stream.request = request
-        self._streams[event.stream_id] = stream
-        streams.start_soon(self._answer, stream, request)
+        return stream, request
 
     def _is_misdirected(self, tls: "TlsFacts", host: str) -> bool:
         """A client that reuses the connection for *host* goes beyond the certificate (RFC 9113 9.1.1)."""
         # A proxy may ask for one host (SNI) on behalf of all its clients.
         return tls.is_misdirected(host) and not self._service.proxies.trusts(self.client)
 
-    def _make_stream(self, event: StreamRequest, *, head_only: bool) -> Http2Stream:
+    def _make_stream(
+        self,
+        stream_id: int,
+        *,
+        length: int | None,
+        head_only: bool,
+        tunnel: bool = False,
+        expects_continue: bool = False,
+    ) -> Http2Stream:
         service = self._service
-        tunnel = bool(event.protocol)
         limits, timeouts = service.limits, service.timeouts
         # A tunnel may be silent, and as slow as its ends like.
         rate = 0 if tunnel else limits.min_rate
-        outlet = Outlet(self._output, self._codec, event.stream_id, Patience(timeouts.send, rate))
+        outlet = Outlet(self._output, self._codec, stream_id, Patience(timeouts.send, rate))
         body = Http2Body(
             self._codec,
             self._output,
             self._stream,
             service.pump,
-            stream_id=event.stream_id,
-            length=None if tunnel else event.length,
+            stream_id=stream_id,
+            length=length,
             limit=inf if tunnel else limits.body,
-            patience=None if tunnel or event.length == 0 else Patience(timeouts.body, rate),
-            expects_continue=not tunnel and event.length != 0 and _expects_continue(event),
+            patience=None if tunnel or length == 0 else Patience(timeouts.body, rate),
+            expects_continue=expects_continue,
         )
-        if event.length == 0:
+        if length == 0:
             body.complete = True
         responder = Http2Responder(
             self._codec,
@@ -359,7 +369,7 @@ class Http2Connection:
             offers_tunnel=tunnel,
             now=service.pump.now,
         )
-        return Http2Stream(event.stream_id, outlet, body, responder)
+        return Http2Stream(stream_id, outlet, body, responder)
 
     async def _answer(self, stream: Http2Stream, request: Request) -> None:
         service = self._service
@@ -424,33 +434,13 @@ class Http2Connection:
 
     # --- refusals
 
-    def _refuse(self, stream_id: int, status: int, reason: str, streams: trio.Nursery) -> None:
+    def _refuse(
+        self, stream_id: int, head: RequestHead, status: int, reason: str, streams: trio.Nursery
+    ) -> None:
         """Answer what cannot become a Request."""
-        failure = self._service.refuse(status, reason, self)
-        patience = Patience(self._service.timeouts.send, self._service.limits.min_rate)
-        outlet = Outlet(self._output, self._codec, stream_id, patience)
-        responder = Http2Responder(
-            self._codec,
-            self._output,
-            outlet,
-            None,
-            head_only=False,
-            offers_tunnel=False,
-            now=self._service.pump.now,
-        )
-        body = Http2Body(
-            self._codec,
-            self._output,
-            self._stream,
-            self._service.pump,
-            stream_id=stream_id,
-            length=None,
-            limit=0,
-            patience=None,
-            expects_continue=False,
-        )
-        body.discard()
-        stream = Http2Stream(stream_id, outlet, body, responder)
+        failure = self._service.refuse(status, reason, self, head.headers)
+        stream = self._make_stream(stream_id, length=None, head_only=head.method == b"HEAD")
+        stream.body.discard()
         self._streams[stream_id] = stream
         streams.start_soon(self._answer_refused, stream, failure)
 

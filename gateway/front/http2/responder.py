@@ -91,7 +91,7 @@ class Http2Responder:
         codec: Http2Server,
         output: Output,
         outlet: Outlet,
-        body: Http2Body | None,
+        body: Http2Body,
         *,
         head_only: bool,
         offers_tunnel: bool,
@@ -233,8 +233,7 @@ class Http2Responder:
         assert prepared is not None
         self._head = None
         self._held = False
-        if self._body is not None:
-            self._body.expects_continue = False  # too late for 100
+        self._body.expects_continue = False  # too late for 100
         fields = prepared.fields.copy()
         if not prepared.dated:
             fields.append(_date.field(self._now))

@@ -713,6 +713,19 @@ def test_refused_requests(path: str, fields: list[tuple[str, str]], status: int)
     talking(test, hello)
 
 
+@pytest.mark.parametrize("path", ["/%zz", "/" + "x" * 9000])
+def test_refused_request_is_answered_as_it_asks(path: str) -> None:
+    """RFC 9110 9.3.2: HEAD has no body to be answered with; and a refusal is in the format of Accept."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        answered = await client.ask(path, method="HEAD")
+        assert (answered.body, answered.reset) == (b"", None)
+        answered = await client.ask(path, ("accept", "application/problem+json"))
+        assert answered.header(b"content-type") == b"application/problem+json"
+
+    talking(test, hello)
+
+
 def test_client_that_opens_no_window_loses_its_stream() -> None:
     """H2-13: the send timeout, for the stream alone."""
     ends = []
