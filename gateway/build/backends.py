@@ -33,6 +33,7 @@ from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
 from gateway.upstream.check import PingQuestion
+from gateway.upstream.introduction import ProxyVersion
 from gateway.upstream.rewriting import CookieRules, ResponseRewriter
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
@@ -236,8 +237,21 @@ class BackendBuilder:
         pool, pump = config.pool, self._pump
         if config.spawn is None:
             http = protocol == "http"
+            introduces: ProxyVersion | None = None
+            if isinstance(config, models.HTTPBackend) and config.proxy_protocol is not None:
+                introduces = 1 if config.proxy_protocol == "v1" else 2
+                keeps = False  # PP-10
             return build_upstream(
-                Upstream, name, config, config.servers, pool, pump, make_codec, keeps=keeps, http=http
+                Upstream,
+                name,
+                config,
+                config.servers,
+                pool,
+                pump,
+                make_codec,
+                keeps=keeps,
+                http=http,
+                introduces=introduces,
             )
         spawned = _spawned(name, protocol, config.spawn)
         self.spawned.append(spawned)

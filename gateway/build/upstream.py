@@ -24,6 +24,7 @@ from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import HealthPolicy
 from gateway.upstream.hold import Hold
+from gateway.upstream.introduction import ProxyVersion
 from gateway.upstream.pool import Pool, PoolPolicy
 from gateway.upstream.queue import Queue
 from gateway.upstream.retry import RetryPolicy
@@ -53,10 +54,12 @@ def build_upstream(
     keeps: bool = True,
     ping: float | None = None,
     http: bool = False,
+    introduces: ProxyVersion | None = None,
 ) -> AnyUpstream:
     """The *servers* of the backend called *name*. Raises StartError.
 
     *keeps*: whether connections are kept between requests. *http*: whether it is HTTP that they carry.
+    *introduces*: the version of the PROXY header that they begin with.
     """
     secure = _TlsMaker(name, config.tls, http)
     timeouts, health = config.timeouts, _health(config.health)
@@ -71,6 +74,7 @@ def build_upstream(
                     backend=name,
                     timeout=timeouts.connect,
                     tls=secure.to(server),
+                    introduces=introduces,
                 ),
                 policy,
             ),

@@ -24,6 +24,7 @@
 ``pool``       idle connections of one server, kept where the protocol allows it
 ``ping``       whether an idle connection is alive, where the protocol can ask
 ``dial``       connects, within a deadline
+``introduction``  the PROXY header that a connection begins with, if it is to
 ``exchange``   drives any client codec: request out, response in, failures typed
 ``rewriting``  addresses and cookies in answers of web servers, as clients have to see them
 ``stderr``     the error stream of an application during one exchange

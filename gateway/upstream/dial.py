@@ -11,8 +11,10 @@ import trio
 from gateway.address import TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump, PumpStream
+from gateway.request import Request
 from gateway.tls.client import ServerTls
 from gateway.tls.stream import NotTlsError, TlsStream, is_alert, reason_of
+from gateway.upstream.introduction import ProxyVersion, introduction
 
 _BUSY_RETRY: Final = 0.005
 """First pause, in seconds, when a Unix socket's backlog is full; doubled up to the deadline."""
@@ -24,7 +26,7 @@ SocketAddress = UnixAddress | TcpAddress
 class Dialer:
     """Connects to one address for one backend."""
 
-    __slots__ = ("_backend", "_pump", "_timeout", "_tls", "address")
+    __slots__ = ("_backend", "_introduces", "_pump", "_timeout", "_tls", "address")
 
     def __init__(
         self,
@@ -34,8 +36,13 @@ class Dialer:
         backend: str,
         timeout: float,
         tls: ServerTls | None = None,
+        introduces: ProxyVersion | None = None,
     ) -> None:
-        """*timeout* seconds are for a connection in all, with the handshake of *tls*."""
+        """*timeout* seconds are for a connection in all, with the handshake of *tls*.
+
+        *introduces*: connections begin with a PROXY header of that version.
+        """
+        self._introduces: ProxyVersion | None = introduces
         self._pump = pump
         self._backend = backend
         self._timeout = timeout
@@ -56,20 +63,26 @@ class Dialer:
         text = str(address)
         return text.removesuffix(":80" if self._tls is None else ":443").encode()
 
-    async def dial(self) -> PumpStream:
-        """A new connection.
+    async def dial(self, request: Request | None = None) -> PumpStream:
+        """A new connection, for *request* if it is for one.
 
         Raises BackendError (phase connect): REFUSED, UNREACHABLE, UNKNOWN_HOST, CONNECT_TIMEOUT, TLS_FAILED,
         TLS_ALERT, BAD_CERTIFICATE.
         """
         deadline = trio.current_time() + self._timeout
         stream = await self._connect(deadline)
-        if isinstance(stream, TlsStream):
-            try:
+        try:
+            if self._introduces is not None:
+                # PP-10: first of all, and TLS behind it. A fresh connection has room for it.
+                stream.try_send(introduction(self._introduces, request))
+            if isinstance(stream, TlsStream):
                 await self._agree(stream, deadline)
-            except BaseException:
-                stream.close()
-                raise
+        except trio.BrokenResourceError as error:
+            stream.close()
+            raise self._failed(Cause.TERMINATED, str(error)) from error
+        except BaseException:
+            stream.close()
+            raise
         return stream
 
     async def _connect(self, deadline: float) -> PumpStream:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.request import Request
 from gateway.upstream.balance import Candidate
 from gateway.upstream.dial import Dialer
 from gateway.upstream.health import Health, HealthPolicy, State
@@ -76,11 +77,11 @@ class Server(Candidate):
         if not self.health.up:
             self.health.end_trial()
 
-    async def connect(self, codec: ClientCodec) -> UpstreamConnection:
-        """A fresh connection for a request that has entered. Raises as `Dialer.dial`."""
+    async def connect(self, codec: ClientCodec, request: Request) -> UpstreamConnection:
+        """A fresh connection for *request*, that has entered. Raises as `Dialer.dial`."""
         if self.pool.idle and self.in_flight + self.pool.idle > self.limit:
             self.pool.close_oldest()
-        return self.pool.add(await self.dialer.dial(), codec)
+        return self.pool.add(await self.dialer.dial(request), codec)
 
     def answered(self, seconds: float) -> None:
         """The first byte of an answer has come after *seconds*."""

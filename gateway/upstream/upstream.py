@@ -239,7 +239,7 @@ class Upstream:
                 request.tries += 1
                 while True:
                     if connection is None:
-                        connection = await server.connect(codec)
+                        connection = await server.connect(codec, request)
                         if self._hold.count:
                             self._hold.wake()
                     exchange = Exchange(

@@ -6,7 +6,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from gateway.config.backends.common import BackendModel, HTTPTarget, Upgrades, is_spawn
-from gateway.config.balancing import Balanced, HTTPServer, Pool, check_contradictions, server_contradictions
+from gateway.config.balancing import (
+    KEEPING,
+    Balanced,
+    HTTPServer,
+    Pool,
+    check_contradictions,
+    server_contradictions,
+)
 from gateway.config.base import Place
 from gateway.config.rewriting import Cookies, RewriteLocation
 from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
@@ -32,6 +39,8 @@ class HTTPBackend(BackendModel, Balanced):
     """What becomes of the cookies that it sets: path, domain, secure, http_only, same_site."""
     forwarded: Literal["x-forwarded", "forwarded", "both", "off"] = "x-forwarded"
     """How it is told who the client is: by X-Forwarded-*, by Forwarded (RFC 7239), by both, or not at all."""
+    proxy_protocol: Literal["v1", "v2"] | None = None
+    """v1 or v2: connections begin with a PROXY header that says whose request it is; each carries one."""
     pool: Pool = Field(default_factory=Pool)
     """How many connections there may be, and which are kept open; idle: 0 keeps none."""
     upgrade: Upgrades = ("websocket",)
@@ -40,6 +49,11 @@ class HTTPBackend(BackendModel, Balanced):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         target = data.get("http")
+        pool = data.get("pool")
+        if data.get("proxy_protocol") is not None and isinstance(pool, dict):
+            for key in KEEPING:
+                if key in pool:
+                    yield ("pool", key), "with proxy_protocol no connection is kept: each is one client's"
         yield from check_contradictions(data.get("health"), pings=False, spawned=is_spawn(target))
         if not is_spawn(target):
             yield from server_contradictions("http", target)
@@ -47,6 +61,8 @@ class HTTPBackend(BackendModel, Balanced):
             return
         if data.get("tls"):
             yield ("tls",), SPAWNED_WITHOUT_TLS
+        if data.get("proxy_protocol") is not None:
+            yield ("proxy_protocol",), "what is spawned is told of the client by the fields of the request"
         spawn = target.get("spawn") if isinstance(target, dict) else None
         if isinstance(spawn, dict) and "wsgi" in spawn:
             yield (

@@ -285,7 +285,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
-        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of tls, balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, rewrite_location, cookies, forwarded, pool, upgrade"]),
+        ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of tls, balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, rewrite_location, cookies, forwarded, proxy_protocol, pool, upgrade"]),
         ({"uwsgi": "a:1", "modifier1": 256}, [".modifier1: expected a number of at most 255, got 256"]),
         ({"ajp": "a:1", "variables": {"NOTE": "x", "AJP_NOTE": "x", "HTTP_A": "x", "HTTPS": "on", "JVM_ROUTE": "a", "SSL_CIPHER_USEKEYSIZE": "1"}}, [
             ".variables.NOTE: AJP has no place for it: expected AJP_NOTE, which is the request attribute NOTE",
@@ -307,6 +307,8 @@ def test_a_file_needs_listeners_and_routes() -> None:
             ".cookies.domain.a: expected a domain such as example.com, got 'b c'",
         ]),
         ({"http": "http://a", "cookies": {"path": "on"}}, [".cookies.path: expected auto, the only choice, got 'on'"]),
+        ({"http": "http://a", "proxy_protocol": "v2", "pool": {"idle": 3}}, [".pool.idle: with proxy_protocol no connection is kept: each is one client's"]),
+        ({"http": {"spawn": {"command": ["a"]}}, "proxy_protocol": "v1"}, [".proxy_protocol: what is spawned is told of the client by the fields of the request"]),
         ({"http": "http://a", "tls": True}, [".tls: no server has TLS: expected an https URL"]),
         ({"http": ["http://a", "https://unix:/x"]}, [".tls: a Unix socket has no name that its certificate is compared with: expected server_name"]),
         ({"scgi": "unix:/x", "tls": True}, [".tls: a Unix socket has no name that its certificate is compared with: expected server_name"]),
