@@ -106,6 +106,10 @@ class PumpStream:
 
     # --- receiving
 
+    def expect_event(self) -> None:
+        """Nothing can be here yet: the first receive waits for the kernel's word before it tries."""
+        self._readable = False
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Some bytes, ``b""`` once the peer has closed its side.
 
@@ -354,7 +358,8 @@ class Pump:
     def adopt(self, stream: PumpStream) -> None:
         """As `attach`, for a stream of another class that was made of a socket."""
         sock = stream.sock
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
         fd = sock.fileno()
         self._streams[fd] = stream
         self._epoll.register(fd, _REGISTERED)

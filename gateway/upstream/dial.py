@@ -123,7 +123,6 @@ class Dialer:
         pause = _BUSY_RETRY
         while True:
             sock = self._socket(socket.AF_UNIX)
-            sock.setblocking(False)
             try:
                 sock.connect(path)
             except BlockingIOError as full:
@@ -164,7 +163,11 @@ class Dialer:
         return stream
 
     def _attach(self, sock: socket.socket) -> PumpStream:
-        return self._pump.attach(sock) if self._tls is None else self._tls.stream(self._pump, sock)
+        if self._tls is not None:
+            return self._tls.stream(self._pump, sock)
+        stream = self._pump.attach(sock)
+        stream.expect_event()
+        return stream
 
     async def _agree(self, stream: TlsStream, deadline: float) -> None:
         """The TLS handshake, which nothing of a request has to do with yet."""
@@ -186,7 +189,7 @@ class Dialer:
 
     def _socket(self, family: int) -> socket.socket:
         try:
-            return socket.socket(family, socket.SOCK_STREAM)
+            return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:  # no descriptor is left
             raise self._from_errno(error.errno) from error
 

@@ -180,6 +180,24 @@ def test_readiness_is_remembered_while_the_task_is_busy() -> None:
     pumped("tcp", test)
 
 
+@KINDS
+def test_what_came_before_the_stream_was_watched_is_an_event_too(kind: str) -> None:
+    """A stream that expects nothing yet still hears of what is there (epoll(7): EPOLL_CTL_ADD reports it)."""
+
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = connected(kind)
+            with theirs:
+                theirs.sendall(b"early")
+                stream = pump.attach(ours)
+                stream.expect_event()
+                assert stream.receive_nowait() is None
+                assert await stream.receive_some() == b"early"
+                stream.close()
+
+    run(main)
+
+
 def test_unread_data_costs_no_wake_ups() -> None:
     """A stream whose task is busy elsewhere does not make the pump spin."""
 
