@@ -54,9 +54,10 @@ KINDS: Final = ("cgi", *SOCKETS, *PYTHON)
 
 PATIENT: Final = {"connect": "60s", "send": "60s", "first_byte": "60s", "read": "60s"}
 """Longer than a test may take: where nothing is late on purpose, a busy machine makes nothing late."""
-HASTY: Final = {"connect": "60s", "send": "60s", "first_byte": "50ms", "read": "50ms"}
-LATE: Final = ("silent", "stalls")
-"""Faults that a time-out ends; they have a backend with short ones, which serves nothing else."""
+LATE: Final = {"silent": {"first_byte": "50ms"}, "stalls": {"read": "50ms"}}
+"""Faults that a time-out ends; each has a backend without patience there, which serves nothing else."""
+LATE_PROGRAMS: Final = {"silent": "50ms", "stalls": "2s"}
+"""Of CGI: the same time-out is for the first byte, too."""
 ABSENT: Final = ("refused", "unreachable", "full")
 """Faults of backends to which nobody can connect."""
 
@@ -451,9 +452,7 @@ class Faulty:
 
 def name_of(kind: str, fault: str) -> str:
     """Of the backend that does it."""
-    if fault in ABSENT:
-        return f"{kind}-{fault}"
-    return f"{kind}-hasty" if fault in LATE and kind not in PYTHON else kind
+    return f"{kind}-{fault}" if fault in ABSENT or fault in LATE else kind
 
 
 @asynccontextmanager
@@ -468,22 +467,23 @@ async def faulty(directory: Path, kinds: Iterable[str]) -> AsyncIterator[Faulty]
         for kind in kinds:
             if kind == "cgi":
                 backends[kind] = {"cgi": str(program), "timeout": "60s", "kill_after": "60s"}
-                backends[f"{kind}-hasty"] = {"cgi": str(program), "timeout": "50ms", "kill_after": "60s"}
+                for fault, timeout in LATE_PROGRAMS.items():
+                    backends[name_of(kind, fault)] = {"cgi": str(program), "timeout": timeout}
             elif kind in SOCKETS:
                 server = await stack.enter_async_context(backend(_behaviour(kind)))
                 faulty.servers[kind] = server
-                addresses = {
-                    "": server.address,
-                    "-hasty": server.address,
-                    "-refused": f"127.0.0.1:{unused_port()}",
-                    "-unreachable": UNREACHABLE,
-                    "-full": stack.enter_context(_full()),
+                full = stack.enter_context(_full())
+                settings: dict[str, tuple[str, dict[str, str]]] = {
+                    kind: (server.address, {}),
+                    f"{kind}-refused": (f"127.0.0.1:{unused_port()}", {}),
+                    f"{kind}-unreachable": (UNREACHABLE, {}),
+                    f"{kind}-full": (full, {"connect": "50ms"}),
+                    **{name_of(kind, fault): (server.address, times) for fault, times in LATE.items()},
                 }
-                for suffix, address in addresses.items():
-                    timeouts = {"-hasty": HASTY, "-full": {**PATIENT, "connect": "50ms"}}.get(suffix, PATIENT)
-                    backends[kind + suffix] = {
+                for name, (address, timeouts) in settings.items():
+                    backends[name] = {
                         kind: f"http://{address}" if kind == "http" else address,
-                        "timeouts": timeouts,
+                        "timeouts": {**PATIENT, **timeouts},
                         **({"keep_connection": True} if kind == "fastcgi" else {}),
                     }
             else:
