@@ -26,15 +26,28 @@ class RedirectedRequest(Request):
     hops: int
 
 
+class SideRequest(Request):
+    """A request of the gateway's own beside that of a client: a question to a guard, a copy for a mirror.
+
+    No page of this server can stand in for its answer: a page that a guard has named would let in whoever
+    may see it, and each of these requests could cause others without end.
+    """
+
+    __slots__ = ()
+
+
 async def follow(
     request: Request, target: bytes, responder: Responder, *, dispatch: Dispatch, backend: str, address: str
 ) -> None:
     """Answer *request* as if the client had requested *target*.
 
-    Raises BackendError if the target is impossible or the redirects go round in circles.
+    Raises BackendError if the target is impossible, the redirects go round in circles, or the request is a
+    `SideRequest`.
     """
     hops = request.hops + 1 if isinstance(request, RedirectedRequest) else 1
     try:
+        if isinstance(request, SideRequest):
+            raise RequestError(400, "it answers a guard's or a mirror's request")  # noqa: TRY301
         if hops > MAX_HOPS:
             raise RequestError(400, f"more than {MAX_HOPS} local redirects, a loop")  # noqa: TRY301
         redirected = _redirected(request, target, hops)

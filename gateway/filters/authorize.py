@@ -5,13 +5,15 @@ for the application, or with the response for the client. Any other backend is a
 (`forward_auth`, as Caddy and Traefik have it) and answers 2xx, with fields that are copied to the request, or
 with the response for the client.
 
-What the guard says "no" with goes to the client as it is; a guard that fails lets nobody in.
+What the guard says "no" with goes to the client as it is; a guard that fails lets nobody in, nor does one
+that answers with a local redirect.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from gateway.backend import Handler
+from gateway.local_redirect import SideRequest
 from gateway.passing import PassingResponder
 from gateway.request import NO_BODY, Request, Responder
 from gateway.target import decode_path, split_target
@@ -19,10 +21,26 @@ from gateway.template import Template
 from protocols.events import Headers
 from protocols.fastcgi import authorizer_variables
 
-# The guard gets no body.
-_OF_THE_BODY: Final = frozenset(
-    {b"content-length", b"content-encoding", b"expect", b"te", b"trailer", b"transfer-encoding"}
+# The guard gets no body, and what the client has of the application's answers says nothing about its own.
+_NOT_ASKED: Final = frozenset(
+    {
+        b"content-encoding",
+        b"content-length",
+        b"expect",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"range",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+    }
 )
+
+# What these say is the gateway's to know, whatever a proxy in front has passed on.
+_TOLD: Final = frozenset({b"x-forwarded-method", b"x-forwarded-uri"})
 
 
 class AuthorizerFilter:
@@ -62,7 +80,8 @@ class ForwardAuthFilter:
         path, query = split_target(self._path.render_url(request).encode("ascii"))
         asked = _without_body(request, "GET", path, query, self._name)
         target = b"%b?%b" % (request.raw_path, request.query) if request.query else request.raw_path
-        asked.headers += [
+        asked.headers = [
+            *(field for field in asked.headers if field[0] not in _TOLD),
             (b"x-forwarded-method", request.method.encode("ascii")),
             (b"x-forwarded-uri", target),
         ]
@@ -78,15 +97,15 @@ class ForwardAuthFilter:
         await self._handler.handle(request, responder)
 
 
-def _without_body(request: Request, method: str, raw_path: bytes, query: bytes, backend: str) -> Request:
-    """The question about *request*: its client, its fields, no body."""
-    asked = Request(
+def _without_body(request: Request, method: str, raw_path: bytes, query: bytes, backend: str) -> SideRequest:
+    """The question about *request*: its client, its fields, no body, no conditions."""
+    asked = SideRequest(
         method=method,
         path=decode_path(raw_path),
         raw_path=raw_path,
         query=query,
         version=request.version,
-        headers=[field for field in request.headers if field[0] not in _OF_THE_BODY],
+        headers=[field for field in request.headers if field[0] not in _NOT_ASKED],
         host=request.host,
         connection=request.connection,
         body=NO_BODY,

@@ -15,6 +15,7 @@ import trio
 
 from gateway.backend import Handler
 from gateway.errors import GatewayError
+from gateway.local_redirect import SideRequest
 from gateway.request import NO_BODY, Body, Request, Responder
 from gateway.spool import Spooled, spool
 from protocols.events import Headers
@@ -69,7 +70,7 @@ class Mirror:
 
     def _start(self, request: Request, body: Body, stored: Spooled | None) -> None:
         assert self._nursery is not None, "the mirror runs as long as the daemon serves"
-        copy = Request(
+        copy = SideRequest(
             method=request.method,
             path=request.path,
             raw_path=request.raw_path,

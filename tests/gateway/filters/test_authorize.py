@@ -217,3 +217,64 @@ def test_guard_inside_the_daemon(tmp_path: Path) -> None:
     let_in, refused = map(response, answers)
     assert (let_in.status, let_in.body) == (200, b"in")
     assert (refused.status, refused.body) == (403, b"no")
+
+
+def test_what_the_client_has_already_is_no_business_of_the_guard() -> None:
+    """A 304 or 416 of the guard would be an answer about a response that is not its own."""
+    told: list[bytes] = []
+    fields = (b'If-None-Match: "a"', b"If-Modified-Since: Sat, 28 Nov 2026 00:00:00 GMT", b"Range: bytes=9-")
+    got, seen = asked(guard_that_says(b"200 OK", told=told), *fields)
+    assert got.status == 200
+    assert b"if-" not in told[0].lower()
+    assert b"range:" not in told[0].lower()
+    assert all(field.lower() in seen.lower() for field in fields)
+
+
+def test_guard_is_told_by_the_gateway_alone_what_is_asked_for() -> None:
+    """A trusted proxy passes on what clients say in these fields, too."""
+    told: list[bytes] = []
+
+    async def main() -> None:
+        async with backend(guard_that_says(b"200 OK", told=told)) as guard:
+            config = {
+                "trusted_proxies": ["127.0.0.1"],
+                "backends": {"guard": {"http": f"http://{guard.address}"}},
+                "routes": [{"respond": {"body": "in"}, "forward_auth": {"backend": "guard"}}],
+            }
+            async with gateway_of(config) as served:
+                await served.ask(GET + b"X-Forwarded-Uri: /public\r\nX-Forwarded-Method: HEAD\r\n\r\n")
+
+    run(main)
+    lines = [
+        line
+        for line in told[0].lower().split(b"\r\n")
+        if line.startswith((b"x-forwarded-uri", b"x-forwarded-method"))
+    ]
+    assert lines == [b"x-forwarded-method: get", b"x-forwarded-uri: /a/b?c=d"]
+
+
+def test_guard_cannot_let_in_by_a_page_of_this_server(tmp_path: Path) -> None:
+    """RFC 3875 6.2.2: a CGI program that sends clients to a login page by a bare path.
+
+    The page is everybody's, and under the same guard the redirects would never end.
+    """
+    program = tmp_path / "guard"
+    program.write_text("#!/bin/sh\nprintf 'Location: /login\\n\\n'\n")
+    program.chmod(0o755)
+    config = {
+        "backends": {"guard": {"cgi": str(program)}},
+        "routes": [
+            {"match": {"path": "/login"}, "respond": {"body": "log in"}},
+            {"respond": {"body": "secret"}, "forward_auth": {"backend": "guard"}},
+        ],
+    }
+    answer = b""
+
+    async def main() -> None:
+        nonlocal answer
+        async with gateway_of(config) as served:
+            answer = await served.ask(GET + b"\r\n")
+
+    run(main)
+    assert response(answer).status == 502
+    assert b"secret" not in answer

@@ -3,8 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 
 from gateway.filters.split import Split
@@ -89,6 +91,30 @@ def test_client_does_not_wait_for_the_copy() -> None:
                 got = response(await served.ask(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
                 assert got.body == b"1!"
             hold.set()
+
+    run(main)
+
+
+def test_copies_redirect_nowhere(tmp_path: Path) -> None:
+    """RFC 3875 6.2.2: what a copy is redirected to would be asked of the routes, and be copied again."""
+    program = tmp_path / "second"
+    program.write_text(f"#!/bin/sh\necho >> {tmp_path}/ran\nprintf 'Location: /again\\n\\n'\n")
+    program.chmod(0o755)
+
+    async def main() -> None:
+        seen: list[bytes] = []
+        async with backend(answering(b"1!", seen, b"\r\n\r\n")) as first:
+            config = {
+                "backends": {"one": {"http": f"http://{first.address}"}, "two": {"cgi": str(program)}},
+                "routes": [{"backend": "one", "mirror": "two"}],
+            }
+            with structlog.testing.capture_logs() as logged:
+                async with gateway_of(config) as served:
+                    request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+                    assert response(await served.ask(request)).body == b"1!"
+                    await until(lambda: any(line["event"] == "mirrored request failed" for line in logged))
+        assert len(seen) == 1
+        assert (tmp_path / "ran").read_text() == "\n"
 
     run(main)
 
