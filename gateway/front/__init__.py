@@ -5,6 +5,7 @@
 ``http1/``        HTTP/1.1 and 1.0 connections
 ``http2/``        HTTP/2 connections
 ``service``       what every front shares: the router, limits, timeouts, and how failures are answered
+``fields``        the fields of a response that are the gateway's own
 ``proxies``       whom a request comes from, if a trusted proxy says so
 ``caps``          how many connections there may be
 ``patience``      how long a client may keep the gateway waiting

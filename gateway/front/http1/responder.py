@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 import trio
 
 from gateway.errors import Cause, ClientGone, ResponseAborted
+from gateway.front.fields import BODILESS, NOTICED, parse_length
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
 from gateway.pump import PumpStream
@@ -25,24 +26,6 @@ from protocols.trailers import permitted_trailers
 
 _FILE_PIECE: Final = 256 * 1024
 
-# RFC 9112 6.3: these never have a body. 204 and 1xx must not have a Content-Length either; 304 may
-# carry that of the response it stands for.
-_BODILESS: Final = frozenset({204, 304})
-
-# RFC 9110 7.6.1: fields of one connection, which are ours to write; and those that we look at.
-_NOTICED: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
-        b"date",
-        b"server",
-    }
-)
 _ENDING: Final = b"%b%bcontent-length: %d\r\n\r\n%b"
 _CLOSING: Final = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
 
@@ -166,7 +149,7 @@ class Http1Responder:
         await self.flush()
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
-        if self.started or self._bodiless or self._version10 or self._body is not None or status in _BODILESS:
+        if self.started or self._bodiless or self._version10 or self._body is not None or status in BODILESS:
             self.start(status, headers, reason)
             self.write(body)
             self.end()
@@ -208,7 +191,7 @@ class Http1Responder:
         self._left = prepared.length
         self._head = prepared.head + _own.lines(self._now, prepared.dated, prepared.served)
         self.status = status
-        if status in _BODILESS:
+        if status in BODILESS:
             self._bodiless = True
         self.started = True
 
@@ -397,9 +380,9 @@ class PreparedHead:
             if not TOKEN.fullmatch(name):
                 # RFC 9110 5.1. "transfer-encoding:chunked" for a name would be framing on the wire.
                 raise LocalProtocolError(f"not the name of a field: {field[0]!r}")
-            if name in _NOTICED:
+            if name in NOTICED:
                 if name == b"content-length":
-                    self.length = _parse_length(field[1], self.length)
+                    self.length = parse_length(field[1], self.length)
                     continue
                 if name == b"date":
                     self.dated = True
@@ -431,14 +414,3 @@ def _prepare(status: int, headers: Headers, reason: bytes) -> PreparedHead:
 def _takes_trailers(fields: Headers) -> bool:
     """RFC 9110 6.5.1, 10.1.4: ``TE: trailers``, said for this connection."""
     return any(name == b"te" and b"trailers" in list_members(value) for name, value in fields)
-
-
-def _parse_length(value: bytes, earlier: int | None) -> int:
-    """RFC 9110 8.6: digits only; repeated only with one value."""
-    text = value.strip()
-    if not text.isdigit() or len(text) > 18:
-        raise LocalProtocolError(f"Content-Length is not a number: {value!r}")
-    length = int(text)
-    if earlier is not None and earlier != length:
-        raise LocalProtocolError(f"two values of Content-Length: {earlier} and {length}")
-    return length

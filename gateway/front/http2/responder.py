@@ -10,6 +10,7 @@ from email.utils import formatdate
 from typing import Final
 
 from gateway.errors import Cause, ResponseAborted
+from gateway.front.fields import BODILESS, NOTICED, parse_length
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from protocols.errors import LocalProtocolError
@@ -20,23 +21,6 @@ from protocols.memo import LONGEST_HEAD, Memo
 
 _FILE_PIECE: Final = 64 * 1024
 
-# RFC 9110 15.3.5, 15.4.5: no body follows.
-_BODILESS: Final = frozenset({204, 304})
-
-# RFC 9113 8.2.2: fields of HTTP/1.1 connections; TE may be in requests only. The others are looked at.
-_NOTICED: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
-        b"date",
-        b"server",
-    }
-)
 _FORBIDDEN: Final = re.compile(rb"[\0\r\n]")  # RFC 9113 8.2.1
 
 REFUSED_UPGRADE: Final = 501
@@ -144,7 +128,7 @@ class Http2Responder:
         self._head = prepared
         self._left = prepared.length
         self.status = status
-        if status in _BODILESS:
+        if status in BODILESS:
             self._bodiless = True
         self.started = True
 
@@ -264,9 +248,9 @@ class PreparedFields:
         served = False
         for each in headers:
             name, value = field = _checked(each)
-            if name in _NOTICED:
+            if name in NOTICED:
                 if name == b"content-length":
-                    self.length = _parse_length(value, self.length)
+                    self.length = parse_length(value, self.length)
                     continue
                 if name == b"date":
                     self.dated = True
@@ -296,7 +280,7 @@ def _prepare(status: int, headers: Headers) -> PreparedFields:
 def _prepare_trailers(trailers: Headers) -> Headers | None:
     """RFC 9110 6.5.1: what frames a message is said before it, or not at all."""
     fields = [_checked(field) for field in trailers]
-    return [field for field in fields if field[0] not in _NOTICED] or None
+    return [field for field in fields if field[0] not in NOTICED] or None
 
 
 def _checked(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
@@ -307,13 +291,3 @@ def _checked(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     if _FORBIDDEN.search(value):
         raise LocalProtocolError(f"the field {name!r} has a line break or NUL: {value!r}")
     return name, value.strip(b" \t")
-
-
-def _parse_length(value: bytes, earlier: int | None) -> int:
-    """RFC 9110 8.6: digits only; repeated only with one value."""
-    if not value.isdigit() or len(value) > 18:
-        raise LocalProtocolError(f"Content-Length is not a number: {value!r}")
-    length = int(value)
-    if earlier is not None and earlier != length:
-        raise LocalProtocolError(f"two values of Content-Length: {earlier} and {length}")
-    return length

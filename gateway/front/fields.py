@@ -1,0 +1,40 @@
+"""The fields of a response that the gateway writes or reads itself, over every version of HTTP."""
+
+from typing import Final
+
+from protocols.errors import LocalProtocolError
+
+# RFC 9112 6.3, RFC 9110 15.3.5, 15.4.5: these never have a body. 204 and 1xx must not have a Content-Length
+# either; 304 may carry that of the response it stands for.
+BODILESS: Final = frozenset({204, 304})
+"""Statuses without a body."""
+
+# RFC 9110 7.6.1, RFC 9113 8.2.2: fields of one connection, which are ours to write; and what we look at.
+NOTICED: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+        b"date",
+        b"server",
+    }
+)
+"""Fields that are not simply passed on."""
+
+
+def parse_length(value: bytes, earlier: int | None) -> int:
+    """What a Content-Length promises, if one that came *earlier* says the same (RFC 9110 8.6).
+
+    Raises LocalProtocolError.
+    """
+    text = value.strip()
+    if not text.isdigit() or len(text) > 18:
+        raise LocalProtocolError(f"Content-Length is not a number: {value!r}")
+    length = int(text)
+    if earlier is not None and earlier != length:
+        raise LocalProtocolError(f"two values of Content-Length: {earlier} and {length}")
+    return length
