@@ -18,6 +18,7 @@ from protocols.events import Headers
 from protocols.http1 import TOKEN
 from protocols.http2 import Http2Server
 from protocols.memo import LONGEST_HEAD, Memo
+from protocols.trailers import permitted_trailers
 
 _FILE_PIECE: Final = 64 * 1024
 
@@ -278,9 +279,7 @@ def _prepare(status: int, headers: Headers) -> PreparedFields:
 
 
 def _prepare_trailers(trailers: Headers) -> Headers | None:
-    """RFC 9110 6.5.1: what frames a message is said before it, or not at all."""
-    fields = [_checked(field) for field in trailers]
-    return [field for field in fields if field[0] not in NOTICED] or None
+    return [_checked(field) for field in permitted_trailers(trailers)] or None
 
 
 def _checked(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:

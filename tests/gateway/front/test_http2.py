@@ -208,12 +208,14 @@ def test_large_body_both_ways_through_small_windows() -> None:
 
 
 def test_trailers_are_forwarded() -> None:
-    """H2-4: what frames a message is not among them; without a length that is said before."""
+    """H2-4, RFC 9110 6.5.1: without what belongs in front of the content; no length is said before."""
 
     async def answer(request: Request, responder: Responder) -> None:
         responder.start(200, [])
         responder.write(b"body")
-        responder.end([(b"X-Sum", b"1"), (b"content-length", b"4"), (b"connection", b"x")])
+        responder.end(
+            [(b"X-Sum", b"1"), (b"content-length", b"4"), (b"connection", b"x"), (b"Set-Cookie", b"a=b")]
+        )
         await responder.flush()
 
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
