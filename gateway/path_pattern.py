@@ -58,7 +58,8 @@ def _first_segment(path: str) -> str:
 
 def _compile(pattern: str, mount: str) -> FindRest:
     if pattern.startswith("~"):
-        return _below(mount, _search(pattern[1:]))
+        # `~ ^/x`, as nginx has it, is meant to match: no path begins with a blank.
+        return _below(mount, _search(pattern[1:].lstrip(" ")))
     if pattern.startswith("*") and pattern != "*" and "*" not in pattern[1:]:
         return _below(mount, _suffix(pattern[1:]))
     if not pattern.startswith("/"):

@@ -34,6 +34,7 @@ from gateway.path_pattern import find_rest_of, first_segments_of, mount_of
         (r"~^/u/(?P<rest>[^/]+)/end$", "/u/17/end", "17"),
         (r"~^/u(?P<rest>/x)?$", "/u", ""),
         ("~(?i)^/U$", "/u", ""),
+        ("~ ^/u$", "/u", ""),  # as nginx writes it
     ],
 )
 def test_pattern_gives_the_rest_of_what_it_matches(pattern: str, path: str, rest: str | None) -> None:

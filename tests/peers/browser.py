@@ -66,6 +66,7 @@ class Browser:
         self._number = 0
         self._session: dict[str, str] = {}
         self._events: list[dict[str, Any]] = []
+        self._loader = ""
         target = self.command("Target.createTarget", url="about:blank")["targetId"]
         attached = self.command("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
@@ -101,12 +102,28 @@ class Browser:
         """Until *condition*, an expression that may await, holds in the page."""
         self.run(f"while (!({condition})) await new Promise(next => setTimeout(next, 5))")
 
+    def choose(self, field: str, file: Path) -> None:
+        """Put *file* into the first element that the selector *field* finds."""
+        found = self.command("Runtime.evaluate", expression=f"document.querySelector({json.dumps(field)})")
+        self.command("DOM.setFileInputFiles", files=[str(file)], objectId=found["result"]["objectId"])
+
+    def responses(self) -> list[dict[str, Any]]:
+        """All that the page has loaded so far, itself among them, as DevTools describe it."""
+        self.run("")
+        received = [event for event in self._events if event.get("method") == "Network.responseReceived"]
+        # What the page before it had asked for may still come.
+        return [
+            event["params"]["response"] for event in received if event["params"]["loaderId"] == self._loader
+        ]
+
     def complaints(self) -> list[str]:
         """What the console has said about the page so far: blocked, missing and broken things."""
         self.run("")
         entries = [event["params"]["entry"] for event in self._events if event["method"] == "Log.entryAdded"]
         errors = [event["params"] for event in self._events if event["method"] == "Runtime.exceptionThrown"]
-        return [entry["text"] for entry in entries] + [str(error) for error in errors]
+        return [f"{entry['text']} {entry.get('url', '')}" for entry in entries] + [
+            str(error) for error in errors
+        ]
 
     def resize(self, width: int, *, scheme: str = "light") -> None:
         """Be *width* pixels wide, in the colour *scheme* that its user likes."""
@@ -131,7 +148,9 @@ class Browser:
 
     def _loaded(self) -> dict[str, Any]:
         self._event("Page.loadEventFired")
-        response: dict[str, Any] = self._event("Network.responseReceived", type="Document")["response"]
+        received = self._event("Network.responseReceived", type="Document")
+        self._loader = received["loaderId"]
+        response: dict[str, Any] = received["response"]
         return response
 
     def _event(self, method: str, **wanted: Any) -> dict[str, Any]:

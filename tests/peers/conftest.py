@@ -55,6 +55,14 @@ def require_program() -> RequireProgram:
     return require
 
 
+@pytest.fixture(scope="session")
+def fpm_program(require_program: RequireProgram) -> str:
+    """The path of php-fpm, whose name has the version of PHP."""
+    names = ("php-fpm8.2", "php-fpm8.3", "php-fpm8.4")
+    name = next((name for name in names if Path("/usr/sbin", name).exists()), "php-fpm")
+    return require_program(name, "apt-get install php-fpm")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def end_programs_when_terminated() -> Iterator[None]:
     """SIGTERM ends the tests as Ctrl-C does, with all programs that they have started."""

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,33 +20,15 @@ import pytest
 from protocols.ajp import AjpServer
 from protocols.events import NEED_DATA, Data, EndOfMessage, RequestVariables, ResponseHead
 from tests.peers.conftest import WAIT, Gateway, Program, RequireProgram, RunGateway
+from tests.peers.tomcat import TOMCAT, run_tomcat
 
 LARGE = 30_000_000
 """Bytes of a large upload or download."""
 
-TOMCAT = "/usr/share/tomcat10/bin/catalina.sh"
-
-SERVER_XML = """
-<Server port="-1">
-  <Service name="Catalina">
-    <Connector protocol="AJP/1.3" address="127.0.0.1" port="0" secret="s3cret" tomcatAuthentication="false"
-               allowedRequestAttributesPattern="note" />
-    <Connector protocol="AJP/1.3" address="127.0.0.1" port="0" secretRequired="false" packetSize="65536" />
-    <Engine name="Catalina" defaultHost="localhost">
-      <Host name="localhost" appBase="webapps" autoDeploy="false" />
-    </Engine>
-  </Service>
-</Server>
-"""
-
-WEB_XML = """
-<web-app xmlns="https://jakarta.ee/xml/ns/jakartaee" version="6.0">
-  <servlet>
-    <servlet-name>jsp</servlet-name>
-    <servlet-class>org.apache.jasper.servlet.JspServlet</servlet-class>
-  </servlet>
-  <servlet-mapping><servlet-name>jsp</servlet-name><url-pattern>*.jsp</url-pattern></servlet-mapping>
-</web-app>
+CONNECTORS = """
+<Connector protocol="AJP/1.3" address="127.0.0.1" port="0" secret="s3cret" tomcatAuthentication="false"
+           allowedRequestAttributesPattern="note" />
+<Connector protocol="AJP/1.3" address="127.0.0.1" port="0" secretRequired="false" packetSize="65536" />
 """
 
 PAGE = '<%@ page session="false" trimDirectiveWhitespaces="true" contentType="text/plain; charset=UTF-8" %>'
@@ -151,20 +132,11 @@ def tomcat(require_program: RequireProgram, tmp_path_factory: pytest.TempPathFac
     """A Tomcat of its own; the ports of its AJP connectors."""
     program = require_program(TOMCAT, "apt-get install tomcat10-common")
     base = tmp_path_factory.mktemp("tomcat")
-    for name in ("conf", "logs", "temp", "work", "webapps/ROOT"):
-        (base / name).mkdir(parents=True)
-    (base / "conf/server.xml").write_text(SERVER_XML)
-    (base / "conf/web.xml").write_text(WEB_XML)
+    (base / "webapps/ROOT").mkdir(parents=True)
     for name, text in PAGES.items():
         (base / "webapps/ROOT" / name).write_text(text)
-    # Nothing of it is optimised for longer than the tests take.
-    options = "-Xshare:auto -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.security.egd=file:/dev/urandom"
-    env = {**os.environ, "CATALINA_BASE": str(base), "CATALINA_OPTS": options}
-    env.pop("CATALINA_HOME", None)
-    with Program([program, "run"], env=env, stdout=subprocess.DEVNULL, cwd=base) as running:
-        running.wait_for(lambda line: "Server startup in" in line)
-        starting = [line for line in running.lines if "Starting ProtocolHandler" in line]
-        yield [int(line.rsplit("-", 1)[1].rstrip('"]')) for line in starting]
+    with run_tomcat(program, base, CONNECTORS) as ports:
+        yield ports
 
 
 @pytest.fixture(scope="module")

@@ -39,13 +39,30 @@ echo php_sapi_name(), '|', $_SERVER['SCRIPT_NAME'], '|', $_SERVER['PATH_INFO'], 
 """
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs, and a repository for gitweb and cgit."""
-    directory = tmp_path_factory.mktemp("debian")
+GITWEB_CONF = """
+our $projectroot = "{repositories}";
+our @stylesheets = ("/gitweb/static/gitweb.css");
+our $javascript = "/gitweb/static/gitweb.js";
+our $logo = "/gitweb/static/git-logo.png";
+our $favicon = "/gitweb/static/git-favicon.png";
+"""
+
+CGITRC = """
+cache-size=0
+virtual-root=/cgit
+css=/cgit/static/cgit.css
+logo=/cgit/static/cgit.png
+favicon=/cgit/static/favicon.ico
+snapshots=tar.gz
+repo.url=project
+repo.path={repositories}/project.git
+"""
+
+
+def make_projects(directory: Path) -> None:
+    """The Perl program, and a repository for gitweb and cgit with their configuration."""
     (directory / "guestbook.pl").write_text(GUESTBOOK)
     (directory / "guestbook.pl").chmod(0o755)
-    (directory / "hello.php").write_text(PHP)
     repositories = directory / "repositories"
     repositories.mkdir()
     environment = {
@@ -55,17 +72,25 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **{f"GIT_{who}_NAME": "Somebody" for who in ("AUTHOR", "COMMITTER")},
         **{f"GIT_{who}_EMAIL": "somebody@example.com" for who in ("AUTHOR", "COMMITTER")},
     }
+    (repositories / "work").mkdir()
+    (repositories / "work/README").write_text("Read this.\n")
     for command in (
         ["init", "--quiet", "--bare", "--initial-branch=main", "project.git"],
         ["init", "--quiet", "--initial-branch=main", "work"],
-        ["-C", "work", "commit", "--quiet", "--allow-empty", "--message", "The first of all commits"],
+        ["-C", "work", "add", "README"],
+        ["-C", "work", "commit", "--quiet", "--message", "The first of all commits"],
         ["-C", "work", "push", "--quiet", "../project.git", "main"],
     ):
         subprocess.run(["git", *command], cwd=repositories, env=environment, check=True, timeout=WAIT)
-    (directory / "gitweb.conf").write_text(f'our $projectroot = "{repositories}";\n')
-    (directory / "cgitrc").write_text(
-        f"cache-size=0\nvirtual-root=/cgit\nrepo.url=project\nrepo.path={repositories}/project.git\n"
-    )
+    (directory / "gitweb.conf").write_text(GITWEB_CONF.format(repositories=repositories))
+    (directory / "cgitrc").write_text(CGITRC.format(repositories=repositories))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("debian")
+    make_projects(directory)
+    (directory / "hello.php").write_text(PHP)
     return directory
 
 

@@ -89,12 +89,7 @@ def flup() -> Iterator[Connect]:
 
 
 @pytest.fixture(scope="module")
-def php_fpm(
-    require_program: RequireProgram, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Connect, Path]]:
-    names = ("php-fpm8.2", "php-fpm8.3", "php-fpm8.4")
-    name = next((name for name in names if Path("/usr/sbin", name).exists()), "php-fpm")
-    program = require_program(name, "apt-get install php-fpm")
+def php_fpm(fpm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Connect, Path]]:
     root = tmp_path_factory.mktemp("php")
     for script, text in PHP.items():
         (root / script).write_text(text)
@@ -111,7 +106,7 @@ def php_fpm(
         sock.connect(path)
         return sock
 
-    command = [program, "-n", "-y", str(config), *(["-R"] if os.geteuid() == 0 else [])]
+    command = [fpm_program, "-n", "-y", str(config), *(["-R"] if os.geteuid() == 0 else [])]
     with running(command, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         log = []

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.peers.conftest import Gateway, Program, RequireProgram, RunGateway
+from tests.peers.conftest import Gateway, Program, RunGateway
 
 MIB = 1024 * 1024
 LARGE = 100_000_000
@@ -87,11 +87,8 @@ def digest(size: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def php(require_program: RequireProgram, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def php(fpm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """php-fpm with two processes; the directory with its socket and the scripts."""
-    names = ("php-fpm8.2", "php-fpm8.3", "php-fpm8.4")
-    name = next((name for name in names if Path("/usr/sbin", name).exists()), "php-fpm")
-    program = require_program(name, "apt-get install php-fpm")
     directory = tmp_path_factory.mktemp("php")
     for script, text in SCRIPTS.items():
         path = directory / "www" / script
@@ -103,7 +100,7 @@ def php(require_program: RequireProgram, tmp_path_factory: pytest.TempPathFactor
         "pm = static\npm.max_children = 2\nping.path = /alive\nuser = root\ngroup = root\n"
     )
     limits = ("post_max_size=200M", "upload_max_filesize=200M", f"upload_tmp_dir={directory}")
-    command = [program, "-n", "-y", str(config), *(["-R"] if os.geteuid() == 0 else [])]
+    command = [fpm_program, "-n", "-y", str(config), *(["-R"] if os.geteuid() == 0 else [])]
     with Program(command + [word for limit in limits for word in ("-d", limit)]) as fpm:
         fpm.wait_for(lambda line: "ready to handle connections" in line)
         yield directory

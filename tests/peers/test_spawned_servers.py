@@ -138,17 +138,12 @@ def test_server_is_started_replaced_and_stopped(
     assert_all_gone(processes)
 
 
-def test_php_fpm_at_an_address_of_its_own(
-    directory: Path, run_gateway: RunGateway, require_program: RequireProgram
-) -> None:
+def test_php_fpm_at_an_address_of_its_own(directory: Path, run_gateway: RunGateway, fpm_program: str) -> None:
     """J01: php-fpm opens its socket itself; its graceful signal is QUIT."""
-    names = ("php-fpm8.2", "php-fpm8.3", "php-fpm8.4")
-    name = next((name for name in names if Path("/usr/sbin", name).exists()), "php-fpm")
-    fpm = require_program(name, "apt-get install php-fpm")
     user = "user = root\ngroup = root" if os.geteuid() == 0 else ""
     (directory / "fpm.conf").write_text(FPM.format(directory=directory, user=user))
     (directory / "hello.php").write_text("<?php echo getmypid();")
-    command = f"[{fpm}, --nodaemonize, --allow-to-run-as-root, --fpm-config, fpm.conf]"
+    command = f"[{fpm_program}, --nodaemonize, --allow-to-run-as-root, --fpm-config, fpm.conf]"
     spawn = f"{{command: {command}, address: 'unix:fpm.sock', stop_signal: QUIT}}"
     text = f"""
         backends: {{site: {{fastcgi: {{spawn: {spawn}}}, root: ., preset: php-fpm}}}}
