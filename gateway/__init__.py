@@ -10,6 +10,7 @@ What stands beside it:
     tls/         TLS on listeners and to servers: certificates, handshakes, what they tell
     pump         one epoll for all connections; their tasks parked, woken with the bytes
     target       the one form of a path; path_pattern: what routes compare it with
+    resolver     names of servers to their addresses, and how long that holds
     networks     sets of clients by address, for routes and trusted proxies
     template     texts with placeholders, for redirects, answers, fields and variables
     environ      the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI

@@ -1,6 +1,7 @@
 """Addresses of sockets: where the gateway listens, and where backends do."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,15 @@ class TcpAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the host is an address, not a name."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +35,20 @@ class UnixAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceAddress:
+    """The servers that the SRV records of a name tell (RFC 2782)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"srv:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """A web server: where it is, and whether it wants TLS."""
 
-    address: TcpAddress | UnixAddress
+    address: TcpAddress | UnixAddress | ServiceAddress
     secure: bool = False
 
     def __str__(self) -> str:

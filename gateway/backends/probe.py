@@ -3,6 +3,7 @@
 It is the gateway's own, of a client at 127.0.0.1: a backend makes of it what it makes of any request.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,9 +37,9 @@ class Probe:
     host: str | None = None
     """By default the server's address."""
 
-    def request(self, address: str) -> Request:
-        """The request to the server at *address*."""
-        host = self.host or ("localhost" if address.startswith("unix:") else address)
+    def request(self, authority: str) -> Request:
+        """The request to the server that calls itself *authority*."""
+        host = self.host or authority
         raw_path, query = split_target(self.target.encode("ascii"))
         return Request(
             method=self.method,
@@ -47,6 +48,6 @@ class Probe:
             query=query,
             version="1.1",
             headers=[(b"host", host.encode("ascii")), _AGENT],
-            host=host.rpartition(":")[0] or host,
+            host=re.sub(r":[0-9]*$", "", host),
             connection=_OwnConnection(),
         )

@@ -29,6 +29,7 @@ from gateway.front.service import Service
 from gateway.intake import BodyIntake
 from gateway.pump import Pump
 from gateway.request import Request, Responder
+from gateway.resolver import Resolver
 from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
@@ -51,6 +52,7 @@ class BackendBuilder:
     def __init__(self, config: models.Config, pump: Pump) -> None:
         self._config = config
         self._pump = pump
+        self._resolver = Resolver(config.resolver)
         # RFC 9110 7.6.3: a pseudonym in Via; the random part is how this gateway recognises a loop.
         self._pseudonym = f"{config.via}-{secrets.token_hex(4)}"
         self.spawned: list[SpawnedApplication] = []
@@ -135,6 +137,7 @@ class BackendBuilder:
                     pump,
                     make_codec,
                     ping=config.ping,
+                    resolver=self._resolver,
                 )
                 container = AjpBackend(
                     name,
@@ -252,11 +255,22 @@ class BackendBuilder:
                 keeps=keeps,
                 http=http,
                 introduces=introduces,
+                resolver=self._resolver,
             )
         spawned = _spawned(name, protocol, config.spawn)
         self.spawned.append(spawned)
         servers = [Server.model_construct(address=spawned.address)]
-        upstream = build_upstream(SpawnedUpstream, name, config, servers, pool, pump, make_codec, keeps=keeps)
+        upstream = build_upstream(
+            SpawnedUpstream,
+            name,
+            config,
+            servers,
+            pool,
+            pump,
+            make_codec,
+            keeps=keeps,
+            resolver=self._resolver,
+        )
         upstream.attach(spawned)
         return upstream
 

@@ -3,28 +3,31 @@
 import secrets
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from math import inf
 from typing import Final, TypeVar
 
 import structlog
 
-from gateway.address import TcpAddress
+from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.backend import StartError
 from gateway.backends.probe import Probe
 from gateway.config import balancing
 from gateway.config.server_tls import ServerTls as ServerTlsConfig
 from gateway.pump import Pump
 from gateway.request import Request
+from gateway.resolver import Located, Resolver
 from gateway.tls.client import ServerTls
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
 from gateway.upstream.check import CheckPolicy, Head, PingQuestion, Question, RequestQuestion
-from gateway.upstream.dial import Dialer
+from gateway.upstream.dial import Dialer, SocketAddress
 from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import HealthPolicy
 from gateway.upstream.hold import Hold
 from gateway.upstream.introduction import ProxyVersion
+from gateway.upstream.names import Entry, Name, Names
 from gateway.upstream.pool import Pool, PoolPolicy
 from gateway.upstream.queue import Queue
 from gateway.upstream.retry import RetryPolicy
@@ -55,6 +58,7 @@ def build_upstream(
     ping: float | None = None,
     http: bool = False,
     introduces: ProxyVersion | None = None,
+    resolver: Resolver | None = None,
 ) -> AnyUpstream:
     """The *servers* of the backend called *name*. Raises StartError.
 
@@ -64,32 +68,42 @@ def build_upstream(
     secure = _TlsMaker(name, config.tls, http)
     timeouts, health = config.timeouts, _health(config.health)
     policy = _pool(pool) if keeps else PoolPolicy(idle=0)
-    made = [
-        Server(
-            Pool(
-                pump,
-                Dialer(
-                    pump,
-                    server.address,
-                    backend=name,
-                    timeout=timeouts.connect,
-                    tls=secure.to(server),
-                    introduces=introduces,
-                ),
-                policy,
-            ),
-            weight=float(server.weight),
-            backup=server.backup,
+
+    def make(server: balancing.Server | balancing.HTTPServer, found: Located | str) -> Server:
+        located, unknown = (found, "") if isinstance(found, Located) else (None, found)
+        address = server.address if located is None else located.address
+        dialer = Dialer(
+            pump,
+            address,
+            backend=name,
+            timeout=timeouts.connect,
+            tls=secure.to(server, address),
+            introduces=introduces,
+            hosts=() if located is None else located.hosts,
+            unknown=unknown,
+        )
+        return Server(
+            Pool(pump, dialer, policy),
+            weight=float(server.weight) if located is None else located.weight or float(server.weight),
+            backup=server.backup or (located is not None and located.backup),
             connections=pool.connections,
             health=health,
         )
-        for server in servers
-    ]
-    sticky = None if config.sticky is None else Sticky(_sticky(config.sticky), name, made)
-    return kind(
+
+    entries = [Entry(_name_of(server.address), partial(make, server)) for server in servers]
+    for entry in entries:
+        entry.servers = [entry.make("no answer yet")]
+    group = ServerGroup(
+        name,
+        [entry.servers[0] for entry in entries],
+        balance=_balance(config.balance),
+        health=health,
+        sticky=None if config.sticky is None else Sticky(_sticky(config.sticky), name),
+    )
+    upstream = kind(
         name,
         pump=pump,
-        group=ServerGroup(name, made, balance=_balance(config.balance), health=health, sticky=sticky),
+        group=group,
         make_codec=make_codec,
         timeouts=UpstreamTimeouts(
             connect=timeouts.connect,
@@ -107,6 +121,16 @@ def build_upstream(
         hold=Hold(config.hold),
         ping=ping,
     )
+    if any(entry.name is not None for entry in entries):
+        upstream.follow(Names(name, group, entries, resolver or Resolver()))
+    return upstream
+
+
+def _name_of(address: TcpAddress | UnixAddress | ServiceAddress) -> Name | None:
+    """What has to be looked up, if anything."""
+    if isinstance(address, UnixAddress) or (isinstance(address, TcpAddress) and address.numeric):
+        return None
+    return address
 
 
 def check_health(
@@ -153,8 +177,8 @@ class _TlsMaker:
         self._http = http
         self._context: ssl.SSLContext | None = None
 
-    def to(self, server: balancing.Server | balancing.HTTPServer) -> ServerTls | None:
-        """None for a server in clear text."""
+    def to(self, server: balancing.Server | balancing.HTTPServer, address: SocketAddress) -> ServerTls | None:
+        """That of *server*, found at *address*; None for one in clear text."""
         if isinstance(server, balancing.HTTPServer):
             if not server.origin.secure:
                 return None
@@ -163,8 +187,8 @@ class _TlsMaker:
         if self._context is None:
             self._context = self._make_context()
         name = None if self._config is None else self._config.server_name
-        if name is None and isinstance(server.address, TcpAddress):
-            name = server.address.host
+        if name is None and isinstance(address, TcpAddress):
+            name = address.host
         # uWSGI never says the end (2.0.21), so for other protocols nothing depends on it.
         return ServerTls(self._context, name, says_end=self._http)
 

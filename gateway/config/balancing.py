@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag
 
 from gateway.config.base import Model, Place, written
 from gateway.config.server_tls import TlsOrFlag
-from gateway.config.values.addresses import BackendAddress, Connect, Upstream
+from gateway.config.values.addresses import ConnectServer, ServerAddress, Upstream
 from gateway.config.values.numbers import Count, CountOrNone, ErrorStatus, Flag
 from gateway.config.values.quantities import Duration, Part, Timeout
 from gateway.config.values.requests import CheckHost, CheckTarget, CookieName, HashKey, Method, Statuses
@@ -23,8 +23,8 @@ from gateway.config.wording import show
 class Server(Model):
     """One of several servers of a backend."""
 
-    address: Connect
-    """Where it listens."""
+    address: ConnectServer
+    """Where it listens. A name, or srv: and the name of SRV records, may stand for several."""
     weight: Count = 1
     """Its share of the requests, compared with the others."""
     backup: Flag = False
@@ -35,14 +35,15 @@ class HTTPServer(Model):
     """One of several web servers of a backend."""
 
     origin: Upstream = Field(alias="url")
-    """Its URL without a path; https for TLS."""
+    """Its URL without a path; https for TLS. A name, or srv: and the name of SRV records, may stand for
+    several."""
     weight: Count = 1
     """Its share of the requests, compared with the others."""
     backup: Flag = False
     """true: it gets requests only while no other server can be had."""
 
     @property
-    def address(self) -> BackendAddress:
+    def address(self) -> ServerAddress:
         """Where it listens."""
         return self.origin.address
 

@@ -10,7 +10,7 @@ from gateway.config.base import Model, Place, written
 from gateway.config.clients import ClientLimits, ClientTimeouts
 from gateway.config.listeners import Listener, aimless_redirects, shared_addresses, untrusted_headers
 from gateway.config.routes import Route
-from gateway.config.values.addresses import Client, ControlSocket, Listen
+from gateway.config.values.addresses import Client, ControlSocket, Listen, Nameserver
 from gateway.config.values.files import Destination, ErrorPageFile, StatusPattern
 from gateway.config.values.numbers import Flag, Workers
 from gateway.config.values.shapes import AtLeastOne, Many, Short
@@ -57,6 +57,9 @@ class Config(Model):
     write to it may stop the daemon: only its own user may."""
     metrics: Listen | None = None
     """Where Prometheus gets /metrics, such as 127.0.0.1:9145."""
+    resolver: Annotated[tuple[Nameserver, ...], Many()] = ()
+    """Name servers that are asked for the names of backends, such as 127.0.0.1:5353; by default those of
+    /etc/resolv.conf."""
     trusted_proxies: Annotated[tuple[Client, ...], Many()] = ()
     """Networks (or unix) of the proxies in front, whose word counts about who the client is. What others say
     in Forwarded and X-Forwarded-* is dropped."""

@@ -16,6 +16,7 @@
 ``sticky``     clients that stay with their server by a cookie
 ``server``     one server: its connections, the requests in flight, its latency
 ``health``     whether it is up, from what became of its requests; a plain state machine
+``names``      servers that are known by name, and come and go
 ``check``      active health checks: each server is asked now and then
 ``retry``      whether there is another try after a failure; a plain decision
 ``replay``     request bodies that can be sent twice

@@ -60,8 +60,11 @@ class Question(ABC):
     __slots__ = ()
 
     @abstractmethod
-    async def ask(self, stream: PumpStream, address: str) -> None:
-        """Ask the server at *address*. Raises Unwell, ProtocolError, BrokenResourceError, TooSlowError."""
+    async def ask(self, stream: PumpStream, authority: str) -> None:
+        """Ask the server whose Host is *authority*.
+
+        Raises Unwell, ProtocolError, BrokenResourceError, TooSlowError.
+        """
 
 
 class RequestQuestion(Question):
@@ -77,15 +80,15 @@ class RequestQuestion(Question):
         statuses: frozenset[int],
         body: bytes = b"",
     ) -> None:
-        """*make_head* gets the address."""
+        """*make_head* gets the authority of the server."""
         self._make_codec = make_codec
         self._make_head = make_head
         self._statuses = statuses
         self._body = body
 
-    async def ask(self, stream: PumpStream, address: str) -> None:
+    async def ask(self, stream: PumpStream, authority: str) -> None:
         codec = self._make_codec()
-        await stream.send_all(codec.send(self._make_head(address)) + codec.send(EndOfMessage()))
+        await stream.send_all(codec.send(self._make_head(authority)) + codec.send(EndOfMessage()))
         body = b""
         while len(body) < BODY_LIMIT:
             event = codec.next_event()
@@ -116,7 +119,7 @@ class PingQuestion(Question):
         self._ping = ping
         self._pong = pong
 
-    async def ask(self, stream: PumpStream, address: str) -> None:
+    async def ask(self, stream: PumpStream, authority: str) -> None:
         await stream.send_all(self._ping)
         answer = b""
         while len(answer) < len(self._pong):
@@ -157,15 +160,20 @@ class Checker:
         self._places = trio.Semaphore(MAX_AT_ONCE)
 
     async def run(self, group: ServerGroup) -> None:
-        """Check all servers of *group* until cancelled."""
+        """Check all servers of *group*, each as long as it is one, until cancelled."""
+        watched: set[Server] = set()
         async with trio.open_nursery() as nursery:
-            for server in group.servers:
-                nursery.start_soon(self._watch, server)
+            while True:
+                for server in group.servers:
+                    if server not in watched:
+                        nursery.start_soon(self._watch, server, group)
+                watched = set(group.servers)
+                await group.changed.wait()
 
-    async def _watch(self, server: Server) -> None:
+    async def _watch(self, server: Server, group: ServerGroup) -> None:
         policy = self._policy
         standing = Standing(policy)
-        while True:
+        while server in group.servers:
             async with self._places:
                 reason = await self._find_fault(server)
             if reason == "":
@@ -185,15 +193,15 @@ class Checker:
             with trio.fail_after(self._policy.timeout):
                 stream = await server.dialer.dial()
                 try:
-                    await self._question.ask(stream, server.name)
+                    await self._question.ask(stream, server.dialer.authority.decode())
                 finally:
                     stream.close()
         except BackendError as failed:
             return None if is_ours(failed) else failed.detail
         except trio.TooSlowError:
             return f"no whole answer in {self._policy.timeout:g} s"
-        except (Unwell, ProtocolError, trio.BrokenResourceError) as failed:
-            return str(failed)
+        except (Unwell, ProtocolError, trio.BrokenResourceError) as unwell:
+            return str(unwell)
         return ""
 
 

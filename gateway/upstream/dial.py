@@ -3,12 +3,13 @@
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from ssl import SSLCertVerificationError, SSLError
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 
-from gateway.address import TcpAddress, UnixAddress
+from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump, PumpStream
 from gateway.request import Request
@@ -20,13 +21,26 @@ _BUSY_RETRY: Final = 0.005
 """First pause, in seconds, when a Unix socket's backlog is full; doubled up to the deadline."""
 
 
-SocketAddress = UnixAddress | TcpAddress
+SocketAddress = UnixAddress | TcpAddress | ServiceAddress
+
+Target: TypeAlias = str | tuple[int, tuple[str, int]]
+"""A path, or an address family with a numeric address and port."""
 
 
 class Dialer:
     """Connects to one address for one backend."""
 
-    __slots__ = ("_backend", "_introduces", "_pump", "_timeout", "_tls", "address")
+    __slots__ = (
+        "_backend",
+        "_introduces",
+        "_pump",
+        "_timeout",
+        "_tls",
+        "address",
+        "name",
+        "targets",
+        "unknown",
+    )
 
     def __init__(
         self,
@@ -37,10 +51,13 @@ class Dialer:
         timeout: float,
         tls: ServerTls | None = None,
         introduces: ProxyVersion | None = None,
+        hosts: Sequence[str] = (),
+        unknown: str = "nobody has looked",
     ) -> None:
         """*timeout* seconds are for a connection in all, with the handshake of *tls*.
 
-        *introduces*: connections begin with a PROXY header of that version.
+        *introduces*: connections begin with a PROXY header of that version. *hosts* are the numeric addresses
+        behind the name in *address*; *unknown* says why there is none.
         """
         self._introduces: ProxyVersion | None = introduces
         self._pump = pump
@@ -48,6 +65,19 @@ class Dialer:
         self._timeout = timeout
         self._tls = tls
         self.address = address
+        """As it was configured: what TLS and Host call the server."""
+        self.unknown = unknown
+        self.name = str(address)
+        """What tells it from others; numeric, if a name stands for several."""
+        self.targets: tuple[Target, ...] = ()
+        if isinstance(address, TcpAddress):
+            if not hosts and address.numeric:
+                hosts = [address.host]
+            elif len(hosts) == 1:
+                self.name = str(TcpAddress(hosts[0], address.port))
+            self.targets = tuple(_target(host, address.port) for host in hosts)
+        elif isinstance(address, UnixAddress):
+            self.targets = (address.path,)
 
     @property
     def secure(self) -> bool:
@@ -90,34 +120,13 @@ class Dialer:
         if isinstance(address, UnixAddress):
             return await self._dial_unix(address.path, deadline)
         failure: BackendError | None = None
-        for family, sockaddr in await self._resolve(address):
+        for target in self.targets:
+            assert not isinstance(target, str)
             try:
-                return await self._dial_tcp(family, sockaddr, deadline)
+                return await self._dial_tcp(*target, deadline)
             except BackendError as error:
                 failure = error
-        assert failure is not None
-        raise failure
-
-    async def _resolve(self, address: TcpAddress) -> list[tuple[int, tuple[str, int]]]:
-        """Numeric addresses at once, names in a thread."""
-        try:
-            found = socket.getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-            )
-        except socket.gaierror:
-            try:
-                with trio.fail_after(self._timeout):
-                    found = await trio.to_thread.run_sync(
-                        lambda: socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM),
-                        abandon_on_cancel=True,
-                    )
-            except trio.TooSlowError as late:
-                raise self._failed(Cause.CONNECT_TIMEOUT, "the name was not resolved in time") from late
-            except socket.gaierror as unknown:
-                raise self._failed(
-                    Cause.UNKNOWN_HOST, f"cannot resolve the name: {unknown.strerror}"
-                ) from unknown
-        return [(int(family), (str(to[0]), int(to[1]))) for family, _, _, _, to in found]
+        raise failure or self._failed(Cause.UNKNOWN_HOST, f"cannot resolve the name: {self.unknown}")
 
     async def _dial_unix(self, path: str, deadline: float) -> PumpStream:
         pause = _BUSY_RETRY
@@ -174,17 +183,17 @@ class Dialer:
         assert self._tls is not None
         try:
             await stream.handshake(deadline - trio.current_time())
-        except NotTlsError as error:
-            raise self._failed(Cause.TLS_FAILED, "the server does not speak TLS") from error
-        except SSLCertVerificationError as error:
-            raise self._failed(Cause.BAD_CERTIFICATE, error.verify_message.removesuffix(".")) from error
+        except NotTlsError as other:
+            raise self._failed(Cause.TLS_FAILED, "the server does not speak TLS") from other
+        except SSLCertVerificationError as bad:
+            raise self._failed(Cause.BAD_CERTIFICATE, bad.verify_message.removesuffix(".")) from bad
         except SSLError as error:
             cause = Cause.TLS_ALERT if is_alert(error) else Cause.TLS_FAILED
             raise self._failed(cause, reason_of(error)) from error
-        except trio.TooSlowError as error:
-            raise self._failed(Cause.CONNECT_TIMEOUT, "the TLS handshake was not done in time") from error
-        except trio.BrokenResourceError as error:
-            raise self._failed(Cause.TLS_FAILED, f"TLS handshake: {error}") from error
+        except trio.TooSlowError as late:
+            raise self._failed(Cause.CONNECT_TIMEOUT, "the TLS handshake was not done in time") from late
+        except trio.BrokenResourceError as broken:
+            raise self._failed(Cause.TLS_FAILED, f"TLS handshake: {broken}") from broken
         self._tls.agreed(stream)
 
     def _socket(self, family: int) -> socket.socket:
@@ -201,5 +210,9 @@ class Dialer:
 
     def _failed(self, cause: Cause, detail: str, code: int | None = None) -> BackendError:
         return BackendError(
-            cause, detail, backend=self._backend, address=str(self.address), phase=Phase.CONNECT, errno=code
+            cause, detail, backend=self._backend, address=self.name, phase=Phase.CONNECT, errno=code
         )
+
+
+def _target(host: str, port: int) -> Target:
+    return (socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))

@@ -8,6 +8,7 @@ leaving them out would help nobody.
 from collections.abc import Sequence
 
 import structlog
+import trio
 
 from gateway.request import Request
 from gateway.upstream.balance import Balance
@@ -33,15 +34,30 @@ class ServerGroup:
         self._backend = backend
         self._balance = balance
         self._policy = health
+        self.sticky = sticky
+        self.slow = health.slow
+        self.servers: list[Server] = []
+        self.starts_down = False
+        """Whether servers that come get no request before a check has found them well."""
+        self.changed = trio.Event()
+        """Set when there are other servers; another takes its place then."""
+        self.replace(servers)
+        self.binds = balance.binds or sticky is not None
+        """Whether a request belongs to the server that was chosen, and had better wait for it."""
+
+    def replace(self, servers: Sequence[Server]) -> None:
+        """From now on there are these *servers*, at least one."""
+        if self.starts_down:
+            for server in servers:
+                if server not in self.servers:
+                    server.health.mark_down("not checked yet")
+        self.servers = list(servers)
         self._primaries = [server for server in servers if not server.backup]
         self._backups = [server for server in servers if server.backup]
         self._only = servers[0] if len(servers) == 1 else None
         self._limited = any(server.limit < 2**31 for server in servers)
-        self.sticky = sticky
-        self.slow = health.slow
-        self.servers = list(servers)
-        self.binds = balance.binds or sticky is not None
-        """Whether a request belongs to the server that was chosen, and had better wait for it."""
+        self.changed.set()
+        self.changed = trio.Event()
 
     def choose(self, request: Request, tried: Sequence[Server], now: float) -> Server | None:
         """The server for the next try of *request*, perhaps one without room; None if none is up.

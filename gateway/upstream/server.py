@@ -37,7 +37,7 @@ class ServerState:
 class Server(Candidate):
     """Takes requests: `enter`, use the pool, say what became of it, `leave`."""
 
-    __slots__ = ("backup", "dialer", "health", "latency", "limit", "pool")
+    __slots__ = ("backup", "dialer", "health", "latency", "limit", "pool", "token")
 
     def __init__(
         self,
@@ -49,13 +49,15 @@ class Server(Candidate):
         connections: int | None = None,
     ) -> None:
         """*connections* is how many there may be in all, idle ones among them; None: any number."""
-        super().__init__(str(pool.dialer.address), weight)
+        super().__init__(pool.dialer.name, weight)
         self.pool = pool
         self.dialer: Dialer = pool.dialer
         self.backup = backup
         self.limit = sys.maxsize if connections is None else connections
         self.health = Health(health)
         self.latency: float | None = None
+        self.token = b""
+        """What cookies call it (`Sticky`); empty until that was asked."""
 
     def share(self, now: float) -> float:
         return self.weight * self.health.share(now)

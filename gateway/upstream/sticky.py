@@ -30,17 +30,12 @@ class StickyPolicy:
 class Sticky:
     """The cookies of one backend's servers."""
 
-    __slots__ = ("_attributes", "_name", "_tokens")
+    __slots__ = ("_attributes", "_backend", "_key", "_name")
 
-    def __init__(self, policy: StickyPolicy, backend: str, servers: Sequence[Server]) -> None:
+    def __init__(self, policy: StickyPolicy, backend: str) -> None:
         self._name = policy.cookie.encode("ascii")
-        key = blake2b(policy.secret, digest_size=32, person=b"gateway sticky").digest()
-        self._tokens = {
-            server.name: blake2b(f"{backend}\0{server.name}".encode(), key=key, digest_size=16)
-            .hexdigest()
-            .encode("ascii")
-            for server in servers
-        }
+        self._backend = backend
+        self._key = blake2b(policy.secret, digest_size=32, person=b"gateway sticky").digest()
         # RFC 6265 4.1.2: scripts need not see it.
         attributes = b"; Path=/; HttpOnly; SameSite=" + policy.same_site.capitalize().encode("ascii")
         if policy.max_age is not None:
@@ -52,14 +47,20 @@ class Sticky:
         token = cookie_of(request, self._name)
         if token is not None:
             for server in servers:
-                if self._tokens[server.name] == token:
+                if self._token_of(server) == token:
                     return server
         return None
 
     def field_for(self, request: Request, server: Server) -> tuple[bytes, bytes] | None:
         """The field that makes the client come back to *server*; None if it does so already."""
-        token = self._tokens[server.name]
+        token = self._token_of(server)
         if cookie_of(request, self._name) == token:
             return None
         secure = b"; Secure" if request.connection.scheme == "https" else b""
         return (b"set-cookie", b"%b=%b%b%b" % (self._name, token, self._attributes, secure))
+
+    def _token_of(self, server: Server) -> bytes:
+        if not server.token:
+            hashed = blake2b(f"{self._backend}\0{server.name}".encode(), key=self._key, digest_size=16)
+            server.token = hashed.hexdigest().encode("ascii")
+        return server.token

@@ -38,6 +38,7 @@ from gateway.upstream.exchange import (
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import is_fault
 from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
+from gateway.upstream.names import Names
 from gateway.upstream.ping import take_living
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.queue import Queue
@@ -130,13 +131,13 @@ class Upstream:
         self.catch_stderr: re.Pattern[str] | None = None
         """For `Exchange.catch_stderr`, if the protocol has an error stream."""
         self._checker: Checker | None = None
+        self._names: Names | None = None
         self._sticky = group.sticky
-        self._several = len(group.servers) > 1
         self._statuses = retry.status
         self._is_critical = bool(retry.status) or group.slow < inf
         """Whether an answer can be a failure."""
         # A single server that is restarted breaks off what it has, and takes it again when it is back.
-        self._each_once = max(len(group.servers), 2 if hold.time else 1)
+        self._least_tries = 2 if hold.time else 1
 
     @property
     def authority(self) -> bytes:
@@ -156,8 +157,14 @@ class Upstream:
         """Ask each server *question* while `run` runs. Call it before."""
         self._checker = Checker(self._backend, question, policy, returned=self._welcome)
         if policy.starts_down:
+            self._group.starts_down = True
             for server in self._group.servers:
                 server.health.mark_down("not checked yet")
+
+    def follow(self, names: Names) -> None:
+        """Have the servers that *names* say while `run` runs. Call it before."""
+        self._names = names
+        names.changed = self._hold.wake
 
     def _welcome(self, server: Server) -> None:
         """*server* is up: requests that wait need wait no longer."""
@@ -169,6 +176,8 @@ class Upstream:
         """Check the servers, and close idle connections that grow old, until cancelled; then all of them."""
         try:
             async with trio.open_nursery() as nursery:
+                if self._names is not None:
+                    await nursery.start(self._names.run)
                 if self._checker is not None:
                     nursery.start_soon(self._checker.run, self._group)
                 task_status.started()
@@ -210,7 +219,7 @@ class Upstream:
         started = pump.now
         tries: _Tries | None = None
         has_trailers = isinstance(head, RequestHead)
-        if request.body.length != 0 and (self._several or self._retry.may_repeat(request.method)):
+        if request.body.length != 0 and (len(group.servers) > 1 or self._retry.may_repeat(request.method)):
             request.body = keep(request.body)
         while True:
             server = group.choose(request, _NOBODY if tries is None else tries.tried, pump.now)
@@ -218,7 +227,7 @@ class Upstream:
                 server = await self._wait_for(request, server, tries)
             else:
                 server.enter(pump.now)
-            if own_host and self._several:
+            if own_host and (self._names is not None or len(group.servers) > 1):
                 assert isinstance(head, RequestHead)
                 fields = [(b"host", server.dialer.authority), *head.headers[1:]]
                 head = RequestHead(head.method, head.target, fields)
@@ -299,6 +308,9 @@ class Upstream:
                 group.failed(server, trio.current_time(), failure.detail)
             await self._allow_another(request, responder, failure, tries)
 
+    def _each_once(self) -> int:
+        return max(len(self._group.servers), self._least_tries)
+
     # --- before a try
 
     async def _wait_for(self, request: Request, server: Server | None, tries: _Tries | None) -> Server:
@@ -327,7 +339,7 @@ class Upstream:
         """The statuses for which there would be another try after the one that has begun at *began*."""
         retry = self._retry
         count = 1 if tries is None else tries.count + 1
-        if count >= (retry.tries or self._each_once):
+        if count >= (retry.tries or self._each_once()):
             return None
         if not retry.may_repeat(request.method) or not can_rewind(request.body):
             return None
@@ -368,7 +380,7 @@ class Upstream:
             failure,
             tries=tries.count,
             sent=tries.sent,
-            servers=len(self._group.servers) if failure.phase is Phase.CONNECT else self._each_once,
+            servers=len(self._group.servers) if failure.phase is Phase.CONNECT else self._each_once(),
             seconds=now - tries.began,
             method=request.method,
             replayable=can_rewind(request.body),

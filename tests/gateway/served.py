@@ -242,13 +242,15 @@ Behaviour: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 @asynccontextmanager
-async def backend(behave: Behaviour, *, path: str | None = None) -> AsyncIterator[ScriptedBackend]:
+async def backend(
+    behave: Behaviour, *, path: str | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[ScriptedBackend]:
     """A server that does *behave* with each connection, and closes it then."""
     sock = trio.socket.socket(socket.AF_INET if path is None else socket.AF_UNIX, socket.SOCK_STREAM)
-    await sock.bind(("127.0.0.1", 0) if path is None else path)
+    await sock.bind((host, port) if path is None else path)
     sock.listen(16)
     name = sock.getsockname()
-    scripted = ScriptedBackend(f"unix:{path}" if path is not None else f"127.0.0.1:{name[1]}")
+    scripted = ScriptedBackend(f"unix:{path}" if path is not None else f"{host}:{name[1]}")
 
     async def run(client: trio.SocketStream) -> None:
         scripted.connections += 1

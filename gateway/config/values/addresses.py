@@ -8,12 +8,13 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
-from gateway.address import FdAddress, Origin, TcpAddress, UnixAddress
+from gateway.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
 from gateway.config.values.files import absolute_path, base_directory
 from gateway.config.wording import expected, show
 
 ListenAddress: TypeAlias = TcpAddress | UnixAddress | FdAddress
 BackendAddress: TypeAlias = TcpAddress | UnixAddress
+ServerAddress: TypeAlias = BackendAddress | ServiceAddress
 _LISTEN_EXAMPLES: Final = "an address such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock or fd:3"
 _BACKEND_EXAMPLES: Final = "an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock"
 _URL_EXAMPLES: Final = "a URL such as http://127.0.0.1:3000, https://app.example or http://unix:/run/app.sock"
@@ -86,6 +87,30 @@ def parse_backend_address(value: Any, info: ValidationInfo) -> BackendAddress:
     return _connectable(_tcp_address(value, _BACKEND_EXAMPLES, value), value)
 
 
+def parse_server_address(value: Any, info: ValidationInfo) -> ServerAddress:
+    """As `parse_backend_address`, or ``srv:`` and the name of SRV records."""
+    if isinstance(value, str) and value.startswith("srv:"):
+        return _service(value[4:], value)
+    return parse_backend_address(value, info)
+
+
+def _service(name: str, value: Any) -> ServiceAddress:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+\.?", name, re.ASCII):
+        raise expected("the name of SRV records such as srv:_app._tcp.example.com", value)
+    return ServiceAddress(name.lower())
+
+
+def parse_nameserver(value: Any) -> TcpAddress:
+    """The numeric address of a name server; port 53 if none is given."""
+    examples = "the numeric address of a name server, such as 10.0.0.2 or 127.0.0.1:5353"
+    if not isinstance(value, str):
+        raise expected(examples, value)
+    address = _tcp_address(value, examples, value, default_port=53)
+    if not address.numeric or not address.port:
+        raise expected(examples, value)
+    return address
+
+
 def parse_upstream(value: Any, info: ValidationInfo) -> Origin:
     """The URL of an HTTP server: a host and a port (80 or 443 if left out), or a Unix socket.
 
@@ -101,6 +126,8 @@ def parse_upstream(value: Any, info: ValidationInfo) -> Origin:
         # nginx writes http://unix:/path:/uri; the colon before an empty uri may stay.
         path = rest[5:].removesuffix(":")
         return Origin(_unix_address(path, _URL_EXAMPLES, base_directory(info), value), secure)
+    if rest.startswith("srv:"):
+        return Origin(_service(rest[4:], value), secure)
     host, _, path = rest.partition("/")
     if path or "?" in rest or "#" in rest:
         raise ValueError(f"expected a URL without a path (mount strips prefixes), got {show(value)}")
@@ -130,6 +157,16 @@ Connect: TypeAlias = Annotated[
     BackendAddress,
     PlainValidator(parse_backend_address),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}),
+]
+ConnectServer: TypeAlias = Annotated[
+    ServerAddress,
+    PlainValidator(parse_server_address),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}),
+]
+Nameserver: TypeAlias = Annotated[
+    TcpAddress,
+    PlainValidator(parse_nameserver),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.2", "127.0.0.1:5353"]}),
 ]
 Upstream: TypeAlias = Annotated[
     Origin,

@@ -356,6 +356,7 @@ EVERYTHING = {
     "trusted_proxies": ["10.0.0.0/8", "unix"],
     "forwarded": "forwarded",
     "via": "edge",
+    "resolver": ["10.0.0.2", "[::1]:5353"],
     "timeouts": {"header": "1s", "keep_alive": 0},
     "limits": {"request_line": "8KiB", "header_count": 5, "body": 100, "connections": 9, "connections_per_client": 3},
     "backends": {

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.address import FdAddress, Origin, TcpAddress, UnixAddress
+from gateway.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
 from gateway.config.values import addresses, files, numbers, programs, quantities, requests, shapes, texts
 from gateway.config.values.numbers import FromEnvironment
 
@@ -71,6 +71,11 @@ def refusal(kind: Any, value: Any, directory: Path | str = "/base") -> str:
         (addresses.Listen, "fd:3", FdAddress(3)),
         (addresses.Connect, "app-1.internal:9000", TcpAddress("app-1.internal", 9000)),
         (addresses.Connect, "unix:app.sock", UnixAddress("/base/app.sock")),
+        (addresses.ConnectServer, "unix:app.sock", UnixAddress("/base/app.sock")),
+        (addresses.ConnectServer, "srv:_App._tcp.example.com.", ServiceAddress("_app._tcp.example.com.")),
+        (addresses.Upstream, "http://srv:_app._tcp.example", Origin(ServiceAddress("_app._tcp.example"))),
+        (addresses.Nameserver, "10.0.0.2", TcpAddress("10.0.0.2", 53)),
+        (addresses.Nameserver, "[::1]:5353", TcpAddress("::1", 5353)),
         (addresses.Upstream, "http://127.0.0.1:3000", Origin(TcpAddress("127.0.0.1", 3000))),
         (addresses.Upstream, "HTTP://example.com/", Origin(TcpAddress("example.com", 80))),
         (addresses.Upstream, "http://[::1]", Origin(TcpAddress("::1", 80))),
@@ -176,6 +181,11 @@ HOST = "expected a host such as example.com or *.example.com, got "
         (addresses.Connect, "tcp://a:1", "expected an address without a scheme, such as 127.0.0.1:9000, got 'tcp://a:1'"),
         (addresses.Connect, None, CONNECT + "nothing"),
         (addresses.Connect, "example.com", CONNECT + "'example.com'"),
+        (addresses.Connect, "srv:_app._tcp.example", "expected an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock, got 'srv:_app._tcp.example'"),
+        (addresses.ConnectServer, "srv:app", "expected the name of SRV records such as srv:_app._tcp.example.com, got 'srv:app'"),
+        (addresses.ConnectServer, 9000, "expected an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock, got 9000"),
+        (addresses.Nameserver, "dns.example", "expected the numeric address of a name server, such as 10.0.0.2 or 127.0.0.1:5353, got 'dns.example'"),
+        (addresses.Nameserver, 53, "expected the numeric address of a name server, such as 10.0.0.2 or 127.0.0.1:5353, got 53"),
         (addresses.Upstream, "127.0.0.1:3000", URL + "'127.0.0.1:3000'"),
         (addresses.Upstream, 3000, URL + "3000"),
         (addresses.Upstream, "ftp://a", URL + "'ftp://a'"),

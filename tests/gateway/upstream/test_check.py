@@ -159,7 +159,6 @@ def test_what_is_asked(kind: str) -> None:
 
 def test_host_is_the_servers_address() -> None:
     assert Probe("/").request("10.0.0.1:80").headers[0] == (b"host", b"10.0.0.1:80")
-    assert Probe("/").request("unix:/run/app").headers[0] == (b"host", b"localhost")
     assert Probe("/").request("10.0.0.1:80").host == "10.0.0.1"
 
 

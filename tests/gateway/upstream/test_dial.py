@@ -2,14 +2,14 @@
 
 import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from gateway.address import TcpAddress, UnixAddress
+from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump, PumpStream
 from gateway.upstream.dial import Dialer, SocketAddress
@@ -19,13 +19,17 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
 
 def dialling(
-    address: SocketAddress, test: Callable[[Dialer], Awaitable[None]], *, timeout: float = 0.1
+    address: SocketAddress,
+    test: Callable[[Dialer], Awaitable[None]],
+    *,
+    timeout: float = 0.1,
+    hosts: Sequence[str] = (),
 ) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             pump = Pump()
             await nursery.start(pump.run)
-            await test(Dialer(pump, address, backend="app", timeout=timeout))
+            await test(Dialer(pump, address, backend="app", timeout=timeout, hosts=hosts))
             nursery.cancel_scope.cancel()
 
     run(main)
@@ -61,14 +65,14 @@ async def speak(stream: PumpStream, listener: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "host", "name"),
+    ("family", "host", "name", "hosts"),
     [
-        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
-        (socket.AF_INET6, "::1", "::1"),
-        (socket.AF_INET, "127.0.0.1", "localhost"),  # the resolver may say ::1 first: the next is tried
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1", ()),
+        (socket.AF_INET6, "::1", "::1", ()),
+        (socket.AF_INET, "127.0.0.1", "localhost", ("::1", "127.0.0.1")),  # one after the other
     ],
 )
-def test_tcp(family: socket.AddressFamily, host: str, name: str) -> None:
+def test_tcp(family: socket.AddressFamily, host: str, name: str, hosts: Sequence[str]) -> None:
     with socket.socket(family) as listener:
         try:
             listener.bind((host, 0))
@@ -81,7 +85,7 @@ def test_tcp(family: socket.AddressFamily, host: str, name: str) -> None:
             assert stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             await speak(stream, listener)
 
-        dialling(TcpAddress(name, listener.getsockname()[1]), test, timeout=2)
+        dialling(TcpAddress(name, listener.getsockname()[1]), test, timeout=2, hosts=hosts)
 
 
 def test_unix(tmp_path: Path) -> None:
@@ -142,9 +146,16 @@ def test_path_that_is_too_long(tmp_path: Path) -> None:
     assert failure(UnixAddress(str(tmp_path / ("x" * 200)))).cause is Cause.UNREACHABLE
 
 
-def test_name_that_does_not_exist() -> None:
-    found = failure(TcpAddress("does-not-exist.invalid", 80))
-    assert found.cause in (Cause.UNKNOWN_HOST, Cause.CONNECT_TIMEOUT)
+@pytest.mark.parametrize("address", [TcpAddress("app.example", 80), ServiceAddress("_app._tcp.example")])
+def test_name_without_an_address(address: SocketAddress) -> None:
+    assert failure(address).cause is Cause.UNKNOWN_HOST
+
+
+def test_one_of_several_servers_is_called_by_its_number() -> None:
+    async def test(dialer: Dialer) -> None:
+        assert (dialer.name, dialer.authority) == ("[2001:db8::1]:80", b"app.example")
+
+    dialling(TcpAddress("app.example", 80), test, hosts=["2001:db8::1"])
 
 
 def test_unix_backlog_that_stays_full(tmp_path: Path) -> None:

@@ -115,9 +115,7 @@ async def farm(
 
 async def refuse(served: Served, number: int) -> None:
     """The server is there no more: its port refuses."""
-    upstream_of(served).servers[number].dialer.address = type(
-        upstream_of(served).servers[number].dialer.address
-    )("127.0.0.1", unused_port())  # type: ignore[call-arg]
+    upstream_of(served).servers[number].dialer.targets = ((socket.AF_INET, ("127.0.0.1", unused_port())),)
 
 
 async def ask(served: Served, data: bytes = LAST_GET) -> tuple[int, bytes]:
@@ -695,14 +693,14 @@ def test_requests_are_held_while_the_server_restarts() -> None:
     async def main() -> None:
         async with farm(named(b"a"), hold="5s") as (served, _):
             upstream = upstream_of(served)
-            address = upstream.servers[0].dialer.address
+            targets = upstream.servers[0].dialer.targets
             await refuse(served, 0)
             found: list[tuple[int, bytes]] = []
             with capture_logs() as logs:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(many, served, 5, found)
                     await until(lambda: upstream.snapshot().held == 5)
-                    upstream.servers[0].dialer.address = address
+                    upstream.servers[0].dialer.targets = targets
             assert found == [(200, b"a")] * 5
         assert told(logs) == ["backend try failed"] * 5
         assert all(entry["held"] for entry in logs)
