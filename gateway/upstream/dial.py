@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from ssl import SSLCertVerificationError, SSLError
 from typing import Final, TypeAlias
@@ -20,6 +21,8 @@ from gateway.upstream.introduction import ProxyVersion, introduction
 _BUSY_RETRY: Final = 0.005
 """First pause, in seconds, when a Unix socket's backlog is full; doubled up to the deadline."""
 
+_RESET: Final = struct.pack("ii", 1, 0)
+"""socket(7), SO_LINGER: closing ends the connection at once, and its port is free."""
 
 SocketAddress = UnixAddress | TcpAddress | ServiceAddress
 
@@ -161,6 +164,11 @@ class Dialer:
                 stream.write_deadline = deadline
                 await stream.wait_writable()
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not code and sock.getsockname()[:2] == sockaddr:
+                # RFC 9293 3.5: nobody listens, and the port that the kernel has chosen for this end is the
+                # server's own. It would hear itself, and the server could not be started while it lasts.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                code = errno.ECONNREFUSED
             if code:
                 raise self._from_errno(code)  # noqa: TRY301
         except trio.TooSlowError as error:

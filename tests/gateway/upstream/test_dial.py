@@ -125,6 +125,25 @@ def test_refused_port() -> None:
         assert failure(TcpAddress(*sock.getsockname())).cause is Cause.REFUSED
 
 
+def test_connection_to_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9293 3.5: sooner or later the kernel chooses the port of a server that is being restarted."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+
+    class Unlucky(socket.socket):
+        def __init__(self, *arguments: int) -> None:
+            super().__init__(*arguments)
+            if self.family is socket.AF_INET:
+                self.bind(("127.0.0.1", port))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.upstream.dial.socket.socket", Unlucky)
+        assert failure(TcpAddress("127.0.0.1", port)).cause is Cause.REFUSED
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", port))  # nothing keeps the server from it
+
+
 def test_missing_socket(tmp_path: Path) -> None:
     found = failure(UnixAddress(str(tmp_path / "none")))
     assert (found.cause, found.detail) == (Cause.REFUSED, "No such file or directory")
