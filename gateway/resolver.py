@@ -21,6 +21,9 @@ SHORTEST: Final = 1.0
 LONGEST: Final = 3600.0
 """Seconds that an answer holds at least and at most, whatever its time to live."""
 
+NEGATIVE: Final = 5.0
+"""Seconds for which a name that does not exist is believed not to."""
+
 LIFETIME: Final = 5.0
 """Seconds after which a name server that does not answer has failed (resolv.conf(5): a few tries)."""
 
@@ -140,7 +143,7 @@ class Resolver:
                 backend=dns.asyncbackend.get_backend("trio"),
             )
         except dns.resolver.NXDOMAIN:
-            return [], SHORTEST
+            return [], NEGATIVE
         except (dns.exception.DNSException, OSError) as error:
             raise ResolveError(f"{kind}: {error}") from error
         seconds = float(answer.chaining_result.minimum_ttl)

@@ -93,6 +93,8 @@ class Dialer:
         address = self.address
         if isinstance(address, UnixAddress):
             return b"localhost"
+        if isinstance(address, ServiceAddress):
+            return address.name.encode()  # no server is known yet
         text = str(address)
         return text.removesuffix(":80" if self._tls is None else ":443").encode()
 

@@ -164,7 +164,12 @@ class Upstream:
     def follow(self, names: Names) -> None:
         """Have the servers that *names* say while `run` runs. Call it before."""
         self._names = names
-        names.changed = self._hold.wake
+        names.changed = self._look_again
+
+    def _look_again(self) -> None:
+        """There are other servers, which may have room."""
+        for server in self._group.servers:
+            self._welcome(server)
 
     def _welcome(self, server: Server) -> None:
         """*server* is up: requests that wait need wait no longer."""

@@ -170,6 +170,13 @@ def test_name_without_an_address(address: SocketAddress) -> None:
     assert failure(address).cause is Cause.UNKNOWN_HOST
 
 
+def test_service_without_a_server_is_called_by_its_name() -> None:
+    async def test(dialer: Dialer) -> None:
+        assert (dialer.name, dialer.authority) == ("srv:_app._tcp.example", b"_app._tcp.example")
+
+    dialling(ServiceAddress("_app._tcp.example"), test)
+
+
 def test_one_of_several_servers_is_called_by_its_number() -> None:
     async def test(dialer: Dialer) -> None:
         assert (dialer.name, dialer.authority) == ("[2001:db8::1]:80", b"app.example")

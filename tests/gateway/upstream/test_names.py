@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers hold for 10 ms, and a name server that does not answer has failed after 100."""
     monkeypatch.setattr("gateway.resolver.SHORTEST", 0.01)
+    monkeypatch.setattr("gateway.resolver.NEGATIVE", 0.01)
     monkeypatch.setattr("gateway.resolver.LIFETIME", 0.1)
     monkeypatch.setattr("gateway.upstream.names.FIRST_PAUSE", 0.01)
     monkeypatch.setattr("gateway.upstream.names.PATIENCE", 0.2)
@@ -127,6 +128,37 @@ def test_server_that_goes_finishes_what_it_has() -> None:
                     release.set()
                 assert (found[0].status, found[0].body) == (200, b"late")
                 await until(lambda: servers[0].open == 0)
+
+    with capture_logs():
+        run(main)
+
+
+def test_request_in_the_queue_goes_to_a_server_that_comes() -> None:
+    async def main() -> None:
+        release = trio.Event()
+
+        async def busy(stream: trio.SocketStream) -> None:
+            await read_request(stream, CODECS["http"]())
+            await release.wait()
+            await stream.send_all(fine("http", b"a"))
+
+        async with name_server() as names, on_one_port(busy, named(b"b")) as servers:
+            names.say("app.example", "A", "127.0.0.1")
+            pool = {"connections": 1, "queue_time": "60s"}
+            async with serving(names, url(servers), pool=pool) as served:
+                found: list[tuple[int, bytes]] = []
+
+                async def get() -> None:
+                    found.append(await ask(served))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(get)
+                    nursery.start_soon(get)
+                    await until(lambda: upstream_of(served).snapshot().queued == 1)
+                    names.say("app.example", "A", "127.0.0.1", "127.0.0.2")
+                    await until(lambda: len(found) == 1)
+                    release.set()
+                assert found == [(200, b"b"), (200, b"a")]
 
     with capture_logs():
         run(main)
