@@ -56,11 +56,6 @@ class ForwardedElement:
     """The Host that it saw."""
 
 
-def speaks_for_client(name: bytes) -> bool:
-    """Whether the field *name* (lower-case) is one by which a proxy speaks for its client."""
-    return name.startswith(CLIENT_FIELDS)
-
-
 # ---- Forwarded
 
 

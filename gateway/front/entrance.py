@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
 
+from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
 from gateway.front.http2 import Http2Connection
 from gateway.front.proxy_header import ProxyHeaderStep
 from gateway.front.service import Service
 from gateway.pump import PumpStream
 from gateway.request import Address
-from gateway.tls.handshake import Handshake
 
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates

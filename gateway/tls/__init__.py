@@ -1,7 +1,6 @@
 """TLS on listeners, and to servers behind the gateway.
 
 ``stream``       a PumpStream that is encrypted, over a socket of the pump
-``handshake``    the beginning of a connection, and clients that do not get further
 ``context``      the certificates of a listener: chosen by name, renewed when their files change
 ``client``       connections to a server: the name that is asked for, sessions that are resumed
 ``trust``        whom the gateway trusts there, and what it shows

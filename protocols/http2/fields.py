@@ -18,7 +18,6 @@ _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 # RFC 9110 5.5: field-vchar, SP and HTAB within; RFC 9113 8.2.1: none at the ends.
 _VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*")  # RFC 3986 3.1
-_COLON: Final = 0x3A
 
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
 
