@@ -25,7 +25,18 @@ from tests.gateway.http2_client import entering
 from tests.gateway.served import ApplicationCodec, Served, backend, gateway_of, until
 from tests.gateway.served import read_request as read_events
 
+MOUNT: Final = "/mounted"
+"""Where each backend is as well."""
 ANSWER: Final = b"seen"
+FACTS: Final = (
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "REMOTE_ADDR",
+    "SERVER_PORT",
+    "HTTPS",
+)
 KINDS: Final = ("cgi", "fastcgi", "scgi", "uwsgi", "http", "wsgi", "asgi-trio", "asgi-asyncio")
 
 
@@ -61,7 +72,8 @@ def _of_variables(variables: Mapping[str, str], body: bytes) -> Recorded:
     if "CONTENT_TYPE" in variables:
         fields["content-type"] = variables["CONTENT_TYPE"]
     path = "*" if variables["REQUEST_URI"] == "*" else variables["PATH_INFO"]
-    return Recorded(Seen(variables["REQUEST_METHOD"], _target(path, variables["QUERY_STRING"]), body), fields)
+    seen = Seen(variables["REQUEST_METHOD"], _target(path, variables["QUERY_STRING"]), body)
+    return Recorded(seen, fields, {name: variables.get(name, "") for name in FACTS})
 
 
 # ---- Python applications
@@ -98,8 +110,19 @@ def _asgi(kind: str) -> AsgiApplication:
         for name, value in scope["headers"]:
             key, text = name.decode("latin-1"), value.decode("latin-1")
             fields[key] = f"{fields[key]}, {text}" if key in fields else text
-        target = _target(scope["path"], scope["query_string"].decode("latin-1"))
-        RECORDERS[kind].requests.append(Recorded(Seen(scope["method"], target, body), fields))
+        query = scope["query_string"].decode("latin-1")
+        root, path = scope["root_path"], scope["path"]
+        facts = {
+            "REQUEST_METHOD": scope["method"],
+            "SCRIPT_NAME": root,
+            "PATH_INFO": path.removeprefix(root).encode().decode("latin-1"),
+            "QUERY_STRING": query,
+            "REMOTE_ADDR": scope["client"][0],
+            "SERVER_PORT": str(scope["server"][1]),
+            "HTTPS": "on" if scope["scheme"] == "https" else "",
+        }
+        seen = Seen(scope["method"], _target(path, query), body)
+        RECORDERS[kind].requests.append(Recorded(seen, fields, facts))
         await send(
             {
                 "type": "http.response.start",
@@ -170,7 +193,15 @@ def _of_message(start: tuple[bytes, ...], headers: list[tuple[bytes, bytes]], bo
         key, text = name.decode("latin-1"), value.decode("latin-1")
         fields[key] = f"{fields[key]}, {text}" if key in fields else text
     target = _target(unquote_to_bytes(path).decode("utf-8"), query.decode("latin-1"))
-    return Recorded(Seen(start[0].decode(), target, body), fields)
+    facts = {
+        "REQUEST_METHOD": start[0].decode(),
+        "SCRIPT_NAME": fields.get("x-forwarded-prefix", ""),
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "QUERY_STRING": query.decode("latin-1"),
+        "REMOTE_ADDR": fields["x-forwarded-for"],
+        "HTTPS": "on" if fields["x-forwarded-proto"] == "https" else "",
+    }
+    return Recorded(Seen(start[0].decode(), target, body), fields, facts)
 
 
 _CGI_PROGRAM: Final = """#!/bin/sh
@@ -263,7 +294,8 @@ def recording_gateway(directory: Path) -> Iterator[RecordingGateway]:
         async with AsyncExitStack() as stack:
             served, entered = {}, {}
             for kind, config in (await _configurations(stack, program, record.path)).items():
-                mapping = {"backends": {kind: config}, "routes": [{"backend": kind}]}
+                mounted = {"match": {"path": f"{MOUNT}/*"}, "mount": MOUNT, "backend": kind}
+                mapping = {"backends": {kind: config}, "routes": [mounted, {"backend": kind}]}
                 served[kind] = await stack.enter_async_context(gateway_of(mapping))
                 entered[kind] = Served(served[kind].service, None)
                 await stack.enter_async_context(entering(entered[kind]))

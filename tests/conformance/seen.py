@@ -1,7 +1,7 @@
 """What a backend has seen of a row, however the row was sent, and how it differs from what it should have."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -19,6 +19,8 @@ class Recorded:
 
     seen: Seen
     fields: dict[str, str]
+    facts: dict[str, str] = field(default_factory=dict)
+    """What CGI variables say, by name, one character per byte, as far as the kind of backend is told."""
 
 
 def wrong_requests(
