@@ -186,7 +186,7 @@ def test_last_answer_holds_while_name_servers_fail() -> None:
             async with serving(names, url(servers)) as served:
                 names.fails = True
                 before = len(names.asked)
-                await until(lambda: len(names.asked) >= before + 8)
+                await until(lambda: len(names.asked) >= before + 4)
                 assert await ask(served) == (200, b"a")
 
     with capture_logs() as logs:
