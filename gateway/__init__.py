@@ -19,8 +19,7 @@ What stands beside it:
     passing      the Responder that filters of responses are made of
     local_redirect  the answer of a program that is another path of this server
     errors       what can go wrong, and whose fault it is
-    failure      the one place where it becomes a response; failure_pages: in which form; negotiation: which
-                 one the client prefers; advice: what a developer does next
+    failure/     the one place where it becomes a response, and in which form
     logs         events and the access log; escape: what of others is printed in them
 
 What makes and runs it all:

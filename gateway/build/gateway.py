@@ -7,7 +7,7 @@ from gateway.backend import Backend, Runnable
 from gateway.build.backends import BackendBuilder
 from gateway.build.routes import RouteBuilder, filtered_backend
 from gateway.config import Config
-from gateway.failure_pages import FailurePages
+from gateway.failure.pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from gateway.failure import plain_response
+from gateway.failure.response import plain_response
 from gateway.front.service import Service
 from gateway.request import Address
 from gateway.tls.stream import NotTlsError, TlsStream, reason_of

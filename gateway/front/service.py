@@ -7,8 +7,8 @@ from typing import Final
 import structlog
 
 from gateway.errors import BackendError, ClientGone, MachineError, NoRoute, RequestError, ResponseAborted
-from gateway.failure import FailureResponse, response_for
-from gateway.failure_pages import FailurePages
+from gateway.failure.pages import FailurePages
+from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
 from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from gateway.errors import BackendError
-from gateway.failure import failure_of
+from gateway.failure.response import failure_of
 from tests.conformance.asking import GONE, Answer, ask, asking
 from tests.conformance.faults import Kept, Outcome, cases
 from tests.conformance.faulty import ABSENT, KEEPING, LATE, STARTED, faulty, name_of, processes

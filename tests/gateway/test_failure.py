@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.advice import advice_for
 from gateway.config.clients import ClientLimits, ClientTimeouts
 from gateway.errors import (
     BackendError,
@@ -19,8 +18,9 @@ from gateway.errors import (
     RequestError,
     ResponseAborted,
 )
-from gateway.failure import FailureResponse, plain_response, reason_of, response_for, status_of
-from gateway.failure_pages import Failure, FailurePages
+from gateway.failure.advice import advice_for
+from gateway.failure.pages import Failure, FailurePages, reason_of
+from gateway.failure.response import FailureResponse, plain_response, response_for, status_of
 from gateway.request import Request
 from tests.gateway.conftest import make_request
 

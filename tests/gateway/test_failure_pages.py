@@ -1,11 +1,11 @@
-"""gateway.failure_pages: the formats, and that what others said stays text in them."""
+"""gateway.failure.pages: the formats, and that what others said stays text in them."""
 
 import html.parser
 import json
 
 import pytest
 
-from gateway.failure_pages import ErrorPage, Failure, FailurePages
+from gateway.failure.pages import ErrorPage, Failure, FailurePages
 from gateway.request import Request
 from tests.gateway.conftest import make_request
 

@@ -1,8 +1,8 @@
-"""gateway.negotiation: RFC 9110 12.5.1."""
+"""gateway.failure.negotiation: RFC 9110 12.5.1."""
 
 import pytest
 
-from gateway.negotiation import preferred
+from gateway.failure.negotiation import preferred
 
 OFFERS = ("application/problem+json", "application/json", "text/html", "text/plain")
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"

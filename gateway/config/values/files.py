@@ -9,7 +9,7 @@ from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from gateway.config.values.texts import TEXT
 from gateway.config.wording import expected, show
-from gateway.failure_pages import ErrorPage, page_constants
+from gateway.failure.pages import ErrorPage, page_constants
 from gateway.static.mime import content_type
 from gateway.template import Template
 

@@ -21,7 +21,7 @@ import structlog
 import trio
 
 from gateway.errors import ClientGone, RequestError
-from gateway.failure import FailureResponse
+from gateway.failure.response import FailureResponse
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.http2.responder import Http2Responder

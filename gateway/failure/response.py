@@ -2,7 +2,7 @@
 
 Every response that the gateway makes for a failure has ``Proxy-Status`` (RFC 9209) with the registered type
 of the error, ``X-Request-Id`` with the id that its log lines have, and a body in the format that the client
-prefers (`failure_pages`). Everybody is told what class of thing has failed; only with ``debug: true`` are
+prefers (`pages`). Everybody is told what class of thing has failed; only with ``debug: true`` are
 addresses, paths and words of an application told: otherwise they are for the log.
 """
 
@@ -15,7 +15,6 @@ from typing import Final, assert_never
 
 import structlog
 
-from gateway.advice import REFUSALS, UNROUTED, advice_for
 from gateway.errors import (
     BackendError,
     Cause,
@@ -25,11 +24,10 @@ from gateway.errors import (
     ResponseAborted,
     traceback_of,
 )
-from gateway.failure_pages import Failure, FailurePages, reason_of
+from gateway.failure.advice import REFUSALS, UNROUTED, advice_for
+from gateway.failure.pages import Failure, FailurePages, reason_of
 from gateway.request import Request
 from protocols.events import Headers
-
-__all__ = ["FailureResponse", "failure_of", "plain_response", "reason_of", "response_for", "status_of"]
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 Promises: the format fits Accept; nothing that a client or an application said can act as markup; without
 *debug* nothing is shown but what `Failure` has for everybody. Which status and fields a failure has is
-decided in `failure`.
+decided in `response`.
 """
 
 import json
@@ -14,7 +14,7 @@ from string import Template as Shell
 from typing import Final
 
 from gateway.escape import printable
-from gateway.negotiation import preferred
+from gateway.failure.negotiation import preferred
 from gateway.request import Request
 from gateway.template import Template, quote_path
 from protocols.events import Headers
@@ -32,7 +32,7 @@ _HINT: Final = (
     "<br>If this goes on, tell it to those who run this site: their log has the reason under this id."
 )
 
-_SHELL: Final = Shell(Path(__file__).with_name("failure.html").read_text("utf-8"))
+_SHELL: Final = Shell(Path(__file__).with_name("page.html").read_text("utf-8"))
 
 
 @dataclass(slots=True)
