@@ -67,9 +67,7 @@ class ListeningSocket:
 
 def own_listener(address: TcpAddress | UnixAddress | FdAddress, *, mode: int | None = None) -> Listener:
     """A plain listener on *address*; *mode*: permissions of a Unix socket."""
-    return Listener.model_validate({"http": str(address)}).model_copy(
-        update={"address": address, "mode": mode}
-    )
+    return Listener.model_construct(address=address, mode=mode)
 
 
 def open_listener(listener: Listener) -> list[ListeningSocket]:
