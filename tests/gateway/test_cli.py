@@ -103,7 +103,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["--wsgi", "app"], ["--wsgi: expected module:attribute, such as app:application, got 'app'"]),
         (["--asgi", ""], ["--asgi: expected module:attribute, such as app:application, got ''"]),
         (["--static", "/absent"], ["--static: '/absent' does not exist: expected a directory"]),
-        (["--proxy", "a:1"], ["--proxy: expected a URL such as http://127.0.0.1:3000 or http://unix:/run/app.sock, got 'a:1'"]),
+        (["--proxy", "a:1"], ["--proxy: expected a URL such as http://127.0.0.1:3000, https://app.example or http://unix:/run/app.sock, got 'a:1'"]),
         (["--scgi", ":1", "--listen", ":1", "--listen", ":1"], [
             "--listen: listeners[0] has the address ':1' already",
             "--scgi: a backend needs a host: write 127.0.0.1:1, got ':1'",
