@@ -119,10 +119,11 @@ class Browser:
     def complaints(self) -> list[str]:
         """What the console has said about the page so far: blocked, missing and broken things."""
         self.run("")
-        entries = [event["params"]["entry"] for event in self._events if event["method"] == "Log.entryAdded"]
-        errors = [event["params"] for event in self._events if event["method"] == "Runtime.exceptionThrown"]
+        logged = [event for event in self._events if event.get("method") == "Log.entryAdded"]
+        entries = [event["params"]["entry"] for event in logged]
+        errors = [event for event in self._events if event.get("method") == "Runtime.exceptionThrown"]
         return [f"{entry['text']} {entry.get('url', '')}" for entry in entries] + [
-            str(error) for error in errors
+            str(error["params"]) for error in errors
         ]
 
     def resize(self, width: int, *, scheme: str = "light") -> None:

@@ -215,8 +215,8 @@ def test_dokuwiki(browser: Browser, gateway: Gateway, https: str, directory: Pat
     check_page(browser, https, "/wiki")
 
     browser.open(f"{https}/wiki/doku.php/start?do=media&tab_files=upload")
-    browser.choose("input[type=file]", directory / "dot.png")
-    browser.wait_for("document.querySelector('#mediamanager__upload_button')?.offsetParent")
+    browser.wait_for("document.querySelector('.qq-uploader')")  # which takes the place of a plain form
+    browser.choose(".qq-uploader input[type=file]", directory / "dot.png")
     browser.run("document.querySelector('#mediamanager__upload_button').click()")
     browser.wait_for("document.querySelector('.qq-upload-success')")
     assert (directory / "data/media/dot.png").read_bytes() == PNG
