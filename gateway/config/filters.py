@@ -9,7 +9,7 @@ from gateway.config.values.numbers import Percent
 from gateway.config.values.quantities import Limit, Size
 from gateway.config.values.requests import HeaderPattern, ResponseHeaderName
 from gateway.config.values.shapes import Many
-from gateway.config.values.texts import LineTemplateText, Target
+from gateway.config.values.texts import LineTemplateText, PathTarget
 from gateway.config.wording import expected
 
 
@@ -58,7 +58,7 @@ class ForwardAuth(Model):
 
     backend: str
     """The name of the backend."""
-    path: Target = "/"
+    path: PathTarget = "/"
     """The path, with a query if need be, that it is asked for, by GET and with the fields of the request;
     X-Forwarded-Method and X-Forwarded-Uri say what the client wants."""
     copy_headers: Annotated[tuple[ResponseHeaderName, ...], Many()] = ()

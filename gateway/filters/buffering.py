@@ -6,7 +6,8 @@
 
 For applications that serve one request at a time (php-fpm, CGI programs, WSGI processes): a slow client does
 not keep one of them (nginx: proxy_buffering, proxy_max_temp_file_size). Up to `memory` bytes wait in memory
-and `file` more on disk; beyond them the backend waits for the client, as it does without buffering.
+and `file` more on disk; beyond them, or when the disk takes no more, the backend waits for the client, as it
+does without buffering.
 
 What should not wait passes by: responses with ``X-Accel-Buffering: no``, event streams, and files, which the
 kernel sends. The whole of a response that comes in one piece is passed on as it is.
@@ -18,10 +19,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO, Final
 
+import structlog
 import trio
 
 from gateway.backend import Handler
-from gateway.errors import GatewayError, MachineError
+from gateway.errors import GatewayError
 from gateway.passing import PassingResponder
 from gateway.request import Request, Responder
 from protocols.events import Headers
@@ -30,6 +32,8 @@ PIECE: Final = 64 * 1024
 """Bytes read back from the file, and given to the client's connection, at a time."""
 
 _ACCEL_BUFFERING: Final = b"x-accel-buffering"
+
+log = structlog.get_logger()
 
 
 class BufferingFilter:
@@ -68,6 +72,7 @@ class _BufferedResponder(PassingResponder):
     """
 
     __slots__ = (
+        "_behind",
         "_changed",
         "_ended",
         "_file",
@@ -89,6 +94,8 @@ class _BufferedResponder(PassingResponder):
         self._memory_size = 0
         self._file_limit = file
         self._file = _File()
+        self._behind: deque[bytes] = deque()
+        """What the disk did not take; it was written after what is in the file."""
         self._passes = False
         """Nothing is held: each call goes on to the inner Responder."""
         self._ended = self._finished = False
@@ -108,6 +115,7 @@ class _BufferedResponder(PassingResponder):
         self._memory.clear()
         self._memory_size = 0
         self._file.close()
+        self._behind.clear()
         self._ended = False
         return True
 
@@ -125,8 +133,8 @@ class _BufferedResponder(PassingResponder):
         elif self._fits_in_memory(len(data)):
             self._memory.append(data)
             self._memory_size += len(data)
-        else:
-            self._file.store(data)
+        elif rest := self._file.store(data):
+            self._behind.append(rest)
 
     async def write_file(self, descriptor: int, offset: int, count: int) -> None:
         self._changed.set()
@@ -165,16 +173,19 @@ class _BufferedResponder(PassingResponder):
         """Let go of what is held."""
         self._memory.clear()
         self._file.close()
+        self._behind.clear()
 
     # --- what is held: what is in memory was written before what is in the file
 
     @property
     def _holds(self) -> bool:
-        return bool(self._memory) or not self._file.is_empty
+        return bool(self._memory) or not self._file.is_empty or bool(self._behind)
 
     @property
     def _has_room(self) -> bool:
         """Whether the handler may go on; what it has written in one go is held all the same."""
+        if self._behind:
+            return False
         if self._file.is_empty:
             return self._memory_size <= self._memory_limit
         return self._file.size <= self._file_limit
@@ -182,7 +193,9 @@ class _BufferedResponder(PassingResponder):
     def _fits_in_memory(self, size: int) -> bool:
         if self._file_limit == 0:
             return True  # there is no other place
-        return self._file.is_empty and self._memory_size + size <= self._memory_limit
+        if self._behind or not self._file.is_empty:
+            return False
+        return self._memory_size + size <= self._memory_limit
 
     async def _wait_for_room(self) -> None:
         self._room = trio.Event()
@@ -194,6 +207,8 @@ class _BufferedResponder(PassingResponder):
             piece = self._memory.popleft()
             self._memory_size -= len(piece)
             return piece
+        if self._file.is_empty and self._behind:
+            return self._behind.popleft()
         return self._file.take()
 
     # --- the sending task
@@ -223,10 +238,11 @@ class _BufferedResponder(PassingResponder):
 class _File:
     """A temporary file without a name: bytes in at its end, out at its beginning."""
 
-    __slots__ = ("_end", "_file", "_start")
+    __slots__ = ("_end", "_file", "_is_full", "_start")
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
+        self._is_full = False
         self._start = self._end = 0
 
     @property
@@ -238,18 +254,22 @@ class _File:
         """Bytes that it has on disk, those that were read included."""
         return self._end
 
-    def store(self, data: bytes) -> None:
-        """Raises MachineError if the disk takes no more."""
+    def store(self, data: bytes) -> bytes:
+        """Store *data*; what is left of it if the disk takes no more, which is logged once."""
+        if self._is_full:
+            return data
+        view = memoryview(data)
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (`close` does)
-            view = memoryview(data)
             while view:
                 written = os.pwrite(self._file.fileno(), view, self._end)
                 self._end += written
                 view = view[written:]
         except OSError as error:
-            raise MachineError(500, "the response cannot be stored", cause=error) from error
+            self._is_full = True
+            log.warning("response cannot be stored", directory=tempfile.gettempdir(), cause=str(error))
+        return bytes(view)
 
     def take(self) -> bytes:
         if self._file is None or self.is_empty:

@@ -89,10 +89,23 @@ def parse_target(value: Any) -> str:
     return text
 
 
+def parse_path_target(value: Any) -> str:
+    """A path with a query if need be, or a template of one."""
+    text = parse_line_template(value)
+    if not text.startswith("/") or re.search(r"[\s#]", text):
+        raise expected("a path such as /verify?path={path}", value)
+    return text
+
+
 TemplateText: TypeAlias = Annotated[str, PlainValidator(parse_template), TEXT]
 LineTemplateText: TypeAlias = Annotated[str, PlainValidator(parse_line_template), TEXT]
 Target: TypeAlias = Annotated[
     str,
     PlainValidator(parse_target),
     WithJsonSchema({"type": "string", "examples": ["/new/{path.rest}", "https://{host}{path}"]}),
+]
+PathTarget: TypeAlias = Annotated[
+    str,
+    PlainValidator(parse_path_target),
+    WithJsonSchema({"type": "string", "examples": ["/verify", "/verify?path={path}"]}),
 ]

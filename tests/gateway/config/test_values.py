@@ -114,6 +114,7 @@ def refusal(kind: Any, value: Any, directory: Path | str = "/base") -> str:
         (texts.TemplateText, "a\n{path.rest} {header.X-Y}", "a\n{path.rest} {header.X-Y}"),
         (texts.TemplateText, '{"ok": true}', '{"ok": true}'),
         (texts.Target, "https://{host}{path}", "https://{host}{path}"),
+        (texts.PathTarget, "/verify?path={path}", "/verify?path={path}"),
         (texts.Target, "{scheme}://new{path}", "{scheme}://new{path}"),
         (texts.Name, "php-8.2_a", "php-8.2_a"),
         (files.FileName, "nph-*", "nph-*"),
@@ -236,6 +237,9 @@ HOST = "expected a host such as example.com or *.example.com, got "
         (texts.TemplateText, 5, "expected text, got 5"),
         (texts.LineTemplateText, "a\r\nb", "expected text without control characters, got 'a\\r\\nb'"),
         (texts.Target, "new", "expected a path such as /new/{path.rest} or a URL, got 'new'"),
+        (texts.PathTarget, "http://a/b", "expected a path such as /verify?path={path}, got 'http://a/b'"),
+        (texts.PathTarget, "/a#b", "expected a path such as /verify?path={path}, got '/a#b'"),
+        (texts.PathTarget, "{path}", "expected a path such as /verify?path={path}, got '{path}'"),
         (texts.Target, "/a b", "expected a path such as /new/{path.rest} or a URL, got '/a b'"),
     ],
 )  # fmt: skip

@@ -1,9 +1,11 @@
 """Response and request buffering: the backend is free long before a slow client has read."""
 
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import structlog
 import trio
 
 from tests.gateway.served import (
@@ -95,6 +97,44 @@ def test_backend_waits_for_the_client_otherwise(buffering: Any, head: bytes) -> 
             assert got.complete
             assert got.body == EXPECTED
             assert got.headers["x-accel-buffering"] is None or buffering is False
+
+    run(main, seconds=30)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file grows beyond 1 MiB (setrlimit(2)): what a full disk is like, for this process alone."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_full_disk_makes_the_backend_wait() -> None:
+    """The response is whole all the same."""
+
+    async def main() -> None:
+        sent = trio.Event()
+
+        async def behave(stream: trio.SocketStream) -> None:
+            await _pieces(stream, b"")
+            sent.set()
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", {"memory": "100KiB"})) as served,
+            await served.connect() as client,
+        ):
+            await client.send_all(GET)
+            with structlog.testing.capture_logs() as logged:
+                received = await read_until_some(client)
+                await until(lambda: bool(logged))
+                assert not sent.is_set()
+                got = response(received + await read_all(client))
+            assert got.complete
+            assert got.body == EXPECTED
+        assert [entry["event"] for entry in logged] == ["response cannot be stored"]
 
     run(main, seconds=30)
 
