@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.backend import Handler
+from gateway.filters.end_to_end import end_to_end
 from gateway.local_redirect import SideRequest
 from gateway.passing import PassingResponder
 from gateway.request import NO_BODY, Request, Responder
@@ -91,7 +92,7 @@ class ForwardAuthFilter:
             return
         if self._copied:
             # What the client says in these fields counts for nothing, whether the answer has them or not.
-            kept = [field for field in request.headers if field[0] not in self._copied]
+            kept = [field for field in end_to_end(request.headers) if field[0] not in self._copied]
             told = [(field[0].lower(), field[1]) for field in verdict.granted]
             request.headers = kept + [field for field in told if field[0] in self._copied]
         await self._handler.handle(request, responder)
@@ -105,7 +106,7 @@ def _without_body(request: Request, method: str, raw_path: bytes, query: bytes, 
         raw_path=raw_path,
         query=query,
         version=request.version,
-        headers=[field for field in request.headers if field[0] not in _NOT_ASKED],
+        headers=[field for field in end_to_end(request.headers) if field[0] not in _NOT_ASKED],
         host=request.host,
         connection=request.connection,
         body=NO_BODY,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from gateway.backend import Handler
+from gateway.filters.end_to_end import end_to_end
 from gateway.passing import PassingResponder
 from gateway.request import Request, Responder
 from gateway.template import Template
@@ -74,7 +75,7 @@ class HeaderFilter:
             responder = _HeaderResponder(responder, self._response, request)
         if self._request is not None:
             # A new list: that of the front may be shared by requests that look alike (`protocols.memo`).
-            request.headers = self._request.apply(request.headers, request)
+            request.headers = self._request.apply(end_to_end(request.headers), request)
         await self._handler.handle(request, responder)
 
 

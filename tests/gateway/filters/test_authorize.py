@@ -178,6 +178,18 @@ def test_copied_fields_are_never_the_clients() -> None:
     assert b"remote-user" not in seen.lower()
 
 
+def test_client_cannot_keep_from_guard_and_application_what_they_are_told() -> None:
+    """RFC 9110 7.6.1: what it names in Connection ends at the gateway; but only what is its own."""
+    told: list[bytes] = []
+    guard = guard_that_says(b"200 OK", b"Remote-User: ann", told=told)
+    option = b"Connection: remote-user, x-forwarded-uri, x-forwarded-method, close"
+    got, seen = asked(guard, option, copy_headers=["Remote-User"])
+    assert got.status == 200
+    assert b"\r\nx-forwarded-uri: /a/b?c=d\r\n" in told[0].lower()
+    assert b"\r\nx-forwarded-method: get\r\n" in told[0].lower()
+    assert b"\r\nremote-user: ann\r\n" in seen.lower()
+
+
 @pytest.mark.parametrize(
     "line", [b"401 Unauthorized", b"302 Found", b"404 Not Found", b"500 Internal Server Error"]
 )

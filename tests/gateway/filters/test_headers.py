@@ -37,6 +37,19 @@ def exchanged(
     return received, response(answer)
 
 
+def test_client_cannot_keep_fields_away_by_connection() -> None:
+    """RFC 9110 7.6.1: it may do so with its own ones."""
+    rules = {"request": {"set": {"X-User": "gateway"}, "default": {"X-Other": "1"}}}
+    sent = b"X-User: client\r\nX-Own: 1\r\nContent-Type: a/b\r\n"
+    sent += b"Connection: x-user, X-Other,x-own, content-type\r\n"
+    head, _ = exchanged(sent, route={"headers": rules})
+    lines = head.lower().split(b"\r\n")
+    assert b"x-user: gateway" in lines
+    assert b"x-other: 1" in lines
+    assert b"content-type: a/b" in lines
+    assert not any(line.startswith(b"x-own") for line in lines)
+
+
 def test_request_fields_are_set_added_removed() -> None:
     rules = {
         "request": {
