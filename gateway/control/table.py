@@ -1,10 +1,13 @@
 """The state of a daemon as tables on a terminal."""
 
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+_UNBOUNDED: Final = 10_000
+"""Columns; a table is as wide as what is in it."""
 
 _STYLES = {"up": "green", "trial": "yellow", "ejected": "red", "down": "red"}
 
@@ -12,6 +15,8 @@ _STYLES = {"up": "green", "trial": "yellow", "ejected": "red", "down": "red"}
 def show(described: dict[str, Any]) -> None:
     """Print what `state.Worker.describe` says."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED  # for grep: one server is one line
     draining = ", draining" if described["draining"] else ""
     console.print(
         f"gateway {described['version']}, process {described['pid']}, up {_duration(described['uptime'])}, "
@@ -19,7 +24,7 @@ def show(described: dict[str, Any]) -> None:
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backend", "kind", "server", "state"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for heading in ("requests", "idle", "failures", "first byte"):
         table.add_column(heading, justify="right")
     table.add_column("last failure", overflow="fold")
