@@ -59,8 +59,14 @@ class Mirror:
             return
         with await spool(request.body, memory=self._memory, max_body=self._max_body) as spooled:
             request.body = spooled
-            twin = spooled.twin()
-            self._start(request, twin, twin)
+            try:
+                twin = spooled.twin()
+            except OSError as error:  # no descriptor is left
+                log.warning(
+                    "request not mirrored", backend=self._name, cause=str(error), request_id=request.id
+                )
+            else:
+                self._start(request, twin, twin)
             await self._handler.handle(request, responder)
 
     def _is_chosen(self) -> bool:

@@ -1,8 +1,11 @@
 """Copies of requests for a second backend, and weighted shares."""
 
+import os
 import re
+import resource
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,45 @@ def test_client_does_not_wait_for_the_copy() -> None:
                 got = response(await served.ask(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
                 assert got.body == b"1!"
             hold.set()
+
+    run(main)
+
+
+@contextmanager
+def one_descriptor_left() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 4, before[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_copy_without_a_descriptor_for_it_is_nobodys_failure() -> None:
+    """EMFILE: the stored body can be opened once."""
+
+    async def main() -> None:
+        config = {
+            "backends": {"two": {"http": "http://127.0.0.1:1"}},
+            "routes": [{"respond": {"body": "1!"}, "mirror": {"backend": "two", "memory": 0}}],
+        }
+        with structlog.testing.capture_logs() as logged:
+            async with gateway_of(config) as served, await served.connect() as client:
+                await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+                await until(lambda: bool(served.open))
+                with one_descriptor_left():
+                    await client.send_all(b"body")
+                    assert (await read_until(client, b"1!")).startswith(b"HTTP/1.1 200 ")
+        assert [line["event"] for line in logged if line["log_level"] == "warning"] == [
+            "request not mirrored"
+        ]
 
     run(main)
 
