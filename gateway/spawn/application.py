@@ -59,7 +59,7 @@ HOLD: Final = 1.0
 and again for the command to end."""
 
 CHECK_INTERVAL: Final = 5.0
-"""Seconds between two looks at the memory of processes."""
+"""Seconds between two looks at the memory of processes, and from the start of one to the first."""
 
 FIRST_PROBE: Final = 0.01
 LAST_PROBE: Final = 0.25
@@ -325,12 +325,18 @@ class SpawnedApplication:
                 now=now,
                 # Our own server counts its requests itself.
                 requests=0 if command.reports else self._counted - member.counted_from,
-                memory=member.running.memory() if self._recycling.max_memory else 0,
+                memory=self._memory_of(member, now),
             )
             due = min(due, life.ends_at)
             if not command.reports:
                 self._count_due = min(self._count_due, member.counted_from + life.requests)
         return due
+
+    def _memory_of(self, member: _Process, now: float) -> int:
+        """Bytes, as far as they count: one that needs too much to begin with is not replaced all the time."""
+        if not self._recycling.max_memory or now < member.started_at + CHECK_INTERVAL:
+            return 0
+        return member.running.memory()
 
     # One of the processes
 

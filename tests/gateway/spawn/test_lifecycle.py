@@ -231,6 +231,18 @@ def test_process_that_hoards_memory_is_replaced(directory: str, monkeypatch: pyt
     assert [entry["reason"] for entry in log["application process stops"]] == ["max_memory"]
 
 
+def test_memory_of_a_process_counts_after_a_while(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With less than an application needs, processes would come and go without end."""
+    monkeypatch.setattr("gateway.spawn.application.CHECK_INTERVAL", 3600.0)
+
+    async def test(served: Served, log: Log) -> None:
+        first = await pid_of(served)
+        assert await pid_of(served) == first
+
+    log = run(config("scgi", wsgi(directory, max_memory="1MiB")), test)
+    assert len(log["application process started"]) == 1
+
+
 def test_old_process_is_replaced() -> None:
     async def test(served: Served, log: Log) -> None:
         old = await pid_of(served)
