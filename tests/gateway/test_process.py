@@ -57,7 +57,7 @@ class Child:
 def no_leak() -> Iterator[None]:
     before = set(os.listdir("/proc/self/fd"))
     yield
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # garbage of earlier tests may have gone
     with pytest.raises(ChildProcessError):  # neither running nor a zombie
         os.waitpid(-1, os.WNOHANG)
 

@@ -51,7 +51,7 @@ def no_leak() -> Iterator[None]:
     """Complaints 29, 30: no descriptor and no zombie stays."""
     before = set(os.listdir("/proc/self/fd"))
     yield
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # garbage of earlier tests may have gone
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 

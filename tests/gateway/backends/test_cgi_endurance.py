@@ -176,7 +176,7 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 async with trio.open_nursery() as requests:
                     for _ in range(3):
                         requests.start_soon(one, backends)
-            assert set(os.listdir("/proc/self/fd")) == before
+            assert set(os.listdir("/proc/self/fd")) <= before  # garbage of earlier tests may have gone
             for pid in marked(mark):
                 await gone(pid)
             nursery.cancel_scope.cancel()
