@@ -25,7 +25,7 @@ from gateway.errors import BackendError, Cause, GatewayError, Phase
 from gateway.executable import explain
 from gateway.process import Process, describe_end, spawn
 from gateway.request import Body, Request, Responder
-from gateway.upstream.exchange import MAX_INFORMATIONAL
+from gateway.upstream.exchange import FLUSH_BYTES, MAX_INFORMATIONAL
 from protocols.cgi import ResponseParser
 from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
 from protocols.events import (
@@ -262,7 +262,7 @@ class Exchange:
     async def relay(self, parser: ResponseParser, responder: Responder) -> bytes | None:
         """Pass the program's output on until its end; the target if it is a local redirect."""
         target = None
-        informed = 0
+        informed = queued = 0
         open_ended = True
         try:
             while True:
@@ -271,6 +271,13 @@ class Exchange:
                     parser.receive_data(await self._read_output(responder))
                 elif isinstance(event, Data):
                     responder.write(event.data)
+                    queued += len(event.data)
+                    if queued >= FLUSH_BYTES:
+                        # The program may be faster than we are: its output need never run dry.
+                        queued = 0
+                        await responder.flush()
+                        await trio.lowlevel.checkpoint()
+                        self._touch()
                 elif isinstance(event, ResponseHead):
                     self._check_stderr()
                     open_ended = all(name != b"content-length" for name, _ in event.headers)

@@ -35,6 +35,7 @@ from gateway.request import Request, Responder
 from gateway.spool import BodyPolicy
 from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
+from protocols.events import Headers
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 from tests.gateway.served import gateway_of
 
@@ -1055,6 +1056,34 @@ class FlushEvent(RecordingResponder):
         await super().flush()
         if self.ended or not self._all:
             self.flushed.set()
+
+
+class LargestGap(RecordingResponder):
+    """How many bytes were written between two flushes at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = self._gap = 0
+
+    def write(self, data: bytes) -> None:
+        self._gap += len(data)
+        self.largest = max(self.largest, self._gap)
+
+    def end(self, trailers: Headers | None = None) -> None:
+        self.ended = True
+
+    def try_flush(self) -> bool:
+        self._gap = 0
+        return super().try_flush()
+
+
+def test_program_that_is_faster_than_its_reader_is_not_kept_in_memory(programs: Programs) -> None:
+    """14.5: its output need never run dry, so what is queued has a bound of its own."""
+    programs.sh("x", "printf 'Content-Type: text/plain\\n\\n'; exec head -c 50000000 /dev/zero")
+    responder = LargestGap()
+    trio.run(partial(answer, programs, make_request(b"/x"), responder))
+    assert responder.ended
+    assert responder.largest <= 128 * 1024
 
 
 def answer_and_let_time_pass(programs: Programs, responder: FlushEvent) -> None:
