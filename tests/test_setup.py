@@ -5,6 +5,7 @@ mypyc 2.4 translates a few constructs wrongly. They are few enough to be left ou
 
 import ast
 import runpy
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -87,3 +88,29 @@ def test_required_keywords_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
         if before is not None and after is None
     ]
     assert found == []
+
+
+def test_no_class_inherits_from_one_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types of libraries are not looked at: the class would be laid out as if it had no base, and crash."""
+    found = []
+    for path in compiled_modules(monkeypatch):
+        tree = ast.parse(path.read_text())
+        foreign = {name for name, origin in imported(tree) if origin.partition(".")[0] not in KNOWN}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                roots = {ast.unparse(base).partition(".")[0].partition("[")[0] for base in node.bases}
+                if roots & foreign:
+                    found.append(f"{path}:{node.lineno}")
+    assert found == []
+
+
+KNOWN = {*sys.stdlib_module_names, "gateway", "protocols"}
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The names that a module imports, and where from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.asname or alias.name.partition(".")[0], alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((alias.asname or alias.name, node.module or "") for alias in node.names)

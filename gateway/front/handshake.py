@@ -16,7 +16,8 @@ import trio
 from gateway.failure.response import plain_response
 from gateway.front.service import Service
 from gateway.request import Address
-from gateway.tls.stream import NotTlsError, TlsStream, reason_of
+from gateway.tls.errors import NotTlsError
+from gateway.tls.stream import TlsStream, reason_of
 from protocols.http1 import encode_response_head
 
 if TYPE_CHECKING:

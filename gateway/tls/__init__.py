@@ -1,6 +1,7 @@
 """TLS on listeners, and to servers behind the gateway.
 
 ``stream``       a PumpStream that is encrypted, over a socket of the pump
+``errors``       what can go wrong with it
 ``context``      the certificates of a listener: chosen by name, renewed when their files change
 ``client``       connections to a server: the name that is asked for, sessions that are resumed
 ``trust``        whom the gateway trusts there, and what it shows

@@ -39,6 +39,7 @@ from outcome import Error
 from trio.lowlevel import Task, reschedule
 
 from gateway.pump import READ_SIZE, SENDFILE_CHUNK, WRITE_EVENTS, Pump, PumpStream
+from gateway.tls.errors import NotTlsError, TlsBrokenError
 
 PIECE: Final = 64 * 1024
 """Bytes encrypted and sent in one go: four full records (RFC 8446 5.1), and one system call."""
@@ -53,22 +54,6 @@ FAREWELL_SECONDS: Final = 5.0
 # RFC 8446 5.1, ContentType: the first byte of a peer that speaks TLS. A client has nothing to refuse yet.
 _FROM_CLIENTS: Final = b"\x16"
 _FROM_SERVERS: Final = b"\x16\x15"
-
-
-class NotTlsError(Exception):
-    """The peer does not speak TLS. *received* is what it sent instead."""
-
-    def __init__(self, received: bytes) -> None:
-        super().__init__("the peer does not speak TLS")
-        self.received = received
-
-
-class TlsBrokenError(trio.BrokenResourceError):
-    """TLS failed after the handshake; *alert*: because the peer says so (RFC 8446 6)."""
-
-    def __init__(self, reason: str, *, alert: bool = False) -> None:
-        super().__init__(reason)
-        self.alert = alert
 
 
 class TlsStream(PumpStream):

@@ -15,7 +15,8 @@ from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump, PumpStream
 from gateway.request import Request
 from gateway.tls.client import ServerTls
-from gateway.tls.stream import NotTlsError, TlsStream, is_alert, reason_of
+from gateway.tls.errors import NotTlsError
+from gateway.tls.stream import TlsStream, is_alert, reason_of
 from gateway.upstream.introduction import ProxyVersion, introduction
 
 _BUSY_RETRY: Final = 0.005

@@ -29,7 +29,7 @@ import trio
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.tls.stream import TlsBrokenError
+from gateway.tls.errors import TlsBrokenError
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.stderr import ErrorStream

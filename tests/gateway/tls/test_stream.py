@@ -13,7 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from gateway.pump import Pump
 from gateway.tls.context import Certificates, TlsOptions
-from gateway.tls.stream import PIECE, NotTlsError, TlsStream
+from gateway.tls.errors import NotTlsError
+from gateway.tls.stream import PIECE, TlsStream
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
 from tests.gateway.tls.secured import Client, certificate, client_context, read_all
 
