@@ -171,7 +171,8 @@ def test_too_large(gateway: Gateway, curl: Curl, path: str, expects: bool) -> No
     body, _, seen = done.stdout.rpartition(b"|")
     assert body.startswith(b"413 Content Too Large\n\nthe request body is larger than 1048576 bytes\n")
     assert seen.startswith(b"413 ")
-    assert (seen == b"413 0") == expects
+    if expects:
+        assert seen == b"413 0"  # without, some of the body may be on its way before the answer comes
 
 
 def test_chunked_upload(gateway: Gateway, curl: Curl) -> None:
