@@ -1,7 +1,7 @@
 """Compiles the modules on the way of a request by mypyc, where there is a C compiler.
 
 The sources stay ordinary Python: without a compiler, or with GATEWAY_COMPILE=0, the same modules are
-installed as they are, and cost about a third more CPU per request. An editable installation is never
+installed as they are, and cost up to a third more CPU per request. An editable installation is never
 compiled, because what is edited there has to be what runs.
 """
 
