@@ -16,7 +16,6 @@ from gateway.backends.asgi.websocket import WebSocketSettings
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.program import ProgramRules
-from gateway.backends.cgi.slots import Slots
 from gateway.backends.cgi.transcript import Transcript
 from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
@@ -30,6 +29,7 @@ from gateway.intake import BodyIntake
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.resolver import Resolver
+from gateway.slots import Slots
 from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
@@ -193,6 +193,8 @@ class BackendBuilder:
                     threads=config.threads,
                     factory=config.factory,
                     intake=self._intake(name, config),
+                    slots=_threads(name, config),
+                    stuck_after=config.stuck_after,
                 )
             case _:
                 assert_never(config)
@@ -297,7 +299,26 @@ class BackendBuilder:
 def _slots(name: str, config: models.CGIBackend) -> Slots | None:
     if config.max_processes is None:
         return None
-    return Slots(name, config.max_processes, queue=config.queue, queue_time=config.queue_time)
+    return Slots(
+        name,
+        config.max_processes,
+        queue=config.queue,
+        queue_time=config.queue_time,
+        running="programs run, the most that max_processes allows",
+    )
+
+
+def _threads(name: str, config: models.WSGIBackend) -> Slots | None:
+    """What bounds the requests that wait for a thread, if anything does."""
+    if config.queue is None and config.queue_time is None:
+        return None
+    return Slots(
+        name,
+        config.threads,
+        queue=config.queue,
+        queue_time=inf if config.queue_time is None else config.queue_time,
+        running="requests run, the most that threads allows",
+    )
 
 
 def _transcript(config: models.Transcript | None) -> Transcript | None:

@@ -13,6 +13,7 @@ from gateway.config.filters import HeaderRules as HeaderConfig
 from gateway.config.filters import Mirror as MirrorConfig
 from gateway.filters.authorize import AuthorizerFilter, ForwardAuthFilter
 from gateway.filters.buffering import BufferingFilter
+from gateway.filters.concurrency import ConcurrencyFilter
 from gateway.filters.headers import HeaderFilter, HeaderRules
 from gateway.filters.limit_rate import RateFilter
 from gateway.filters.mirror import Mirror
@@ -21,6 +22,7 @@ from gateway.filters.sendfile import SendfileFilter
 from gateway.filters.split import Split
 from gateway.local_redirect import Dispatch
 from gateway.router import Route
+from gateway.slots import Slots
 from gateway.static import StaticFiles
 from gateway.template import Template
 
@@ -28,6 +30,15 @@ from gateway.template import Template
 def filtered_backend(name: str, config: models.Backend, backend: Handler, *, dispatch: Dispatch) -> Handler:
     """*backend* with what its configuration puts around it, whatever the route."""
     handler = backend
+    if isinstance(config, models.ASGIBackend) and config.concurrency is not None:
+        slots = Slots(
+            name,
+            config.concurrency,
+            queue=config.queue,
+            queue_time=config.queue_time,
+            running="requests run, the most that concurrency allows",
+        )
+        handler = ConcurrencyFilter(handler, slots=slots, address=config.app)
     if config.x_sendfile or config.x_accel_redirect:
         handler = SendfileFilter(
             handler,

@@ -5,7 +5,7 @@ of its own (`gateway.passing`) and changes the response on its way::
 
     router ─► headers ─► limit_rate ─► authorize ─► buffering ─► request_buffering ─► mirror ─► split
                                                                                                   │
-                                                           backend ◄─ sendfile ◄─ headers ◄───────┘
+                                             backend ◄─ concurrency ◄─ sendfile ◄─ headers ◄──────┘
 
 The second row is around a backend, whatever the route. The response comes back the same way.
 
@@ -16,6 +16,7 @@ The second row is around a backend, whatever the route. The response comes back 
 ``request_buffering``  a request body taken from its client before the backend hears of the request
 ``mirror``             a copy of each request for a second backend
 ``split``              one of several backends, by weight
+``concurrency``        how many requests an application has at the same time
 ``sendfile``           X-Sendfile and X-Accel-Redirect: the application names what is to be sent
 
 A route without them has none of this on its way.

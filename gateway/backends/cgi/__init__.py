@@ -11,7 +11,6 @@ into its standard input, its output streams out as the response, its standard er
     environment    what variables it sees
     exchange       one running program with its three pipes
     stderr         what it writes to its standard error
-    slots          how many run at the same time, and who waits
     transcript     exchanges written down, for who debugs them
 
 Promises:

@@ -10,12 +10,12 @@ import trio
 from gateway.backends.cgi.environment import Environment
 from gateway.backends.cgi.exchange import Exchange, ExchangeSettings
 from gateway.backends.cgi.program import ProgramRules, Programs, Script
-from gateway.backends.cgi.slots import Slots
 from gateway.backends.cgi.transcript import RecordedBody, Recording, Transcript
 from gateway.errors import BackendError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.request import Body, Request, Responder
+from gateway.slots import Slots
 from gateway.template import Template
 from protocols.cgi import HEAD_LIMIT, ResponseParser
 
@@ -123,8 +123,11 @@ class CgiBackend:
             stdin = self._null
         if self._slots is None:
             return await self._run_recorded(script, request, responder, body, stdin)
-        async with self._slots.place(os.fsdecode(script.filename)):
+        await self._slots.enter(os.fsdecode(script.filename))
+        try:
             return await self._run_recorded(script, request, responder, body, stdin)
+        finally:
+            self._slots.leave()
 
     async def _run_recorded(
         self, script: Script, request: Request, responder: Responder, body: Body, stdin: int | None

@@ -5,6 +5,7 @@
     backend   one application: loads it, makes the environ, answers through the Responder
     threads   the worker threads, and the one wake-up that brings their results back
     call      one call of the application: the thread's half of the conversation
+    stuck     calls that take very long are told about
     head      checks what start_response is given and turns it into header fields
     input     wsgi.input for a body that has not arrived whole
     streams   wsgi.errors and wsgi.file_wrapper

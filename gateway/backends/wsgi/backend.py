@@ -18,11 +18,13 @@ from gateway.backends.load import load_application
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.input import open_input
 from gateway.backends.wsgi.streams import ErrorLog, FileWrapper
+from gateway.backends.wsgi.stuck import StuckWatch
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
 from gateway.intake import BodyIntake
 from gateway.request import Body, Request, Responder, respond
+from gateway.slots import Slots
 
 _READ_AHEAD: Final = 64 * 1024
 """Bytes of a body that is here already which go along with the call, and save a hop."""
@@ -38,7 +40,8 @@ class WsgiBackend:
     that returns the application. *multiprocess* says that other processes run the same application.
 
     *intake* says which request bodies are taken. One that is streamed has no CONTENT_LENGTH: Werkzeug reads
-    it all the same, and Django takes it for none.
+    it all the same, and Django takes it for none. *slots* bounds how many requests wait for a thread, and for
+    how long. A call that runs for *stuck_after* seconds is told about in the log, with its stack; 0: never.
     """
 
     def __init__(
@@ -51,8 +54,12 @@ class WsgiBackend:
         factory: bool = False,
         multiprocess: bool = False,
         intake: BodyIntake | None = None,
+        slots: Slots | None = None,
+        stuck_after: float = 0.0,
     ) -> None:
         self.name = name
+        self._slots = slots
+        self._stuck_after = stuck_after
         self._intake = intake or BodyIntake(name)
         self._target = target
         self._directory = directory
@@ -78,7 +85,10 @@ class WsgiBackend:
         self._threads.start()
         try:
             task_status.started()
-            await trio.sleep_forever()
+            if self._stuck_after:
+                await StuckWatch(self._threads, self.name, self._stuck_after).run()
+            else:
+                await trio.sleep_forever()
         finally:
             await self._threads.stop(_STOP_GRACE)
 
@@ -93,17 +103,21 @@ class WsgiBackend:
 
     async def _handle(self, request: Request, body: Body, responder: Responder) -> None:
         began = perf_counter()
-        call = ApplicationCall(self._application, request, self._threads, self.name)
-        length = body.length
-        call.environ = environ = {
-            **build_environ(
-                request, script_name=request.mount, path_info=request.rest, content_length=length
-            ),
-            **self._variables,
-            "wsgi.url_scheme": request.connection.scheme,
-        }
-        environ["wsgi.input"] = io.BytesIO() if length == 0 else _open_input(body, call)
+        call = ApplicationCall(self._application, request, responder, self._threads, self.name)
+        slots = self._slots
+        if slots is not None:
+            await slots.enter(self._target)
         try:
+            length = body.length
+            call.environ = environ = {
+                **build_environ(
+                    request, script_name=request.mount, path_info=request.rest, content_length=length
+                ),
+                **self._variables,
+                "wsgi.url_scheme": request.connection.scheme,
+                "gw.client_disconnected": call.client_disconnected,  # rules WSGI-4
+            }
+            environ["wsgi.input"] = io.BytesIO() if length == 0 else _open_input(body, call)
             await call.submitted()
             if call.finished and call.file is None:
                 await respond(responder, call.status, call.headers, call.block or b"", call.reason)
@@ -113,6 +127,8 @@ class WsgiBackend:
             raise self._failed(aborted.cause, str(aborted), Phase.BODY) from aborted
         finally:
             call.end()
+            if slots is not None:
+                call.when_left(slots.leave)
         request.upstream_time = perf_counter() - began
 
     async def _converse(self, call: ApplicationCall, body: Body, responder: Responder) -> None:

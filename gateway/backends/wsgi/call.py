@@ -3,7 +3,7 @@
 The conversation is by state, not by messages: the thread sets fields and posts the call; the trio task
 looks at all fields each time it is woken. A field is written by one side and taken by the other::
 
-    thread ─► status, headers, block, file, finished, failed, wants_body ─► trio task
+    thread ─► status, headers, block, file, finished, failed, wants_body, left ─► trio task
     thread ◄─ piece, body_error, over                                    ◄─ trio task
 
 Back-pressure: a block may be on its way while the application makes the next, but that one waits until
@@ -25,7 +25,7 @@ from gateway.backends.wsgi.head import parse_headers, parse_status
 from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import RequestError, traceback_of
-from gateway.request import Request
+from gateway.request import Request, Responder
 from protocols.events import Headers
 
 log = structlog.get_logger()
@@ -64,6 +64,10 @@ class ApplicationCall:
     piece = b""
     body_error: RequestError | None = None
     over = False
+    waits_for_client = False
+    """Whether the thread waits for the client: to send more of the body, or to take more of the response."""
+    left = True
+    """Whether no thread has it: not yet, or not any more."""
 
     _begun = False
     _left: int | None = None
@@ -73,13 +77,20 @@ class ApplicationCall:
     _body_answer: "threading.Lock | None" = None
     _task: Task | None = None
     _posted = False
+    _on_left: Callable[[], None] | None = None
 
     def __init__(
-        self, application: WSGIApplication, request: Request, threads: WorkerThreads, backend: str
+        self,
+        application: WSGIApplication,
+        request: Request,
+        responder: Responder,
+        threads: WorkerThreads,
+        backend: str,
     ) -> None:
         self.environ: dict[str, Any] = {}
         self._application = application
         self._request = request
+        self._responder = responder
         self._threads = threads
         self._backend = backend
 
@@ -88,6 +99,7 @@ class ApplicationCall:
     async def submitted(self) -> None:
         """Have a thread run the call, and wait for its first post."""
         self._task = current_task()
+        self.left = False
         self._threads.submit(self)
         await wait_task_rescheduled(self._abort)
 
@@ -100,6 +112,8 @@ class ApplicationCall:
 
     def deliver(self) -> None:
         """Wake the task, or make its next wait a short one."""
+        if self._on_left is not None:
+            self._look_whether_left()
         task = self._task
         if task is not None:
             self._task = None
@@ -123,6 +137,20 @@ class ApplicationCall:
         _unlock(self._room)
         _unlock(self._body_answer)
 
+    def when_left(self, function: Callable[[], None]) -> None:
+        """After `end`: call *function* when the thread is free for another call, or as good as free."""
+        if self.finished or self.failed:
+            function()
+            return
+        self._on_left = function
+        # If the thread has left it meanwhile, it may not have seen that this was to be told.
+        self._look_whether_left()
+
+    def _look_whether_left(self) -> None:
+        if self.left and self._on_left is not None:
+            function, self._on_left = self._on_left, None
+            function()
+
     def _abort(self, _raise_cancel: RaiseCancelT) -> Abort:
         self._task = None
         return Abort.SUCCEEDED
@@ -130,9 +158,24 @@ class ApplicationCall:
     # --- the thread's side
 
     def run(self) -> None:
+        """Call the application, unless nobody waits for it any more."""
+        if not self.over:  # Cancelled while it waited for a thread.
+            self._run()
+        self.left = True
+        if self._on_left is not None:
+            self._threads.post(self)
+
+    def describe(self) -> dict[str, str]:
+        """Which request it is, for the log."""
+        request = self._request
+        return {"request_id": request.id, "method": request.method, "path": request.path}
+
+    def client_disconnected(self) -> bool:
+        """Whether nobody waits for the response any more (rules WSGI-4: ``gw.client_disconnected``)."""
+        return self.over or self._responder.disconnected
+
+    def _run(self) -> None:
         """Call the application, send what it returns, close that (PEP 3333, "Specification Details")."""
-        if self.over:
-            return  # Cancelled while it waited for a thread.
         result: Iterable[bytes] | None = None
         try:
             result = self._application(self.environ, self.start_response)
@@ -182,7 +225,9 @@ class ApplicationCall:
             raise ClientDisconnected("the request is over")
         self.wants_body = True
         self._threads.post(self)
+        self.waits_for_client = True
         self._body_answer.acquire()
+        self.waits_for_client = False
         if self.over:
             raise ClientDisconnected("the request is over")
         if self.body_error is not None:
@@ -234,7 +279,9 @@ class ApplicationCall:
         self.finished = True
         self._threads.post(self)
         assert self._room is not None
+        self.waits_for_client = True
         self._room.acquire()
+        self.waits_for_client = False
 
     def _checked(self, block: bytes) -> bytes:
         """*block*, cut to what Content-Length allows."""
@@ -254,7 +301,9 @@ class ApplicationCall:
         """Wait until the block before has been flushed. Raises ClientDisconnected."""
         if self._room is not None:
             if not self.over:  # end() unlocks once: after that there is nothing to wait for.
+                self.waits_for_client = True
                 self._room.acquire()
+                self.waits_for_client = False
         elif not last:
             self._room = _locked()
         if self.over:
@@ -267,9 +316,7 @@ class ApplicationCall:
             log.error(
                 "application failed",
                 backend=self._backend,
-                request_id=self._request.id,
-                method=self._request.method,
-                path=self._request.path,
+                **self.describe(),
                 exc_info=error,
             )
         if not self.finished:

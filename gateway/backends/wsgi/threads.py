@@ -50,6 +50,8 @@ class WorkerThreads:
         self._wake_pending = False
         self._token: trio.lowlevel.TrioToken
         self._threads: list[threading.Thread] = []
+        self.current: list[Call | None] = [None] * count
+        """What each thread runs, None for one that waits; as it is now, without a lock."""
         self._running = 0
         self._all_ended: trio.Event
 
@@ -65,7 +67,9 @@ class WorkerThreads:
         self._running = self._count
         for number in range(self._count):
             # Daemon threads: an application that never returns must not keep the process from exiting.
-            thread = threading.Thread(target=self._work, name=f"wsgi {self._name} {number}", daemon=True)
+            thread = threading.Thread(
+                target=self._work, args=(number,), name=f"wsgi {self._name} {number}", daemon=True
+            )
             thread.start()
             self._threads.append(thread)
 
@@ -80,6 +84,10 @@ class WorkerThreads:
             return
         for thread in self._threads:
             thread.join()  # They have said farewell: this takes microseconds.
+
+    def ident(self, number: int) -> int | None:
+        """The identifier of a thread, by its place in `current`."""
+        return self._threads[number].ident
 
     def _deliver(self) -> None:
         # Before the posts are looked at: one that comes from now on wakes again.
@@ -102,11 +110,15 @@ class WorkerThreads:
             self._wake_pending = True
             self._run_in_trio(self._deliver)
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         take = self._submitted.get
+        current = self.current
         while (call := take()) is not None:
+            current[number] = call
             call.run()
-            del call  # Nothing of a request is kept while the thread waits for the next.
+            # Nothing of a request is kept while the thread waits for the next.
+            current[number] = None
+            del call
         self._run_in_trio(self._thread_ended)
 
     def _run_in_trio(self, function: Callable[[], None]) -> None:

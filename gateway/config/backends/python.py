@@ -1,13 +1,14 @@
 """The configuration of Python applications inside the daemon."""
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from gateway.config.backends.common import BackendModel, WithLength
-from gateway.config.base import Model, written
+from gateway.config.base import Model, Place, written
 from gateway.config.values.files import Directory
-from gateway.config.values.numbers import Count, Flag
+from gateway.config.values.numbers import Count, CountOrNone, Flag
 from gateway.config.values.programs import Lifespan, ObjectName
 from gateway.config.values.quantities import Duration, Limit, Timeout
 
@@ -46,6 +47,20 @@ class ASGIBackend(BackendModel):
     """For the application to complete its stop."""
     websocket: WebSocket = Field(default_factory=WebSocket)
     """Bounds of its WebSocket connections."""
+    concurrency: Count | None = None
+    """Requests and WebSocket connections that it has at the same time; by default any number (uvicorn:
+    limit_concurrency). Further ones wait."""
+    queue: CountOrNone = 100
+    """Requests that may wait; more are answered 503 at once. With concurrency."""
+    queue_time: Timeout = written("10s")
+    """How long one may wait, before it is answered 503. With concurrency."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        yield from super().contradictions(data)
+        for key in ("queue", "queue_time"):
+            if key in data and data.get("concurrency") is None:
+                yield (key,), "without concurrency no request waits"
 
 
 class WSGIBackend(WithLength):
@@ -61,3 +76,11 @@ class WSGIBackend(WithLength):
     """Whether the attribute is a function that makes the application."""
     threads: Count = 8
     """Requests that run at the same time; further ones wait."""
+    queue: CountOrNone | None = None
+    """Requests that may wait for a thread; more are answered 503 at once, with Retry-After. By default any
+    number."""
+    queue_time: Timeout | None = None
+    """How long one may wait, before it is answered 503. By default as long as its client does."""
+    stuck_after: Duration = written("60s")
+    """A request that its thread has worked at for so long is told about in the log, with what the thread is
+    doing, and again when it ends; waiting for the client does not count. 0: never."""

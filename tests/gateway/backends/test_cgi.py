@@ -24,7 +24,6 @@ from gateway.backend import StartError
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.program import Execute, ProgramRules
-from gateway.backends.cgi.slots import Slots
 from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.backends.cgi.transcript import Transcript
 from gateway.confinement import Confinement, ResourceLimits
@@ -32,6 +31,7 @@ from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.intake import BodyIntake
 from gateway.process import LINE_LIMIT
 from gateway.request import Request, Responder
+from gateway.slots import Slots
 from gateway.spool import BodyPolicy
 from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
@@ -878,67 +878,8 @@ async def many(programs: Programs, slots: Slots, count: int) -> list[RecordingRe
 def test_no_more_programs_run_than_may(programs: Programs) -> None:
     """complaints.md 38: the rest waits."""
     programs.sh("x", f"mkdir running || exit 1; {HELLO}; rmdir running")
-    answers = trio.run(many, programs, Slots("tools", 1, queue=10, queue_time=60), 6)
+    answers = trio.run(many, programs, Slots("tools", 1, queue=10, queue_time=60, running="programs run"), 6)
     assert [getattr(answer, "body", answer) for answer in answers] == [b"hello"] * 6
-
-
-def test_full_queue_is_refused_at_once() -> None:
-    async def main() -> None:
-        slots = Slots("tools", 1, queue=1, queue_time=60)
-        entered = trio.Event()
-
-        async def wait() -> None:
-            async with slots.place("waits"):
-                entered.set()
-
-        async with trio.open_nursery() as nursery:
-            async with slots.place("runs"):
-                nursery.start_soon(wait)
-                await trio.testing.wait_all_tasks_blocked()
-                assert not entered.is_set()
-                words = "1 programs run, the most that max_processes allows, and 1 requests wait already"
-                with pytest.raises(BackendError, match=words) as raised:
-                    await slots.place("refused").__aenter__()
-            with trio.fail_after(60):
-                await entered.wait()
-        error = raised.value
-        assert (error.cause, error.phase, error.retry_after) == (Cause.OVERLOADED, Phase.QUEUE, 60)
-        assert error.address == "refused"
-
-    trio.run(main)
-
-
-def test_waiting_has_an_end() -> None:
-    async def main() -> None:
-        slots = Slots("tools", 1, queue=1, queue_time=5)
-        async with slots.place("runs"):
-            with pytest.raises(BackendError, match="none has ended for 5 s") as raised:
-                await slots.place("waits").__aenter__()
-            assert raised.value.retry_after == 5
-        async with slots.place("next"):  # nobody holds the place of who has given up
-            pass
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-
-
-def test_who_is_cancelled_has_left_the_queue() -> None:
-    async def main() -> None:
-        slots = Slots("tools", 1, queue=1, queue_time=60)
-
-        async def hold() -> None:
-            async with slots.place("x"):
-                raise AssertionError
-
-        async with slots.place("x"):
-            for _ in range(3):  # each finds room in the queue
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(hold)
-                    await trio.testing.wait_all_tasks_blocked()
-                    nursery.cancel_scope.cancel()
-        async with slots.place("y"):
-            pass
-
-    trio.run(main)
 
 
 # ---- transcript

@@ -14,12 +14,12 @@ from structlog.testing import capture_logs
 
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
-from gateway.backends.cgi.slots import Slots
 from gateway.backends.cgi.transcript import Transcript
 from gateway.confinement import Confinement, ResourceLimits
 from gateway.errors import ClientGone, GatewayError, RequestError
 from gateway.intake import BodyIntake
 from gateway.request import Request, Responder
+from gateway.slots import Slots
 from gateway.template import Template
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 
@@ -149,7 +149,7 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             intake=BodyIntake(
                 "tools", "stream" if number else "spool", spool_memory=1000, max_body=1_000_000
             ),
-            slots=Slots("tools", 2, queue=2, queue_time=60) if number else None,
+            slots=Slots("tools", 2, queue=2, queue_time=60, running="programs run") if number else None,
             transcript=Transcript(str(tmp_path / "transcript")) if number else None,
             variables={"MARK": Template.parse(mark)},
         )

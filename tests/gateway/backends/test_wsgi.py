@@ -21,6 +21,7 @@ from gateway.backends.wsgi import WsgiBackend
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.intake import BodyIntake
 from gateway.request import Body
+from gateway.slots import Slots
 from tests.gateway.backends.wsgi_harness import (
     connected,
     exchange,
@@ -912,6 +913,170 @@ def test_many_requests_are_each_answered_with_their_own() -> None:
 
     trio.run(main)
     assert wrong == []
+
+
+class Holding:
+    """An application whose calls stay in their thread until they are let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.go_on = threading.Event()
+        self.paths: list[str] = []
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
+        self.paths.append(environ["PATH_INFO"])
+        self.entered.release()
+        assert self.go_on.wait(60)
+        return hello(environ, start_response)
+
+    async def wait_until_entered(self) -> None:
+        assert await trio.to_thread.run_sync(self.entered.acquire, True, 60)
+
+
+def bounded(limit: int, *, queue: int, queue_time: float = 60.0) -> Slots:
+    return Slots("admin", limit, queue=queue, queue_time=queue_time, running="requests run")
+
+
+def test_requests_beyond_the_queue_are_refused() -> None:
+    """503 with Retry-After, at once; those in the queue are answered in turn."""
+    app = Holding()
+
+    class Broken(BytesBody):
+        def read_nowait(self) -> bytes:
+            raise RequestError(400, "broken")
+
+    async def main() -> None:
+        async with serving(app, threads=1, slots=bounded(1, queue=1, queue_time=7)) as backend:
+            async with trio.open_nursery() as nursery:
+                recorders = [RecordingResponder(), RecordingResponder()]
+                nursery.start_soon(backend.handle, make_request(b"/runs"), recorders[0])
+                await app.wait_until_entered()
+                nursery.start_soon(backend.handle, make_request(b"/waits"), recorders[1])
+                await trio.testing.wait_all_tasks_blocked()
+                with pytest.raises(BackendError) as caught:
+                    await backend.handle(make_request(b"/refused"), RecordingResponder())
+                app.go_on.set()
+            assert (caught.value.cause, caught.value.retry_after) == (Cause.OVERLOADED, 7)
+            assert [recorder.body for recorder in recorders] == [b"Hello, world!"] * 2
+            # Every way out gives the place back.
+            with pytest.raises(RequestError):
+                await backend.handle(make_request(method="POST", body=Broken(b"x")), RecordingResponder())
+            await backend.handle(make_request(b"/last"), RecordingResponder())
+
+    trio.run(main)
+    assert app.paths == ["/runs", "/waits", "/last"]
+
+
+def test_a_thread_is_taken_until_the_application_returns() -> None:
+    """A request whose client has left still has its thread: the next one waits, or is refused."""
+    app = Holding()
+
+    async def main() -> None:
+        async with serving(app, threads=1, slots=bounded(1, queue=0)) as backend:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(backend.handle, make_request(b"/left"), RecordingResponder())
+                await app.wait_until_entered()
+                nursery.cancel_scope.cancel()
+            with pytest.raises(BackendError, match="0 requests wait already"):
+                await backend.handle(make_request(b"/refused"), RecordingResponder())
+            app.go_on.set()
+            with trio.fail_after(60):
+                while True:
+                    try:
+                        await backend.handle(make_request(b"/next"), RecordingResponder())
+                    except BackendError:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        break
+
+    with capture_logs():
+        trio.run(main)
+    assert app.paths == ["/left", "/next"]
+
+
+# --- calls that are stuck
+
+
+def stuck_entries(logs: list[Any]) -> list[Any]:
+    return [entry for entry in logs if "stuck" in entry["event"]]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    with trio.fail_after(60):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+def test_a_stuck_call_is_told_about_once_and_when_it_ends() -> None:
+    """With the stack of its thread: where it hangs."""
+    app = Holding()
+
+    async def main() -> None:
+        async with serving(app, threads=2, stuck_after=0.2) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(b"/slow"), RecordingResponder())
+            await until(lambda: stuck_entries(logs))
+            looks = trio.current_time() + 0.3
+            await until(lambda: trio.current_time() > looks)
+            app.go_on.set()
+            await until(lambda: len(stuck_entries(logs)) > 1)
+
+    with capture_logs() as logs:
+        trio.run(main)
+    told, ended = stuck_entries(logs)
+    assert told["event"] == "application call is stuck"
+    assert (told["backend"], told["method"], told["path"]) == ("admin", "GET", "/slow")
+    assert (told["threads_busy"], told["seconds"] >= 0.2) == (1, True)
+    assert any("self.go_on.wait(60)" in line for line in told["stack"])
+    assert "threading.py" in told["stack"][-2]
+    assert ended["event"] == "application call that was stuck has ended"
+    assert (ended["request_id"], ended["seconds"] > told["seconds"]) == (told["request_id"], True)
+
+
+@pytest.mark.parametrize("waits_for", ["to send", "to take"])
+def test_a_slow_client_makes_no_call_stuck(waits_for: str) -> None:
+    entered, ended = threading.Event(), threading.Event()
+    go_on = trio.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        entered.set()
+        environ["wsgi.input"].read()
+        yield b"x" * 100_000
+        yield b"x" * 100_000
+        yield b"x" * 100_000
+
+    class LateBody(BytesBody):
+        async def read(self) -> bytes:
+            if waits_for == "to send":
+                await go_on.wait()
+            return await super().read()
+
+    class SlowTaker(RecordingResponder):
+        async def flush(self) -> None:
+            if waits_for == "to take":
+                await go_on.wait()
+            await super().flush()
+
+    async def main() -> None:
+        body = LateBody(b"x", waits=True)
+
+        async def request() -> None:
+            await backend.handle(make_request(method="POST", body=body), SlowTaker())
+            ended.set()
+
+        async with serving(app, stuck_after=0.04) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(request)
+            await wait_for(entered)
+            # The watch looks each 10 ms: it has looked many times when as many have passed.
+            due = trio.current_time() + 0.5
+            await until(lambda: trio.current_time() > due)
+            assert not ended.is_set()
+            go_on.set()
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert ended.is_set()
+    assert logs == []
 
 
 def test_threads_end_with_the_backend() -> None:
