@@ -38,6 +38,7 @@ How to read the figures
     * CPU time of children that a server has the kernel reap (SIGCHLD ignored) is lost to every
       accounting; fcgiwrap and Apache's mod_cgid do that. So the cgi scenario compares wall time: one
       second divided by requests/s, with the server and its programs on one core.
+    * Where servers are compared by their start, they are asked every 5 ms until they answer rightly.
     * Throughput, latencies and wall times need a machine that does nothing else. Both cores are watched
       for a moment before each run; if others used them, a line below the table says so.
     * A run with a socket error, a timeout or an answer other than 2xx or 3xx is invalid and said so;
@@ -52,7 +53,7 @@ The modules, in the order of a run::
     backends    what runs behind them, and the files they serve
     run         rounds: start, check, warm up, load, measure, stop
     process     starting and ending processes, pinned to a core
-    load/       wrk, h2load, WebSocket messages, idle connections
+    load/       wrk, h2load, WebSocket messages, large downloads, idle connections
     measure     CPU time and memory of process trees
     report      medians, ratios, verdicts; tables and JSON
 """

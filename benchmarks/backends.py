@@ -128,6 +128,7 @@ UWSGI_APP: Final = Backend("uWSGI", _uwsgi, (UWSGI, UWSGI_PYTHON))
 HTTP: Final = Backend(
     "nginx", lambda place: nginx_commands(place, f'return 200 "{HELLO.decode()}";'), (NGINX,), unix=False
 )
+HTTP_FILES: Final = Backend("nginx", lambda place: nginx_commands(place, ""), (NGINX,), unix=False)
 
 
 # ---- content
@@ -144,6 +145,13 @@ def noise(size: int) -> bytes:
 def put_noise(name: str, size: int) -> Callable[[Path], None]:
     """Content: one file of *size* bytes."""
     return lambda directory: _put(directory / name, noise(size), 0o644)
+
+
+def put_large(directory: Path) -> None:
+    """Content: ``hello``, and ``large``, 1 GiB of zeros that take no room on the disk."""
+    _put(directory / "hello", HELLO, 0o644)
+    _put(directory / "large", b"", 0o644)
+    os.truncate(directory / "large", 1 << 30)
 
 
 def put_php(directory: Path) -> None:

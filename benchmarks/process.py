@@ -28,7 +28,7 @@ _START: Final = 20.0
 """Seconds that a server has until it answers."""
 _STOP: Final = 10.0
 """Seconds from SIGTERM to SIGKILL."""
-_POLL: Final = 0.02
+_POLL: Final = 0.005
 """Seconds between two tries; a server that starts has nothing that one could wait for."""
 _SAID: Final = 5
 """Lines of a failed server's output that are shown."""

@@ -26,6 +26,7 @@ _COMPARED: Final[dict[Measure, Callable[[Run], float]]] = {
     Measure.WALL: lambda run: 1e3 / run.requests_per_second,
     Measure.THROUGHPUT: lambda run: run.bytes_per_second / 1e6,
     Measure.MEMORY: lambda run: run.memory_per_connection / 1024,
+    Measure.START: lambda run: run.start * 1e3,
 }
 
 _COLUMNS: Final[dict[str, tuple[Callable[[Run], float], str]]] = {
@@ -36,16 +37,19 @@ _COLUMNS: Final[dict[str, tuple[Callable[[Run], float], str]]] = {
     "p50 ms": (lambda run: run.p50 * 1e3, ",.2f"),
     "p99 ms": (lambda run: run.p99 * 1e3, ",.2f"),
     "KiB/connection": (_COMPARED[Measure.MEMORY], ",.1f"),
+    "ms to the first answer": (_COMPARED[Measure.START], ",.0f"),
     "resident MiB": (lambda run: run.memory.resident / _MIB, ",.0f"),
 }
 
 
+_START: Final = Measure.START.value
 _HIDDEN: Final = {
-    Measure.CPU: {"wall ms/request", "MB/s", "KiB/connection"},
+    Measure.CPU: {"wall ms/request", "MB/s", "KiB/connection", _START},
     # What CGI programs use is counted for some servers and lost for others (see the package).
-    Measure.WALL: {"CPU µs/request", "MB/s", "KiB/connection"},
-    Measure.THROUGHPUT: {"wall ms/request", "KiB/connection"},
-    Measure.MEMORY: {"wall ms/request", "MB/s"},
+    Measure.WALL: {"CPU µs/request", "MB/s", "KiB/connection", _START},
+    Measure.THROUGHPUT: {"wall ms/request", "KiB/connection", _START},
+    Measure.MEMORY: {"wall ms/request", "MB/s", _START},
+    Measure.START: {"wall ms/request", "MB/s", "KiB/connection", "p50 ms", "p99 ms", "requests/s"},
 }
 """Columns that say nothing, or nothing new."""
 

@@ -5,6 +5,7 @@ server. A server that does not start is not tried again.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Run:
     """At the end of the load."""
     memory_per_connection: float
     """Resident bytes for each idle connection of the scenario; meaningless without any."""
+    start: float
+    """Seconds from the start of the server to its first right answer."""
     disturbance: float
     """The share of the time for which the busier core was busy before the load, with work of others."""
     problems: tuple[str, ...]
@@ -178,10 +181,13 @@ def _measure(bench: _Bench, peer: Peer, seconds: int) -> Run:
     scenario = bench.scenario
     place = bench.place(free_port())
     server_core, load_core = cores()
-    with running(peer.start(place), place.directory, server_core) as server:
+    commands = peer.start(place)
+    began = time.perf_counter()
+    with running(commands, place.directory, server_core) as server:
         server.wait_for_answer(place.port, scenario.path, bench.body, tls=scenario.tls)
+        start = time.perf_counter() - began
         disturbance = max(measure.busy_share(core, _WATCH) for core in {server_core, load_core})
-        url = f"http{'s' * scenario.tls}://{place.listen}{scenario.path}"
+        url = f"http{'s' * scenario.tls}://{place.listen}{scenario.load_path or scenario.path}"
         with pinned(load_core):
             scenario.load(url, connections=bench.connections, seconds=WARM_UP)
             at_rest = measure.memory(server.pids)
@@ -201,6 +207,7 @@ def _measure(bench: _Bench, peer: Peer, seconds: int) -> Run:
         p99=found.p99,
         memory=memory,
         memory_per_connection=(held.resident - at_rest.resident) / max(scenario.idle, 1),
+        start=start,
         disturbance=disturbance,
         problems=found.problems,
     )

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from benchmarks import backends, peers, webservers
 from benchmarks.backends import HELLO, Backend
-from benchmarks.load import Generator, h2load, websocket, wrk
+from benchmarks.load import Generator, download, h2load, websocket, wrk
 from benchmarks.peers import Need, Peer, Place
 from benchmarks.process import APPS
 
@@ -20,6 +20,7 @@ class Measure(Enum):
     WALL = "wall ms/request"
     THROUGHPUT = "MB/s"
     MEMORY = "KiB/connection"
+    START = "ms to the first answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Scenario:
     path: str = "/"
     body: Callable[[], bytes] = lambda: HELLO
     """What every server must answer to ``GET path``."""
+    load_path: str = ""
+    """What the load asks for, if not *path*."""
     measure: Measure = Measure.CPU
     most_connections: int = 1024
     """More connections would only measure queues or memory."""
@@ -63,14 +66,43 @@ _WSGI: Final = "hello_wsgi:app"
 
 
 _ECHO: Final = "echo_asgi:app"
+_LARGE_ASGI: Final = "large_asgi:app"
+_LARGE_WSGI: Final = "large_wsgi:app"
+_DJANGO_ASGI: Final = "hello_django:asgi"
+_DJANGO_WSGI: Final = "hello_django:wsgi"
 
 
 def _asgi(app: str, loop: str, *, tls: bool = False) -> Peer:
     return peers.gateway(lambda place: {"asgi": app, "directory": str(APPS), "loop": loop}, tls=tls)
 
 
+def _wsgi(app: str) -> Peer:
+    return peers.gateway(lambda place: {"wsgi": app, "directory": str(APPS), "threads": peers.THREADS})
+
+
+def _fastcgi(place: Place) -> dict[str, Any]:
+    return {**_with_pool("fastcgi", f"unix:{place.backend}", place), "keep_connection": True}
+
+
 def _with_pool(kind: str, address: str, place: Place) -> dict[str, Any]:
     return {kind: address, "pool": {"idle": place.connections}}
+
+
+_DJANGO: Final = peers.module("django")
+
+
+class _Load(TypedDict):
+    path: str
+    load: Generator
+    load_path: str
+    measure: Measure
+    most_connections: int
+
+
+_DOWNLOAD: Final = _Load(
+    path="/hello", load=download.run, load_path="/large", measure=Measure.THROUGHPUT, most_connections=1
+)
+"""One client that fetches a large response again and again; a small one shows that the server is ready."""
 
 
 SCENARIOS: Final = (
@@ -92,6 +124,28 @@ SCENARIOS: Final = (
         _asgi(_FASTAPI, "asyncio"),
         (peers.uvicorn(_FASTAPI), peers.granian("asgi", _FASTAPI)),
         body=lambda: b'{"message":"Hello, world!"}',
+    ),
+    Scenario(
+        "asgi-django",
+        "a Django project, an async view",
+        _asgi(_DJANGO_ASGI, "asyncio"),
+        (peers.uvicorn(_DJANGO_ASGI), peers.granian("asgi", _DJANGO_ASGI)),
+        needs=(_DJANGO,),
+        path="/async",
+    ),
+    Scenario(
+        "asgi-large",
+        "1 GiB that an ASGI application streams",
+        _asgi(_LARGE_ASGI, "asyncio"),
+        (peers.uvicorn(_LARGE_ASGI), peers.granian("asgi", _LARGE_ASGI)),
+        **_DOWNLOAD,
+    ),
+    Scenario(
+        "start",
+        "from the start of a server with a raw ASGI application to its first answer",
+        _asgi(_ASGI, "asyncio"),
+        (peers.uvicorn(_ASGI), peers.granian("asgi", _ASGI), peers.hypercorn(_ASGI)),
+        measure=Measure.START,
     ),
     Scenario(
         "h2",
@@ -148,7 +202,7 @@ SCENARIOS: Final = (
     Scenario(
         "wsgi",
         "a raw WSGI application",
-        peers.gateway(lambda place: {"wsgi": _WSGI, "directory": str(APPS), "threads": peers.THREADS}),
+        _wsgi(_WSGI),
         (
             peers.waitress(_WSGI),
             peers.granian("wsgi", _WSGI),
@@ -157,14 +211,27 @@ SCENARIOS: Final = (
         ),
     ),
     Scenario(
+        "wsgi-django",
+        "a Django project",
+        _wsgi(_DJANGO_WSGI),
+        (
+            peers.gunicorn(_DJANGO_WSGI),
+            peers.granian("wsgi", _DJANGO_WSGI),
+            peers.waitress(_DJANGO_WSGI),
+        ),
+        needs=(_DJANGO,),
+    ),
+    Scenario(
+        "wsgi-large",
+        "1 GiB that a WSGI application streams",
+        _wsgi(_LARGE_WSGI),
+        (peers.waitress(_LARGE_WSGI), peers.granian("wsgi", _LARGE_WSGI), peers.gunicorn(_LARGE_WSGI)),
+        **_DOWNLOAD,
+    ),
+    Scenario(
         "fastcgi",
         "a FastCGI program behind, connections kept where the server can",
-        peers.gateway(
-            lambda place: {
-                **_with_pool("fastcgi", f"unix:{place.backend}", place),
-                "keep_connection": True,
-            }
-        ),
+        peers.gateway(_fastcgi),
         (
             webservers.nginx_fastcgi(),
             webservers.lighttpd_fastcgi(),
@@ -173,6 +240,14 @@ SCENARIOS: Final = (
             webservers.caddy_fastcgi(),
         ),
         backend=backends.FASTCGI,
+    ),
+    Scenario(
+        "fastcgi-large",
+        "1 GiB from a FastCGI program",
+        peers.gateway(_fastcgi),
+        (webservers.nginx_fastcgi(),),
+        backend=backends.FASTCGI,
+        **_DOWNLOAD,
     ),
     Scenario(
         "fastcgi-php",
@@ -219,6 +294,15 @@ SCENARIOS: Final = (
             webservers.apache_proxy(),
         ),
         backend=backends.HTTP,
+    ),
+    Scenario(
+        "http-large",
+        "1 GiB from a web server",
+        peers.gateway(lambda place: _with_pool("http", f"http://{place.backend}", place)),
+        (webservers.nginx_proxy(),),
+        backend=backends.HTTP_FILES,
+        content=backends.put_large,
+        **_DOWNLOAD,
     ),
     Scenario(
         "cgi",
@@ -274,17 +358,27 @@ class Target:
 
 
 TARGETS: Final = (
-    Target("asgi-trio", "uvicorn", 0.75),
-    Target("asgi-trio", "granian", 0.9),
-    Target("asgi-asyncio", "uvicorn", 0.95),
-    Target("asgi-fastapi", "uvicorn", 1.0),
+    Target("asgi-trio", "uvicorn", 0.65),
+    Target("asgi-trio", "granian", 0.8),
+    Target("asgi-asyncio", "uvicorn", 0.85),
+    Target("asgi-fastapi", "uvicorn", 0.95),
+    Target("asgi-django", "uvicorn", 1.0),
+    Target("asgi-django", "granian", 1.0),
+    Target("asgi-large", "uvicorn", 1.0),
+    Target("start", "uvicorn", 0.8),
     Target("h2", "hypercorn", 0.6),
     Target("websocket", "uvicorn", 1.0),
-    Target("wsgi", "waitress", 0.4),
-    Target("wsgi", "granian", 1.6),
-    Target("fastcgi", "nginx", 2.2),
-    Target("uwsgi", "nginx", 2.5),
-    Target("http", "nginx", 2.5),
+    Target("wsgi", "waitress", 0.3),
+    Target("wsgi", "granian", 1.3),
+    Target("wsgi-django", "gunicorn", 1.0),
+    Target("wsgi-django", "granian", 1.0),
+    Target("wsgi-large", "waitress", 1.0),
+    Target("fastcgi", "nginx", 1.8),
+    Target("fastcgi-large", "nginx", 0.6),
+    Target("uwsgi", "nginx", 1.8),
+    Target("uwsgi", "uWSGI http router", 1.2),
+    Target("http", "nginx", 1.8),
+    Target("http-large", "nginx", 0.6),
     Target("cgi", "nginx + fcgiwrap", 1.0),
     Target("cgi", "Apache", 1.0),
     Target("cgi", "lighttpd", 1.0),

@@ -5,6 +5,7 @@
     wrk        HTTP/1.1, also over TLS
     h2load     HTTP/2: several streams on each connection
     websocket  messages that come back
+    download   large responses, one after the other
     idle       connections that only stay open
 """
 

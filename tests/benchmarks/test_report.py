@@ -13,7 +13,7 @@ from benchmarks.peers import program
 from benchmarks.run import Outcome, Plan, Result, Run
 from benchmarks.scenarios import SCENARIOS, TARGETS, Measure, Target
 
-RUN = Run(1000.0, 2e6, 10e-6, 0.001, 0.002, Memory(2**20, 2**19), 0.0, 0.0, ())
+RUN = Run(1000.0, 2e6, 10e-6, 0.001, 0.002, Memory(2**20, 2**19), 0.0, 0.2, 0.0, ())
 
 
 def outcome(server: str, *cpu: float, problems: tuple[str, ...] = ()) -> Outcome:
