@@ -106,6 +106,7 @@ class BackendBuilder:
                     script_root=_script_root(config),
                     withheld=NOT_FOR_AUTHORIZERS if role is Role.AUTHORIZER else frozenset(),
                     catch_stderr=config.catch_stderr,
+                    get_values=config.get_values,
                 )
             case models.SCGIBackend():
                 return self._application(name, config, "scgi", ScgiClient)
@@ -210,12 +211,15 @@ class BackendBuilder:
         script_root: ScriptRoot | None = None,
         withheld: frozenset[str] = frozenset(),
         catch_stderr: str | None = None,
+        get_values: bool = False,
         upgrades: UpgradePolicy | None = None,
         ping: PingQuestion | None = None,
         droppable: Sequence[str] = (),
     ) -> ApplicationBackend:
         upstream = self._upstream(name, protocol, config, make_codec, keeps=keeps)
         upstream.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
+        if get_values:
+            upstream.ask_capabilities()
         backend = ApplicationBackend(
             name,
             upstream=upstream,
@@ -272,6 +276,7 @@ class BackendBuilder:
             make_codec,
             keeps=keeps,
             resolver=self._resolver,
+            processes=config.spawn.processes.max,
         )
         upstream.attach(spawned)
         return upstream

@@ -59,11 +59,13 @@ def build_upstream(
     http: bool = False,
     introduces: ProxyVersion | None = None,
     resolver: Resolver | None = None,
+    processes: int = 1,
 ) -> AnyUpstream:
     """The *servers* of the backend called *name*. Raises StartError.
 
     *keeps*: whether connections are kept between requests. *http*: whether it is HTTP that they carry.
-    *introduces*: the version of the PROXY header that they begin with.
+    *introduces*: the version of the PROXY header that they begin with. *processes*: how many there are behind
+    each address, as far as that is known.
     """
     secure = _TlsMaker(name, config.tls, http)
     timeouts, health = config.timeouts, _health(config.health)
@@ -88,6 +90,7 @@ def build_upstream(
             backup=server.backup or (located is not None and located.backup),
             connections=pool.connections,
             health=health,
+            processes=processes,
         )
 
     entries = [Entry(_name_of(server.address), partial(make, server)) for server in servers]

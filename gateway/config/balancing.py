@@ -139,9 +139,14 @@ class Connections(Model):
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-        for key in ("queue", "queue_time"):
-            if key in data and data.get("connections") is None:
-                yield (key,), "nothing waits as long as there may be any number: expected connections"
+        yield from queue_contradictions(data)
+
+
+def queue_contradictions(pool: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the queue of a *pool* of which only the configuration says how large it is."""
+    for key in ("queue", "queue_time"):
+        if key in pool and pool.get("connections") is None:
+            yield (key,), "nothing waits as long as there may be any number: expected connections"
 
 
 class Pool(Connections):

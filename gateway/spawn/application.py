@@ -150,6 +150,11 @@ class SpawnedApplication:
         """Where the application listens while `run` runs."""
         return self._endpoint.address
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a process that accepts connections."""
+        return any(member.ready and not member.stopping for member in self._members)
+
     # What backends ask
 
     async def enter(self) -> None:

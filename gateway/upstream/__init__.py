@@ -18,6 +18,7 @@
 ``health``     whether it is up, from what became of its requests; a plain state machine
 ``names``      servers that are known by name, and come and go
 ``check``      active health checks: each server is asked now and then
+``capabilities``  what FastCGI applications tell of themselves: each server is asked at the start, and again
 ``retry``      whether there is another try after a failure; a plain decision
 ``replay``     request bodies that can be sent twice
 ``queue``      requests that wait for a connection; first come, first served

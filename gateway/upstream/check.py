@@ -21,7 +21,7 @@ import trio
 
 from gateway.errors import BackendError
 from gateway.pump import PumpStream
-from gateway.upstream.group import ServerGroup
+from gateway.upstream.group import ServerGroup, watch_each
 from gateway.upstream.health import is_ours
 from gateway.upstream.server import Server
 from protocols.codec import ClientCodec
@@ -161,14 +161,7 @@ class Checker:
 
     async def run(self, group: ServerGroup) -> None:
         """Check all servers of *group*, each as long as it is one, until cancelled."""
-        watched: set[Server] = set()
-        async with trio.open_nursery() as nursery:
-            while True:
-                for server in group.servers:
-                    if server not in watched:
-                        nursery.start_soon(self._watch, server, group)
-                watched = set(group.servers)
-                await group.changed.wait()
+        await watch_each(group, self._watch)
 
     async def _watch(self, server: Server, group: ServerGroup) -> None:
         policy = self._policy

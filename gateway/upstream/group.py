@@ -5,7 +5,7 @@ the servers is ejected at a time (`HealthPolicy.max_ejected`, Envoy's panic thre
 leaving them out would help nobody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 import trio
@@ -55,9 +55,13 @@ class ServerGroup:
         self._primaries = [server for server in servers if not server.backup]
         self._backups = [server for server in servers if server.backup]
         self._only = servers[0] if len(servers) == 1 else None
-        self._limited = any(server.limit < 2**31 for server in servers)
+        self.look_at_limits()
         self.changed.set()
         self.changed = trio.Event()
+
+    def look_at_limits(self) -> None:
+        """A server takes more requests than before, or fewer."""
+        self._limited = any(server.limit < 2**31 for server in self.servers)
 
     def choose(self, request: Request, tried: Sequence[Server], now: float) -> Server | None:
         """The server for the next try of *request*, perhaps one without room; None if none is up.
@@ -120,3 +124,18 @@ class ServerGroup:
     def returns_in(self, now: float) -> float:
         """Seconds until the first server that is left out may be tried again; 0 if that is not known."""
         return min(server.health.returns_in(now) for server in self.servers)
+
+
+async def watch_each(group: ServerGroup, watch: Callable[[Server, ServerGroup], Awaitable[None]]) -> None:
+    """Run *watch* for each server of *group*, those that come too, until cancelled.
+
+    It ends by itself when its server is none of them any more.
+    """
+    watched: set[Server] = set()
+    async with trio.open_nursery() as nursery:
+        while True:
+            for server in group.servers:
+                if server not in watched:
+                    nursery.start_soon(watch, server, group)
+            watched = set(group.servers)
+            await group.changed.wait()

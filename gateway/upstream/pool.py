@@ -5,7 +5,7 @@ connection goes first, so that the others grow old and are closed. How many ther
 server's concern (`gateway.upstream.server`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from gateway.pump import Pump, PumpStream
@@ -49,11 +49,11 @@ class PoolPolicy:
 class Pool:
     """The unused connections of one server."""
 
-    __slots__ = ("_idle", "_policy", "_pump", "dialer", "epoch")
+    __slots__ = ("_configured", "_idle", "_policy", "_pump", "dialer", "epoch")
 
     def __init__(self, pump: Pump, dialer: Dialer, policy: PoolPolicy) -> None:
         self._pump = pump
-        self._policy = policy
+        self._policy = self._configured = policy
         self._idle: list[UpstreamConnection] = []
         self.dialer = dialer
         self.epoch = 0
@@ -126,5 +126,11 @@ class Pool:
 
     def keep_none(self) -> None:
         """Close all idle connections, and keep none from now on."""
-        self._policy = PoolPolicy(idle=0)
+        self._policy = self._configured = PoolPolicy(idle=0)
         self.close()
+
+    def keep_at_most(self, count: int) -> None:
+        """Keep so many idle connections, or fewer if that is configured."""
+        self._policy = replace(self._configured, idle=min(count, self._configured.idle))
+        while len(self._idle) > self._policy.idle:
+            self.close_oldest()

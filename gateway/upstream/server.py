@@ -10,6 +10,7 @@ from gateway.upstream.dial import Dialer
 from gateway.upstream.health import Health, HealthPolicy, State
 from gateway.upstream.pool import Pool, UpstreamConnection
 from protocols.codec import ClientCodec
+from protocols.fastcgi import Capabilities
 
 _LATENCY_WEIGHT: Final = 0.2
 """Of the newest request in the mean: the last ten make up nine tenths of it."""
@@ -32,12 +33,25 @@ class ServerState:
     """Empty if there was none."""
     latency: float | None
     """Seconds to the first byte, the recent ones weighing most; None before the first."""
+    told: Capabilities | None
+    """What a FastCGI application has told of itself; None if it was not asked."""
 
 
 class Server(Candidate):
     """Takes requests: `enter`, use the pool, say what became of it, `leave`."""
 
-    __slots__ = ("backup", "dialer", "health", "latency", "limit", "pool", "token")
+    __slots__ = (
+        "_configured",
+        "_processes",
+        "backup",
+        "dialer",
+        "health",
+        "latency",
+        "limit",
+        "pool",
+        "token",
+        "told",
+    )
 
     def __init__(
         self,
@@ -47,13 +61,19 @@ class Server(Candidate):
         weight: float = 1.0,
         backup: bool = False,
         connections: int | None = None,
+        processes: int = 1,
     ) -> None:
-        """*connections* is how many there may be in all, idle ones among them; None: any number."""
+        """*connections* is how many there may be in all, idle ones among them; None: any number, or what the
+        application tells. It is one of so many *processes* that tells it, for itself.
+        """
         super().__init__(pool.dialer.name, weight)
         self.pool = pool
         self.dialer: Dialer = pool.dialer
         self.backup = backup
+        self._configured = connections
+        self._processes = processes
         self.limit = sys.maxsize if connections is None else connections
+        self.told: Capabilities | None = None
         self.health = Health(health)
         self.latency: float | None = None
         self.token = b""
@@ -85,6 +105,21 @@ class Server(Candidate):
             self.pool.close_oldest()
         return self.pool.add(await self.dialer.dial(request), codec)
 
+    def makes_room(self) -> bool:
+        """Whether there may be one more connection now, for a while; an idle one is closed for it."""
+        if self.in_flight + self.pool.idle >= self.limit and self.pool.idle:
+            self.pool.close_oldest()
+        return self.in_flight + self.pool.idle < self.limit
+
+    def learn(self, told: Capabilities) -> None:
+        """The application tells this of itself. What is configured is known better."""
+        self.told = told
+        limit = self._configured
+        if limit is None:
+            limit = self._processes * min(told.connections or sys.maxsize, told.requests or sys.maxsize)
+        self.limit = min(limit, sys.maxsize)
+        self.pool.keep_at_most(self.limit)
+
     def answered(self, seconds: float) -> None:
         """The first byte of an answer has come after *seconds*."""
         mean = self.latency
@@ -102,4 +137,5 @@ class Server(Candidate):
             failures=health.failures,
             last_failure=health.last_failure,
             latency=self.latency,
+            told=self.told,
         )

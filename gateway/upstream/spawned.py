@@ -15,6 +15,10 @@ class SpawnedUpstream(Upstream):
         self._application = application
         application.renew_connections = self.renew
 
+    def _is_there(self) -> bool:
+        # A question would wait on the shared socket for a process that only a request starts.
+        return self._application.running
+
     async def exchange(
         self,
         request: Request,

@@ -26,6 +26,7 @@ import trio
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump
 from gateway.request import Request, Responder
+from gateway.upstream.capabilities import CapabilityProbe
 from gateway.upstream.check import Checker, CheckPolicy, Question
 from gateway.upstream.exchange import (
     CannotShareError,
@@ -49,6 +50,7 @@ from gateway.upstream.server import Server, ServerState
 from gateway.upstream.tunnel import Switch
 from protocols.codec import ClientCodec
 from protocols.events import LocalRedirect, RequestHead, RequestVariables
+from protocols.fastcgi import Capabilities
 
 EXPIRY_INTERVAL: Final = 5.0
 """Seconds between two looks at idle connections."""
@@ -132,6 +134,7 @@ class Upstream:
         """For `Exchange.catch_stderr`, if the protocol has an error stream."""
         self._checker: Checker | None = None
         self._names: Names | None = None
+        self._probe: CapabilityProbe | None = None
         self._sticky = group.sticky
         self._statuses = retry.status
         self._is_critical = bool(retry.status) or group.slow < inf
@@ -161,6 +164,24 @@ class Upstream:
             for server in self._group.servers:
                 server.health.mark_down("not checked yet")
 
+    def ask_capabilities(self) -> None:
+        """Ask each FastCGI server what it takes, and keep to that, while `run` runs. Call it before."""
+        self._probe = CapabilityProbe(self._backend, is_there=self._is_there, learned=self._learn)
+
+    def _is_there(self) -> bool:
+        """Whether there is anybody behind the addresses who may be asked."""
+        return True
+
+    def _learn(self, server: Server, told: Capabilities) -> None:
+        server.learn(told)
+        self._group.look_at_limits()
+        self._welcome(server)
+
+    def _doubt(self, server: Server) -> None:
+        """*server* may have been restarted."""
+        if self._probe is not None:
+            self._probe.doubt(server)
+
     def follow(self, names: Names) -> None:
         """Have the servers that *names* say while `run` runs. Call it before."""
         self._names = names
@@ -185,6 +206,8 @@ class Upstream:
                     await nursery.start(self._names.run)
                 if self._checker is not None:
                     nursery.start_soon(self._checker.run, self._group)
+                if self._probe is not None:
+                    nursery.start_soon(self._probe.run, self._group)
                 task_status.started()
                 while True:
                     await trio.sleep(EXPIRY_INTERVAL)  # noqa: TID251 - the clock of the pools
@@ -198,6 +221,7 @@ class Upstream:
         """Use no connection again that is open now."""
         for server in self._group.servers:
             server.pool.renew()
+            self._doubt(server)
 
     async def exchange(
         self,
@@ -279,6 +303,7 @@ class Upstream:
                     except StaleConnectionError as stale:
                         # Once more, on a fresh one: that cannot be stale.
                         connection.close()
+                        self._doubt(server)
                         connection = exchange = None
                         blameless = not self._may_repair(request, stale, server)
                         if blameless:
@@ -311,6 +336,7 @@ class Upstream:
             tries.add(server, failure, exchange is not None)
             if not blameless and is_fault(failure):
                 group.failed(server, trio.current_time(), failure.detail)
+                self._doubt(server)
             await self._allow_another(request, responder, failure, tries)
 
     def _each_once(self) -> int:

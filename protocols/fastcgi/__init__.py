@@ -1,27 +1,32 @@
 """FastCGI 1.0, both roles: the web server's (:class:`FastCgiClient`) and the application's
 (:class:`FastCgiServer`). Sections are those of the FastCGI Specification, version 1.0.
 
-===============  ==========================================================================
-``records``      the record format (section 3.3, 8) and the reader that cuts a stream into records
-``variables``    name-value pairs (3.4): PARAMS, GET_VALUES
-``client``       the web server: sends a request, receives a response
-``server``       the application: receives a request, sends a response
-===============  ==========================================================================
+================  =========================================================================
+``records``       the record format (section 3.3, 8) and the reader that cuts a stream into records
+``variables``     name-value pairs (3.4): PARAMS, GET_VALUES
+``client``        the web server: sends a request, receives a response
+``server``        the application: receives a request, sends a response
+``capabilities``  what an application tells of itself: the answer to GET_VALUES (4.1)
+================  =========================================================================
 """
 
+from protocols.fastcgi.capabilities import GET_CAPABILITIES, Capabilities, capabilities_of
 from protocols.fastcgi.client import NOT_FOR_AUTHORIZERS, FastCgiClient, authorizer_variables
 from protocols.fastcgi.records import AbortRequest, FilterData, Role
 from protocols.fastcgi.server import FastCgiServer
 from protocols.fastcgi.variables import decode_pairs, encode_get_values, encode_pairs
 
 __all__ = [
+    "GET_CAPABILITIES",
     "NOT_FOR_AUTHORIZERS",
     "AbortRequest",
+    "Capabilities",
     "FastCgiClient",
     "FastCgiServer",
     "FilterData",
     "Role",
     "authorizer_variables",
+    "capabilities_of",
     "decode_pairs",
     "encode_get_values",
     "encode_pairs",

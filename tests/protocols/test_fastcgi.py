@@ -30,12 +30,15 @@ from protocols.events import (
     Stderr,
 )
 from protocols.fastcgi import (
+    GET_CAPABILITIES,
     AbortRequest,
+    Capabilities,
     FastCgiClient,
     FastCgiServer,
     FilterData,
     Role,
     authorizer_variables,
+    capabilities_of,
     client,
     decode_pairs,
     encode_get_values,
@@ -1251,3 +1254,37 @@ TestClientMoves = ClientMoves.TestCase
 TestClientMoves.settings = settings(max_examples=50, stateful_step_count=20)
 TestServerMoves = ServerMoves.TestCase
 TestServerMoves.settings = settings(max_examples=50, stateful_step_count=20)
+
+
+# What an application tells of itself
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, Capabilities()),
+        (
+            {"FCGI_MAX_CONNS": "10", "FCGI_MAX_REQS": "50", "FCGI_MPXS_CONNS": "1"},
+            Capabilities(10, 50, multiplexes=True),
+        ),
+        ({"FCGI_MAX_CONNS": "1", "FCGI_MPXS_CONNS": "0", "OTHER": "1"}, Capabilities(1)),
+        ({"FCGI_MAX_CONNS": "", "FCGI_MAX_REQS": "0", "FCGI_MPXS_CONNS": ""}, Capabilities()),
+        ({"FCGI_MAX_CONNS": "-1", "FCGI_MAX_REQS": "many", "FCGI_MPXS_CONNS": "yes"}, Capabilities()),
+        ({"FCGI_MAX_CONNS": "\xb2", "FCGI_MAX_REQS": "9" * 10}, Capabilities()),
+    ],
+)
+def test_capabilities(values: dict[str, str], expected: Capabilities) -> None:
+    """FCGI-17: known names only, digits only; what is none says nothing."""
+    assert capabilities_of(values) == expected
+
+
+def test_question_for_capabilities() -> None:
+    """FCGI-17: id 0, names with empty values; our own application answers it."""
+    server = FastCgiServer(max_connections=3, max_requests=4)
+    server.receive_data(GET_CAPABILITIES)
+    assert server.next_event() is NEED_DATA
+    client = FastCgiClient()
+    client.receive_data(server.data_to_send())
+    assert client.next_event() is NEED_DATA
+    assert client.values is not None
+    assert capabilities_of(client.values) == Capabilities(3, 4)

@@ -13,6 +13,7 @@ from gateway.config.balancing import (
     Pool,
     Server,
     check_contradictions,
+    queue_contradictions,
     server_contradictions,
 )
 from gateway.config.base import Place, written
@@ -53,6 +54,14 @@ class _SocketBackend(CGIFamily, Balanced):
         return self.target.spawn if isinstance(self.target, Spawn) else None
 
 
+class FastCGIPool(Pool):
+    """As `Pool`: how many connections there may be can also be what the application says."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        return iter(())
+
+
 class FastCGIBackend(_SocketBackend):
     """A FastCGI application."""
 
@@ -75,7 +84,10 @@ class FastCGIBackend(_SocketBackend):
     keep_connection: Flag = False
     """Whether connections are used again. An application that serves one connection per process
     (php-fpm) is blocked by idle ones, so they are closed by default."""
-    pool: Pool = Field(default_factory=Pool)
+    get_values: Flag = False
+    """Whether the application is asked how many connections and requests it takes (FCGI_GET_VALUES), over a
+    connection of its own; there are no more then (HAProxy: get-values)."""
+    pool: FastCGIPool = Field(default_factory=FastCGIPool)
     """How many connections there may be; with keep_connection, which are kept open."""
     catch_stderr: Regex | None = None
     """A regular expression: a line of the error stream that it matches before the response has begun makes it
@@ -88,10 +100,14 @@ class FastCGIBackend(_SocketBackend):
             if data.get(key) is not None and data.get("root") is None:
                 yield (key,), f"scripts are looked for below a root: {key} needs root"
         pool = data.get("pool")
-        if isinstance(pool, dict) and not data.get("keep_connection"):
-            for key in KEEPING:
-                if key in pool:
-                    yield ("pool", key), "without keep_connection: true no connection is kept"
+        if isinstance(pool, dict):
+            if not data.get("keep_connection"):
+                for key in KEEPING:
+                    if key in pool:
+                        yield ("pool", key), "without keep_connection: true no connection is kept"
+            if not data.get("get_values"):
+                for place, message in queue_contradictions(pool):
+                    yield ("pool", *place), message
         if data.get("role") == "authorizer" and data.get("root") is not None:
             yield ("root",), "an authorizer runs no scripts: it has no SCRIPT_NAME (FastCGI 6.3)"
         if data.get("preset") == "php-fpm":

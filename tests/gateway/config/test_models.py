@@ -282,6 +282,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
             ".split: scripts are looked for below a root: split needs root",
             ".index: scripts are looked for below a root: index needs root",
         ]),
+        ({"fastcgi": "a:1", "pool": {"queue": 1}}, [".pool.queue: nothing waits as long as there may be any number: expected connections"]),
         ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
@@ -373,6 +374,7 @@ def test_scripts_are_split_only_below_a_root() -> None:
 def test_fastcgi_connections_are_not_kept_by_default() -> None:
     """complaints.md 1: idle connections block php-fpm's workers."""
     assert backend(fastcgi="a:1").keep_connection is False
+    assert backend(fastcgi="a:1", get_values=True, pool={"queue": 2}).pool.connections is None
     assert backend(fastcgi="a:1", keep_connection=True, pool={"idle": 2}).pool.idle == 2
     assert backend(fastcgi="a:1", pool={"connections": 2}).pool.connections == 2
 
