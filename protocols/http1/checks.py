@@ -37,6 +37,10 @@ _HOST = re.compile(
     rb"(?:(?:\[([0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?)?"
 )
 
+# RFC 9112 3.2.3: authority-form = uri-host ":" port; here both are there.
+_HOST_AND_PORT = re.compile(rb".+:([0-9]{1,5})")
+_LAST_PORT = 65535
+
 BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
@@ -47,13 +51,14 @@ class RequestLine(NamedTuple):
     target: bytes
     version: bytes
     authority: bytes | None
-    """The authority of an absolute-form target, which overrides Host (RFC 9112 3.2.2)."""
+    """The authority of an absolute-form target, which overrides Host (RFC 9112 3.2.2), or all of an
+    authority-form one (3.2.3)."""
 
 
-def parse_request_line(line: bytes) -> RequestLine:
+def parse_request_line(line: bytes, *, takes_connect: bool = False) -> RequestLine:
     """The parts of *line*, which ends with the first LF of the request (RFC 9112 3).
 
-    Raises RemoteProtocolError: 400, 501 for CONNECT, 505 for another major version.
+    Raises RemoteProtocolError: 400, 501 for CONNECT unless *takes_connect*, 505 for another major version.
     """
     if not line.endswith(b"\r\n"):
         raise RemoteProtocolError("the request line ends with a bare LF")
@@ -67,8 +72,12 @@ def parse_request_line(line: bytes) -> RequestLine:
     target, protocol = rest
     version = _request_version(protocol)
     if method == b"CONNECT":
-        # RFC 9110 9.1: 501 is for a method that the server does not implement; 9.3.6: most do not.
-        raise RemoteProtocolError("CONNECT is not implemented", status=501)
+        if not takes_connect:
+            # RFC 9110 9.1: 501 is for a method that the server does not implement; 9.3.6: most do not.
+            raise RemoteProtocolError("CONNECT is not implemented", status=501)
+        if not is_host_and_port(target):
+            raise RemoteProtocolError("the target of CONNECT is not a host and a port")
+        return RequestLine(method, target, version, target)
     if not TARGET.fullmatch(target):
         raise RemoteProtocolError("the request target has a character that is not allowed there")
     return RequestLine(method, target, version, _authority_of(method, target))
@@ -124,6 +133,12 @@ def is_host(value: bytes) -> bool:
         except AddressValueError:
             return False
     return True
+
+
+def is_host_and_port(value: bytes) -> bool:
+    """Whether *value* is a host and a port that may be connected to (RFC 9110 9.3.6, RFC 9112 3.2.3)."""
+    match = _HOST_AND_PORT.fullmatch(value)
+    return match is not None and 0 < int(match[1]) <= _LAST_PORT and is_host(value)
 
 
 def list_members(value: bytes) -> list[bytes]:

@@ -3,6 +3,7 @@
 Requests are refused rather than repaired, because what two programs on the way read differently is how
 requests are smuggled (RFC 9112 11.2). An offer to upgrade is told (`Http1Server.upgrade`) and stays in the
 head; whoever accepts it takes the bytes behind the head (`Http1Server.take_rest`), which are not HTTP.
+CONNECT is such an offer, too, and refused unless it is wanted: what follows it is never read as a request.
 """
 
 from protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
@@ -79,6 +80,7 @@ class Http1Server(MessageReader[RequestHead]):
         "_max_line",
         "_method",
         "_sending",
+        "_takes_connect",
         "_valid_host",
         "_version",
         "authority",
@@ -90,7 +92,8 @@ class Http1Server(MessageReader[RequestHead]):
     )
 
     authority: bytes
-    """Host and port that the request is for: of an absolute target, else of Host; b"" without one."""
+    """Host and port that the request is for: of an absolute target or that of CONNECT, else of Host; b""
+    without one."""
     body_length: int | None
     """Bytes of body: 0 if there is none, None if it comes in chunks."""
     expects_continue: bool
@@ -105,14 +108,21 @@ class Http1Server(MessageReader[RequestHead]):
     body, behind which the other protocol would have to wait (RFC 9110 7.8)."""
 
     def __init__(
-        self, *, request_line: int = 8 * 1024, headers: int = 64 * 1024, header_count: int = 100
+        self,
+        *,
+        request_line: int = 8 * 1024,
+        headers: int = 64 * 1024,
+        header_count: int = 100,
+        takes_connect: bool = False,
     ) -> None:
         """*request_line* and *headers* (the field section; also that of trailers) are sizes in bytes.
 
-        Beyond them the error's status is 414, and 431 for *headers* and *header_count*.
+        Beyond them the error's status is 414, and 431 for *headers* and *header_count*. Without
+        *takes_connect* CONNECT is refused with 501.
         """
         super().__init__(READING_HEAD, headers=headers, header_count=header_count)
         self._max_line = request_line
+        self._takes_connect = takes_connect
         self._empty_lines = 0
         self._valid_host = b""
         self._known_section = b""
@@ -185,6 +195,8 @@ class Http1Server(MessageReader[RequestHead]):
         section = data[start : end + 4]
         headers = self._section(start, end + 4)
         self._understand(version, headers, authority)
+        if authority is not None and method == b"CONNECT":
+            self._understand_connect()
         self._remember(section, headers, authority)
         self._method = method
         self._version = version
@@ -244,7 +256,7 @@ class Http1Server(MessageReader[RequestHead]):
         line = bytes(self._data[start:end])
         if line == _HTTP2_LINE and not (self._method or self._empty_lines):
             raise Http2Preface("HTTP/2.0 is not supported here", received=bytes(self._data[start:]))
-        return parse_request_line(line)
+        return parse_request_line(line, takes_connect=self._takes_connect)
 
     def _request_line_end(self, position: int) -> int:
         """Where the request line that begins at *position* ends, or -1 if its end is not there."""
@@ -304,6 +316,13 @@ class Http1Server(MessageReader[RequestHead]):
             # RFC 9110 7.8: a field that Connection does not name was not meant for this hop.
             self.upgrade = upgrade if b"upgrade" in list_members(connection) else b""
 
+    def _understand_connect(self) -> None:
+        """RFC 9110 9.3.6: CONNECT has no content; what follows is for the tunnel, or for nobody."""
+        if self.body_length != 0:
+            raise RemoteProtocolError("CONNECT with content")
+        self.keep_alive = False
+        self.upgrade = b""
+
     @staticmethod
     def _expects_continue(version: bytes, expectation: bytes) -> bool:
         if version == b"1.0":  # RFC 9110 10.1.1: ignored
@@ -336,7 +355,7 @@ class Http1Server(MessageReader[RequestHead]):
 
         With a Content-Length in the ResponseHead the body goes as it is, without one in chunks, and up
         to the end of the connection to an HTTP/1.0 client. The body of a response that has none (HEAD,
-        204, 304) and interim responses to HTTP/1.0 clients (RFC 9110 15.2) are swallowed.
+        204, 304, 2xx to CONNECT) and interim responses to HTTP/1.0 clients (RFC 9110 15.2) are swallowed.
         """
         try:
             return self._encode(event)
@@ -371,10 +390,16 @@ class Http1Server(MessageReader[RequestHead]):
         if status < 200:
             raise LocalProtocolError(f"{status} is not a final response")
         length = self._response_length(headers)
-        if status == 204 and length is not None:
-            # RFC 9110 8.6: not in a 204; many applications send a zero.
+        connects = self._method == b"CONNECT" and status < 300
+        if (status == 204 or connects) and length is not None:
+            # RFC 9110 8.6: not in a 204, where many applications send a zero, nor in a 2xx to CONNECT.
             headers = [field for field in headers if field[0].lower() != b"content-length"]
         lines = b""
+        if connects:  # RFC 9110 9.3.6: the tunnel begins behind the head
+            self._body = BodyWriter(Framing.NONE)
+            head = encode_response_head(status, event.reason, headers)
+            self._sending = SENDING_BODY
+            return head
         if self._method == b"HEAD" or status in (204, 304):  # RFC 9112 6.3
             self._body = BodyWriter(Framing.NONE)
         elif length is not None:

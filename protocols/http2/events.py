@@ -20,6 +20,9 @@ class StreamRequest:
     """Host and port that the request is for."""
     protocol: bytes
     """What an extended CONNECT asks for, lower-case (RFC 8441 4); ``b""`` for every other request."""
+    tunnel: bool
+    """Whether it is a CONNECT, extended or not (RFC 9113 8.5): then DATA is no body. The target of one that
+    is not extended is the authority, host and port."""
     length: int | None
     """Bytes of body: 0 if the stream has ended with the head, None if unknown."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from protocols.events import Headers
-from protocols.http1.checks import TARGET, TOKEN, is_host, list_members
+from protocols.http1.checks import TARGET, TOKEN, is_host, is_host_and_port, list_members
 from protocols.http2.errors import MalformedMessage
 
 # RFC 9113 8.2.1 forbids 0x00-0x20, A-Z, 0x7f-0xff and colons; RFC 9110 5.1 has tokens.
@@ -35,6 +35,8 @@ class ParsedRequest:
     path: bytes = b""
     authority: bytes = b""
     protocol: bytes = b""
+    connect: bool = False
+    """A CONNECT that is not extended: its path is the authority."""
     headers: Headers = field(default_factory=list)
     content_length: int | None = None
     malformed: str = ""
@@ -87,6 +89,8 @@ def _parse(fields: Headers) -> ParsedRequest:
         request.headers = [item for item in request.headers if item[0] != b"content-length"]
     else:
         request.content_length = _content_length(headers)
+        if request.connect and request.content_length:  # RFC 9110 9.3.6
+            request.status, request.reason = 400, "CONNECT with content"
     if not request.status:
         _judge_expectation(request)
     return request
@@ -99,8 +103,10 @@ def _settle_target(request: ParsedRequest, pseudo: dict[bytes, bytes]) -> None:
     if request.method == b"CONNECT" and b":protocol" not in pseudo:
         if path is not None or scheme is not None or not request.authority:
             raise MalformedMessage("CONNECT has :authority and neither :scheme nor :path")
-        # As over HTTP/1.1. RFC 9110 9.3.6: most servers do not implement it.
-        request.status, request.reason = 501, "CONNECT is not implemented"
+        request.connect = True
+        request.path = request.authority
+        if not is_host_and_port(request.authority):
+            request.status, request.reason = 400, "the target of CONNECT is not a host and a port"
         return
     if b":protocol" in pseudo and (request.method != b"CONNECT" or not TOKEN.fullmatch(request.protocol)):
         raise MalformedMessage(":protocol is a token and belongs to CONNECT")

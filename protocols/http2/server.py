@@ -102,6 +102,7 @@ class Http2Server:
         "_stream_window",
         "_streams",
         "_streams_limit",
+        "_takes_connect",
         "_told_peer_goes",
         "_window_in",
         "connection_window",
@@ -118,12 +119,15 @@ class Http2Server:
         header_count: int = 100,
         stream_window: int = STREAM_WINDOW,
         connection_window: int = CONNECTION_WINDOW,
+        takes_connect: bool = False,
     ) -> None:
         """*streams* may be open at a time. *request_line*, *headers* and the windows are bytes.
 
         A request beyond *request_line* (method and :path), *headers* (as SETTINGS_MAX_HEADER_LIST_SIZE
-        counts) or *header_count* is refused with 414 or 431.
+        counts) or *header_count* is refused with 414 or 431, and without *takes_connect* a CONNECT that is
+        not extended with 501.
         """
+        self._takes_connect = takes_connect
         self._streams_limit = streams
         self._request_line = request_line
         self._headers = headers
@@ -273,8 +277,9 @@ class Http2Server:
             self._reset_by_fault(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         self.last_stream = stream_id
+        tunnel = request.connect or request.protocol != b""
         self._streams[stream_id] = Stream(
-            request.content_length, not ended, self._initial_window, self._stream_window
+            request.content_length, not ended, self._initial_window, self._stream_window, tunnel
         )
         head = RequestHead(request.method, request.path, request.headers.copy(), b"2")
         status, reason = self._judge(section, request)
@@ -282,7 +287,7 @@ class Http2Server:
             events.append(StreamRefused(stream_id, head, status, reason))
             return
         length = 0 if ended else request.content_length
-        events.append(StreamRequest(stream_id, head, request.authority, request.protocol, length))
+        events.append(StreamRequest(stream_id, head, request.authority, request.protocol, tunnel, length))
 
     def _judge(self, section: FieldSection, request: ParsedRequest) -> tuple[int, str]:
         """Status and reason of a refusal; (0, "") if there is none."""
@@ -292,6 +297,9 @@ class Http2Server:
             return 431, f"more than {self._header_count} header fields"
         if len(request.method) + len(request.path) > self._request_line:
             return 414, f"method and path are more than {self._request_line} bytes"
+        if request.connect and not self._takes_connect:
+            # As over HTTP/1.1. RFC 9110 9.3.6: most servers do not implement it.
+            return 501, "CONNECT is not implemented"
         return request.status, request.reason
 
     def _receive_trailers(
@@ -299,6 +307,9 @@ class Http2Server:
     ) -> None:
         if not stream.receiving:
             self._break(stream_id, "HEADERS behind the end of the request", events, ErrorCode.STREAM_CLOSED)
+            return
+        if stream.tunnel:
+            self._break(stream_id, "HEADERS in a tunnel", events)  # RFC 9113 8.5
             return
         if not self._block_ends or stream.left:
             reason = "the body is shorter than content-length" if stream.left else "HEADERS amid the body"

@@ -43,11 +43,15 @@ class ReceiveWindow:
 class Stream:
     """An open stream: which sides of it are, its windows, and the body that is still to come."""
 
-    __slots__ = ("answered", "left", "receiving", "sending", "window", "window_in")
+    __slots__ = ("answered", "left", "receiving", "sending", "tunnel", "window", "window_in")
 
-    def __init__(self, left: int | None, receiving: bool, window: int, window_in: int) -> None:
+    def __init__(
+        self, left: int | None, receiving: bool, window: int, window_in: int, tunnel: bool = False
+    ) -> None:
         self.left = left
         """Bytes of body still to come, as content-length promises; None if it promises nothing."""
+        self.tunnel = tunnel
+        """Opened by CONNECT: nothing but DATA may come (RFC 9113 8.5)."""
         self.receiving = receiving
         self.sending = True
         self.answered = False

@@ -10,7 +10,7 @@ from protocols.errors import RemoteProtocolError
 from protocols.events import NEED_DATA, Data, EndOfMessage, RequestHead, ResponseHead
 from protocols.http1 import Http1Client, Http1Server
 
-LIMITS = {"headers": 80, "header_count": 4}
+LIMITS: dict[str, Any] = {"headers": 80, "header_count": 4}
 
 
 def outcome(codec: Any, data: bytes, cuts: list[int]) -> list[Any]:

@@ -316,7 +316,7 @@ def test_reads_no_request_after_close(play: Play) -> None:
 # Malformed requests ------------------------------------------------------------------------------
 
 
-def rejected(play: Play, data: bytes, **limits: int) -> int:
+def rejected(play: Play, data: bytes, **limits: Any) -> int:
     """The status of the error that *data* ends in: whole, byte by byte, and behind another request."""
     statuses = set()
     for prefix, cuts in [(b"", ()), (b"", range(len(data))), (GET, ()), (GET, range(len(GET + data)))]:
@@ -378,6 +378,77 @@ REQUEST_LINES = {
 def test_rejects_request_lines(play: Play, line: bytes, status: int) -> None:
     """H1-1, H1-4, H1-6"""
     assert rejected(play, line + b"\r\n" + HOST + b"\r\n") == status
+
+
+CONNECT = b"CONNECT a.example:443 HTTP/1.1\r\n" + HOST
+
+
+@pytest.mark.parametrize("cuts", [(), range(200)])
+@pytest.mark.parametrize("line", [b"", b"Content-Length: 0\r\n", b"Upgrade: x\r\nConnection: upgrade\r\n"])
+def test_connect(play: Play, line: bytes, cuts: range | tuple[()]) -> None:
+    """H-13 (RFC 9112 3.2.3): what is behind it is no request; the target goes before Host."""
+    server = Http1Server(takes_connect=True)
+    server.receive_data(CONNECT + line + b"\r\n" + GET)
+    head = server.next_request()
+    assert isinstance(head, RequestHead)
+    assert (head.method, head.target) == (b"CONNECT", b"a.example:443")
+    assert (server.authority, server.body_length) == (b"a.example:443", 0)
+    assert (server.keep_alive, server.upgrade) == (False, b"")
+    assert server.take_rest() == GET
+    # Refused or not, nothing more is read.
+    server = Http1Server(takes_connect=True)
+    events = play(server, GET + CONNECT + line + b"\r\n" + GET, cuts=cuts)
+    assert [type(event) for event in events] == [RequestHead, EndOfMessage] * 2
+
+
+@pytest.mark.parametrize("target", [b"[::1]:1", b"1.2.3.4:65535", b"a.example.:00443", b"a:80"])
+def test_targets_of_connect(play: Play, target: bytes) -> None:
+    server = Http1Server(takes_connect=True)
+    (head, _) = play(server, b"CONNECT " + target + b" HTTP/1.0\r\n\r\n")
+    assert head.target == server.authority == target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"a", b"a:", b":80", b"a:0", b"a:00000", b"a:65536", b"a:123456", b"a:8O", b"[::1]", b"[::g]:1", b"/",
+     b"*", b"u@a:80", b"http://a:80/", b"a:80/", b"a:80:80", b"a b:80", b"a:\xb2"],
+)  # fmt: skip
+def test_rejects_targets_of_connect(play: Play, target: bytes) -> None:
+    """RFC 9110 9.3.6: an empty or invalid port is answered 400."""
+    assert rejected(play, b"CONNECT " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n", takes_connect=True) == 400
+
+
+@pytest.mark.parametrize("line", [b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_rejects_connect_with_content(play: Play, line: bytes) -> None:
+    """RFC 9110 9.3.6"""
+    assert rejected(play, CONNECT + line + b"\r\n", takes_connect=True) == 400
+
+
+@pytest.mark.parametrize(
+    ("event", "sent"),
+    [
+        (ResponseHead(200, []), b"HTTP/1.1 200 OK\r\n\r\n"),
+        (ResponseHead(200, [(b"Content-Length", b"5"), (b"x", b"y")]), b"HTTP/1.1 200 OK\r\nx: y\r\n\r\n"),
+        (ResponseHead(204, []), b"HTTP/1.1 204 No Content\r\n\r\n"),
+    ],
+)
+def test_connect_is_answered_without_a_body(event: ResponseHead, sent: bytes) -> None:
+    """H-8, H-13: neither Content-Length nor Transfer-Encoding, and the connection stays open."""
+    server = Http1Server(takes_connect=True)
+    server.receive_data(CONNECT + b"\r\n")
+    server.next_request()
+    assert server.send(event) == sent
+    assert server.send(Data(b"dropped")) == b""
+    assert server.send(EndOfMessage()) == b""
+
+
+def test_connect_is_refused_with_a_body() -> None:
+    server = Http1Server(takes_connect=True)
+    server.receive_data(CONNECT + b"\r\n")
+    server.next_request()
+    sent = server.send(ResponseHead(403, [(b"content-length", b"2")]))
+    assert sent == b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+    assert server.send(Data(b"no")) == b"no"
 
 
 FIELDS = {

@@ -214,6 +214,52 @@ def test_extended_connect() -> None:
     assert event.head.headers == [(b"host", b"a:1"), (b"sec-websocket-version", b"13")]
 
 
+PLAIN_CONNECT: Headers = [(b":method", b"CONNECT"), (b":authority", b"a.example:443")]
+
+
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize("more", [[], [(b"content-length", b"0")], [(b"host", b"a.example:443")]])
+def test_connect(more: Headers, end: bool) -> None:
+    """H2-15 (RFC 9113 8.5): the target is the authority, DATA is the tunnel's."""
+    peer = Peer(Http2Server(takes_connect=True))
+    event = request_of(peer.say(peer.headers(1, PLAIN_CONNECT + more, end=end)))
+    assert (event.tunnel, event.protocol, event.authority) == (True, b"", b"a.example:443")
+    assert (event.head.method, event.head.target) == (b"CONNECT", b"a.example:443")
+    if not end:
+        assert event.length is None or more == [(b"content-length", b"0")]
+    else:
+        assert event.length == 0
+
+
+@pytest.mark.parametrize("fields", [CONNECT, PLAIN_CONNECT])
+def test_nothing_but_data_in_a_tunnel(fields: Headers) -> None:
+    """RFC 9113 8.5: a stream error."""
+    peer = Peer(Http2Server(takes_connect=True))
+    assert request_of(peer.say(peer.headers(1, fields, end=False))).tunnel
+    assert kinds(peer.say(data(1, b"x"))) == ["StreamData"]
+    assert kinds(peer.say(peer.headers(1, [(b"x", b"y")]))) == ["StreamBroken"]
+    assert resets(peer.heard()) == [(1, ErrorCode.PROTOCOL_ERROR)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            replaced(b":authority", value, PLAIN_CONNECT)
+            for value in (b"a", b"a:", b"a:0", b"a:65536", b"[::1]")
+        ),
+        [*PLAIN_CONNECT, (b"content-length", b"1")],
+    ],
+)
+def test_connect_that_cannot_be(fields: Headers) -> None:
+    """RFC 9110 9.3.6: it can be answered, with 400; without *takes_connect* it is 501 all the same."""
+    for takes_connect, status in ((True, 400), (False, 501)):
+        peer = Peer(Http2Server(takes_connect=takes_connect))
+        (event,) = peer.say(peer.headers(1, fields, end=False))
+        assert isinstance(event, StreamRefused)
+        assert event.status == status
+
+
 MALFORMED: list[tuple[str, str, Headers]] = [
     ("H2-1", "upper-case name", [*GET, (b"X-A", b"b")]),
     ("H2-1", "space in a name", [*GET, (b"x a", b"b")]),
