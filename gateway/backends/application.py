@@ -25,7 +25,7 @@ from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 from gateway.static.resolve import check_segments
 from gateway.template import Template
-from gateway.upstream.tunnel import Switch
+from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import Upstream, UpstreamState
 from protocols.errors import LocalProtocolError, TooLargeToEncode
 from protocols.events import LocalRedirect, RequestVariables

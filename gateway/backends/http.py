@@ -23,7 +23,7 @@ from gateway.backends.target import target_below_mount
 from gateway.errors import BackendError, Cause, Phase, RequestError
 from gateway.pump import Pump
 from gateway.request import ForwardedConnection, Request, Responder, Upgrade
-from gateway.upstream.tunnel import Switch
+from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import Upstream, UpstreamState
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead

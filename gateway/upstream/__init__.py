@@ -30,5 +30,6 @@
 ``exchange``   drives any client codec: request out, response in, failures typed
 ``rewriting``  addresses and cookies in answers of web servers, as clients have to see them
 ``stderr``     the error stream of an application during one exchange
-``tunnel``     what becomes of a 101: bytes both ways between client and upstream
+``switch``     what becomes of a 101
+``tunnel``     bytes both ways between a client and a server, behind a 101 or CONNECT
 """

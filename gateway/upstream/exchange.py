@@ -33,7 +33,7 @@ from gateway.tls.errors import TlsBrokenError
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.stderr import ErrorStream
-from gateway.upstream.tunnel import Switch
+from gateway.upstream.switch import Switch
 from protocols.codec import PullingClient
 from protocols.errors import (
     Incomplete,

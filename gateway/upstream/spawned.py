@@ -3,7 +3,7 @@
 from gateway.errors import BackendError
 from gateway.request import Request, Responder
 from gateway.spawn import SpawnedApplication
-from gateway.upstream.tunnel import Switch
+from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import Upstream
 from protocols.events import LocalRedirect, RequestHead, RequestVariables
 

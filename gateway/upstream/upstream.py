@@ -47,7 +47,7 @@ from gateway.upstream.replay import can_rewind, keep, rewind
 from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.server import Server, ServerState
-from gateway.upstream.tunnel import Switch
+from gateway.upstream.switch import Switch
 from protocols.codec import ClientCodec
 from protocols.events import LocalRedirect, RequestHead, RequestVariables
 from protocols.fastcgi import Capabilities
