@@ -2,7 +2,7 @@
 
 The way of a request, by module::
 
-    listener ─► front/ ─► request ─► router ─► filters/ ─► static/, actions
+    listener ─► front/ ─► request ─► router ─► filters/ ─► static/, actions, connect/
                                                    └─────► backends/ ─► upstream/ ─► protocols ─► application
 
 What stands beside it:

@@ -79,6 +79,17 @@ class NoRoute(RequestError):
         self.routes = routes
 
 
+class ProhibitedAddress(RequestError):
+    """The target of a tunnel has no other *addresses* than those that may not be connected to."""
+
+    def __init__(self, detail: str, addresses: Sequence[str]) -> None:
+        super().__init__(403, detail)
+        self.addresses = addresses
+
+    def __str__(self) -> str:
+        return f"{self.detail}: {', '.join(self.addresses)}"
+
+
 class MachineError(GatewayError):
     """The machine's fault that the gateway runs on: no descriptors left, a broken disk.
 
@@ -121,6 +132,12 @@ class BackendError(GatewayError):
         self.errno = errno
         self.retry_after = retry_after
         self.last_words = last_words
+
+
+class TargetError(BackendError):
+    """The failure of a server that a client has chosen (CONNECT), which is no backend: *backend* is its host
+    and port in the client's words.
+    """
 
 
 class ClientGone(GatewayError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Literal, TypeAlias
 
 from gateway.request import Address
@@ -33,10 +33,18 @@ class ClientNetworks:
 
     def _has_host(self, host: str) -> bool:
         try:
-            address = ip_address(host)
+            address = parse_address(host)
         except ValueError:
             return False  # a name that a proxy gave (RFC 7239 6.3) is in no network
-        # ::ffff:10.0.0.1 is 10.0.0.1 seen through a dual-stack listener.
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
         return any(address in network for network in self._networks)
+
+
+def parse_address(host: str) -> IPv4Address | IPv6Address:
+    """The address that *host* is; ``::ffff:10.0.0.1`` is 10.0.0.1 seen by a dual-stack socket.
+
+    Raises ValueError if it is a name.
+    """
+    address = ip_address(host)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

@@ -173,14 +173,18 @@ class Upgrade(Protocol):
 
     @property
     def protocol(self) -> str:
-        """What it offers, lower-case: ``websocket`` (RFC 9110 7.8; RFC 8441 ``:protocol``)."""
+        """What it offers, lower-case: ``websocket`` (RFC 9110 7.8; RFC 8441 ``:protocol``). ``""`` is for
+        CONNECT (RFC 9110 9.3.6), which does not say what will be spoken.
+        """
         ...
 
     async def accept(self, headers: Headers) -> Duplex:
-        """Answer 101 (HTTP/1.1, RFC 9110 7.8) or 200 (HTTP/2, RFC 8441) with *headers*; HTTP ends here.
+        """Answer 101 (HTTP/1.1, RFC 9110 7.8) or 200 (HTTP/2, RFC 8441; CONNECT) with *headers*; HTTP ends
+        here.
 
         The front adds what its version of HTTP needs to switch, and ends the connection or stream when
-        the handler returns. Raises ClientGone.
+        the handler returns; if it raises, in a way that the client takes for no orderly end. Raises
+        ClientGone.
         """
         ...
 
@@ -189,10 +193,10 @@ class Request:
     """One request, as the client meant it.
 
     ``path`` is percent-decoded (UTF-8, undecodable bytes as surrogate escapes), without ``.`` and
-    ``..`` segments, and starts with ``/`` (or is ``*`` for OPTIONS). ``raw_path`` and ``query`` are
-    the bytes of the target as sent. ``headers`` have lower-case names, in order, duplicates kept.
-    ``host`` is the authority without its port, lower-case. ``Forwarded`` and ``X-Forwarded-*`` are among
-    the headers only if a trusted proxy has sent them.
+    ``..`` segments, and starts with ``/`` (or is ``*`` for OPTIONS, or empty for CONNECT). ``raw_path`` and
+    ``query`` are the bytes of the target as sent: host and port for CONNECT. ``headers`` have lower-case
+    names, in order, duplicates kept. ``host`` is the authority without its port, lower-case. ``Forwarded``
+    and ``X-Forwarded-*`` are among the headers only if a trusted proxy has sent them.
     """
 
     __slots__ = (
@@ -269,6 +273,11 @@ class Request:
     def share_id(self, other: "Request") -> None:
         """For the client and the logs this request and *other*, from which it was made, are one."""
         self._id = other.id
+
+    @property
+    def subject(self) -> str:
+        """What it is about, for people: the path, or the host and port of CONNECT."""
+        return self.path or self.raw_path.decode("latin-1")
 
     @property
     def rest(self) -> str:

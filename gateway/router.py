@@ -5,13 +5,14 @@ found by that segment in a dictionary, so that a long table costs no more than a
 the table decides all the same.
 
 Promises: a mount ``/m`` is itself a condition (``/m`` and ``/m/...`` match, ``/mx`` does not), so SCRIPT_NAME
-+ PATH_INFO is always the path (RFC 3875 3.3). A route that can never match is a ValueError. Does not: know
-the configuration file, change the path, or treat HEAD as GET. Path patterns: `path_pattern.py`.
++ PATH_INFO is always the path (RFC 3875 3.3). A route that can never match is a ValueError. CONNECT has no
+path, and is for the routes that take it and no others. Does not: know the configuration file, change the
+path, or treat HEAD as GET. Path patterns: `path_pattern.py`.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from gateway.backend import Handler
@@ -21,6 +22,9 @@ from gateway.path_pattern import FindRest, find_rest_of, first_segments_of, moun
 from gateway.request import Request
 
 Condition: TypeAlias = Callable[[Request], bool]
+
+_NO_PATH: Final = ""
+"""The path of a CONNECT, which is its own first segment."""
 
 _HOST = re.compile(r"(?:\*(?=\.))?[^*/:\[\]]+\Z|\[[0-9A-Fa-f:.]+\]\Z")
 
@@ -49,8 +53,10 @@ class Route:
         schemes: Sequence[str] = (),
         clients: Sequence[ClientNetwork] = (),
         internal: bool = False,
+        takes_connect: bool = False,
     ) -> None:
-        """*name* and *description* are for people; *internal* routes are for redirected requests only.
+        """*name* and *description* are for people; *internal* routes are for redirected requests only, those
+        that take CONNECT for nothing else.
 
         Raises ValueError for a host, path, mount or regular expression that means nothing.
         """
@@ -59,7 +65,8 @@ class Route:
         self.in_words = f"{name} {description}".strip()
         self.backend = backend
         self.mount = mount_of(mount)
-        self.first_segments = first_segments_of(paths, self.mount)
+        self.takes_connect = takes_connect
+        self.first_segments = frozenset({_NO_PATH}) if takes_connect else first_segments_of(paths, self.mount)
         self.find_rest = find_rest_of(paths, self.mount)
         # Cheapest first.
         self.conditions: tuple[Condition, ...] = (
@@ -80,6 +87,8 @@ class Router:
         self.routes = tuple(routes)
         self.in_words = [route.in_words for route in self.routes]
         """For people."""
+        self.takes_connect = any(route.takes_connect for route in self.routes)
+        """Whether any CONNECT is to be looked at."""
         segments = {segment for route in self.routes for segment in route.first_segments or ()}
         self._anywhere = self._compile(None)
         self._by_segment = {segment: self._compile(segment) for segment in segments}
@@ -110,7 +119,7 @@ class Router:
         return tuple(
             (route, route.find_rest, route.conditions)
             for route in self.routes
-            if route.first_segments is None or segment in route.first_segments
+            if (segment != _NO_PATH if route.first_segments is None else segment in route.first_segments)
         )
 
 

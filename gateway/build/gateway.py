@@ -36,7 +36,7 @@ def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
         name: filtered_backend(name, config.backends[name], backend, dispatch=builder.dispatch)
         for name, backend in backends.items()
     }
-    routes = RouteBuilder(config, handlers)
+    routes = RouteBuilder(config, handlers, pump)
     router = Router(routes.all())
     timeouts, limits = config.timeouts, config.limits
     service = Service(

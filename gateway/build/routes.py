@@ -4,6 +4,7 @@ The order of the filters is in `gateway.filters`.
 """
 
 from collections.abc import Iterator, Mapping
+from math import inf
 
 from gateway import config as models
 from gateway.actions import Redirect, Respond
@@ -11,6 +12,8 @@ from gateway.backend import Handler, Runnable
 from gateway.config.filters import HeaderChanges
 from gateway.config.filters import HeaderRules as HeaderConfig
 from gateway.config.filters import Mirror as MirrorConfig
+from gateway.connect.allowed import AllowedTargets
+from gateway.connect.handler import Connect
 from gateway.filters.authorize import AuthorizerFilter, ForwardAuthFilter
 from gateway.filters.buffering import BufferingFilter
 from gateway.filters.concurrency import ConcurrencyFilter
@@ -21,6 +24,8 @@ from gateway.filters.request_buffering import RequestBufferingFilter
 from gateway.filters.sendfile import SendfileFilter
 from gateway.filters.split import Split
 from gateway.local_redirect import Dispatch
+from gateway.pump import Pump
+from gateway.resolver import Resolver
 from gateway.router import Route
 from gateway.slots import Slots
 from gateway.static import StaticFiles
@@ -53,10 +58,11 @@ def filtered_backend(name: str, config: models.Backend, backend: Handler, *, dis
 class RouteBuilder:
     """Makes routes; ``services`` collects what of them has a lifetime of its own."""
 
-    def __init__(self, config: models.Config, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, config: models.Config, handlers: Mapping[str, Handler], pump: Pump) -> None:
         """*handlers* are those of the backends, by name."""
         self._config = config
         self._handlers = handlers
+        self._pump = pump
         self.services: list[Runnable] = []
 
     def all(self) -> Iterator[Route]:
@@ -81,6 +87,7 @@ class RouteBuilder:
             schemes=match.scheme or (),
             clients=match.client or (),
             internal=route.internal,
+            takes_connect=route.connect is not None,
         )
 
     def _action(self, route: models.Route) -> Handler:
@@ -93,6 +100,14 @@ class RouteBuilder:
             return StaticFiles(route.static.root, index=route.static.index, symlinks=route.static.symlinks)
         if route.redirect is not None:
             return Redirect(Template.parse(route.redirect.to), status=route.redirect.status)
+        if route.connect is not None:
+            return Connect(
+                AllowedTargets(route.connect.to),
+                pump=self._pump,
+                resolver=Resolver(self._config.resolver),
+                timeout=route.connect.timeout,
+                idle=self._config.timeouts.tunnel or inf,
+            )
         assert route.respond is not None
         respond = route.respond
         return Respond(

@@ -34,7 +34,7 @@ from gateway.config.balancing import Pool, Timeouts
 from gateway.config.clients import ClientLimits, ClientTimeouts
 from gateway.config.listeners import Certificate, Hsts, Listener, Tls
 from gateway.config.load import ConfigError, Mistake, from_mapping, load, load_text, schema
-from gateway.config.routes import Match, Redirect, Respond, Route, Static
+from gateway.config.routes import Connect, Match, Redirect, Respond, Route, Static
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.addresses import BackendAddress, ListenAddress, Network
 from gateway.config.whole import AccessLog, Config
@@ -52,6 +52,7 @@ __all__ = [
     "ClientTimeouts",
     "Config",
     "ConfigError",
+    "Connect",
     "FastCGIBackend",
     "HTTPBackend",
     "Hsts",

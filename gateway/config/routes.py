@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from gateway.config.base import Model, Place
+from gateway.config.base import Model, Place, written
 from gateway.config.filters import (
     Buffering,
     ForwardAuth,
@@ -19,7 +19,7 @@ from gateway.config.filters import (
 from gateway.config.values.addresses import Client
 from gateway.config.values.files import Directory, FileName
 from gateway.config.values.numbers import Count, FinalStatus, Flag, RedirectStatus
-from gateway.config.values.quantities import Limit, Size
+from gateway.config.values.quantities import Limit, Size, Timeout
 from gateway.config.values.requests import (
     HeaderName,
     HostPattern,
@@ -30,6 +30,7 @@ from gateway.config.values.requests import (
     WantedValue,
 )
 from gateway.config.values.shapes import AtLeastOne, Many, Short
+from gateway.config.values.targets import Target as ConnectTarget
 from gateway.config.values.texts import LineTemplateText, Target, TemplateText
 from gateway.config.wording import NOT_YET, alternatives, show
 from gateway.path_pattern import find_rest_of
@@ -93,7 +94,23 @@ class Respond(Model):
             yield ("body",), f"a response with status {data['status']} has no body"
 
 
-ACTIONS = ("backend", "static", "redirect", "respond")
+class Connect(Model):
+    """Tunnels to servers that clients name (CONNECT)."""
+
+    to: Annotated[tuple[ConnectTarget, ...], AtLeastOne(), Many()]
+    """What clients may be connected to, as host and port: example.com:443, *.example.com:443, *:443 for
+    everything public, 10.0.0.0/8:8000-8999, [fd00::/8]:443; nothing else."""
+    timeout: Timeout = written("10s")
+    """For looking up the name and connecting, in all; then 504."""
+
+
+ACTIONS = ("backend", "static", "redirect", "respond", "connect")
+
+_NOT_FOR_TUNNELS = (
+    "mount", "internal", "split_by", "mirror", "headers", "limit_rate", "limit_rate_after", "buffering",
+    "request_buffering",
+)  # fmt: skip
+"""Settings of routes about paths, bodies and responses, which a tunnel does not have."""
 
 
 def _static(value: Any) -> Any:
@@ -105,6 +122,15 @@ OneOrShares: TypeAlias = Annotated[
     Annotated[str, Tag("<name>")] | Annotated[Shares, Tag("<shares>")],
     Discriminator(lambda value: "<shares>" if isinstance(value, dict) else "<name>"),
 ]
+
+
+def _connect(value: Any) -> Any:
+    return {"to": value} if isinstance(value, str | list) else value
+
+
+_CONNECT_SHORT: Any = {
+    "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]
+}
 
 
 class Route(Model):
@@ -125,6 +151,9 @@ class Route(Model):
     """Action: send the client elsewhere."""
     respond: Respond | None = None
     """Action: answer this."""
+    connect: Annotated[Connect, Short(_connect, _CONNECT_SHORT)] | None = None
+    """Action: open a tunnel to the server that the client names (CONNECT), if it is one of these. Without
+    such a route CONNECT is refused."""
     internal: Flag = False
     """Whether this route is for local redirects of programs and X-Accel-Redirect only, not for clients."""
     split_by: LineTemplateText | None = None
@@ -158,12 +187,33 @@ class Route(Model):
             yield ("split_by",), "there is nothing to choose from: expected several backends"
         if data.get("limit_rate_after") and data.get("limit_rate") is None:
             yield ("limit_rate_after",), "nothing is limited: expected limit_rate beside it"
+        yield from _about_connect(data)
         mount = data.get("mount")
         if not isinstance(mount, str):
             return
         if given in (["redirect"], ["respond"]):
             yield ("mount",), f"has no meaning for {given[0]}: expected backend or static beside it"
         yield from _outside_mount(mount, data.get("match"))
+
+
+def _about_connect(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+    """CONNECT has a host and a port, and nothing of what requests have else (RFC 9110 9.3.6)."""
+    match = data.get("match")
+    match = match if isinstance(match, dict) else {}
+    methods = match.get("method")
+    methods = methods if isinstance(methods, list) else [methods]
+    if "connect" not in data:
+        if "CONNECT" in methods:
+            yield ("match", "method"), "CONNECT is for routes with connect: others never get it"
+        return
+    for key in _NOT_FOR_TUNNELS:
+        if key in data:
+            yield (key,), "has no meaning for connect"
+    for key in ("path", "query"):
+        if match.get(key) is not None:
+            yield ("match", key), f"CONNECT has no {key}: expected host, client, header or scheme"
+    if methods not in ([None], ["CONNECT"]):
+        yield ("match", "method"), "a route with connect gets CONNECT and nothing else"
 
 
 def _outside_mount(mount: str, match: Any) -> Iterator[tuple[Place, str]]:

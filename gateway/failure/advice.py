@@ -6,7 +6,7 @@ Each sentence names a place to look at, or the setting that decides; the facts t
 import errno
 from typing import Final, assert_never
 
-from gateway.errors import BackendError, Cause
+from gateway.errors import BackendError, Cause, TargetError
 
 REFUSALS: Final = {
     408: "timeouts.header and timeouts.body decide how long a client may take.",
@@ -21,6 +21,8 @@ UNROUTED: Final = "The first route that matches answers. Add one for this reques
 
 def advice_for(error: BackendError) -> str:
     """What to do about *error*, in one or two sentences."""
+    if isinstance(error, TargetError):
+        return _advice_for_target(error)
     backend = f"backends.{error.backend}"
     match error.cause:
         case Cause.REFUSED:
@@ -95,3 +97,16 @@ def advice_for(error: BackendError) -> str:
             return "The end of the traceback names the error, and above it the line that raised it."
         case _:
             assert_never(error.cause)
+
+
+def _advice_for_target(error: TargetError) -> str:
+    """For a server that the client has chosen; most of it is the client's affair."""
+    match error.cause:
+        case Cause.CONNECT_TIMEOUT:
+            return "timeout in connect of the route decides how long the gateway waits."
+        case Cause.UNKNOWN_HOST:
+            return "Check the spelling of the host, and resolver or this machine's name resolution."
+        case Cause.LOOP:
+            return "The client asks this gateway to connect to itself."
+        case _:
+            return ""

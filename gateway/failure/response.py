@@ -20,8 +20,10 @@ from gateway.errors import (
     Cause,
     MachineError,
     NoRoute,
+    ProhibitedAddress,
     RequestError,
     ResponseAborted,
+    TargetError,
     traceback_of,
 )
 from gateway.failure.advice import REFUSALS, UNROUTED, advice_for
@@ -109,6 +111,13 @@ def failure_of(error: Exception) -> Failure:
                 output=error.routes,
                 output_title="routes",
             )
+        case ProhibitedAddress():
+            return Failure(
+                error.status,
+                "destination_ip_prohibited",
+                error.detail,
+                facts={"addresses": ", ".join(error.addresses)},
+            )
         case RequestError():
             return Failure(
                 error.status,
@@ -147,8 +156,9 @@ def _file_of(error: RequestError) -> dict[str, str]:
 
 def _failure_of_backend(error: BackendError) -> Failure:
     status = status_of(error.cause)
+    kind = "target" if isinstance(error, TargetError) else "backend"
     facts = {
-        "backend": error.backend,
+        kind: error.backend,
         "address": error.address,
         "phase": error.phase.value,
         "cause": error.cause.value,
@@ -159,7 +169,9 @@ def _failure_of_backend(error: BackendError) -> Failure:
     return Failure(
         status,
         error.cause.value,
-        _TOLD[error.cause],
+        _TOLD[error.cause].replace("the application", f"the {kind}")
+        if kind == "target"
+        else _TOLD[error.cause],
         headers=_retry_after(status, error.retry_after),
         next_hop=error.backend,
         advice=advice_for(error),
@@ -193,7 +205,7 @@ def response_for(
     """The response that tells *error*. *route* is what the developer may know of the route that matched."""
     failure = failure_of(error)
     if pages.debug:
-        asked = {"request": f"{request.method} {request.path}"} if request.method else {}
+        asked = {"request": f"{request.method} {request.subject}"} if request.method else {}
         failure.facts = {**asked, **({"route": route} if route else {}), **failure.facts}
     try:
         content_type, body = pages.render(failure, request)

@@ -6,7 +6,8 @@ for the application, or with the response for the client. Any other backend is a
 with the response for the client.
 
 What the guard says "no" with goes to the client as it is; a guard that fails lets nobody in, nor does one
-that answers with a local redirect.
+that answers with a local redirect. For CONNECT the gateway is a proxy, and the guard need not know: it gets
+Proxy-Authorization as Authorization, and its 401 is the client's 407 (RFC 9110 11.7).
 """
 
 from collections.abc import Sequence
@@ -54,9 +55,11 @@ class AuthorizerFilter:
         self._name = name
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        asked = _without_body(request, request.method, request.raw_path, request.query, self._name)
+        asked = _without_body(
+            request, request.method, request.path, request.raw_path, request.query, self._name
+        )
         asked.mount = request.mount
-        verdict = _VerdictResponder(responder, {200})
+        verdict = _verdict(request, responder, {200})
         await self._authorizer.handle(asked, verdict)
         if verdict.granted is None:
             return
@@ -79,14 +82,14 @@ class ForwardAuthFilter:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         path, query = split_target(self._path.render_url(request).encode("ascii"))
-        asked = _without_body(request, "GET", path, query, self._name)
+        asked = _without_body(request, "GET", decode_path(path), path, query, self._name)
         target = b"%b?%b" % (request.raw_path, request.query) if request.query else request.raw_path
         asked.headers = [
             *(field for field in asked.headers if field[0] not in _TOLD),
             (b"x-forwarded-method", request.method.encode("ascii")),
             (b"x-forwarded-uri", target),
         ]
-        verdict = _VerdictResponder(responder, range(200, 300))
+        verdict = _verdict(request, responder, range(200, 300))
         await self._authority.handle(asked, verdict)
         if verdict.granted is None:
             return
@@ -98,11 +101,13 @@ class ForwardAuthFilter:
         await self._handler.handle(request, responder)
 
 
-def _without_body(request: Request, method: str, raw_path: bytes, query: bytes, backend: str) -> SideRequest:
+def _without_body(
+    request: Request, method: str, path: str, raw_path: bytes, query: bytes, backend: str
+) -> SideRequest:
     """The question about *request*: its client, its fields, no body, no conditions."""
     asked = SideRequest(
         method=method,
-        path=decode_path(raw_path),
+        path=path,
         raw_path=raw_path,
         query=query,
         version=request.version,
@@ -111,9 +116,23 @@ def _without_body(request: Request, method: str, raw_path: bytes, query: bytes, 
         connection=request.connection,
         body=NO_BODY,
     )
+    if not request.path:
+        asked.headers = _renamed(
+            [field for field in asked.headers if field[0] != b"authorization"],
+            b"proxy-authorization",
+            b"authorization",
+        )
     asked.backend = backend
     asked.share_id(request)
     return asked
+
+
+def _verdict(request: Request, responder: Responder, yes: "set[int] | range") -> "_VerdictResponder":
+    return _VerdictResponder(responder, yes) if request.path else _ProxyVerdictResponder(responder, yes)
+
+
+def _renamed(headers: Headers, old: bytes, new: bytes) -> Headers:
+    return [(new, value) if name.lower() == old else (name, value) for name, value in headers]
 
 
 class _VerdictResponder(PassingResponder):
@@ -161,3 +180,23 @@ class _VerdictResponder(PassingResponder):
     def end(self, trailers: Headers | None = None) -> None:
         if self.granted is None:
             self._responder.end(trailers)
+
+
+class _ProxyVerdictResponder(_VerdictResponder):
+    """Turns what asks for credentials into what asks for a proxy's (RFC 9110 15.5.8)."""
+
+    __slots__ = ()
+
+    def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
+        if status == 401:
+            status, reason = 407, b""
+        return super().try_respond(status, self._asking(headers), body, reason)
+
+    def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
+        if status == 401:
+            status, reason = 407, b""
+        super().start(status, self._asking(headers), reason)
+
+    @staticmethod
+    def _asking(headers: Headers) -> Headers:
+        return _renamed(headers, b"www-authenticate", b"proxy-authenticate")

@@ -6,7 +6,15 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import BackendError, ClientGone, MachineError, NoRoute, RequestError, ResponseAborted
+from gateway.errors import (
+    BackendError,
+    ClientGone,
+    MachineError,
+    NoRoute,
+    RequestError,
+    ResponseAborted,
+    TargetError,
+)
 from gateway.failure.pages import FailurePages
 from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
@@ -92,6 +100,8 @@ class Service:
             responder = HstsResponder(responder, self.hsts)
         route = self.router.match(request)
         if route is None:
+            if not request.path:
+                raise RequestError(403, "no route of this server lets this client connect there")
             raise NoRoute(self.router.in_words)
         await route.handler.handle(request, responder)
 
@@ -146,6 +156,18 @@ class Service:
 
 def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
     match error:
+        case TargetError():
+            # Chosen by the client: nothing that the operator has to mend.
+            log.info(
+                "tunnel failed",
+                target=error.backend,
+                address=error.address,
+                phase=error.phase.value,
+                cause=error.cause.value,
+                detail=error.detail,
+                request_id=request.id,
+                answered=answered,
+            )
         case BackendError():
             log.error(
                 "backend failed",
@@ -156,7 +178,7 @@ def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
                 detail=error.detail,
                 request_id=request.id,
                 method=request.method,
-                target=request.path,
+                target=request.subject,
                 answered=answered,
             )
         case MachineError():
@@ -166,7 +188,7 @@ def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
                 cause=str(error.cause),
                 request_id=request.id,
                 method=request.method,
-                target=request.path,
+                target=request.subject,
             )
         case RequestError() | ResponseAborted():
             log.info(
@@ -174,8 +196,8 @@ def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
                 reason=str(error),
                 request_id=request.id,
                 method=request.method,
-                target=request.path,
+                target=request.subject,
                 backend=request.backend or None,
             )
         case _:
-            log.error("request crashed", request_id=request.id, target=request.path, exc_info=error)
+            log.error("request crashed", request_id=request.id, target=request.subject, exc_info=error)

@@ -59,7 +59,7 @@ def test_every_mistake_of_a_file_goes_to_standard_error(tmp_path: Path, command:
         "gateway.yaml:1: listeners[0].http: expected an address such as 127.0.0.1:8000, [::1]:8000, :8000, "
         "unix:/run/app.sock or fd:3, got '127.0.0.1'",
         "gateway.yaml:2: workers: expected a number of at least 1, or auto, got 'none'",
-        "gateway.yaml:3: routes[0]: expected exactly one action (backend, static, redirect or respond), got none",
+        "gateway.yaml:3: routes[0]: expected exactly one action (backend, static, redirect, respond or connect), got none",
         "3 mistakes",
     ]
 

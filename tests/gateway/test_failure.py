@@ -15,8 +15,10 @@ from gateway.errors import (
     MachineError,
     NoRoute,
     Phase,
+    ProhibitedAddress,
     RequestError,
     ResponseAborted,
+    TargetError,
 )
 from gateway.failure.advice import advice_for
 from gateway.failure.pages import Failure, FailurePages, reason_of
@@ -111,6 +113,27 @@ def test_advice_depends_on_what_is_known() -> None:
     assert "firewall" in advice_for(failed(Cause.UNREACHABLE, errno=errno.ENETUNREACH))
     assert "traceback" in advice_for(failed(Cause.FAILED, last_words=["ValueError"]))
     assert "traceback" not in advice_for(failed(Cause.FAILED))
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_target_of_a_tunnel_is_no_backend(cause: Cause) -> None:
+    """The client has named it, so it is told which; nothing in the configuration is wrong."""
+    error = TargetError(cause, "gone", backend="a.example:443", address="x", phase=Phase.CONNECT)
+    made = told(error, debug=True)
+    assert made.status == STATUSES[cause]
+    assert 'next-hop="a.example:443"' in field(made, b"proxy-status")
+    assert b"the target" in told(error).body
+    assert b"application" not in told(error).body
+    assert b"backends." not in made.body
+    assert b"a.example:443" in made.body
+
+
+def test_addresses_that_are_prohibited_are_for_developers() -> None:
+    error = ProhibitedAddress("no", ["10.0.0.1", "::1"])
+    assert "10.0.0.1, ::1" in str(error)
+    assert b"10.0.0.1, ::1" in told(error, debug=True).body
+    assert b"10.0.0.1" not in told(error).body
+    assert "error=destination_ip_prohibited" in field(told(error), b"proxy-status")
 
 
 @pytest.mark.parametrize("status", [408, 413, 414, 431])

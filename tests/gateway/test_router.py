@@ -207,6 +207,26 @@ def test_client(clients: list[str], client: Address, expected: bool) -> None:
     assert matches(make_request(client=client), clients=networks) is expected
 
 
+def test_connect_is_for_the_routes_that_take_it() -> None:
+    """RFC 9110 9.3.6: it has a host and no path, whatever a pattern would make of that."""
+    connect = make_request(method="CONNECT")
+    connect.path, connect.raw_path = "", b"a:443"
+    others = [route(), route(paths=["~"]), route(paths=["*.a", "/*"]), route(methods=["CONNECT"])]
+    assert not Router(others).takes_connect
+    routes = [*others, route(takes_connect=True, hosts=["b"]), route(takes_connect=True)]
+    router = Router(routes)
+    assert router.takes_connect
+    assert router.match(connect) is routes[-1]
+    assert (connect.mount, connect.path_rest) == ("", "")
+    connect.host = "b"
+    assert router.match(connect) is routes[-2]
+    for target in (b"/", b"/x/y"):
+        assert router.match(make_request(target)) is routes[0]
+    only = Router([route(takes_connect=True), route("star", paths=["/a/*"])])
+    assert only.match(make_request(b"/b")) is None
+    assert only.match(make_request(b"*", method="OPTIONS")) is None
+
+
 _PATTERNS = st.sampled_from(
     ["/", "/a", "/a/*", "/a/b", "/a/b/*", "/b/*", "/*", "*.php", "~^/a/.", "~b$", "/a.php", "/a//*"]
 )

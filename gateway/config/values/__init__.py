@@ -10,6 +10,7 @@ that raise ValueError with a message in the words of the configuration: ``expect
     quantities  durations, sizes, percentages
     texts       names, secrets, regular expressions, templates
     addresses   where to listen and to connect to; networks of clients
+    targets     where clients may be connected to
     files       paths, and error pages
     tls         certificates, keys, ciphers
     programs    commands, users, environments of what the gateway starts

@@ -186,17 +186,23 @@ def parse_network(value: Any) -> Network:
     """An address, a CIDR block, or ``unix``."""
     if value == "unix":
         return "unix"
-    if not isinstance(value, str):
+    network = parse_cidr(value) if isinstance(value, str) else None
+    if network is None:
         raise expected("a network such as 10.0.0.0/8, an address, or unix", value)
+    return network
+
+
+def parse_cidr(text: str) -> IPv4Network | IPv6Network | None:
+    """An address or a CIDR block; None if *text* is neither. Raises ValueError for one that is not exact."""
     try:
-        return ip_network(value)
+        return ip_network(text)
     except ValueError:
         pass
     try:
-        whole = ip_network(value, strict=False)
+        whole = ip_network(text, strict=False)
     except ValueError:
-        raise expected("a network such as 10.0.0.0/8, an address, or unix", value) from None
-    raise ValueError(f"{show(value)} has bits set below its mask: did you mean {whole}?")
+        return None
+    raise ValueError(f"{show(text)} has bits set below its mask: did you mean {whole}?")
 
 
 Client: TypeAlias = Annotated[

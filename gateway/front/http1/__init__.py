@@ -3,7 +3,7 @@
 ``connection``  one loop, one turn of it per request
 ``body``        the request body, pulled as the handler reads it
 ``responder``   the Responder: framing, queueing, sending
-``upgrade``     the switch to another protocol, and the bytes both ways behind it
+``upgrade``     the switch to another protocol, or CONNECT, and the bytes both ways behind it
 """
 
 from gateway.front.http1.connection import Http1Connection

@@ -70,7 +70,10 @@ class Http1Connection:
         self._stream = stream
         self._service = service
         self._codec = Http1Server(
-            request_line=limits.request_line, headers=limits.headers, header_count=limits.header_count
+            request_line=limits.request_line,
+            headers=limits.headers,
+            header_count=limits.header_count,
+            takes_connect=service.router.takes_connect,
         )
         self._scope = trio.CancelScope()
         self._responder: Http1Responder | None = None
@@ -149,13 +152,14 @@ class Http1Connection:
                 if head is None:
                     return False
                 body = None if codec.body_length == 0 else self._make_body()
+                connects = False
                 if head.target[0] != _SLASH:
-                    _make_origin_form(head, codec.authority)
+                    connects = _make_origin_form(head, codec.authority)
                 raw_path, query = split_target(head.target)
                 method = head.method.decode("ascii")
                 request = Request(
                     method=method,
-                    path=decode_path(raw_path),
+                    path="" if connects else decode_path(raw_path),
                     raw_path=raw_path,
                     query=query,
                     version="1.1" if head.version == b"1.1" else "1.0",
@@ -189,8 +193,8 @@ class Http1Connection:
                 min_rate=service.limits.min_rate,
                 fields=head.headers,
             )
-            if codec.upgrade:
-                self._offer_upgrade(request, responder)
+            if connects or codec.upgrade:
+                self._offer_upgrade(request, responder, connects)
             if stream.peer_closed:
                 self._on_hangup()
             try:
@@ -198,6 +202,8 @@ class Http1Connection:
                 sound = responder.ended or await service.answer_unfinished(request, responder)
             except Exception as error:
                 sound = await service.answer_failure(error, request, responder)
+                if self._upgrade is not None:
+                    self._upgrade.break_off()
             finally:
                 self._responder = None
                 if service.access_log is not None:
@@ -231,9 +237,9 @@ class Http1Connection:
             return None
         return head
 
-    def _offer_upgrade(self, request: Request, responder: Http1Responder) -> None:
-        protocol = offered_protocol(self._codec.upgrade, request.method)
-        if protocol:
+    def _offer_upgrade(self, request: Request, responder: Http1Responder, connects: bool) -> None:
+        protocol = "" if connects else offered_protocol(self._codec.upgrade, request.method)
+        if protocol or connects:
             self._upgrade = Http1Upgrade(protocol, self._stream, self._codec, responder, self._service)
             request.upgrade = self._upgrade
 
@@ -305,13 +311,22 @@ class Http1Connection:
             callback()
 
 
-def _make_origin_form(head: RequestHead, authority: bytes) -> None:
-    """RFC 9112 3.2.2: absolute-form means the same; its authority replaces Host."""
+def _make_origin_form(head: RequestHead, authority: bytes) -> bool:
+    """RFC 9112 3.2.2: absolute-form means the same; its authority replaces Host, as does that of CONNECT,
+    which has no other form (3.2.3). Whether it is CONNECT.
+    """
     if head.target == b"*":
-        return
+        return False
+    connects = head.method == b"CONNECT"
+    if not connects:
+        _drop_origin(head, authority)
+    head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
+    return connects
+
+
+def _drop_origin(head: RequestHead, authority: bytes) -> None:
     target = head.target[head.target.index(b"://") + 3 + len(authority) :]
     if not target and head.method == b"OPTIONS":
         head.target = b"*"  # RFC 9112 3.2.4: without a path it is about the server as a whole
     else:
         head.target = target if target.startswith(b"/") else b"/" + target
-    head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]

@@ -184,6 +184,19 @@ class Http1Responder:
         own = _own.lines(self._now, prepared.dated, prepared.served)
         return b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (prepared.head, own, protocol.encode())
 
+    def connect(self, headers: Headers) -> bytes:
+        """The head of the 200 response to CONNECT with *headers*; the tunnel is behind it (RFC 9110 9.3.6).
+
+        Raises LocalProtocolError for fields that HTTP cannot carry; nothing has begun then.
+        """
+        if self.started:
+            raise RuntimeError("the response was started before")
+        prepared = _prepare(200, headers, b"")
+        self.started = self.ended = True
+        self.status = 200
+        self._head = None
+        return b"%b%b\r\n" % (prepared.head, _own.lines(self._now, prepared.dated, prepared.served))
+
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         if self.started:
             raise RuntimeError("the response was started before")

@@ -3,6 +3,7 @@
 ::
 
     Upgrade: x ─► Http1Upgrade.accept ─► 101 ─► Http1Duplex ◄─► PumpStream
+    CONNECT    ─►                     ─► 200 ─►
 
 Promises: what arrived behind the request belongs to the new protocol; nothing is read before it is asked
 for, and sending waits for the client, so back-pressure passes through. A client that closes its side may
@@ -52,6 +53,7 @@ class Http1Upgrade:
         responder: Http1Responder,
         service: Service,
     ) -> None:
+        """*protocol* is ``""`` for CONNECT."""
         self.protocol = protocol
         self._stream = stream
         self._codec = codec
@@ -60,7 +62,8 @@ class Http1Upgrade:
         self._duplex: Http1Duplex | None = None
 
     async def accept(self, headers: Headers) -> Duplex:
-        head = self._responder.switch(self.protocol, headers)
+        responder = self._responder
+        head = responder.switch(self.protocol, headers) if self.protocol else responder.connect(headers)
         stream = self._stream
         # From here on the end of the client's side is data like any other, and not a client that left.
         stream.on_hangup = None
@@ -69,6 +72,13 @@ class Http1Upgrade:
         await duplex.send(head)
         self._responder.body_sent = 0
         return duplex
+
+    def break_off(self) -> None:
+        """The handler has failed: let a tunnel end as it did on the other side, not as if it were whole."""
+        if self._duplex is not None and not self.protocol:
+            # RFC 9110 9.3.6 speaks of closing only; RFC 9113 8.5 has CONNECT_ERROR for it.
+            self._responder.ended = False
+            self._responder.close_delimited = True
 
     def drain(self) -> None:
         """The daemon is stopping."""

@@ -4,7 +4,7 @@
 ``output``      what streams have to send, in fair turns, as few writes as possible
 ``body``        the request body, whose credit is given as it is read
 ``responder``   the Responder of HTTP/2
-``tunnel``      extended CONNECT (RFC 8441): the offer and the bytes both ways
+``tunnel``      CONNECT, extended (RFC 8441) or not: the offer and the bytes both ways
 """
 
 from gateway.front.http2.connection import Http2Connection

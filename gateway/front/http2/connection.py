@@ -132,6 +132,7 @@ class Http2Connection:
             request_line=limits.request_line,
             headers=limits.headers,
             header_count=limits.header_count,
+            takes_connect=service.router.takes_connect,
         )
         self._output = Output(self._codec, stream, service.pump, send_timeout=service.timeouts.send)
         self._streams: dict[int, Http2Stream] = {}
@@ -292,18 +293,19 @@ class Http2Connection:
         service = self._service
         head = event.head
         limit = service.limits.body
-        if event.length is not None and event.length > limit and not event.protocol:
+        tunnel = event.tunnel
+        connects = tunnel and not event.protocol
+        if event.length is not None and event.length > limit and not tunnel:
             raise RequestError(413, f"the request body is larger than {limit} bytes")
         raw_path, query = split_target(head.target)
-        path = decode_path(raw_path)
+        path = "" if connects else decode_path(raw_path)
         host = host_of(event.authority)
-        if self.tls is not None and self._is_misdirected(self.tls, host):
+        if self.tls is not None and not connects and self._is_misdirected(self.tls, host):
             raise RequestError(421, f"the connection is not for {host}")
         method = "GET" if event.protocol else head.method.decode("ascii")
-        tunnel = bool(event.protocol)
         stream = self._make_stream(
             event.stream_id,
-            length=None if tunnel else event.length,
+            length=None if tunnel and event.length != 0 else event.length,
             head_only=method == "HEAD",
             tunnel=tunnel,
             expects_continue=not tunnel and event.length != 0 and _expects_continue(event),
@@ -321,7 +323,7 @@ class Http2Connection:
         )
         if any(name.startswith(CLIENT_FIELDS) for name, _ in head.headers):
             service.proxies.apply(request)
-        if event.protocol:
+        if tunnel:
             stream.upgrade = Http2Upgrade(
                 event.protocol.decode("ascii"), stream.body, stream.responder, stream.outlet, service
             )
@@ -413,7 +415,7 @@ class Http2Connection:
         if self._codec.is_open(stream_id):
             # RFC 9113 8.1: the response is whole, the rest of the request is not wanted; or it is not,
             # which the client must not take for an end.
-            self._codec.reset(stream_id, ErrorCode.NO_ERROR if finished else ErrorCode.INTERNAL_ERROR)
+            self._codec.reset(stream_id, ErrorCode.NO_ERROR if finished else _failure_code(stream.upgrade))
         self._output.withdraw(stream.outlet, "the stream has ended")
         stream.body.discard()
         self._output.wake()
@@ -553,6 +555,12 @@ class Http2Connection:
 
     def _client_host(self) -> str | None:
         return self.client[0] if self.client else None
+
+
+def _failure_code(upgrade: Http2Upgrade | None) -> ErrorCode:
+    """RFC 9113 8.5: any error of a connection that CONNECT has opened, a reset among them."""
+    connected = upgrade is not None and upgrade.accepted and not upgrade.protocol
+    return ErrorCode.CONNECT_ERROR if connected else ErrorCode.INTERNAL_ERROR
 
 
 def _expects_continue(event: StreamRequest) -> bool:

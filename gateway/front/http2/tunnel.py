@@ -1,7 +1,7 @@
-"""Extended CONNECT (RFC 8441): a stream that becomes a tunnel for another protocol.
+"""CONNECT (RFC 9113 8.5), extended (RFC 8441) or not: a stream that becomes a tunnel.
 
-The request looks to routes and handlers as the GET with Upgrade that it would be over HTTP/1.1; a
-handler that accepts the offer gets the DATA of both directions, under flow control.
+A request for another protocol looks to routes and handlers as the GET with Upgrade that it would be over
+HTTP/1.1; a handler that accepts the offer gets the DATA of both directions, under flow control.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ class Http2Upgrade:
     def __init__(
         self, protocol: str, body: Http2Body, responder: Http2Responder, outlet: Outlet, service: Service
     ) -> None:
+        """*protocol* is ``""`` for CONNECT that is not extended."""
         self.protocol = protocol
         self._service = service
         self._duplex: Http2Duplex | None = None
@@ -31,7 +32,7 @@ class Http2Upgrade:
         self.accepted = False
 
     async def accept(self, headers: Headers) -> Duplex:
-        """RFC 8441 5: 200 where HTTP/1.1 says 101, and none of the fields of that handshake."""
+        """RFC 8441 5: 200 where HTTP/1.1 says 101, and none of the fields of that handshake; RFC 9113 8.5."""
         kept = [field for field in headers if field[0].lower() != b"sec-websocket-accept"]
         self._responder.open_tunnel(kept)
         self.accepted = True
@@ -82,7 +83,7 @@ class Http2Duplex:
         await self._outlet.flush()
 
     async def end(self) -> None:
-        """RFC 8441 5: END_STREAM is what FIN is to TCP."""
+        """RFC 8441 5, RFC 9113 8.5: END_STREAM is what FIN is to TCP."""
         if not self._outlet.ended:
             self._outlet.end()
         await self._outlet.flush()

@@ -63,6 +63,7 @@ SECTIONS: dict[str, type[Model]] = {
     "static": models.Static,
     "redirect": models.Redirect,
     "respond": models.Respond,
+    "connect": models.Connect,
     "headers": HeaderRules,
     "set, add, default, remove": HeaderChanges,
     "forward_auth": ForwardAuth,

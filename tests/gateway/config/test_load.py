@@ -157,8 +157,8 @@ routes:
         "gateway.yaml:11: routes[0].match.method: methods are case-sensitive: did you mean GET?",
         "gateway.yaml:12: routes[0].backend: expected text, got true (put it in quotes)",
         "gateway.yaml:13: routes[1].match.header.Accept: the tag '!x' has no meaning here",
-        "gateway.yaml:13: routes[1]: expected exactly one action (backend, static, redirect or respond), "
-        "got redirect and respond",
+        "gateway.yaml:13: routes[1]: expected exactly one action (backend, static, redirect, respond or "
+        "connect), got redirect and respond",
         "gateway.yaml:14: routes[1].respond.body: the environment variable NOWHERE is not set, and there "
         "is no default",
         "gateway.yaml:15: routes[1].redirect.to: is missing",

@@ -385,8 +385,8 @@ def test_fastcgi_connections_are_not_kept_by_default() -> None:
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
-        ({}, [": expected exactly one action (backend, static, redirect or respond), got none"]),
-        ({"backend": "b", "static": "/"}, [": expected exactly one action (backend, static, redirect or respond), got backend and static"]),
+        ({}, [": expected exactly one action (backend, static, redirect, respond or connect), got none"]),
+        ({"backend": "b", "static": "/"}, [": expected exactly one action (backend, static, redirect, respond or connect), got backend and static"]),
         ({"backend": None}, [".backend: expected a value, got nothing"]),
         ({"backend": "bb"}, [".backend: there is no backend 'bb'; did you mean b?"]),
         ({"backend": "other"}, [".backend: there is no backend 'other'; expected one of b"]),
@@ -440,6 +440,70 @@ def test_without_backends_a_route_cannot_name_one() -> None:
     assert mistakes(routes=[{"backend": "b"}]) == [
         "routes[0].backend: there is no backend 'b'; there are no backends"
     ]
+
+
+def test_connect_is_a_target_a_list_or_a_mapping() -> None:
+    def found(connect: Any) -> Any:
+        (route,) = make(routes=[{"connect": connect}]).routes
+        return route.connect
+
+    assert found("a.example:443") == found(["a.example:443"]) == found({"to": "a.example:443"})
+    assert found("a.example:443").timeout == 10.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"connect": []}, [".connect: expected at least one, got an empty list"]),
+        (
+            {"connect": {"timeout": "0"}},
+            [
+                ".connect.to: is missing",
+                ".connect.timeout: expected a duration longer than 0, such as 30s, got '0'",
+            ],
+        ),
+        ({"connect": "*:1", "mount": "/x"}, [".mount: has no meaning for connect"]),
+        (
+            {"connect": "*:1", "headers": {}, "buffering": True},
+            [".headers: has no meaning for connect", ".buffering: has no meaning for connect"],
+        ),
+        (
+            {"connect": "*:1", "match": {"path": "/", "query": {"a": None}}},
+            [
+                ".match.path: CONNECT has no path: expected host, client, header or scheme",
+                ".match.query: CONNECT has no query: expected host, client, header or scheme",
+            ],
+        ),
+        (
+            {"connect": "*:1", "match": {"method": ["CONNECT", "GET"]}},
+            [".match.method: a route with connect gets CONNECT and nothing else"],
+        ),
+        (
+            {"respond": {}, "match": {"method": ["CONNECT", "GET"]}},
+            [".match.method: CONNECT is for routes with connect: others never get it"],
+        ),
+        (
+            {"respond": {}, "match": {"method": "CONNECT"}},
+            [".match.method: CONNECT is for routes with connect: others never get it"],
+        ),
+    ],
+)
+def test_refuses_connect(settings: dict[str, Any], found: list[str]) -> None:
+    assert refused_route(**settings) == found
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"method": "CONNECT"},
+        {"method": ["CONNECT"], "host": "a", "client": "::1"},
+        {"scheme": "https", "header": {"x": None}},
+        None,
+    ],
+)
+def test_what_connect_may_match(match: Any) -> None:
+    given = {} if match is None else {"match": match}
+    assert make(routes=[{"connect": "*:443", **given}]).routes[0].connect is not None
 
 
 def test_static_is_a_path_or_a_mapping() -> None:

@@ -11,8 +11,19 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
-from gateway.config.values import addresses, files, numbers, programs, quantities, requests, shapes, texts
+from gateway.config.values import (
+    addresses,
+    files,
+    numbers,
+    programs,
+    quantities,
+    requests,
+    shapes,
+    targets,
+    texts,
+)
 from gateway.config.values.numbers import FromEnvironment
+from gateway.connect.allowed import AllowedHost, AllowedNetwork
 
 
 def read(kind: Any, value: Any, directory: Path | str = "/base") -> Any:
@@ -89,6 +100,15 @@ def refusal(kind: Any, value: Any, directory: Path | str = "/base") -> str:
         (requests.HostPolicy, "upstream", "upstream"),
         (requests.HostPolicy, "app.example:81", "app.example:81"),
         (addresses.Client, "10.0.0.0/8", ip_network("10.0.0.0/8")),
+        (targets.Target, "Example.com:443", AllowedHost("example.com", range(443, 444))),
+        (targets.Target, "*.example.com:80-81", AllowedHost("*.example.com", range(80, 82))),
+        (targets.Target, "*:*", AllowedHost("*", range(1, 65536))),
+        (targets.Target, "10.0.0.0/8:65535", AllowedNetwork(ip_network("10.0.0.0/8"), range(65535, 65536))),
+        (targets.Target, "10.1.2.3:1", AllowedNetwork(ip_network("10.1.2.3"), range(1, 2))),
+        (targets.Target, "[fd00::/8]:443", AllowedNetwork(ip_network("fd00::/8"), range(443, 444))),
+        (targets.Target, "[::1]:443", AllowedNetwork(ip_network("::1"), range(443, 444))),
+        (targets.Target, "[::ffff:10.0.0.0/104]:1", AllowedNetwork(ip_network("10.0.0.0/8"), range(1, 2))),
+        (targets.Target, "[::/0]:1", AllowedNetwork(ip_network("::/0"), range(1, 2))),
         (addresses.Client, "::1", ip_network("::1/128")),
         (addresses.Client, "unix", "unix"),
         (files.FilePath, "x/../y", Path("/base/y")),
@@ -127,6 +147,7 @@ def test_reads(kind: Any, value: Any, meaning: Any) -> None:
 
 
 LISTEN = "expected an address such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock or fd:3, got "
+TARGET = "expected a host or network with a port, such as example.com:443, *.example.com:443 or 10.0.0.0/8:8443, got "
 CONNECT = "expected an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock, got "
 URL = "expected a URL such as http://127.0.0.1:3000, https://app.example or http://unix:/run/app.sock, got "
 DURATION = "expected a duration such as 30s or 250ms, got "
@@ -181,6 +202,21 @@ HOST = "expected a host such as example.com or *.example.com, got "
         (addresses.Connect, "fd:3", "fd: is an inherited listening socket; a backend needs an address to connect to"),
         (addresses.Connect, "tcp://a:1", "expected an address without a scheme, such as 127.0.0.1:9000, got 'tcp://a:1'"),
         (addresses.Connect, None, CONNECT + "nothing"),
+        (targets.Target, 443, TARGET + "443"),
+        (targets.Target, "example.com", TARGET + "'example.com'"),
+        (targets.Target, ":443", TARGET + "':443'"),
+        (targets.Target, "a:b:443", TARGET + "'a:b:443'"),
+        (targets.Target, "::1:443", TARGET + "'::1:443'"),
+        (targets.Target, "[::1]", TARGET + "'[::1]'"),
+        (targets.Target, "[a]:1", TARGET + "'[a]:1'"),
+        (targets.Target, "a/8:443", TARGET + "'a/8:443'"),
+        (targets.Target, "a:http", TARGET + "'a:http'"),
+        (targets.Target, "a:0", "expected a port from 1 to 65535, or two in order, got '0'"),
+        (targets.Target, "a:2-1", "expected a port from 1 to 65535, or two in order, got '2-1'"),
+        (targets.Target, "a:1-65536", "expected a port from 1 to 65535, or two in order, got '1-65536'"),
+        (targets.Target, "10.1.0.0/8:1", "'10.1.0.0/8' has bits set below its mask: did you mean 10.0.0.0/8?"),
+        (targets.Target, "1.2.3:1", TARGET + "'1.2.3:1'"),
+        (targets.Target, "*.:443", "expected a host such as example.com or *.example.com, got '*.'"),
         (addresses.Connect, "example.com", CONNECT + "'example.com'"),
         (addresses.Connect, "srv:_app._tcp.example", "expected an address such as 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock, got 'srv:_app._tcp.example'"),
         (addresses.ConnectServer, "srv:app", "expected the name of SRV records such as srv:_app._tcp.example.com, got 'srv:app'"),
