@@ -357,6 +357,7 @@ class SpawnedApplication:
                 command=list(command.words),
                 cause=str(error),
             )
+            self._turn_away()
             return False
         return True
 
@@ -415,9 +416,13 @@ class SpawnedApplication:
                 end=end,
                 restart_in=None if pause == inf else round(pause, 3),
             )
+        self._turn_away()
+        self._changed.set()
+
+    def _turn_away(self) -> None:
+        """Answer what waits in the queue of the socket, if it would have to wait for long."""
         if self._wait() > RESTART_PATIENCE and isinstance(self._endpoint, SharedSocket):
             self._endpoint.turn_away()
-        self._changed.set()
 
     def _died(self, started_at: float, end: str) -> float:
         """The pause until the next start."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from gateway.errors import Cause, Phase
+from gateway.errors import BackendError, Cause, Phase
+from gateway.failure.response import failure_of
 from tests.conformance.faulty import KEEPING, KINDS, PYTHON, SOCKETS
 
 
@@ -120,6 +121,15 @@ ROWS: Final = (
     Row("endless", KINDS, _GONE_MEANWHILE),
     Row("fine", KINDS, _PASSED_ON),
 )  # fmt: skip
+
+
+def told(outcome: Outcome, backend: str) -> bytes:
+    """The Proxy-Status field of a failure (RFC 9209)."""
+    assert outcome.cause is not None
+    assert outcome.phase is not None
+    failure = BackendError(outcome.cause, "", backend=backend, address="", phase=outcome.phase)
+    details = f"{outcome.phase.value}: {failure_of(failure).detail}"
+    return f'gateway; error={outcome.cause.value}; next-hop="{backend}"; details="{details}"'.encode()
 
 
 def cases() -> Iterator[tuple[str, str, Outcome]]:

@@ -8,10 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from gateway.errors import BackendError
-from gateway.failure.response import failure_of
 from tests.conformance.asking import GONE, Answer, ask, asking
-from tests.conformance.faults import Kept, Outcome, cases
+from tests.conformance.faults import Kept, Outcome, cases, told
 from tests.conformance.faulty import ABSENT, KEEPING, LATE, STARTED, faulty, name_of, processes
 from tests.gateway.http2_client import entering
 from tests.gateway.served import Served, gateway_of, quick_sweeper, run, until  # noqa: F401
@@ -105,12 +103,7 @@ def check_answer(answer: Answer, fault: str, kind: str, outcome: Outcome, versio
         if outcome.whole:
             assert answer.body == TOKEN.encode()
     else:
-        assert outcome.phase is not None
-        name = name_of(kind, fault)
-        failure = BackendError(outcome.cause, "", backend=name, address="", phase=outcome.phase)
-        told = f"{outcome.phase.value}: {failure_of(failure).detail}"
-        expected = f'gateway; error={outcome.cause.value}; next-hop="{name}"; details="{told}"'
-        assert proxy_status == expected.encode()
+        assert proxy_status == told(outcome, name_of(kind, fault))
 
 
 def check_logs(seen: Seen, fault: str, kind: str, outcome: Outcome) -> None:
