@@ -35,6 +35,7 @@ class Answer:
     whole: bool = False
     kept: bool = False
     """The connection goes on."""
+    trailers: Headers = field(default_factory=list)
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for each, value in self.headers if each == name), None)
@@ -43,8 +44,10 @@ class Answer:
 class Asking(Protocol):
     """A client that asks one request."""
 
-    async def send(self, target: str, length: int, body: bytes) -> None:
-        """A request whose body has *length*, and the beginning of that."""
+    async def send(
+        self, target: str, length: int, body: bytes, *fields: tuple[str, str], method: str = ""
+    ) -> None:
+        """A request whose body has *length*, and the beginning of that; POST by default, or GET without."""
         ...
 
     async def upload(self, target: str, body: bytes) -> None:
@@ -68,13 +71,23 @@ class AskingHttp1:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._received = b""
+        self._method = ""
 
-    async def send(self, target: str, length: int, body: bytes) -> None:
-        method, fields = ("POST", f"Content-Length: {length}\r\n") if length else ("GET", "")
-        head = f"{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"
-        await self._stream.send_all(head.encode() + body)
+    async def send(
+        self, target: str, length: int, body: bytes, *fields: tuple[str, str], method: str = ""
+    ) -> None:
+        self._method = method or ("POST" if length else "GET")
+        lines = [
+            f"{self._method} {target} HTTP/1.1",
+            "Host: a",
+            *(f"{name}: {value}" for name, value in fields),
+        ]
+        if length:
+            lines.append(f"Content-Length: {length}")
+        await self._stream.send_all("\r\n".join([*lines, "", ""]).encode() + body)
 
     async def upload(self, target: str, body: bytes) -> None:
+        self._method = "POST"
         head = f"POST {target} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         await self._stream.send_all(head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
 
@@ -90,14 +103,16 @@ class AskingHttp1:
     async def answer(self) -> Answer:
         while True:
             try:
-                message, self._received = read_response(self._received, "GET")
+                message, self._received = read_response(self._received, self._method)
             except CutShort:
                 if not (piece := await self._receive()):
                     return self._part()
                 self._received += piece
             else:
                 kept = message.field(b"connection") != b"close"
-                return Answer(int(message.start[0]), message.fields, message.body, True, kept)
+                return Answer(
+                    int(message.start[0]), message.fields, message.body, True, kept, message.trailers
+                )
 
     async def _receive(self) -> bytes:
         try:
@@ -120,9 +135,12 @@ class AskingHttp2:
         self._client = client
         self._stream_id = 0
 
-    async def send(self, target: str, length: int, body: bytes) -> None:
-        fields = [("content-length", str(length))] if length else []
-        method = "POST" if length else "GET"
+    async def send(
+        self, target: str, length: int, body: bytes, *fields: tuple[str, str], method: str = ""
+    ) -> None:
+        if length:
+            fields = (*fields, ("content-length", str(length)))
+        method = method or ("POST" if length else "GET")
         self._stream_id = await self._client.request(target, *fields, method=method, end=not length)
         if body:
             await self._client.send_body(self._stream_id, body, end=False)
@@ -141,7 +159,9 @@ class AskingHttp2:
     async def answer(self) -> Answer:
         answer = await self._client.answer(self._stream_id)
         assert answer.ended or answer.reset == ErrorCodes.INTERNAL_ERROR
-        return Answer(answer.status, answer.headers, answer.body, answer.ended, True)
+        return Answer(
+            answer.status, answer.headers, answer.body, answer.ended, True, trailers=answer.trailers
+        )
 
     async def leave(self) -> Answer:
         answer = self._client.answers[self._stream_id]

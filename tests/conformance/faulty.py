@@ -18,7 +18,6 @@ import trio
 from protocols.ajp import AjpServer
 from protocols.ajp.response import encode_chunks, encode_end, encode_head
 from protocols.events import (
-    NEED_DATA,
     EndOfMessage,
     RequestEvent,
     RequestHead,
@@ -97,14 +96,8 @@ class Talk:
         STARTED.add(query)
 
     async def read_body(self) -> None:
-        codec = self.codec
-        while not isinstance(event := codec.next_event(), EndOfMessage):
-            if isinstance(codec, AjpServer):
-                await self.stream.send_all(codec.data_to_send())  # asks for the body
-            if event is NEED_DATA:
-                if not (data := await self.stream.receive_some(65536)):
-                    raise trio.BrokenResourceError("the connection ended")
-                codec.receive_data(data)
+        while not isinstance(await next_event(self.stream, self.codec), EndOfMessage):
+            pass
 
     def head(self, *fields: tuple[bytes, bytes], status: int = 200) -> bytes:
         """A response head, without what carries it."""

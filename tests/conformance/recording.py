@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
+from protocols.ajp import AjpServer
 from protocols.events import Data, EndOfMessage, RequestVariables, ResponseHead
 from protocols.fastcgi import FastCgiServer
 from protocols.scgi import ScgiServer
@@ -37,7 +38,7 @@ FACTS: Final = (
     "SERVER_PORT",
     "HTTPS",
 )
-KINDS: Final = ("cgi", "fastcgi", "scgi", "uwsgi", "http", "wsgi", "asgi-trio", "asgi-asyncio")
+KINDS: Final = ("cgi", "fastcgi", "scgi", "uwsgi", "ajp", "http", "wsgi", "asgi-trio", "asgi-asyncio")
 
 
 @dataclass
@@ -145,7 +146,8 @@ asgi_asyncio = _asgi("asgi-asyncio")
 async def _answer_variables(kind: str, stream: trio.SocketStream, codec: ApplicationCodec) -> None:
     head, body = await read_events(stream, codec)
     assert isinstance(head, RequestVariables)
-    RECORDERS[kind].requests.append(_of_variables(head.variables, body))
+    recorded = _of_ajp(head.variables, body) if kind == "ajp" else _of_variables(head.variables, body)
+    RECORDERS[kind].requests.append(recorded)
     response = codec.send(ResponseHead(200, [(b"content-length", b"%d" % len(ANSWER))]))
     await stream.send_all(response + codec.send(Data(ANSWER)) + codec.send(EndOfMessage()))
 
@@ -154,6 +156,21 @@ async def _fastcgi(stream: trio.SocketStream) -> None:
     codec = FastCgiServer()
     while not codec.must_close:
         await _answer_variables("fastcgi", stream, codec)
+
+
+async def _ajp(stream: trio.SocketStream) -> None:
+    codec = AjpServer()
+    while True:
+        await _answer_variables("ajp", stream, codec)
+
+
+def _of_ajp(variables: Mapping[str, str], body: bytes) -> Recorded:
+    """SCRIPT_NAME and PATH_INFO are the container's to make."""
+    path, _, query = variables["REQUEST_URI"].partition("?")
+    assert query == variables["QUERY_STRING"]
+    path = "*" if path == "*" else unquote_to_bytes(path).decode("latin-1")
+    prefix = unquote_to_bytes(variables.get("HTTP_X_FORWARDED_PREFIX", "")).decode("latin-1")
+    return _of_variables({**variables, "SCRIPT_NAME": prefix, "PATH_INFO": path, "REQUEST_URI": path}, body)
 
 
 async def _scgi(stream: trio.SocketStream) -> None:
@@ -307,15 +324,17 @@ def recording_gateway(directory: Path) -> Iterator[RecordingGateway]:
 
 async def _configurations(stack: AsyncExitStack, program: Path, record: Path) -> dict[str, dict[str, Any]]:
     here = "tests.conformance.recording"
+    behaviours = {"fastcgi": _fastcgi, "scgi": _scgi, "uwsgi": _uwsgi, "ajp": _ajp, "http": _http}
     sockets = {
         kind: (await stack.enter_async_context(backend(behave))).address
-        for kind, behave in {"fastcgi": _fastcgi, "scgi": _scgi, "uwsgi": _uwsgi, "http": _http}.items()
+        for kind, behave in behaviours.items()
     }
     return {
         "cgi": {"cgi": str(program), "variables": {"RECORD": str(record)}},
         "fastcgi": {"fastcgi": sockets["fastcgi"], "keep_connection": True},
         "scgi": {"scgi": sockets["scgi"]},
         "uwsgi": {"uwsgi": sockets["uwsgi"]},
+        "ajp": {"ajp": sockets["ajp"], "packet_size": "64KiB"},
         "http": {"http": f"http://{sockets['http']}"},
         "wsgi": {"wsgi": f"{here}:wsgi"},
         "asgi-trio": {"asgi": f"{here}:asgi_trio", "loop": "trio"},

@@ -6,10 +6,13 @@ from typing import Any, Final
 
 import trio
 
+from protocols.events import RequestHead
 from tests.conformance.faulty import CODECS, KEEPING, Talk
 from tests.gateway.served import next_event
 
 BODILESS: Final = (204, 304)
+TRAILING: Final = ("http",)
+"""Kinds that have trailer fields."""
 
 
 @dataclass
@@ -21,6 +24,8 @@ class Response:
     """Names are lower-case."""
     pieces: list[bytes] = field(default_factory=list)
     sized: bool = True
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+    """Said behind a body of unknown length, by kinds that can (`TRAILING`)."""
 
     @property
     def body(self) -> bytes:
@@ -33,6 +38,10 @@ class Response:
         if self.sized and self.status not in BODILESS:
             found.append((b"content-length", b"%d" % len(self.body)))
         return found
+
+    @property
+    def trailing(self) -> list[tuple[bytes, bytes]]:
+        return [(name.encode(), value.encode("latin-1")) for name, value in self.trailers]
 
     def cgi(self) -> bytes:
         """What a CGI program writes."""
@@ -57,7 +66,8 @@ def says(kind: str) -> Callable[[trio.SocketStream], Awaitable[None]]:
     async def behave(stream: trio.SocketStream) -> None:
         codec = CODECS[kind]()
         while True:
-            talk = Talk(kind, stream, codec, await next_event(stream, codec))
+            head = await next_event(stream, codec)
+            talk = Talk(kind, stream, codec, head)
             await talk.read_body()
             response = SAID.response
             fields = response.fields
@@ -65,10 +75,16 @@ def says(kind: str) -> Callable[[trio.SocketStream], Awaitable[None]]:
             if chunked:
                 fields.append((b"transfer-encoding", b"chunked"))
             await talk.say(talk.head(*fields, status=response.status))
+            if isinstance(head, RequestHead) and head.method == b"HEAD":
+                continue  # RFC 9112 6.3; the other kinds say a body all the same
             for piece in response.pieces:
                 plain = piece if kind == "http" and not chunked else talk.piece(piece)
                 await stream.send_all(plain)
-            await stream.send_all(b"0\r\n\r\n" if chunked else talk.ending)
+            if chunked:
+                trailers = b"".join(b"%b: %b\r\n" % field for field in response.trailing)
+                await stream.send_all(b"0\r\n%b\r\n" % trailers)
+            else:
+                await stream.send_all(talk.ending)
             if kind not in KEEPING:
                 return
             codec = CODECS[kind]()

@@ -26,6 +26,7 @@ from gateway.listener import ListeningSocket, accept
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
+from protocols.ajp import AjpServer
 from protocols.codec import ServerCodec
 from protocols.events import Data, EndOfMessage, NeedData, RequestEvent
 from protocols.fastcgi import FastCgiServer
@@ -280,6 +281,8 @@ def unused_port() -> int:
 async def next_event(stream: AnyStream, codec: ApplicationCodec) -> RequestEvent:
     """The next event of the request that arrives on *stream*. Raises trio.BrokenResourceError at its end."""
     while isinstance(event := codec.next_event(), NeedData):
+        if isinstance(codec, AjpServer):
+            await stream.send_all(codec.data_to_send())  # asks for the body
         data = await stream.receive_some(65536)
         if not data:
             raise trio.BrokenResourceError("the connection ended")
