@@ -21,6 +21,7 @@ from gateway.backends.http import HttpBackend
 from gateway.backends.wsgi import WsgiBackend
 from gateway.build.upstream import build_upstream, check_health
 from gateway.config import SpawnedApp
+from gateway.config.backends.application import Multiplex
 from gateway.config.balancing import Server
 from gateway.config.rewriting import Cookies
 from gateway.environ import variable_name
@@ -35,7 +36,9 @@ from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
 from gateway.upstream.check import PingQuestion
 from gateway.upstream.introduction import ProxyVersion
+from gateway.upstream.multiplex import SharingPolicy
 from gateway.upstream.rewriting import CookieRules, ResponseRewriter
+from gateway.upstream.shared_pool import Sharing
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
 from protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
@@ -97,16 +100,21 @@ class BackendBuilder:
                 # half of the preset, no reuse (complaints.md 1), is the default of keep_connection.
                 keep = config.keep_connection
                 role = Role[config.role.upper()]
+
+                def make_client() -> FastCgiClient:
+                    return FastCgiClient(role=role, keep_connection=keep)
+
                 return self._application(
                     name,
                     config,
                     "fastcgi",
-                    lambda: FastCgiClient(role=role, keep_connection=keep),
+                    make_client,
                     keeps=keep,
+                    sharing=_sharing(name, config.multiplex, make_client),
                     script_root=_script_root(config),
                     withheld=NOT_FOR_AUTHORIZERS if role is Role.AUTHORIZER else frozenset(),
                     catch_stderr=config.catch_stderr,
-                    get_values=config.get_values,
+                    get_values=config.get_values or config.multiplex is not None,
                 )
             case models.SCGIBackend():
                 return self._application(name, config, "scgi", ScgiClient)
@@ -212,11 +220,12 @@ class BackendBuilder:
         withheld: frozenset[str] = frozenset(),
         catch_stderr: str | None = None,
         get_values: bool = False,
+        sharing: Sharing | None = None,
         upgrades: UpgradePolicy | None = None,
         ping: PingQuestion | None = None,
         droppable: Sequence[str] = (),
     ) -> ApplicationBackend:
-        upstream = self._upstream(name, protocol, config, make_codec, keeps=keeps)
+        upstream = self._upstream(name, protocol, config, make_codec, keeps=keeps, sharing=sharing)
         upstream.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
         if get_values:
             upstream.ask_capabilities()
@@ -242,6 +251,7 @@ class BackendBuilder:
         make_codec: Callable[[], ClientCodec],
         *,
         keeps: bool = True,
+        sharing: Sharing | None = None,
     ) -> Upstream:
         pool, pump = config.pool, self._pump
         if config.spawn is None:
@@ -262,6 +272,7 @@ class BackendBuilder:
                 http=http,
                 introduces=introduces,
                 resolver=self._resolver,
+                sharing=sharing,
             )
         spawned = _spawned(name, protocol, config.spawn)
         self.spawned.append(spawned)
@@ -277,6 +288,7 @@ class BackendBuilder:
             keeps=keeps,
             resolver=self._resolver,
             processes=config.spawn.processes.max,
+            sharing=sharing,
         )
         upstream.attach(spawned)
         return upstream
@@ -299,6 +311,13 @@ class BackendBuilder:
             spool_memory=config.spool_memory,
             max_body=self._config.limits.body if config.max_body is None else config.max_body,
         )
+
+
+def _sharing(name: str, config: Multiplex | None, make_codec: Callable[[], ClientCodec]) -> Sharing | None:
+    if config is None:
+        return None
+    policy = SharingPolicy(requests=config.requests, buffer=config.buffer, stall=config.stall)
+    return Sharing(name, policy, make_codec)
 
 
 def _slots(name: str, config: models.CGIBackend) -> Slots | None:

@@ -32,6 +32,7 @@ from gateway.upstream.pool import Pool, PoolPolicy
 from gateway.upstream.queue import Queue
 from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.server import Server
+from gateway.upstream.shared_pool import SharedPool, Sharing
 from gateway.upstream.sticky import Sticky, StickyPolicy
 from gateway.upstream.upstream import Upstream
 from protocols.codec import ClientCodec
@@ -60,12 +61,13 @@ def build_upstream(
     introduces: ProxyVersion | None = None,
     resolver: Resolver | None = None,
     processes: int = 1,
+    sharing: Sharing | None = None,
 ) -> AnyUpstream:
     """The *servers* of the backend called *name*. Raises StartError.
 
     *keeps*: whether connections are kept between requests. *http*: whether it is HTTP that they carry.
     *introduces*: the version of the PROXY header that they begin with. *processes*: how many there are behind
-    each address, as far as that is known.
+    each address, as far as that is known. *sharing*: whether several requests may be on a connection.
     """
     secure = _TlsMaker(name, config.tls, http)
     timeouts, health = config.timeouts, _health(config.health)
@@ -85,7 +87,7 @@ def build_upstream(
             unknown=unknown,
         )
         return Server(
-            Pool(pump, dialer, policy),
+            Pool(pump, dialer, policy) if sharing is None else SharedPool(pump, dialer, policy, sharing),
             weight=float(server.weight) if located is None else located.weight or float(server.weight),
             backup=server.backup or (located is not None and located.backup),
             connections=pool.connections,
@@ -124,6 +126,7 @@ def build_upstream(
         hold=Hold(config.hold),
         ping=ping,
     )
+    upstream.sharing = sharing
     if any(entry.name is not None for entry in entries):
         upstream.follow(Names(name, group, entries, resolver or Resolver()))
     return upstream

@@ -8,9 +8,8 @@ from pydantic import model_validator
 from gateway.config.base import Model, Place, written
 from gateway.config.values.numbers import Flag
 from gateway.config.values.requests import ServerName
-from gateway.config.values.shapes import Short
+from gateway.config.values.shapes import Short, switched_on
 from gateway.config.values.tls import CertificateFile, Ciphers, KeyFile, RevocationFile, TlsVersion
-from gateway.config.wording import expected
 
 
 class ServerTls(Model):
@@ -53,15 +52,7 @@ class ServerTls(Model):
         return self
 
 
-def _switched_on(value: Any) -> Any:
-    if isinstance(value, bool):
-        return {} if value else None
-    if isinstance(value, str):
-        raise expected("true, false or a mapping", value)
-    return value
-
-
-TlsOrFlag: TypeAlias = Annotated[ServerTls | None, Short(_switched_on, {"type": "boolean"})]
+TlsOrFlag: TypeAlias = Annotated[ServerTls | None, Short(switched_on, {"type": "boolean"})]
 
 
 SPAWNED_WITHOUT_TLS: Final = "what is spawned is on this machine, and reached without TLS"

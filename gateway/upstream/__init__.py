@@ -24,6 +24,8 @@
 ``queue``      requests that wait for a connection; first come, first served
 ``hold``       requests that wait for a server to come back
 ``pool``       idle connections of one server, kept where the protocol allows it
+``shared_pool``  as ``pool``, where several requests may be on a connection at the same time
+``multiplex``  such a connection, and what each of its requests sees of it
 ``ping``       whether an idle connection is alive, where the protocol can ask
 ``dial``       connects, within a deadline
 ``introduction``  the PROXY header that a connection begins with, if it is to

@@ -95,7 +95,19 @@ class StaleConnectionError(Exception):
 
 
 class CannotShareError(StaleConnectionError):
-    """The application refused a second request on a connection (FCGI-14: CANT_MPX_CONN)."""
+    """The application refused a request because of others on the connection, before or beside it (FCGI-14:
+    CANT_MPX_CONN). On a connection of its own it may be taken.
+    """
+
+
+class CrowdedError(CannotShareError):
+    """The same, because there are too many others now (FCGI-14: OVERLOADED). *failure* is what it is if there
+    can be no other connection.
+    """
+
+    def __init__(self, failure: BackendError) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 class UnwantedStatus(Exception):
@@ -534,10 +546,14 @@ class Exchange:
 
     def _protocol_failure(self, error: RemoteProtocolError) -> Exception:
         match error:
-            case RequestRefused(refusal=Refusal.CANT_MULTIPLEX) if self._connection.reused:
+            case RequestRefused(refusal=Refusal.CANT_MULTIPLEX) if (
+                self._connection.reused or self._connection.shared
+            ) and self._phase is not _BODY:
                 return CannotShareError()
             case RequestRefused(refusal=Refusal.OVERLOADED):
                 cause = Cause.OVERLOADED
+                if self._connection.shared and self._phase is not _BODY:
+                    return CrowdedError(self._failed(cause, str(error)))
             case LimitExceeded():
                 cause = Cause.HEAD_TOO_LARGE
             case Incomplete() if self._phase in (_FIRST_BYTE, Phase.HEAD):

@@ -20,6 +20,8 @@ class UpstreamConnection:
     stream: PumpStream
     codec: ClientCodec
     reused: bool = False
+    shared: bool = False
+    """It is a part of one that other requests are on at the same time (`multiplex`)."""
     idle_since: float = 0.0
     epoch: int = 0
     requests: int = 0

@@ -9,6 +9,7 @@ from gateway.upstream.balance import Candidate
 from gateway.upstream.dial import Dialer
 from gateway.upstream.health import Health, HealthPolicy, State
 from gateway.upstream.pool import Pool, UpstreamConnection
+from gateway.upstream.shared_pool import SharedPool
 from protocols.codec import ClientCodec
 from protocols.fastcgi import Capabilities
 
@@ -43,6 +44,7 @@ class Server(Candidate):
     __slots__ = (
         "_configured",
         "_processes",
+        "_sharing",
         "backup",
         "dialer",
         "health",
@@ -68,6 +70,7 @@ class Server(Candidate):
         """
         super().__init__(pool.dialer.name, weight)
         self.pool = pool
+        self._sharing = pool if isinstance(pool, SharedPool) else None
         self.dialer: Dialer = pool.dialer
         self.backup = backup
         self._configured = connections
@@ -99,14 +102,22 @@ class Server(Candidate):
         if not self.health.up:
             self.health.end_trial()
 
-    async def connect(self, codec: ClientCodec, request: Request) -> UpstreamConnection:
-        """A fresh connection for *request*, that has entered. Raises as `Dialer.dial`."""
+    async def connect(
+        self, codec: ClientCodec, request: Request, *, repairs: bool = False, alone: bool = False
+    ) -> UpstreamConnection:
+        """A fresh connection for *request*, that has entered, or a place on a shared one unless it is to be
+        *alone*. With *repairs* another connection has failed it before. Raises as `Dialer.dial`.
+        """
+        if self._sharing is not None and self._sharing.shares and not alone:
+            return await self._sharing.connect(codec, request, repairs=repairs)
         if self.pool.idle and self.in_flight + self.pool.idle > self.limit:
             self.pool.close_oldest()
         return self.pool.add(await self.dialer.dial(request), codec)
 
     def makes_room(self) -> bool:
         """Whether there may be one more connection now, for a while; an idle one is closed for it."""
+        if self._sharing is not None and self._sharing.shares:
+            return self._sharing.makes_room()
         if self.in_flight + self.pool.idle >= self.limit and self.pool.idle:
             self.pool.close_oldest()
         return self.in_flight + self.pool.idle < self.limit
@@ -114,11 +125,27 @@ class Server(Candidate):
     def learn(self, told: Capabilities) -> None:
         """The application tells this of itself. What is configured is known better."""
         self.told = told
-        limit = self._configured
-        if limit is None:
-            limit = self._processes * min(told.connections or sys.maxsize, told.requests or sys.maxsize)
-        self.limit = min(limit, sys.maxsize)
-        self.pool.keep_at_most(self.limit)
+        connections, requests = self._configured, None
+        if connections is None:
+            connections, requests = told.connections, told.requests
+            if connections is not None:
+                connections *= self._processes
+            if requests is not None:
+                requests *= self._processes
+        limit = sys.maxsize if connections is None else connections
+        self.pool.keep_at_most(limit)
+        if self._sharing is not None:
+            limit = self._sharing.learn(told, limit)
+        self.limit = limit if requests is None else min(limit, requests)
+
+    def refuses_sharing(self) -> None:
+        """The application has refused a request because its connection was used for another (FCGI-14)."""
+        if self._sharing is None:
+            self.pool.keep_none()
+            return
+        self._sharing.refuse_sharing()
+        if self.told is not None:
+            self.learn(self.told)
 
     def answered(self, seconds: float) -> None:
         """The first byte of an answer has come after *seconds*."""

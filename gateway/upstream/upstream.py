@@ -30,6 +30,7 @@ from gateway.upstream.capabilities import CapabilityProbe
 from gateway.upstream.check import Checker, CheckPolicy, Question
 from gateway.upstream.exchange import (
     CannotShareError,
+    CrowdedError,
     Exchange,
     StaleConnectionError,
     Unwanted,
@@ -39,6 +40,7 @@ from gateway.upstream.exchange import (
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import is_fault
 from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
+from gateway.upstream.multiplex import RequestStream
 from gateway.upstream.names import Names
 from gateway.upstream.ping import take_living
 from gateway.upstream.pool import UpstreamConnection
@@ -47,6 +49,7 @@ from gateway.upstream.replay import can_rewind, keep, rewind
 from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.server import Server, ServerState
+from gateway.upstream.shared_pool import Sharing
 from gateway.upstream.switch import Switch
 from protocols.codec import ClientCodec
 from protocols.events import LocalRedirect, RequestHead, RequestVariables
@@ -135,6 +138,8 @@ class Upstream:
         self._checker: Checker | None = None
         self._names: Names | None = None
         self._probe: CapabilityProbe | None = None
+        self.sharing: Sharing | None = None
+        """Of connections that several requests are on at the same time."""
         self._sticky = group.sticky
         self._statuses = retry.status
         self._is_critical = bool(retry.status) or group.slow < inf
@@ -208,6 +213,8 @@ class Upstream:
                     nursery.start_soon(self._checker.run, self._group)
                 if self._probe is not None:
                     nursery.start_soon(self._probe.run, self._group)
+                if self.sharing is not None:
+                    nursery.start_soon(self.sharing.run)
                 task_status.started()
                 while True:
                     await trio.sleep(EXPIRY_INTERVAL)  # noqa: TID251 - the clock of the pools
@@ -248,7 +255,9 @@ class Upstream:
         started = pump.now
         tries: _Tries | None = None
         has_trailers = isinstance(head, RequestHead)
-        if request.body.length != 0 and (len(group.servers) > 1 or self._retry.may_repeat(request.method)):
+        if request.body.length != 0 and (
+            len(group.servers) > 1 or self.sharing is not None or self._retry.may_repeat(request.method)
+        ):
             request.body = keep(request.body)
         while True:
             server = group.choose(request, _NOBODY if tries is None else tries.tried, pump.now)
@@ -265,7 +274,7 @@ class Upstream:
             exchange: Exchange | None = None
             connection: UpstreamConnection | None = None
             failure: BackendError | None = None
-            blameless = reusable = False
+            blameless = reusable = repairs = alone = False
             try:
                 if self._ping is not None:
                     connection = await take_living(server.pool, pump, self._ping)
@@ -277,7 +286,7 @@ class Upstream:
                 request.tries += 1
                 while True:
                     if connection is None:
-                        connection = await server.connect(codec, request)
+                        connection = await server.connect(codec, request, repairs=repairs, alone=alone)
                         if self._hold.count:
                             self._hold.wake()
                     exchange = Exchange(
@@ -302,12 +311,12 @@ class Upstream:
                         break
                     except StaleConnectionError as stale:
                         # Once more, on a fresh one: that cannot be stale.
+                        blameless = not self._may_repair(request, stale, server, connection)
                         connection.close()
-                        self._doubt(server)
                         connection = exchange = None
-                        blameless = not self._may_repair(request, stale, server)
                         if blameless:
-                            raise self._not_replayable(server) from stale
+                            raise self._not_replayable(server, stale) from stale
+                        repairs, alone = True, isinstance(stale, CannotShareError)
                         codec = self._make_codec()
                         begun = codec.send(head)
                 reusable = exchange.sent and connection.codec.reusable
@@ -387,11 +396,25 @@ class Upstream:
         else:
             self._group.succeeded(server, self._pump.now)
 
-    def _may_repair(self, request: Request, stale: StaleConnectionError, server: Server) -> bool:
+    def _may_repair(
+        self,
+        request: Request,
+        stale: StaleConnectionError,
+        server: Server,
+        connection: UpstreamConnection,
+    ) -> bool:
         """Whether the request may be sent again on a fresh connection; its body is rewound then."""
         refused = isinstance(stale, CannotShareError)
-        if refused:
-            server.pool.keep_none()
+        if isinstance(stale, CrowdedError):
+            assert isinstance(connection.stream, RequestStream)
+            connection.stream.find_crowded()
+            if not server.makes_room():
+                return False
+        elif refused:
+            server.refuses_sharing()
+            self._group.look_at_limits()
+        else:
+            self._doubt(server)
         if not can_rewind(request.body) or not (refused or self._retry.may_repeat(request.method)):
             return False
         rewind(request.body)
@@ -440,7 +463,9 @@ class Upstream:
 
     # --- failures
 
-    def _not_replayable(self, server: Server) -> BackendError:
+    def _not_replayable(self, server: Server, stale: StaleConnectionError) -> BackendError:
+        if isinstance(stale, CrowdedError):
+            return stale.failure
         return BackendError(
             Cause.TERMINATED,
             "the reused connection was closed, and the request cannot be sent again",

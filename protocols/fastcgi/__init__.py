@@ -5,6 +5,7 @@
 ``records``       the record format (section 3.3, 8) and the reader that cuts a stream into records
 ``variables``     name-value pairs (3.4): PARAMS, GET_VALUES
 ``client``        the web server: sends a request, receives a response
+``multiplex``     several requests on one connection, for as many clients
 ``server``        the application: receives a request, sends a response
 ``capabilities``  what an application tells of itself: the answer to GET_VALUES (4.1)
 ================  =========================================================================

@@ -26,13 +26,13 @@ from protocols.fastcgi.records import (
     ABORT_REQUEST,
     DATA,
     END_REQUEST,
+    FROM_APPLICATIONS,
     GET_VALUES_RESULT,
     MANAGEMENT_LIMIT,
     REFUSALS,
     STDERR,
     STDIN,
     STDOUT,
-    TYPE_NAMES,
     UNKNOWN_TYPE,
     FilterData,
     RecordReader,
@@ -42,6 +42,7 @@ from protocols.fastcgi.records import (
     encode_end_request,
     encode_record,
     encode_stream,
+    not_from_applications,
 )
 from protocols.fastcgi.variables import VARIABLES_LIMIT, declared_length, decode_pairs, encode_params
 
@@ -52,9 +53,6 @@ NOT_FOR_AUTHORIZERS: Final = frozenset({"CONTENT_LENGTH", "PATH_INFO", "PATH_TRA
 
 # FastCGI 6.4: what a Filter is told of the file.
 _FOR_FILTERS: Final = frozenset({"FCGI_DATA_LAST_MOD", "FCGI_DATA_LENGTH"})
-
-# What may come from an application at all (FastCGI 8); other management records are ignored (4.2).
-_FROM_APPLICATIONS: Final = frozenset({END_REQUEST, STDOUT, STDERR})
 
 
 class Sending(Enum):
@@ -386,7 +384,7 @@ class FastCgiClient:
         if record_type == STDERR:
             return Stderr(content) if content else NEED_DATA
         if record_type != END_REQUEST:
-            raise _not_from_applications(record_type)
+            raise not_from_applications(record_type)
         self._end_request(content)
         self._receiving = _RECEIVING_END
         # FastCGI 3.3, 6.1: END_REQUEST ends STDOUT even if its empty record is missing.
@@ -406,9 +404,9 @@ class FastCgiClient:
     ) -> ReceivedEvent | NeedData:
         """Take a record that is no part of a response being received."""
         if not request_id:
-            self._management(record_type, content)
-        elif record_type not in _FROM_APPLICATIONS:
-            raise _not_from_applications(record_type)
+            self._management(record_type, content)  # FastCGI 4.2: unknown ones are ignored
+        elif record_type not in FROM_APPLICATIONS:
+            raise not_from_applications(record_type)
         elif request_id != _ID or self._receiving is not _RECEIVING_ABORTED:
             # FastCGI 3.3: records of inactive requests are ignored. But this id will be used again,
             # and what comes late once may come late into another response.
@@ -447,10 +445,6 @@ class FastCgiClient:
                 self._sending = _SENDING_CLOSED
             self._receiving = _RECEIVING_CLOSED
         return event
-
-
-def _not_from_applications(record_type: int) -> RemoteProtocolError:
-    return RemoteProtocolError(f"FastCGI {TYPE_NAMES[record_type]} record from an application", status=502)
 
 
 def authorizer_variables(headers: Headers) -> dict[str, str]:

@@ -54,6 +54,9 @@ _HEADER: Final = Struct(">BBHHBx")
 _BEGIN_BODY: Final = Struct(">HB5x")
 _END_BODY: Final = Struct(">IB3x")
 
+FROM_APPLICATIONS: Final = frozenset({END_REQUEST, STDOUT, STDERR})
+"""What may come from an application at all (FastCGI 8), beside management records."""
+
 _FIXED_LENGTHS: Final = {BEGIN_REQUEST: 8, END_REQUEST: 8, UNKNOWN_TYPE: 8}
 
 
@@ -144,6 +147,10 @@ def decode_end_request(content: bytes) -> tuple[int, int]:
     return application_status, protocol_status
 
 
+def not_from_applications(record_type: int) -> RemoteProtocolError:
+    return RemoteProtocolError(f"FastCGI {TYPE_NAMES[record_type]} record from an application", status=502)
+
+
 class RecordReader:
     """Cuts what arrives into records.
 
@@ -162,6 +169,11 @@ class RecordReader:
         # Padding, or content that has no meaning, still to be dropped.
         self._skip = 0
         self.eof = False
+
+    @property
+    def rest(self) -> bytes:
+        """What has arrived and was not taken: after an error it begins with the header that is none."""
+        return self._data[self._position :]
 
     @property
     def at_boundary(self) -> bool:

@@ -1,8 +1,9 @@
 """The configuration of applications behind FastCGI, SCGI and uwsgi."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from annotated_types import Le
 from pydantic import Field
 
 from gateway.config.backends.common import CGIFamily, DroppedHeaders, SocketTarget, Upgrades, is_spawn
@@ -16,12 +17,13 @@ from gateway.config.balancing import (
     queue_contradictions,
     server_contradictions,
 )
-from gateway.config.base import Place, written
+from gateway.config.base import Model, Place, written
 from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.files import FileName, FilePath
-from gateway.config.values.numbers import Byte, Flag
-from gateway.config.values.quantities import BufferSize
+from gateway.config.values.numbers import Byte, Count, Flag
+from gateway.config.values.quantities import BufferSize, Limit, Timeout
+from gateway.config.values.shapes import Short, switched_on
 from gateway.config.values.texts import Regex
 
 
@@ -54,6 +56,19 @@ class _SocketBackend(CGIFamily, Balanced):
         return self.target.spawn if isinstance(self.target, Spawn) else None
 
 
+class Multiplex(Model):
+    """Several requests at the same time on a connection."""
+
+    requests: Annotated[Count, Le(65535)] = 16
+    """Requests at the same time on each connection (HAProxy: max-reqs), or FCGI_MAX_REQS, if that is less."""
+    buffer: Limit = written("256KiB")
+    """Bytes of a response that wait for a client which reads slowly, before the others of the connection wait
+    for it too."""
+    stall: Timeout = written("5s")
+    """How long, in all, a client may keep the others of its connection waiting; then its response is broken
+    off."""
+
+
 class FastCGIPool(Pool):
     """As `Pool`: how many connections there may be can also be what the application says."""
 
@@ -84,6 +99,9 @@ class FastCGIBackend(_SocketBackend):
     keep_connection: Flag = False
     """Whether connections are used again. An application that serves one connection per process
     (php-fpm) is blocked by idle ones, so they are closed by default."""
+    multiplex: Annotated[Multiplex | None, Short(switched_on, {"type": "boolean"})] = None
+    """Whether several requests are sent over a connection at the same time (HAProxy: mpxs-conns): true, or a
+    mapping. With keep_connection, for applications that say that they can; they are asked (get_values)."""
     get_values: Flag = False
     """Whether the application is asked how many connections and requests it takes (FCGI_GET_VALUES), over a
     connection of its own; there are no more then (HAProxy: get-values)."""
@@ -105,11 +123,22 @@ class FastCGIBackend(_SocketBackend):
                 for key in KEEPING:
                     if key in pool:
                         yield ("pool", key), "without keep_connection: true no connection is kept"
-            if not data.get("get_values"):
+            if not (data.get("get_values") or data.get("multiplex")):
                 for place, message in queue_contradictions(pool):
                     yield ("pool", *place), message
         if data.get("role") == "authorizer" and data.get("root") is not None:
             yield ("root",), "an authorizer runs no scripts: it has no SCRIPT_NAME (FastCGI 6.3)"
+        if data.get("multiplex"):
+            if data.get("preset") == "php-fpm":
+                yield (
+                    ("multiplex",),
+                    "a process of php-fpm takes one request at a time, on a connection of its own",
+                )
+            elif not data.get("keep_connection"):
+                yield (
+                    ("multiplex",),
+                    "only a connection that is kept can be shared: expected keep_connection: true",
+                )
         if data.get("preset") == "php-fpm":
             if data.get("root") is None:
                 yield ("preset",), "php-fpm runs scripts below a root: expected root"

@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from gateway.config.wording import expected
+
 
 class Many:
     """Metadata of a tuple that may be written as one value or as a list of them."""
@@ -54,6 +56,15 @@ class Short:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {"anyOf": [handler(schema), self.schema]}
+
+
+def switched_on(value: Any) -> Any:
+    """*expand* for an optional mapping: true is one with all defaults, false is none."""
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str):
+        raise expected("true, false or a mapping", value)
+    return value
 
 
 def switch(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 import gateway.config as models
 from gateway.config import balancing, confined, load, rewriting, server_tls, spawn
+from gateway.config.backends import application
 from gateway.config.base import Model
 from gateway.config.filters import (
     Buffering,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[Model]] = {
     "limits (programs)": confined.ProcessLimits,
     "transcript": models.Transcript,
     "fastcgi": models.FastCGIBackend,
+    "multiplex": application.Multiplex,
     "scgi": models.SCGIBackend,
     "uwsgi": models.UWSGIBackend,
     "ajp": models.AJPBackend,

@@ -284,6 +284,19 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ]),
         ({"fastcgi": "a:1", "pool": {"queue": 1}}, [".pool.queue: nothing waits as long as there may be any number: expected connections"]),
         ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
+        ({"fastcgi": "a:1", "multiplex": True}, [".multiplex: only a connection that is kept can be shared: expected keep_connection: true"]),
+        ({"fastcgi": "a:1", "multiplex": "yes"}, [
+            ".multiplex: only a connection that is kept can be shared: expected keep_connection: true",
+            ".multiplex: expected true, false or a mapping, got 'yes'",
+        ]),
+        ({"fastcgi": "a:1", "keep_connection": True, "multiplex": {"requests": 0, "buffer": 0, "stall": 0}}, [
+            ".multiplex.requests: expected a number of at least 1, got 0",
+            ".multiplex.buffer: expected a size larger than 0, got 0",
+            ".multiplex.stall: expected a duration longer than 0, such as 30s, got 0",
+        ]),
+        ({"fastcgi": "a:1", "root": "/", "preset": "php-fpm", "keep_connection": True, "multiplex": True}, [
+            ".multiplex: a process of php-fpm takes one request at a time, on a connection of its own",
+        ]),
         ({"fastcgi": "a:1", "preset": "php-fpm"}, [".preset: php-fpm runs scripts below a root: expected root"]),
         ({"fastcgi": "a:1", "preset": "php"}, [".preset: expected php-fpm, the only choice, got 'php'"]),
         ({"http": "http://a", "body": "spool"}, [".body: unknown key; expected one of tls, balance, timeouts, sticky, retry, hold, health, headers, x_sendfile, x_accel_redirect, http, host, rewrite_location, cookies, forwarded, proxy_protocol, pool, upgrade"]),
@@ -375,6 +388,9 @@ def test_fastcgi_connections_are_not_kept_by_default() -> None:
     """complaints.md 1: idle connections block php-fpm's workers."""
     assert backend(fastcgi="a:1").keep_connection is False
     assert backend(fastcgi="a:1", get_values=True, pool={"queue": 2}).pool.connections is None
+    assert backend(fastcgi="a:1", multiplex=False).multiplex is None
+    shared = backend(fastcgi="a:1", keep_connection=True, multiplex=True, pool={"queue": 2}).multiplex
+    assert (shared.requests, shared.buffer, shared.stall) == (16, 256 * 1024, 5.0)
     assert backend(fastcgi="a:1", keep_connection=True, pool={"idle": 2}).pool.idle == 2
     assert backend(fastcgi="a:1", pool={"connections": 2}).pool.connections == 2
 
