@@ -76,7 +76,7 @@ class RouteBuilder:
         return Route(
             self._filtered(route, self._action(route)),
             name=f"routes[{index}]",
-            description=f"{f'({place}) ' if place else ''}{_describe(match)}",
+            description=f"{f'({place}) ' if place else ''}{_describe(route)}",
             backend=route.backend if isinstance(route.backend, str) else "",
             mount=route.mount,
             paths=match.path or (),
@@ -160,10 +160,10 @@ class RouteBuilder:
         return self._config.limits.body if bound is None else bound
 
 
-def _describe(match: models.Match) -> str:
+def _describe(route: models.Route) -> str:
     """What a route wants, in words: ``path: /x/*; method: GET, POST``."""
-    conditions = []
-    for name, wanted in match.model_dump(exclude_none=True).items():
+    conditions = [] if route.connect is None else ["CONNECT"]
+    for name, wanted in route.match.model_dump(exclude_none=True).items():
         values = [f"{key}={value}" for key, value in wanted.items()] if isinstance(wanted, dict) else wanted
         conditions.append(f"{name}: {', '.join(map(str, values))}")
     return "; ".join(conditions) or "matches every request"

@@ -27,6 +27,9 @@ from gateway.upstream.tunnel import Tunnel
 _NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _LONGEST_NAME: Final = 253  # RFC 1035 2.3.4
 
+_MOST_ADDRESSES: Final = 8
+"""Addresses of one name that are tried. Larger sites have as many, and each gets a share of the time."""
+
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -70,25 +73,29 @@ class Connect:
             stream.close()
 
     async def _connect(self, target: TcpAddress, request: Request) -> PumpStream:
+        """A connection to the first of its addresses that takes one. Each has its share of the time."""
         deadline = trio.current_time() + self._timeout
         hosts = await self._hosts(target, deadline)
-        hosts = self._without_itself(target, hosts, request)
-        seconds = deadline - trio.current_time()
-        dialer = Dialer(self._pump, target, backend=str(target), timeout=seconds, hosts=hosts)
-        try:
-            stream = await dialer.dial()
-        except BackendError as error:
-            request.upstream_address = error.address
-            raise TargetError(
-                error.cause,
-                error.detail,
-                backend=error.backend,
-                address=error.address,
-                phase=error.phase,
-                errno=error.errno,
-            ) from error
-        request.upstream_address = str(TcpAddress(*stream.sock.getpeername()[:2]))
-        return stream
+        hosts = self._without_itself(target, hosts, request)[:_MOST_ADDRESSES]
+        failure: BackendError | None = None
+        for position, host in enumerate(hosts):
+            seconds = (deadline - trio.current_time()) / (len(hosts) - position)
+            dialer = Dialer(self._pump, target, backend=str(target), timeout=seconds, hosts=[host])
+            request.upstream_address = dialer.name
+            request.tries += 1
+            try:
+                return await dialer.dial()
+            except BackendError as error:
+                failure = error
+        assert failure is not None, "there is one address at least"
+        raise TargetError(
+            failure.cause,
+            failure.detail,
+            backend=failure.backend,
+            address=failure.address,
+            phase=failure.phase,
+            errno=failure.errno,
+        ) from failure
 
     async def _hosts(self, target: TcpAddress, deadline: float) -> Sequence[str]:
         """The addresses of *target* that may be connected to. Raises RequestError (403), TargetError."""

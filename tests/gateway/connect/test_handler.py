@@ -550,6 +550,31 @@ def test_name_that_leads_into_a_network_that_is_named() -> None:
     named(["*.app.test:PORT", "127.0.0.0/8:PORT"], talk)
 
 
+@pytest.mark.usefixtures("quick_sweeper")
+def test_address_that_does_not_answer_leaves_time_for_the_next() -> None:
+    """All addresses of a name are tried, in order: one is full, one refuses."""
+
+    async def main() -> None:
+        with trio.socket.socket() as full:
+            await full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            port = full.getsockname()[1]
+            async with (
+                await trio.open_tcp_stream("127.0.0.1", port),
+                backend(echo, host="127.0.0.3", port=port),
+                name_server() as names,
+            ):
+                names.say("a.test", "A", "127.0.0.1", "127.0.0.2", "127.0.0.3")
+                settings = config({"to": LOOPBACK, "timeout": "3s"}, resolver=names.address)
+                async with gateway_of(settings) as served:
+                    stream, _, _ = await opened(served, connect_to(f"a.test:{port}"))
+                    async with stream:
+                        await stream.send_all(b"ping")
+                        assert await read_until(stream, b"ping") == b"ping"
+
+    run(main, seconds=30)
+
+
 def test_name_that_is_not_allowed_is_not_looked_up() -> None:
     async def talk(served: Served, target: ScriptedBackend, names: NameServer) -> None:
         found = response(await served.ask(connect_to("secret.test:443")))
