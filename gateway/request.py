@@ -302,8 +302,9 @@ class Responder(Protocol):
     ``try_flush`` is the same without waiting, for callers that are not trio tasks.
 
     ``on_disconnect`` is called once, synchronously, when the client has closed its side. A half-closed
-    client may still read its answer (RFC 9112 9.6), so the call goes on; it is cancelled when the
-    connection is reset or ``timeouts.disconnect_grace`` has passed.
+    client may still read its answer (RFC 9112 9.6), so the call goes on; it is cancelled when
+    ``timeouts.disconnect_grace`` has passed. So it is when the client breaks the connection or resets the
+    stream, if the handler has set ``on_disconnect``; otherwise it is cancelled at once.
     """
 
     on_disconnect: Callable[[], None] | None

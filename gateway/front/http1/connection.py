@@ -4,8 +4,9 @@
 
     bytes ─► Http1Server (codec) ─► RequestHead ─► Request ─► Service.dispatch ─► Http1Responder ─► bytes
 
-A connection has one cancel scope for its whole life. It is cancelled when the client is gone (reset,
-or closed for longer than the grace) while a request runs, and when the daemon's own grace has ended.
+A connection has one cancel scope for its whole life. It is cancelled when the client has closed it for longer
+than the grace while a request runs, or has reset it and the handler does not listen for that, and when the
+daemon's own grace has ended.
 """
 
 import socket
@@ -44,6 +45,7 @@ class Http1Connection:
         "_service",
         "_stream",
         "_takes_http2",
+        "_told",
         "_upgrade",
         "client",
         "environ",
@@ -78,6 +80,8 @@ class Http1Connection:
         self._scope = trio.CancelScope()
         self._responder: Http1Responder | None = None
         self._upgrade: Http1Upgrade | None = None
+        self._told = False
+        """A handler was told that the client has gone: it has the grace to end."""
         self.client = client
         self.server = server
         self.tls = tls
@@ -302,12 +306,14 @@ class Http1Connection:
         responder = self._responder
         if responder is None:
             return
-        if self._stream.hung_up:
+        callback, responder.on_disconnect = responder.on_disconnect, None
+        if callback is not None:
+            self._told = True
+        if self._stream.hung_up and not self._told:
             self._scope.cancel()
         elif self._stream.hangup_deadline == inf:
             self._stream.hangup_deadline = self._service.pump.now + self._service.timeouts.disconnect_grace
-        if responder.on_disconnect is not None:
-            callback, responder.on_disconnect = responder.on_disconnect, None
+        if callback is not None:
             callback()
 
 

@@ -4,8 +4,9 @@
 
     bytes ─► Http2Server (codec) ─► Request ─► Service.dispatch ─► Http2Responder ─► Output ─► bytes
 
-All of them live in the nursery of the connection. A stream's task is cancelled when the client resets the
-stream; all are when the connection breaks, or when ``timeouts.disconnect_grace`` has passed after its end.
+All of them live in the nursery of the connection. When the client resets a stream, or breaks the connection,
+a task whose handler listens for that (`Responder.on_disconnect`) has ``timeouts.disconnect_grace`` to end, as
+all have when it closes the connection; others are cancelled at once.
 
 ``:scheme`` is not looked at: the scheme of a request is that of the connection (RFC 9113 8.3.1 lets a gateway
 translate schemes), which no client can choose.
@@ -72,6 +73,7 @@ class Http2Stream:
         "responder",
         "scope",
         "stream_id",
+        "told",
         "upgrade",
     )
 
@@ -84,6 +86,14 @@ class Http2Stream:
         self.scope = trio.CancelScope()
         self.gone = False
         """The client has reset it."""
+        self.told = False
+        """The handler was told that the client has gone: it has the grace to end."""
+
+    def tell(self) -> None:
+        """The client has left."""
+        if self.responder.on_disconnect is not None:
+            self.told = True
+        self.responder.disconnect()
 
 
 class Http2Connection:
@@ -203,7 +213,7 @@ class Http2Connection:
         try:
             await self._output.run()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            self._scope.cancel()  # nobody can be told anything any more
+            self._break_off()
 
     async def _read(self, streams: trio.Nursery) -> bool:
         """Read until the connection has no more requests; whether no rule was broken."""
@@ -230,7 +240,7 @@ class Http2Connection:
         except trio.TooSlowError:
             return self._expire()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._scope.cancel()
+            self._break_off()
         return True
 
     def _receive(self, data: bytes, streams: trio.Nursery) -> None:
@@ -431,8 +441,12 @@ class Http2Connection:
         stream.gone = True
         self._output.withdraw(stream.outlet, reason)
         stream.body.fail(ClientGone(reason))
-        stream.responder.disconnect()
-        stream.scope.cancel()
+        stream.tell()
+        if stream.told:
+            deadline = trio.current_time() + self._service.timeouts.disconnect_grace
+            stream.scope.deadline = min(stream.scope.deadline, deadline)
+        else:
+            stream.scope.cancel()
 
     # --- refusals
 
@@ -528,7 +542,7 @@ class Http2Connection:
         streams.cancel_scope.deadline = trio.current_time() + self._service.timeouts.disconnect_grace
         for stream in self._streams.values():
             stream.body.fail(ClientGone("the client closed the connection"))
-            stream.responder.disconnect()
+            stream.tell()
 
     def _let_all_go(self, reason: str) -> None:
         for stream in self._streams.values():
@@ -537,8 +551,16 @@ class Http2Connection:
     def _on_hangup(self) -> None:
         """The connection broke (called from the pump); the reader sees a client that closes."""
         if self._stream.hung_up:
-            self._let_all_go("the client reset the connection")
-            self._scope.cancel()
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """Nobody can be told anything any more; who listens for that has the grace to end."""
+        self._left = self._closing = True
+        self._let_all_go("the client reset the connection")
+        deadline = trio.current_time() + self._service.timeouts.disconnect_grace
+        self._scope.deadline = min(self._scope.deadline, deadline)
+        if not self._streams:
+            self._reading.cancel()
 
     async def _linger(self) -> None:
         """Half-close, and read what is still on its way: a reset would eat our last frames (RFC 9112 9.6)."""
