@@ -27,6 +27,7 @@ from gateway.backend import StartError
 from gateway.build import Gateway, build
 from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
+from gateway.config.clients import ClientTimeouts
 from gateway.control.handlers import control_router, metrics_router
 from gateway.control.state import Worker
 from gateway.front.entrance import Entrance
@@ -120,7 +121,7 @@ async def run(
             async with trio.open_nursery() as backends:
                 if await _start(gateway, backends, signals):
                     _settle_memory()
-                    await Connections(gateway, doors, grace=config.timeouts.shutdown).serve(signals)
+                    await Connections(gateway, doors, config.timeouts).serve(signals)
                 backends.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
 
@@ -154,10 +155,13 @@ async def _start(gateway: Gateway, backends: trio.Nursery, signals: AsyncIterato
 class Connections:
     """The client connections of a worker: accepts them, and ends them when the daemon stops."""
 
-    def __init__(self, gateway: Gateway, doors: list[Door], *, grace: float) -> None:
+    def __init__(self, gateway: Gateway, doors: list[Door], timeouts: ClientTimeouts) -> None:
         self._service = gateway.service
+        self._notice = gateway.notice
         self._listening = doors
-        self._grace = grace
+        self._grace = timeouts.shutdown
+        # Who is told has as long again to end.
+        self._patience = min(timeouts.drain, timeouts.shutdown / 2)
         self._service.caps.make_room = self._end_idle_one
 
     async def serve(self, signals: AsyncIterator[int]) -> None:
@@ -176,15 +180,22 @@ class Connections:
                     listening.close()
                 self._drain()
                 connections.cancel_scope.deadline = trio.current_time() + self._grace
+                hurrying.start_soon(self._hurry)
                 hurrying.start_soon(_cancel_at_signal, connections.cancel_scope, signals)
             if connections.cancel_scope.cancelled_caught:
                 log.warning("requests were cut off", grace=self._grace)
             hurrying.cancel_scope.cancel()
         log.info("stopped")
 
+    async def _hurry(self) -> None:
+        """What still runs after a while is told to end, and has the rest of the grace for it."""
+        await trio.sleep(self._patience)  # noqa: TID251 - it is a time
+        self._notice.hurry()
+
     def _drain(self) -> None:
         """complaints.md 40, 41: idle connections end now, busy ones after their response."""
         self._service.draining = True
+        self._notice.begin()
         busy = sum(entrance.drain() for _, entrance in self._listening)
         if busy:
             log.info("waiting for requests", connections=busy, seconds=self._grace)

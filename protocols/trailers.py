@@ -7,6 +7,7 @@ asks, or changes how the content is understood belongs in front of the content o
 from typing import Final
 
 from protocols.events import Headers
+from protocols.http1.checks import list_members
 
 # RFC 9110 6.5.1 names the kinds, RFC 7230 4.1.2 had the examples.
 _FORBIDDEN: Final = frozenset(
@@ -54,6 +55,11 @@ _FORBIDDEN: Final = frozenset(
         b"content-type",
     }
 )
+
+
+def takes_trailers(fields: Headers) -> bool:
+    """Whether a client with these *fields* wants trailers: ``TE: trailers`` (RFC 9110 6.5.1, 10.1.4)."""
+    return any(name == b"te" and b"trailers" in list_members(value) for name, value in fields)
 
 
 def permitted_trailers(trailers: Headers) -> Headers:

@@ -27,6 +27,7 @@ from gateway.config.rewriting import Cookies
 from gateway.environ import variable_name
 from gateway.front.service import Service
 from gateway.intake import BodyIntake
+from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.resolver import Resolver
@@ -52,8 +53,10 @@ from protocols.uwsgi import PING, PONG, UwsgiClient
 class BackendBuilder:
     """Makes backends; ``spawned`` collects the applications that have to be started for them."""
 
-    def __init__(self, config: models.Config, pump: Pump) -> None:
+    def __init__(self, config: models.Config, pump: Pump, notice: ShutdownNotice | None = None) -> None:
+        """*notice* is that of the daemon's end."""
         self._config = config
+        self._notice = notice
         self._pump = pump
         self._resolver = Resolver(config.resolver)
         # RFC 9110 7.6.3: a pseudonym in Via; the random part is how this gateway recognises a loop.
@@ -193,6 +196,8 @@ class BackendBuilder:
                         ping_timeout=config.websocket.ping_timeout,
                         compression=config.websocket.compression,
                     ),
+                    response_debug=config.response_debug,
+                    notice=self._notice,
                 )
             case models.WSGIBackend():
                 return WsgiBackend(

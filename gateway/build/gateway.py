@@ -13,6 +13,7 @@ from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.logs import AccessLog
 from gateway.networks import ClientNetworks
+from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.router import Router
 
@@ -24,11 +25,13 @@ class Gateway:
     service: Service
     services: list[Runnable] = field(default_factory=list)
     backends: dict[str, Backend] = field(default_factory=dict)
+    notice: ShutdownNotice = field(default_factory=ShutdownNotice)
 
 
 def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
     """Make everything; nothing is started."""
-    builder = BackendBuilder(config, pump)
+    notice = ShutdownNotice()
+    builder = BackendBuilder(config, pump, notice)
     backends: dict[str, Backend] = {
         name: builder.backend(name, backend) for name, backend in config.backends.items()
     }
@@ -65,4 +68,4 @@ def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
         failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
     )
     builder.service = service
-    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services], backends)
+    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services], backends, notice)

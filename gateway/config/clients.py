@@ -18,6 +18,9 @@ class ClientTimeouts(Model):
     """For the next request on an idle connection; 0 closes after each response."""
     shutdown: Duration = written("30s")
     """For running requests when the daemon stops."""
+    drain: Duration = written("15s")
+    """From there until ASGI applications whose responses still run are told to end; at most half of
+    shutdown."""
     disconnect_grace: Duration = written("3s")
     """For an application to end after it was told that its client has gone, before it is cancelled."""
     tunnel: Duration = written("1h")

@@ -24,6 +24,7 @@ from h2.settings import SettingCodes
 
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept
+from gateway.tls.context import Certificates
 from protocols.events import Headers
 from tests.gateway.served import Answer, Served, run, serving
 from tests.protocols.http2_peer import GOAWAY
@@ -176,10 +177,19 @@ class Client:
 
 
 @asynccontextmanager
-async def entering(served: Served, *, http2: bool | Literal["only"] = True) -> AsyncIterator[Entrance]:
-    """Accept connections for the service of *served* as the daemon does, on its address."""
-    entrance = Entrance(served.service, http2=http2)
-    sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+async def entering(
+    served: Served,
+    *,
+    http2: bool | Literal["only"] = True,
+    path: str | None = None,
+    certificates: Certificates | None = None,
+) -> AsyncIterator[Entrance]:
+    """Accept connections for the service of *served* as the daemon does, on its address, or at *path*."""
+    entrance = Entrance(served.service, http2=http2, certificates=certificates)
+    if path is None:
+        sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+    else:
+        sock = socket.create_server(path, family=socket.AF_UNIX, backlog=128)
     sock.setblocking(False)
     listening = ListeningSocket(sock)
     served.address = sock.getsockname()

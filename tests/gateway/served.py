@@ -8,6 +8,7 @@ import http.client
 import io
 import os
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from gateway.front.entrance import address_of
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
+from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
@@ -57,12 +59,29 @@ class Served:
     service: Service
     address: Any
     open: set[Http1Connection] = field(default_factory=set)
+    notice: ShutdownNotice = field(default_factory=ShutdownNotice)
+    """That of the daemon's end."""
+    drain: Callable[[], object] = bool
+    """What the daemon calls when it stops, besides."""
+    secure: ssl.SSLContext | None = None
+    """With which clients of `connecting` begin, for localhost."""
 
     async def connect(self) -> trio.SocketStream:
         family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
         sock = trio.socket.socket(family, socket.SOCK_STREAM)
         await sock.connect(self.address)
         return trio.SocketStream(sock)
+
+    @asynccontextmanager
+    async def connecting(self) -> AsyncIterator[trio.SocketStream]:
+        """A connection that is closed at the end, with TLS if that is wanted."""
+        async with await self.connect() as stream:
+            if self.secure is None:
+                yield stream
+            else:
+                secured = trio.SSLStream(stream, self.secure, server_hostname="localhost")
+                await secured.do_handshake()
+                yield secured  # type: ignore[misc]  # as far as the tests use it, it is the same
 
     async def ask(self, data: bytes) -> bytes:
         """All that comes for *data*; the server has to end the connection."""
@@ -109,6 +128,7 @@ async def gateway_of(config: Mapping[str, Any]) -> AsyncIterator[Served]:
             for each in gateway.services:
                 await backends.start(each.run)
             async with accepting(gateway.service) as served:
+                served.notice = gateway.notice
                 yield served
             backends.cancel_scope.cancel()
         pumping.cancel_scope.cancel()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from protocols.trailers import permitted_trailers
+from protocols.events import Headers
+from protocols.trailers import permitted_trailers, takes_trailers
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,18 @@ def test_permits(name: bytes) -> None:
 def test_drops(name: bytes) -> None:
     """H-9, RFC 9110 6.5.1: framing, routing, who asks, what changes the content; twins with underscores."""
     assert permitted_trailers([(name, b"1"), (b"x", b"2")]) == [(b"x", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "takes"),
+    [
+        ([], False),
+        ([(b"x", b"trailers")], False),
+        ([(b"te", b"gzip")], False),
+        ([(b"te", b"gzip, Trailers")], True),
+        ([(b"te", b"gzip"), (b"te", b"trailers")], True),
+    ],
+)
+def test_who_takes_trailers(fields: Headers, takes: bool) -> None:
+    """RFC 9110 10.1.4."""
+    assert takes_trailers(fields) is takes

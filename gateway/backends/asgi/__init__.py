@@ -3,7 +3,9 @@
 ::
 
     backend     AsgiBackend: imports the application, calls it once per request
-    http        the scope, receive and send of one request
+    scope       what an application is told of a request, and what it may do besides
+    http        receive and send of one request
+    messages    what applications send, checked
     websocket   the same of one WebSocket connection
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop

@@ -15,9 +15,10 @@ import trio
 
 from gateway.backend import StartError
 from gateway.backends.asgi.guest import AsyncioHost
-from gateway.backends.asgi.host import Application, Host, TrioHost
-from gateway.backends.asgi.http import HttpExchange, http_scope
+from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
+from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.lifespan import Lifespan, Mode
+from gateway.backends.asgi.scope import HttpExtensions, http_scope
 from gateway.backends.asgi.websocket import (
     WebSocketExchange,
     WebSocketSettings,
@@ -26,6 +27,7 @@ from gateway.backends.asgi.websocket import (
 )
 from gateway.backends.load import load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
+from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 
@@ -43,6 +45,8 @@ class AsgiBackend:
     that returns the application. *lifespan* says whether the application is told of start and stop, or
     has to be asked (``auto``). It has *startup_timeout* seconds to start, and *shutdown_timeout* to end what
     it does after its responses, then as long again for its shutdown. *websocket* bounds its WebSockets.
+    With *response_debug* it may say what is for tests (``http.response.debug``). *notice* is that of the
+    daemon's end.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class AsgiBackend:
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 60.0,
         websocket: WebSocketSettings = WebSocketSettings(),  # noqa: B008 - frozen
+        response_debug: bool = False,
+        notice: ShutdownNotice | None = None,
     ) -> None:
         self.name = name
         self._target = target
@@ -69,8 +75,11 @@ class AsgiBackend:
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
         self._websocket = websocket
+        self._response_debug = response_debug
+        self._notice = notice or ShutdownNotice()
         # Set while `run` runs.
         self._host: Host
+        self._extensions: HttpExtensions
         self._app: Application
         self._state: dict[str, Any] = {}
 
@@ -84,6 +93,7 @@ class AsgiBackend:
         try:
             async with trio.open_nursery() as nursery:
                 self._host = host = self._make_host()
+                self._extensions = HttpExtensions(self._wait_for_shutdown, debug=self._response_debug)
                 await nursery.start(host.run)
                 try:
                     await self._serve(host, nursery, task_status)
@@ -117,6 +127,9 @@ class AsgiBackend:
         )
         return app
 
+    async def _wait_for_shutdown(self) -> None:
+        await wait_for_notice(self._notice, self._host)
+
     # --- requests
 
     async def handle(self, request: Request, responder: Responder) -> None:
@@ -128,11 +141,15 @@ class AsgiBackend:
         if request.upgrade is not None and request.upgrade.protocol == "websocket":
             await self._handle_websocket(request, responder, request.upgrade)
             return
-        exchange = HttpExchange(self._host, request, responder)
+        # It learns by itself that its client has gone, and has the grace to end.
+        responder.on_disconnect = do_nothing
+        exchange = HttpExchange(self._host, request, responder, self._notice, self._response_debug)
         raised = ""
         last_words: list[str] = []
         try:
-            await self._host.enter(self._app, http_scope(request, self._state), exchange)
+            await self._host.enter(
+                self._app, http_scope(request, self._state, self._extensions.of(request)), exchange
+            )
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # its own; signals come otherwise
             self._log_failure(error, exchange, request)
             raised = f"the application raised {type(error).__name__}"
@@ -143,10 +160,14 @@ class AsgiBackend:
             raise
         finally:
             self._host.leave()
+            exchange.leave()
         if not exchange.complete:
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the next look for cycles.
-            raise self._named(exchange.take_failure(raised)) or self._failed(
+            failure = exchange.take_failure(raised)
+            if exchange.told and failure is not None:
+                raise failure  # no fault of the application's
+            raise self._named(failure) or self._failed(
                 raised or "the application returned without a response", last_words
             )
 
@@ -162,10 +183,14 @@ class AsgiBackend:
         failed = False
         last_words: list[str] = []
         async with trio.open_nursery() as nursery:
-            exchange = WebSocketExchange(self._host, request, responder, upgrade, self._websocket, nursery)
+            exchange = WebSocketExchange(
+                self._host, request, responder, upgrade, self._websocket, nursery, self._notice
+            )
             nursery.start_soon(exchange.read)
             try:
-                await self._host.enter(self._app, websocket_scope(request, self._state), exchange)
+                await self._host.enter(
+                    self._app, websocket_scope(request, self._state, exchange.extensions), exchange
+                )
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 self._log_failure(error, exchange, request)
                 failed = True
@@ -186,7 +211,7 @@ class AsgiBackend:
     def _log_failure(
         self, error: BaseException, exchange: HttpExchange | WebSocketExchange, request: Request
     ) -> None:
-        if exchange.gone:
+        if exchange.gone or exchange.told:
             # Whatever it was doing, it was doing it for nobody.
             log.debug("application ended after its client", backend=self.name, exc_info=error)
         else:

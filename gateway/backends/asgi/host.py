@@ -19,6 +19,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
 
+from gateway.notice import ShutdownNotice
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -84,6 +86,18 @@ class Host(Protocol):
     async def pause(self) -> None:
         """Let everybody else have a turn."""
         ...
+
+
+async def wait_for_notice(notice: ShutdownNotice, host: Host) -> None:
+    """Until the daemon begins to stop; for the application's side."""
+    if notice.begun:
+        return
+    begun = host.event()
+    notice.listen(begun, lambda _urgent: begun.set())
+    try:
+        await begun.wait()
+    finally:
+        notice.leave(begun)
 
 
 class TrioHost:

@@ -1,26 +1,45 @@
-"""One HTTP request as ASGI 3.0 sees it: the scope, and `receive` and `send`.
+"""One HTTP request as ASGI 3.0 sees it: `receive` and `send`.
 
 Promises: `receive` gives what is there without passing a checkpoint (an application polls it for a
 disconnect); `send` checks every message strictly and returns when the bytes are on their way. The
 head is held until the first body message, so an application that fails between the two still gets a
 proper 500, and a small response leaves in one system call.
 
+When the daemon stops and a response that has begun still runs after a time, an application that waits in
+`receive` is told by ``http.disconnect``, though its client is there and it may still send (`gateway.notice`).
+Others are spared, because frameworks give up on a request when they are told.
+
 It decides what an application's return or failure means for the response (`complete`, `take_failure`)
-but does not call the application, and logs nothing.
+but does not call the application.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
-from gateway.backends.asgi.host import Event, Host, Message, Scope
+import structlog
+
+from gateway.backends.asgi.host import Event, Host, Message
+from gateway.backends.asgi.messages import (
+    FilePart,
+    as_bytes,
+    check_headers,
+    check_status,
+    debug_information,
+    flag,
+    link_fields,
+    open_path,
+    part_of_file,
+    trailer_fields,
+)
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError, ResponseAborted
-from gateway.request import Address, Request, Responder
+from gateway.notice import ShutdownNotice
+from gateway.request import Request, Responder
 from protocols.events import Headers
+from protocols.trailers import takes_trailers
 
-SPEC_VERSION: Final = "2.5"
-"""Of the HTTP and WebSocket message format; 2.4 brought OSError from `send`."""
+log = structlog.get_logger()
 
 _EVENTS_PER_TURN: Final = 16
 """Body messages that may follow each other without a wait. An application that streams to a fast client
@@ -36,6 +55,8 @@ class _Stage(Enum):
     """The start was sent and is held: the first body message releases it."""
     BODY = "more http.response.body"
     """The response is on its way: more body may come."""
+    TRAILERS = "http.response.trailers"
+    """The body is complete, and trailers were announced."""
     COMPLETE = "nothing"
     """Whatever comes is ignored."""
 
@@ -44,76 +65,57 @@ class _Stage(Enum):
 _START: Final = _Stage.START
 _HELD: Final = _Stage.HELD
 _BODY: Final = _Stage.BODY
+_TRAILERS: Final = _Stage.TRAILERS
 _COMPLETE: Final = _Stage.COMPLETE
-
-_ASGI: Final = {"version": "3.0", "spec_version": SPEC_VERSION}
-
-
-def http_scope(request: Request, state: dict[str, Any]) -> Scope:
-    """The connection scope of *request*; *state* is the lifespan's, copied shallowly."""
-    connection = request.connection
-    path = request.path
-    mount = request.mount
-    if not path.isascii():
-        path = _replace_surrogates(path)
-        mount = _replace_surrogates(mount)
-    scope: Scope = {
-        "type": "http",
-        "asgi": _ASGI.copy(),
-        "http_version": request.version,
-        "method": request.method,
-        "scheme": connection.scheme,
-        "path": path,
-        "raw_path": request.raw_path,
-        "query_string": request.query,
-        "root_path": mount,
-        "headers": request.headers,
-        "client": _host_and_port(connection.client),
-        "server": connection.server,
-        "state": state.copy(),
-    }
-    if connection.tls is not None:
-        scope["extensions"] = {"tls": connection.tls.extension()}
-    return scope
-
-
-def _host_and_port(client: Address) -> Address:
-    # A client on a Unix socket has no host; only `server` may be a path (ASGI HTTP spec, scope).
-    return None if client is None or client[1] is None else client
-
-
-def _replace_surrogates(path: str) -> str:
-    """Bytes that are not UTF-8 as U+FFFD: an application could not encode a lone surrogate."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 class HttpExchange:
-    """`receive` and `send` of one request."""
+    """`receive` and `send` of one request.
+
+    *notice* is that of the daemon's end. With *debug* the application may say things about its response that
+    are for tests only (``http.response.debug``): they are logged.
+    """
 
     __slots__ = (
         "_ahead",
         "_body",
         "_closed",
+        "_debug",
         "_failure",
         "_headers",
         "_host",
+        "_notice",
         "_reading",
         "_received",
+        "_request",
         "_responder",
         "_stage",
         "_status",
+        "_trailers",
         "_unpaused",
         "gone",
         "on_complete",
+        "told",
     )
 
-    def __init__(self, host: Host, request: Request, responder: Responder) -> None:
+    def __init__(
+        self,
+        host: Host,
+        request: Request,
+        responder: Responder,
+        notice: ShutdownNotice,
+        debug: bool = False,
+    ) -> None:
         self._host = host
+        self._request = request
         self._body = request.body
         self._responder = responder
+        self._notice = notice
+        self._debug = debug
         self._stage = _START
         self._status = 0
         self._headers: Headers = []
+        self._trailers: Headers | None = None
         self._ahead: bytes | None = None
         self._received = False
         self._reading = False
@@ -123,6 +125,8 @@ class HttpExchange:
         self.on_complete: Callable[[], None] | None = None
         self.gone = False
         """Nobody is left to answer: the client left, or the exchange was given up."""
+        self.told = False
+        """The application was told to end, though its client is there: the daemon stops."""
 
     # --- receive
 
@@ -187,6 +191,8 @@ class HttpExchange:
                 return
             self._closed = self._host.event()
             responder.on_disconnect = self._disconnected
+            self._notice.listen(self, self._on_shutdown)
+            self._on_shutdown(self._notice.urgent)
         await self._closed.wait()
 
     def _disconnected(self) -> None:
@@ -205,6 +211,12 @@ class HttpExchange:
             self._failure = error
         self._disconnected()
 
+    def _on_shutdown(self, urgent: bool) -> None:
+        """The daemon stops: in the end an application that listens is told, if its response has begun."""
+        if urgent and self._closed is not None and (self._stage is _BODY or self._stage is _TRAILERS):
+            self.told = True
+            self._closed.set()
+
     # --- send
 
     async def send(self, message: Message) -> None:
@@ -217,26 +229,31 @@ class HttpExchange:
         if kind == "http.response.body":
             body = message.get("body", b"")
             if body.__class__ is not bytes:
-                body = _as_bytes(body)
+                body = as_bytes(body)
             stage = self._stage
             if stage is _COMPLETE:
                 return  # ASGI HTTP spec, response body: later messages are ignored.
             if self.gone:
                 raise ClientDisconnected("the client has disconnected")
-            if stage is _START:
+            if stage is _START or stage is _TRAILERS:
                 raise _misplaced(kind, stage)
-            responder = self._responder
             more = message.get("more_body", False)
+            if more is not False and more is not True:
+                raise TypeError(f"more_body is {type(more).__name__}, not bool")
+            responder = self._responder
             try:
-                if stage is _HELD and not more:
+                if stage is _HELD and not more and self._trailers is None:
                     flushed = responder.try_respond(self._status, self._headers, body)
                 else:
                     if stage is _HELD:
-                        responder.start(self._status, self._headers)
-                        self._stage = _BODY
+                        self._start()
                     if body:
                         responder.write(body)
                     if more:
+                        await self._flush_some()
+                        return
+                    if self._trailers is not None:
+                        self._stage = _TRAILERS
                         await self._flush_some()
                         return
                     responder.end()
@@ -263,12 +280,23 @@ class HttpExchange:
                 raise _misplaced(kind, self._stage)
             status = message.get("status")
             if status.__class__ is not int or not 200 <= status <= 999:
-                status = _check_status(message)
+                status = check_status(message)
+            headers = check_headers(message.get("headers", ()))
+            if "trailers" in message and flag(message, "trailers"):
+                self._trailers = []
             self._status = status
-            self._headers = _check_headers(message.get("headers", ()))
+            self._headers = headers
             self._stage = _HELD
+        elif kind in _EXTENDED:
+            await self._send_extended(kind, message)
         else:
             raise ValueError(f"{kind!r} is not a message of an HTTP response")
+
+    def _start(self) -> None:
+        """Begin the response that was held, of which more will come."""
+        self._responder.start(self._status, self._headers)
+        self._stage = _BODY
+        self._on_shutdown(self._notice.urgent)
 
     async def _flush_some(self) -> None:
         """Send what was queued, and give way to others now and then."""
@@ -281,6 +309,105 @@ class HttpExchange:
         if self._unpaused >= _EVENTS_PER_TURN:
             self._unpaused = 0
             await self._host.pause()
+
+    # --- extensions
+
+    async def _send_extended(self, kind: str, message: Message) -> None:
+        """Take a message of an extension. All but debug belong behind the start (EXT-3 to EXT-8)."""
+        stage = self._stage
+        if stage is _COMPLETE:
+            return
+        if self.gone:
+            raise ClientDisconnected("the client has disconnected")
+        if kind == "http.response.debug":
+            if not self._debug:
+                raise ValueError("http.response.debug was not offered: it is for tests")
+            if stage is not _START:
+                raise _misplaced(kind, stage)
+            log.info("response debug", request_id=self._request.id, info=debug_information(message))
+            return
+        try:
+            if kind == "http.response.early_hint" and stage is not _START:
+                await self._send_early_hint(message, stage)
+            elif kind == "http.response.trailers" and stage is _TRAILERS:
+                await self._take_trailers(message)
+            elif kind == "http.response.pathsend" and stage is _HELD:
+                await self._send_file(open_path(message), more=False)
+            elif kind == "http.response.zerocopysend" and (stage is _HELD or stage is _BODY):
+                await self._send_file(part_of_file(message), more=flag(message, "more_body"))
+            else:
+                raise _misplaced(kind, stage)
+        except ClientGone as gone:
+            self._leave(gone)
+            raise ClientDisconnected("the client has disconnected") from gone
+        except ResponseAborted as aborted:
+            self._leave(aborted)
+            raise
+
+    async def _send_early_hint(self, message: Message, stage: _Stage) -> None:
+        """EXT-6: the head is held, so 103 can come before it; behind it there is no place for one."""
+        links = link_fields(message)
+        if stage is _HELD and links and self._request.version != "1.0":
+            await self._host.wait(lambda: self._responder.inform(103, links))
+
+    async def _take_trailers(self, message: Message) -> None:
+        assert self._trailers is not None
+        fields = trailer_fields(message)
+        more = flag(message, "more_trailers")
+        self._trailers += fields
+        if not more:
+            # EXT-7, RFC 9110 6.5.1: only for those who ask for them.
+            await self._finish(self._trailers if takes_trailers(self._request.headers) else None)
+
+    async def _send_file(self, part: FilePart, more: bool) -> None:
+        """EXT-4, EXT-5: by the kernel where that is possible."""
+        try:
+            if self._stage is _HELD:
+                if not more and self._trailers is None:
+                    self._promise_length(part.count)
+                self._start()
+            if part.count:
+                await self._write_file(part)
+                part.advance()
+        finally:
+            part.close()
+        if more:
+            await self._flush_some()
+        elif self._trailers is not None:
+            self._stage = _TRAILERS
+            await self._flush_some()
+        else:
+            await self._finish(None)
+
+    async def _write_file(self, part: FilePart) -> None:
+        responder = self._responder
+        try:
+            await self._host.wait(lambda: responder.write_file(part.descriptor, part.offset, part.count))
+        except (ClientGone, ResponseAborted):
+            raise
+        except BaseException:
+            # Cancelled by its application: how much of the file is on its way is not known.
+            if self._failure is None:
+                self._failure = ResponseAborted("the sending of a file was broken off")
+            raise
+
+    def _promise_length(self, size: int) -> None:
+        """The file is the whole body: say how long it is, if the application does not."""
+        if not any(name.lower() == b"content-length" for name, _ in self._headers):
+            self._headers.append((b"content-length", b"%d" % size))
+
+    async def _finish(self, trailers: Headers | None) -> None:
+        """End the response, as the last http.response.body does."""
+        responder = self._responder
+        responder.end(trailers)
+        flushed = responder.try_flush()
+        self._stage = _COMPLETE
+        if self._closed is not None:
+            self._closed.set()
+        if not flushed:
+            await self._host.wait(responder.flush)
+        if self.on_complete is not None:
+            self.on_complete()
 
     # --- the end
 
@@ -300,43 +427,36 @@ class HttpExchange:
         failure, self._failure = self._failure, None
         if failure is None and self.gone:
             failure = ClientGone("the client closed the connection before it was answered")
-        if failure is None and self._stage is _BODY:
+        if failure is None and (self._stage is _BODY or self._stage is _TRAILERS):
             failure = ResponseAborted(raised or "the application returned before its response was complete")
         try:
             return failure
         finally:
             del failure
 
+    def leave(self) -> None:
+        """The call is over."""
+        if self._closed is not None:
+            self._notice.leave(self)
+
     def abandon(self) -> None:
         """Nobody waits for the application any more: if it still runs it is told so."""
         self._disconnected()
 
 
-def _check_status(message: Message) -> int:
-    try:
-        status = message["status"]
-    except KeyError:
-        raise ValueError("http.response.start has no status") from None
-    if not isinstance(status, int):
-        raise TypeError(f"status is {type(status).__name__}, not int")
-    if not 200 <= status <= 999:
-        raise ValueError(f"{status} is not the status of a final response")
-    return int(status)
+_EXTENDED: Final = frozenset(
+    {
+        "http.response.debug",
+        "http.response.early_hint",
+        "http.response.pathsend",
+        "http.response.trailers",
+        "http.response.zerocopysend",
+    }
+)
 
 
-def _check_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
-    fields: Headers = []
-    for name, value in headers:
-        if name.__class__ is not bytes or value.__class__ is not bytes:
-            raise TypeError(f"the header {name!r}: {value!r} is not two byte strings")
-        fields.append((name, value))
-    return fields
-
-
-def _as_bytes(body: object) -> bytes:
-    if isinstance(body, bytes | bytearray | memoryview):
-        return bytes(body)
-    raise TypeError(f"body is {type(body).__name__}, not bytes")
+def do_nothing() -> None:
+    """What is called when a client leaves and the application does not listen."""
 
 
 def _misplaced(kind: str, stage: _Stage) -> RuntimeError:

@@ -12,7 +12,8 @@ and a client that leaves is noticed whatever the application does, and nothing i
 Promises: an application that does not take its messages stops the reading (:data:`QUEUED_MESSAGES`,
 :data:`QUEUED_BYTES`), and so its client; one that sends waits for the client. A client that answers no ping
 in time is let go. Every end has its code: the client's own, 1000 when the application returns, 1011 when it
-fails, 1012 when the daemon stops.
+fails, 1012 when the daemon stops: at once, or for an application that waits for the notice of that
+(``gateway.shutdown``) when it is urgent (`gateway.notice`).
 
 It checks the handshake (`check_handshake`) and works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
 """
@@ -27,10 +28,12 @@ from typing import Any, Final
 import structlog
 import trio
 
-from gateway.backends.asgi.host import Event, Host, Message, Scope
-from gateway.backends.asgi.http import HttpExchange, http_scope
+from gateway.backends.asgi.host import Event, Host, Message, Scope, wait_for_notice
+from gateway.backends.asgi.http import HttpExchange, do_nothing
+from gateway.backends.asgi.scope import SHUTDOWN, Extensions, http_scope
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError
+from gateway.notice import ShutdownNotice
 from gateway.request import Duplex, Request, Responder, Upgrade
 from protocols.errors import LocalProtocolError
 from protocols.events import NEED_DATA, Headers
@@ -125,14 +128,13 @@ def _only(headers: Headers, wanted: bytes) -> bytes:
     return values[0] if len(values) == 1 else b""
 
 
-def websocket_scope(request: Request, state: dict[str, Any]) -> Scope:
+def websocket_scope(request: Request, state: dict[str, Any], extensions: Extensions) -> Scope:
     """The connection scope (ASGI-14); *state* is the lifespan's, copied shallowly."""
-    scope = http_scope(request, state)
+    scope = http_scope(request, state, extensions)
     del scope["method"]
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if request.connection.scheme == "https" else "ws"
     scope["subprotocols"] = offered_subprotocols(request.headers)
-    scope["extensions"] = {"websocket.http.response": {}}
     return scope
 
 
@@ -159,7 +161,9 @@ class WebSocketExchange:
         "_farewell",
         "_fields",
         "_flushed",
+        "_heeds",
         "_host",
+        "_notice",
         "_nursery",
         "_ping",
         "_queue",
@@ -177,6 +181,7 @@ class WebSocketExchange:
         "_writing",
         "gone",
         "on_complete",
+        "told",
     )
 
     def __init__(
@@ -187,6 +192,7 @@ class WebSocketExchange:
         upgrade: Upgrade,
         settings: WebSocketSettings,
         nursery: trio.Nursery,
+        notice: ShutdownNotice,
     ) -> None:
         self._host = host
         self._request = request
@@ -194,6 +200,8 @@ class WebSocketExchange:
         self._upgrade = upgrade
         self._settings = settings
         self._nursery = nursery
+        self._notice = notice
+        self._heeds = False
         self._stage = _CONNECTING
         self._denial: HttpExchange | None = None
         self._duplex: Duplex
@@ -221,8 +229,15 @@ class WebSocketExchange:
         self._waiting_for_pong = False
         self.gone = False
         """The connection is closed, and not by the application."""
+        self.told = False
+        """As of HttpExchange: here it is told by the end of its connection."""
         self.on_complete: Callable[[], None] | None = None
         responder.on_disconnect = self._left_early
+
+    @property
+    def extensions(self) -> Extensions:
+        """What the application may do besides (EXT-1)."""
+        return {"websocket.http.response": {}, SHUTDOWN: {"wait": self.wait_for_shutdown}}
 
     # --- receive
 
@@ -318,8 +333,8 @@ class WebSocketExchange:
             await self._answer_handshake("websocket.http.response.start", start)
             await self._deny("websocket.http.response.body", {})
         elif kind == "websocket.http.response.start":
-            self._denial = HttpExchange(self._host, self._request, self._responder)
-            await self._deny(kind, message)
+            self._denial = HttpExchange(self._host, self._request, self._responder, self._notice)
+            await self._deny(kind, {**message, "trailers": False})  # it has no message for them
             self._stage = _DENIED
         else:
             raise RuntimeError(f"{kind} was sent where only {_CONNECTING.value} is allowed")
@@ -346,11 +361,12 @@ class WebSocketExchange:
             raise
 
     async def _switch(self) -> None:
-        self._responder.on_disconnect = None
+        self._responder.on_disconnect = do_nothing  # the reader notices, and the application has the grace
         self._duplex = await self._upgrade.accept(self._fields)
         self._stage = _OPEN
         self._deadline = self._next_ping()
         self._accepted.set()
+        self._notice.listen(self, self._on_shutdown)
         self._duplex.on_drain = self._restart
         if self._duplex.draining:
             self._restart()
@@ -447,10 +463,24 @@ class WebSocketExchange:
         self.gone = by != "application"
         self._set_deadline(trio.current_time() + self._settings.close_timeout)
 
+    async def wait_for_shutdown(self) -> None:
+        """Until the daemon begins to stop: for applications that want to close by themselves then."""
+        self._heeds = True
+        await wait_for_notice(self._notice, self._host)
+
     def _restart(self) -> None:
-        """The daemon stops (called by the front): the application has the grace that is left."""
+        """The daemon stops (called by the front): the application has the grace that is left.
+
+        One that waits for the notice may say something first, until it is urgent.
+        """
+        if self._heeds and self._notice.begun and not self._notice.urgent:
+            return
         if self._stage is _OPEN:
             self._close(_RESTART, "", "gateway")
+
+    def _on_shutdown(self, urgent: bool) -> None:
+        if urgent:
+            self._restart()
 
     def _lose(self) -> None:
         """The client has gone without a word."""
@@ -463,6 +493,7 @@ class WebSocketExchange:
 
     def finish(self, *, failed: bool) -> None:
         """The application has ended: close what it left open; a connection that never opened ends at once."""
+        self._notice.leave(self)
         self._responder.on_disconnect = None
         if self._stage is _OPEN:
             self._close(_FAILED if failed else _NORMAL, "", "gateway")
@@ -471,8 +502,10 @@ class WebSocketExchange:
 
     def abandon(self) -> None:
         """The handler was cancelled: the daemon's grace is over."""
+        self._notice.leave(self)
         self._responder.on_disconnect = None
-        self._restart()
+        if self._stage is _OPEN:
+            self._close(_RESTART, "", "gateway")
 
     @property
     def answered(self) -> bool:

@@ -54,6 +54,8 @@ class ASGIBackend(BackendModel):
     """Requests that may wait; more are answered 503 at once. With concurrency."""
     queue_time: Timeout = written("10s")
     """How long one may wait, before it is answered 503. With concurrency."""
+    response_debug: Flag = False
+    """For tests: whether http.response.debug is offered to the application; what it says is logged."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:

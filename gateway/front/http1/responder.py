@@ -20,9 +20,8 @@ from gateway.pump import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
 from protocols.http1 import LAST_CHUNK, TOKEN, encode_chunk, encode_last_chunk, encode_response_head
-from protocols.http1.checks import list_members
 from protocols.memo import LONGEST_HEAD, Memo, is_personal
-from protocols.trailers import permitted_trailers
+from protocols.trailers import permitted_trailers, takes_trailers
 
 _FILE_PIECE: Final = 256 * 1024
 
@@ -255,7 +254,7 @@ class Http1Responder:
         if self._left and not self._bodiless:
             raise ResponseAborted(f"the response body is {self._left} bytes shorter than its Content-Length")
         self.ended = True
-        if trailers and _takes_trailers(self._fields):
+        if trailers and takes_trailers(self._fields):
             self._trailers = permitted_trailers(trailers)
 
     def try_flush(self) -> bool:
@@ -422,8 +421,3 @@ def _prepare(status: int, headers: Headers, reason: bytes) -> PreparedHead:
         if len(prepared.head) <= LONGEST_HEAD and not is_personal(prepared.head):
             _prepared.keep(key, prepared)
     return prepared
-
-
-def _takes_trailers(fields: Headers) -> bool:
-    """RFC 9110 6.5.1, 10.1.4: ``TE: trailers``, said for this connection."""
-    return any(name == b"te" and b"trailers" in list_members(value) for name, value in fields)

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from gateway.backends.asgi.http import http_scope
+from gateway.backends.asgi.scope import http_scope
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
 from tests.gateway.backends.asgi_harness import answering, both_loops, handle, serving
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
@@ -37,7 +37,7 @@ def test_scope_says_all_that_the_request_says() -> None:
         scheme="https",
         mount="/m",
     )
-    scope = http_scope(request, {"db": 1})
+    scope = http_scope(request, {"db": 1}, {})
     assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -52,19 +52,20 @@ def test_scope_says_all_that_the_request_says() -> None:
         "client": ("127.0.0.1", 40000),
         "server": ("127.0.0.1", 80),
         "state": {"db": 1},
+        "extensions": {},
     }
 
 
 def test_scope_path_has_no_lone_surrogates() -> None:
     """ASGI-6: the path is text; bytes that are not UTF-8 become U+FFFD, raw_path keeps them."""
-    scope = http_scope(make_request(b"/%ff/x", mount="/\udcff"), {})
+    scope = http_scope(make_request(b"/%ff/x", mount="/\udcff"), {}, {})
     assert (scope["path"], scope["root_path"]) == ("/\ufffd/x", "/\ufffd")
     assert scope["raw_path"] == b"/%ff/x"
 
 
 def test_scope_of_a_unix_socket() -> None:
     """ASGI-8: the server is [path, None]; a client without an address is None."""
-    scope = http_scope(make_request(client=("", None), server=("/run/x.sock", None)), {})
+    scope = http_scope(make_request(client=("", None), server=("/run/x.sock", None)), {}, {})
     assert scope["server"] == ("/run/x.sock", None)
     assert scope["client"] is None
 
@@ -72,7 +73,7 @@ def test_scope_of_a_unix_socket() -> None:
 def test_scope_state_is_a_shallow_copy() -> None:
     """ASGI-22."""
     state: dict[str, Any] = {"shared": []}
-    scope = http_scope(make_request(), state)
+    scope = http_scope(make_request(), state, {})
     scope["state"]["own"] = 1
     scope["state"]["shared"].append(1)
     assert state == {"shared": [1]}
@@ -367,7 +368,8 @@ def test_messages_after_the_response_are_ignored(loop: str, recorder: RecordingR
 @pytest.mark.parametrize(
     ("messages", "error"),
     [
-        ([{"type": "http.response.trailers"}], ValueError),
+        ([{"type": "http.response.trailers"}], RuntimeError),
+        ([{"type": "http.response.push", "path": "/", "headers": []}], ValueError),
         ([{"type": "websocket.accept"}], ValueError),
         ([{}], KeyError),
         ([{"type": "http.response.start"}], ValueError),

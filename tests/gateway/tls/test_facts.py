@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trustme
 
-from gateway.backends.asgi.http import http_scope
+from gateway.backends.asgi.scope import http_scope
 from gateway.environ import build_environ
 from gateway.request import Request, Responder, respond
 from gateway.tls.context import TlsOptions
@@ -27,7 +27,7 @@ def told(
 
     async def answer(request: Request, responder: Responder) -> None:
         variables = build_environ(request, script_name="", path_info="/", content_length=None)
-        found.append((dict(http_scope(request, {})), variables))
+        found.append((dict(http_scope(request, {}, {})), variables))
         await respond(responder, 200, [], b"")
 
     options = TlsOptions(client_certificates="optional", client_ca=authority_file(directory, CLIENTS))
@@ -77,7 +77,7 @@ def test_tls_extension_without_a_client_certificate(tmp_path: Path) -> None:
 def test_clear_text_has_neither() -> None:
     """EXT-9: only on TLS connections; a header cannot pretend otherwise."""
     request = make_request(headers=[(b"ssl-client-verify", b"SUCCESS"), (b"https", b"on")])
-    assert "extensions" not in http_scope(request, {})
+    assert "tls" not in http_scope(request, {}, {})["extensions"]
     variables = build_environ(request, script_name="", path_info="/", content_length=None)
     assert [name for name in variables if name.startswith(("SSL", "HTTPS"))] == []
 

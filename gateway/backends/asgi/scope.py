@@ -1,0 +1,88 @@
+"""The connection scope of one HTTP request (ASGI-6), and what it announces (EXT-1)."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+from gateway.backends.asgi.host import Scope
+from gateway.request import Address, Request
+
+Extensions: TypeAlias = dict[str, dict[str, Any]]
+
+SPEC_VERSION: Final = "2.5"
+"""Of the HTTP and WebSocket message format; 2.4 brought OSError from `send`."""
+
+_ASGI: Final = {"version": "3.0", "spec_version": SPEC_VERSION}
+
+SHUTDOWN: Final = "gateway.shutdown"
+"""The extension of our own: ``wait``, a function whose awaitable is done when the daemon begins to stop."""
+
+
+def http_scope(request: Request, state: dict[str, Any], extensions: Extensions) -> Scope:
+    """The connection scope of *request*; *state* is the lifespan's, copied shallowly."""
+    connection = request.connection
+    path = request.path
+    mount = request.mount
+    if not path.isascii():
+        path = _replace_surrogates(path)
+        mount = _replace_surrogates(mount)
+    scope: Scope = {
+        "type": "http",
+        "asgi": _ASGI.copy(),
+        "http_version": request.version,
+        "method": request.method,
+        "scheme": connection.scheme,
+        "path": path,
+        "raw_path": request.raw_path,
+        "query_string": request.query,
+        "root_path": mount,
+        "headers": request.headers,
+        "client": _host_and_port(connection.client),
+        "server": connection.server,
+        "state": state.copy(),
+        "extensions": extensions,
+    }
+    if connection.tls is not None:
+        extensions["tls"] = connection.tls.extension()
+    return scope
+
+
+def _host_and_port(client: Address) -> Address:
+    # A client on a Unix socket has no host; only `server` may be a path (ASGI HTTP spec, scope).
+    return None if client is None or client[1] is None else client
+
+
+def _replace_surrogates(path: str) -> str:
+    """Bytes that are not UTF-8 as U+FFFD: an application could not encode a lone surrogate."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+class HttpExtensions:
+    """What applications may do besides, by the client's version of HTTP; made once (EXT-1).
+
+    *wait* is for the notice that the daemon stops. With *debug* that is offered which is for tests only.
+    """
+
+    __slots__ = ("_http2", "_http10", "_http11")
+
+    def __init__(self, wait: Callable[[], Awaitable[None]], *, debug: bool) -> None:
+        self._http10: Extensions = {
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
+            SHUTDOWN: {"wait": wait},
+        }
+        if debug:
+            self._http10["http.response.debug"] = {}
+        # HTTP/1.0 has neither informational responses nor trailers.
+        self._http11: Extensions = {
+            **self._http10,
+            "http.response.early_hint": {},
+            "http.response.trailers": {},
+        }
+        self._http2 = self._http11
+
+    def of(self, request: Request) -> Extensions:
+        """Those of one request, which may add its own."""
+        version = request.version
+        if version == "1.1":
+            return self._http11.copy()
+        return (self._http2 if version == "2" else self._http10).copy()
