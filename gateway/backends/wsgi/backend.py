@@ -119,8 +119,8 @@ class WsgiBackend:
             }
             environ["wsgi.input"] = io.BytesIO() if length == 0 else _open_input(body, call)
             await call.submitted()
-            if call.finished and call.file is None:
-                await respond(responder, call.status, call.headers, call.block or b"", call.reason)
+            if call.finished and call.file is None and not call.short:
+                await respond(responder, call.status, call.headers, call.take_blocks(), call.reason)
             else:
                 await self._converse(call, body, responder)
         except ResponseAborted as aborted:
@@ -137,18 +137,19 @@ class WsgiBackend:
             # In this order: what is final is set after the last block.
             finished = call.finished
             failed = call.failed
-            block = call.block
-            if (finished or block is not None) and not responder.started:
+            block = call.take_blocks()
+            if (finished or block) and not responder.started:
                 responder.start(call.status, call.headers, call.reason)
-            if block is not None:
-                call.block = None
+            if block:
                 responder.write(block)
             if finished:
+                if call.short:
+                    await responder.flush()  # What there is reaches the client, whatever came together.
                 await _finish(call, responder)
                 return
-            if block is not None:
+            if block:
                 await responder.flush()
-                call.flushed()
+                call.flushed(len(block))
             if failed:
                 raise self._failure(call, responder)
             if call.wants_body:

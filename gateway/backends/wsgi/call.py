@@ -3,18 +3,20 @@
 The conversation is by state, not by messages: the thread sets fields and posts the call; the trio task
 looks at all fields each time it is woken. A field is written by one side and taken by the other::
 
-    thread ─► status, headers, block, file, finished, failed, wants_body, left ─► trio task
-    thread ◄─ piece, body_error, over                                    ◄─ trio task
+    thread ─► status, headers, blocks, file, finished, failed, wants_body, left ─► trio task
+    thread ◄─ piece, body_error, sent, over                              ◄─ trio task
 
-Back-pressure: a block may be on its way while the application makes the next, but that one waits until
-the first has been flushed (PEP 3333, "Buffering and Streaming"). ``over`` says that nobody is listening
+Back-pressure: blocks may be on their way while the application makes the next (PEP 3333, "Buffering and
+Streaming": they are sent at once, by another thread), but not more than :data:`AHEAD_BYTES`, so that a block
+does not cost a change of threads each. ``over`` says that nobody is listening
 any more; the thread learns it as :class:`ClientDisconnected` at its next write or read.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from wsgiref.types import WSGIApplication
 
 import structlog
@@ -29,6 +31,9 @@ from gateway.request import Request, Responder
 from protocols.events import Headers
 
 log = structlog.get_logger()
+
+AHEAD_BYTES: Final = 256 * 1024
+"""Bytes of the response that the application may be ahead of the client: the next block waits."""
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -48,12 +53,16 @@ class ApplicationCall:
     """0 until start_response was called."""
     reason = b""
     headers: Headers
-    block: bytes | None = None
-    """A part of the body to be sent."""
+    blocks: "deque[bytes] | None" = None
+    """Parts of the body to be sent."""
+    sent = 0
+    """Bytes of them that have been flushed."""
     file: tuple[int, int, int] | None = None
     """(descriptor, offset, count) of a file to be sent as the rest of the body."""
     finished = False
     """Set after the last block."""
+    short = False
+    """Set before ``finished`` if Content-Length promised more."""
     failed = False
     """Set instead of ``finished`` if the application raised an exception."""
     last_words: "list[str] | None" = None
@@ -73,7 +82,9 @@ class ApplicationCall:
     _left: int | None = None
     """Bytes of the body that Content-Length still promises."""
     _room: "threading.Lock | None" = None
-    """Released when a block has been flushed; None until there is one to wait for."""
+    """Released when blocks, or a file, have been flushed; None until there is a second one."""
+    _made = 0
+    """Bytes of blocks posted before."""
     _body_answer: "threading.Lock | None" = None
     _task: Task | None = None
     _posted = False
@@ -121,8 +132,22 @@ class ApplicationCall:
         else:
             self._posted = True
 
-    def flushed(self) -> None:
-        """The block has been sent; the next may come."""
+    def take_blocks(self) -> bytes:
+        """All blocks that have been posted and not yet taken, as one."""
+        blocks = self.blocks
+        if not blocks:
+            return b""
+        first = blocks.popleft()
+        if not blocks:
+            return first
+        pieces = [first]
+        while blocks:
+            pieces.append(blocks.popleft())
+        return b"".join(pieces)
+
+    def flushed(self, count: int) -> None:
+        """*count* bytes of blocks have been sent; the next may come."""
+        self.sent += count
         _unlock(self._room)
 
     def answer_body(self, piece: bytes, error: RequestError | None = None) -> None:
@@ -251,7 +276,7 @@ class ApplicationCall:
         block = self._checked(block)
         last = self._left == 0
         self._begin(last=last)
-        self.block = block
+        self._post_block(block)
         if last:
             self.finished = True
         self._threads.post(self)
@@ -264,9 +289,10 @@ class ApplicationCall:
         if self._left and self._request.method != "HEAD" and self.status not in {204, 304}:
             # The front will cut the connection, so that the client can tell (RFC 9112 section 8).
             self._warn("the response is shorter than its Content-Length", missing=self._left)
+            self.short = True
         self._begin(last=True)
         if block:
-            self.block = block
+            self._post_block(block)
         self.finished = True
         self._threads.post(self)
 
@@ -279,9 +305,10 @@ class ApplicationCall:
         self.finished = True
         self._threads.post(self)
         assert self._room is not None
-        self.waits_for_client = True
-        self._room.acquire()
-        self.waits_for_client = False
+        while not self.over:  # Blocks before the file release it too; end() comes after the file.
+            self.waits_for_client = True
+            self._room.acquire()
+            self.waits_for_client = False
 
     def _checked(self, block: bytes) -> bytes:
         """*block*, cut to what Content-Length allows."""
@@ -297,10 +324,17 @@ class ApplicationCall:
             self._left = left - len(block)
         return block
 
+    def _post_block(self, block: bytes) -> None:
+        if self.blocks is None:
+            self.blocks = deque()
+        self._made += len(block)
+        self.blocks.append(block)
+
     def _begin(self, *, last: bool) -> None:
-        """Wait until the block before has been flushed. Raises ClientDisconnected."""
+        """Wait until the blocks before are not too much ahead. Raises ClientDisconnected."""
         if self._room is not None:
-            if not self.over:  # end() unlocks once: after that there is nothing to wait for.
+            # end() unlocks once: after that there is nothing to wait for.
+            while self._made - self.sent >= AHEAD_BYTES and not self.over:
                 self.waits_for_client = True
                 self._room.acquire()
                 self.waits_for_client = False
