@@ -1,6 +1,7 @@
 """Real clients of a forward proxy: curl and Python's http.client, by CONNECT through the gateway to HTTPS."""
 
 import http.client
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -37,7 +38,10 @@ routes:
   - respond: {body: page}
 """
 
-LISTENERS = "[{http: 127.0.0.1:0}, {http: 127.0.0.1:0, tls: {certificate: site.pem, key: site-key.pem}}]"
+LISTENERS = (
+    "[{http: 127.0.0.1:0}, {http: 127.0.0.1:0, tls: {certificate: site.pem, key: site-key.pem}}, "
+    "{http: 127.0.0.1:0, redirect_https: true}]"
+)
 
 ECHO = """
 def app(environ, start_response):
@@ -135,6 +139,31 @@ def test_http2_through_the_tunnel(address: str, target: int, curl: Curl) -> None
 def test_the_gateway_itself(address: str, proxy: Gateway, curl: Curl) -> None:
     """It is another port, which nothing allows."""
     curl(address, f"http://127.0.0.1:{proxy.port}/", status=PROXY_REFUSED)
+
+
+def test_listener_that_only_redirects(proxy: Gateway, target: int, curl: Curl) -> None:
+    (ready,) = proxy.events("ready")
+    done = curl(
+        ready["addresses"][2],
+        "--write-out",
+        "%{http_connect}",
+        f"https://localhost:{target}/",
+        status=PROXY_REFUSED,
+    )
+    assert done.stdout == b"501"
+
+
+def test_tunnel_when_the_daemon_stops(directory: Path, target: int, run_gateway: RunGateway) -> None:
+    """It has `timeouts.shutdown` to end by itself."""
+    config = f"timeouts: {{shutdown: 300ms}}\nroutes: [{{connect: '127.0.0.1:{target}'}}]\n"
+    with socket.socket() as client:
+        client.settimeout(WAIT)
+        with run_gateway(directory, config, expect={"requests were cut off"}) as running:
+            client.connect((running.host, running.port))
+            client.sendall(f"CONNECT 127.0.0.1:{target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert client.recv(65536) == b""
+        assert len(running.events("requests were cut off")) == 1
 
 
 def test_large_transfers(address: str, target: int, curl: Curl) -> None:

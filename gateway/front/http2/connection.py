@@ -356,9 +356,10 @@ class Http2Connection:
     ) -> Http2Stream:
         service = self._service
         limits, timeouts = service.limits, service.timeouts
-        # A tunnel may be silent, and as slow as its ends like.
+        # A tunnel may be silent, and as slow as its ends like; over HTTP/1.1 it waits as long for its client.
         rate = 0 if tunnel else limits.min_rate
-        outlet = Outlet(self._output, self._codec, stream_id, Patience(timeouts.send, rate))
+        patience = Patience(timeouts.tunnel if tunnel else timeouts.send, rate)
+        outlet = Outlet(self._output, self._codec, stream_id, patience)
         body = Http2Body(
             self._codec,
             self._output,

@@ -8,7 +8,7 @@ from gateway.front.service import Limits, Timeouts
 from gateway.request import Request, Responder, respond
 from protocols.http2 import ErrorCode
 from tests.gateway.http2_client import Answered, Client, talking
-from tests.gateway.served import Served
+from tests.gateway.served import Served, pass_time
 
 
 async def open_tunnel(client: Client, protocol: str = "WebSocket") -> int:
@@ -108,6 +108,33 @@ def test_large_data_through_a_tunnel() -> None:
         assert len((await client.answer(stream_id)).body) == size + 3
 
     talking(test, reverse, settings={"initial_window_size": 30_000})
+
+
+def test_client_that_reads_nothing_for_a_while() -> None:
+    """It has `timeouts.tunnel` for that, as over HTTP/1.1: what is paused goes on."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        assert request.upgrade is not None
+        duplex = await request.upgrade.accept([])
+        await duplex.send(bytes(1000))
+        await duplex.send(bytes(1000))
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await open_tunnel(client)
+        got = client.answers[stream_id]
+        await client.until(lambda: len(got.received) == 100)
+        await pass_time(0.6)
+        client.h2.increment_flow_control_window(2000, stream_id)
+        await client.flush()
+        assert len((await client.answer(stream_id)).body) == 2000
+
+    talking(
+        test,
+        answer,
+        settings={"initial_window_size": 100},
+        credit=False,
+        timeouts=Timeouts(send=0.1, body=0.1),
+    )
 
 
 def test_reset_tunnel_is_gone() -> None:
