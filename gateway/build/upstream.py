@@ -119,6 +119,7 @@ def build_upstream(
         retry=RetryPolicy(
             tries=config.retry.tries,
             time=config.retry.time,
+            per_try=config.retry.per_try,
             status=frozenset(config.retry.status),
             all_methods=config.retry.methods == "all",
         ),

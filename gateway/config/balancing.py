@@ -192,6 +192,9 @@ class Retry(Model):
     1: none."""
     time: Timeout = written("10s")
     """From the begin of the first try, in which another may begin."""
+    per_try: Duration = written("5s")
+    """How long a request that may be repeated waits for a server that answers nobody, if there is another; 0:
+    as long as timeouts.first_byte."""
     status: Annotated[tuple[ErrorStatus, ...], Many()] = ()
     """Statuses of answers that count as failures, such as [502, 503, 504]."""
     methods: Literal["idempotent", "all"] = "idempotent"
@@ -200,7 +203,7 @@ class Retry(Model):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         if data.get("tries") == 1:
-            for key in ("time", "status", "methods"):
+            for key in ("time", "per_try", "status", "methods"):
                 if key in data:
                     yield (key,), "there is no second try: expected tries: 2 or more"
 

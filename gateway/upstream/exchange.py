@@ -30,6 +30,7 @@ from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAbo
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.tls.errors import TlsBrokenError
+from gateway.upstream.lookout import Lookout
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.stderr import ErrorStream
@@ -133,6 +134,7 @@ class Exchange:
         "_client_failure",
         "_connection",
         "_has_trailers",
+        "_lookout",
         "_over",
         "_phase",
         "_pump",
@@ -143,6 +145,7 @@ class Exchange:
         "_switch",
         "_timeouts",
         "_unwanted",
+        "_waiting_since",
         "_wanted",
         "added",
         "answered_at",
@@ -164,8 +167,11 @@ class Exchange:
         address: str,
         switch: Switch | None = None,
         unwanted: Unwanted | None = None,
+        lookout: Lookout | None = None,
     ) -> None:
-        """*switch* stands for the client's offer of another protocol, if the request carries it."""
+        """*switch* stands for the client's offer of another protocol, if the request carries it. By *lookout*
+        a frozen server is given up before ``timeouts.first_byte``.
+        """
         self._connection = connection
         self._request = request
         self._responder = responder
@@ -176,6 +182,9 @@ class Exchange:
         self._address = address
         self._switch = switch
         self._unwanted = unwanted
+        self._lookout = lookout
+        self._waiting_since = inf
+        """Clock time from which the first byte is waited for."""
         self._phase = Phase.SEND
         self.sent = False
         """Whether the whole request went out, or into a codec that the application asks for it."""
@@ -327,9 +336,17 @@ class Exchange:
     def _expect_answer(self) -> None:
         """Nothing is being sent: from now on it is the application that may be late."""
         self._sending = False
-        timeouts = self._timeouts
-        patience = timeouts.first_byte if self._phase is _FIRST_BYTE else timeouts.read
-        self._connection.stream.read_deadline = self._pump.now + patience
+        now = self._pump.now
+        if self._phase is _FIRST_BYTE:
+            self._waiting_since = now
+            self._connection.stream.read_deadline = self._first_deadline(now)
+        else:
+            self._connection.stream.read_deadline = now + self._timeouts.read
+
+    def _first_deadline(self, now: float) -> float:
+        """When somebody has to look at the wait for the first byte."""
+        deadline = self._waiting_since + self._timeouts.first_byte
+        return deadline if self._lookout is None else min(deadline, now + self._lookout.seconds)
 
     # --- receiving
 
@@ -447,15 +464,20 @@ class Exchange:
         """More of the response; ``b""`` at its end."""
         connection = self._connection
         stream = connection.stream
-        timeouts = self._timeouts
         beginning = self._phase is _FIRST_BYTE
         if self._sending:
             # Whoever is slow now, the client or the application, is found so where the body is sent.
             stream.read_deadline = inf
+        elif beginning:
+            now = self._waiting_since = self._pump.now
+            stream.read_deadline = self._first_deadline(now)
         else:
-            stream.read_deadline = self._pump.now + (timeouts.first_byte if beginning else timeouts.read)
+            stream.read_deadline = self._pump.now + self._timeouts.read
         try:
-            data = await stream.receive_some()
+            if beginning and self._lookout is not None:
+                data = await self._receive_first(self._lookout)
+            else:
+                data = await stream.receive_some()
         except trio.TooSlowError as late:
             raise self._failed(Cause.READ_TIMEOUT, "nothing was received in time") from late
         except trio.BrokenResourceError as broken:
@@ -472,6 +494,25 @@ class Exchange:
             elif connection.reused:
                 raise StaleConnectionError
         return data
+
+    async def _receive_first(self, lookout: Lookout) -> bytes:
+        """What comes first. Raises TooSlowError as soon as waiting is not worth while."""
+        stream = self._connection.stream
+        while True:
+            try:
+                return await stream.receive_some()
+            except trio.TooSlowError as late:
+                now = self._pump.now
+                if now >= self._waiting_since + self._timeouts.first_byte:
+                    raise
+                if lookout.is_frozen(now):
+                    raise self._failed(
+                        Cause.READ_TIMEOUT,
+                        f"no byte for {lookout.seconds:g} s, nor an answer to anybody else",
+                    ) from late
+                if not lookout.looks_again(now):
+                    self._lookout = None
+                stream.read_deadline = self._first_deadline(now)
 
     def _begin(self, head: ResponseHead, first: bytes) -> None:
         """Start the response, of which there is more to come."""

@@ -95,6 +95,10 @@ class ServerGroup:
             if (server.health.up or server.health.admits(now)) and server not in tried
         ]
 
+    def has_another(self, server: Server, tried: Sequence[Server]) -> bool:
+        """Whether one that is up could be asked in the place of *server*, beside those that were *tried*."""
+        return any(other.health.up and other is not server and other not in tried for other in self.servers)
+
     # --- what became of a try
 
     def succeeded(self, server: Server, now: float) -> None:

@@ -28,6 +28,8 @@ class RetryPolicy:
     """Statuses of responses that count as failures."""
     all_methods: bool = False
     """Also those that are not idempotent."""
+    per_try: float = 5.0
+    """Seconds that a server may be silent, to everybody, before another is asked; 0: any."""
 
     def allows(
         self,

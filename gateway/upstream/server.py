@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from gateway.request import Request
@@ -45,6 +46,7 @@ class Server(Candidate):
         "_configured",
         "_processes",
         "_sharing",
+        "answered_at",
         "backup",
         "dialer",
         "health",
@@ -79,6 +81,8 @@ class Server(Candidate):
         self.told: Capabilities | None = None
         self.health = Health(health)
         self.latency: float | None = None
+        self.answered_at = -inf
+        """Clock time of the end of its last answer, whoever got it."""
         self.token = b""
         """What cookies call it (`Sticky`); empty until that was asked."""
 
@@ -147,8 +151,9 @@ class Server(Candidate):
         if self.told is not None:
             self.learn(self.told)
 
-    def answered(self, seconds: float) -> None:
-        """The first byte of an answer has come after *seconds*."""
+    def answered(self, seconds: float, now: float) -> None:
+        """A whole answer has come, the first byte of it after *seconds*."""
+        self.answered_at = now
         mean = self.latency
         self.latency = seconds if mean is None else mean + _LATENCY_WEIGHT * (seconds - mean)
 

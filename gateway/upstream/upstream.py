@@ -40,6 +40,7 @@ from gateway.upstream.exchange import (
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import is_fault
 from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
+from gateway.upstream.lookout import Lookout
 from gateway.upstream.multiplex import RequestStream
 from gateway.upstream.names import Names
 from gateway.upstream.ping import take_living
@@ -142,6 +143,7 @@ class Upstream:
         """Of connections that several requests are on at the same time."""
         self._sticky = group.sticky
         self._statuses = retry.status
+        self._looks_out = 0 < retry.per_try < timeouts.first_byte
         self._is_critical = bool(retry.status) or group.slow < inf
         """Whether an answer can be a failure."""
         # A single server that is restarted breaks off what it has, and takes it again when it is back.
@@ -299,6 +301,9 @@ class Upstream:
                         address=server.name,
                         switch=switch,
                         unwanted=self._unwanted_of(request, tries, began) if self._statuses else None,
+                        lookout=self._lookout_for(request, server, tries, began)
+                        if self._looks_out and len(group.servers) > 1
+                        else None,
                     )
                     exchange.catch_stderr = self.catch_stderr
                     exchange.rewriter = self.rewriter
@@ -321,7 +326,7 @@ class Upstream:
                         begun = codec.send(head)
                 reusable = exchange.sent and connection.codec.reusable
                 seconds = exchange.answered_at - began
-                server.answered(seconds)
+                server.answered(seconds, pump.now)
                 if self._is_critical or server.health.failures or not server.health.up:
                     self._judge(server, exchange.status, seconds)
                 return redirect  # noqa: TRY300 - the loop goes on after the except
@@ -377,13 +382,37 @@ class Upstream:
 
     def _unwanted_of(self, request: Request, tries: _Tries | None, began: float) -> Unwanted | None:
         """The statuses for which there would be another try after the one that has begun at *began*."""
+        if not self._may_follow(request, tries):
+            return None
+        return Unwanted(self._retry.status, (began if tries is None else tries.began) + self._retry.time)
+
+    def _lookout_for(
+        self, request: Request, server: Server, tries: _Tries | None, began: float
+    ) -> Lookout | None:
+        """For a try at *server*, begun at *began*, after which there would be another."""
+        # Of several that fail in the middle of a request the second is the last, unless a number is told.
+        if (tries is not None and tries.sent and self._retry.tries is None) or not self._may_follow(
+            request, tries
+        ):
+            return None
+        return Lookout(
+            self._group,
+            server,
+            _NOBODY if tries is None else tries.tried,
+            seconds=self._retry.per_try,
+            now=self._pump.now,
+            until=(began if tries is None else tries.began) + self._retry.time,
+        )
+
+    def _may_follow(self, request: Request, tries: _Tries | None) -> bool:
+        """Whether there may be another try after the next one, if that one sends the request."""
         retry = self._retry
         count = 1 if tries is None else tries.count + 1
-        if count >= (retry.tries or self._each_once()):
-            return None
-        if not retry.may_repeat(request.method) or not can_rewind(request.body):
-            return None
-        return Unwanted(retry.status, (began if tries is None else tries.began) + retry.time)
+        return (
+            count < (retry.tries or self._each_once())
+            and retry.may_repeat(request.method)
+            and can_rewind(request.body)
+        )
 
     # --- after a try
 

@@ -132,6 +132,23 @@ def test_server_is_frozen(servers: list[SmallServer]) -> None:
     with_gateway(servers, test, health={"failures": 1, "eject_time": "1h"}, timeouts=timeouts)
 
 
+def test_one_of_three_servers_is_frozen(servers: list[SmallServer]) -> None:
+    """With nothing configured: requests go on to others, and then it is left out."""
+    servers.append(SmallServer("c"))
+
+    async def test(served: Served) -> None:
+        async def freeze() -> None:
+            servers[0].signal(signal.SIGSTOP)
+            frozen = upstream_of(served).servers[0]
+            while frozen.health.up:
+                await trio.lowlevel.checkpoint()
+
+        found = await under_load(served, freeze)
+        assert set(found) == {(200, b"a"), (200, b"b"), (200, b"c")}
+
+    with_gateway(servers, test)
+
+
 def test_one_of_two_servers_is_restarted(servers: list[SmallServer]) -> None:
     async def test(served: Served) -> None:
         async def restart() -> None:
