@@ -215,6 +215,7 @@ class SharedConnection:
     ) -> None:
         """*changed* is called when a place is free, and when the connection is closed."""
         self.stream = stream
+        stream.read_deadline = stream.write_deadline = inf  # each request has its own
         self._pump = pump
         self._policy = policy
         self._backend = backend

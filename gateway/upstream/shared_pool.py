@@ -99,7 +99,7 @@ class SharedPool(Pool):
         places = 1
         if told.multiplexes and not self._refused:
             places = min(self._sharing.policy.requests, told.requests or sys.maxsize)
-        if places == 1 or not self.shares:
+        if (places > 1) != self.shares:
             self.close()  # from now on they are of the other kind
         self._places = places
         for connection in self._connections:

@@ -6,13 +6,13 @@ on a client's connection that is kept, or on another one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
 from gateway.errors import BackendError, Cause, Phase
 from gateway.failure.response import failure_of
-from tests.conformance.faulty import KEEPING, KINDS, PYTHON, SOCKETS
+from tests.conformance.faulty import KEEPING, KINDS, PYTHON, SHARED, SOCKETS
 
 
 class Kept(Enum):
@@ -59,9 +59,15 @@ def _cut(cause: Cause, *logs: str) -> Outcome:
     return Outcome(200, cause, Phase.BODY, whole=False, client=Kept.CLOSED, logs=logs)
 
 
+def _goes_on(outcome: Outcome) -> Outcome:
+    """The same, where other requests may be on the backend's connection."""
+    return replace(outcome, backend=Kept.REUSED)
+
+
 _WARNED: Final = ("cgi", "fastcgi", "scgi", "uwsgi", "ajp", "wsgi")
 _ASGI: Final = ("asgi-trio", "asgi-asyncio")
 _BEHIND: Final = ("cgi", *SOCKETS)
+_ALL_SOCKETS: Final = (*SOCKETS, SHARED)
 
 _TERMINATED: Final = _refused(Cause.TERMINATED, Phase.FIRST_BYTE)
 _GARBAGE: Final = _refused(Cause.MALFORMED, Phase.HEAD)
@@ -82,10 +88,10 @@ ROWS: Final = (
     Row("full", SOCKETS, _refused(Cause.CONNECT_TIMEOUT, Phase.CONNECT, status=504)),
     # No answer
     Row("silent", _BEHIND, _refused(Cause.READ_TIMEOUT, Phase.FIRST_BYTE, status=504)),
-    Row("cut", SOCKETS, _TERMINATED),
+    Row("cut", _ALL_SOCKETS, _TERMINATED),
     Row("cut", ("cgi",), _refused(Cause.TERMINATED, Phase.FIRST_BYTE, "CGI program failed")),
     Row("cut", PYTHON, _FAILED, _RAISES),
-    Row("reset", SOCKETS, _TERMINATED),
+    Row("reset", _ALL_SOCKETS, _TERMINATED),
     Row("empty", ("cgi", "scgi", "uwsgi", "http"), _TERMINATED),
     Row("empty", ("fastcgi",), _refused(Cause.TERMINATED, Phase.HEAD), "END_REQUEST has come."),
     Row("empty", ("ajp",), _GARBAGE, "End Response has come, where only the head may."),
@@ -94,18 +100,18 @@ ROWS: Final = (
     Row("stderr", ("cgi",), _refused(Cause.TERMINATED, Phase.FIRST_BYTE, "stderr", "CGI program failed")),
     Row("stderr", ("fastcgi",), _refused(Cause.TERMINATED, Phase.HEAD, "application stderr")),
     # No whole head
-    Row("cut-head", _BEHIND, _refused(Cause.TERMINATED, Phase.HEAD)),
+    Row("cut-head", (*_BEHIND, SHARED), _refused(Cause.TERMINATED, Phase.HEAD)),
     Row("cut-head", PYTHON, _FAILED, "The head waits for the body, so that this is a 500 still."),
     Row("garbage", _BEHIND, _GARBAGE),
     Row("garbage", PYTHON, _FAILED, _RAISES),
-    Row("no-records", ("fastcgi",), _GARBAGE),
+    Row("no-records", ("fastcgi", SHARED), _GARBAGE),
     Row("large-head", ("cgi", "fastcgi", "scgi", "uwsgi", "http"), _LARGE, "One of AJP fits in its packet."),
     # No whole body
-    Row("cut-body", KEEPING, _cut(Cause.INCOMPLETE)),
+    Row("cut-body", (*KEEPING, SHARED), _cut(Cause.INCOMPLETE)),
     Row("cut-body", ("scgi", "uwsgi"), Outcome(200), _END),
     Row("cut-body", ("cgi",), _cut(Cause.INCOMPLETE), "A signal has ended it, and it has said no length."),
     Row("cut-body", PYTHON, _cut(Cause.INCOMPLETE, "application failed")),
-    Row("reset-body", SOCKETS, _cut(Cause.TERMINATED)),
+    Row("reset-body", _ALL_SOCKETS, _cut(Cause.TERMINATED)),
     Row("stalls", _BEHIND, _cut(Cause.READ_TIMEOUT)),
     Row("short", (*_BEHIND, *_ASGI), _cut(Cause.INCOMPLETE)),
     Row("short", ("wsgi",), _cut(Cause.INCOMPLETE, "the response is shorter than its Content-Length")),
@@ -119,7 +125,20 @@ ROWS: Final = (
     Row("unread", KINDS, _GONE),
     Row("waits", (*_BEHIND, *_ASGI), _GONE),
     Row("endless", KINDS, _GONE_MEANWHILE),
-    Row("fine", KINDS, _PASSED_ON),
+    Row("fine", (*KINDS, SHARED), _PASSED_ON),
+    # What is the failure of one request on a connection with others (FCGI-16)
+    Row("silent", (SHARED,), _goes_on(_refused(Cause.READ_TIMEOUT, Phase.FIRST_BYTE, status=504))),
+    Row("empty", (SHARED,), _goes_on(_refused(Cause.TERMINATED, Phase.HEAD))),
+    Row("stderr", (SHARED,), _goes_on(_refused(Cause.TERMINATED, Phase.HEAD, "application stderr"))),
+    Row("garbage", (SHARED,), _goes_on(_GARBAGE)),
+    Row("large-head", (SHARED,), _goes_on(_LARGE)),
+    Row("stalls", (SHARED,), _goes_on(_cut(Cause.READ_TIMEOUT))),
+    Row("short", (SHARED,), _goes_on(_cut(Cause.INCOMPLETE))),
+    Row("long", (SHARED,), _goes_on(Outcome(200, logs=(_LONGER,)))),
+    Row("early", (SHARED,), _goes_on(Outcome(413, client=Kept.CLOSED))),
+    Row("unread", (SHARED,), _goes_on(_GONE)),
+    Row("waits", (SHARED,), _goes_on(_GONE)),
+    Row("endless", (SHARED,), _goes_on(_GONE_MEANWHILE)),
 )  # fmt: skip
 
 

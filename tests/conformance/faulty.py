@@ -14,7 +14,9 @@ from socket import socket
 from typing import Any, Final
 
 import trio
+import trio.testing
 
+from gateway.backends.application import ApplicationBackend
 from protocols.ajp import AjpServer
 from protocols.ajp.response import encode_chunks, encode_end, encode_head
 from protocols.events import (
@@ -29,12 +31,15 @@ from protocols.fastcgi.records import STDERR, STDOUT, encode_end_request, encode
 from protocols.http1 import Http1Server
 from protocols.scgi import ScgiServer
 from protocols.uwsgi import UwsgiServer
+from tests.gateway.multiplexing import Application
 from tests.gateway.served import (
     ApplicationCodec,
     ScriptedBackend,
+    Served,
     backend,
     next_event,
     reset,
+    until,
     unused_port,
 )
 
@@ -48,6 +53,8 @@ CODECS: Final[dict[str, Callable[[], ApplicationCodec]]] = {
 SOCKETS: Final = tuple(CODECS)
 KEEPING: Final = ("fastcgi", "http", "ajp")
 """Kinds whose connections serve several requests."""
+SHARED: Final = "shared"
+"""FastCGI with several requests on a connection."""
 PYTHON: Final = ("wsgi", "asgi-trio", "asgi-asyncio")
 KINDS: Final = ("cgi", *SOCKETS, *PYTHON)
 
@@ -441,11 +448,24 @@ class Faulty:
 
     config: dict[str, Any]
     servers: dict[str, ScriptedBackend] = field(default_factory=dict)
+    asked: list[ScriptedBackend] = field(default_factory=list)
+    """Of them all those that are asked what they can do, with the connections of that."""
 
 
 def name_of(kind: str, fault: str) -> str:
     """Of the backend that does it."""
     return f"{kind}-{fault}" if fault in ABSENT or fault in LATE else kind
+
+
+async def until_shared(served: Served, backends: Faulty) -> None:
+    """Wait until the gateway knows which connections can be shared."""
+    for route in served.service.router.routes:
+        handler = route.handler
+        if isinstance(handler, ApplicationBackend) and handler._upstream.sharing is not None:
+            (server,) = handler._upstream.servers
+            await until(lambda server=server: server.told is not None)  # type: ignore[misc]
+    await until(lambda: not any(server.open for server in backends.asked))
+    await trio.testing.wait_all_tasks_blocked()
 
 
 @asynccontextmanager
@@ -462,9 +482,17 @@ async def faulty(directory: Path, kinds: Iterable[str]) -> AsyncIterator[Faulty]
                 backends[kind] = {"cgi": str(program), "timeout": "60s", "kill_after": "60s"}
                 for fault, timeout in LATE_PROGRAMS.items():
                     backends[name_of(kind, fault)] = {"cgi": str(program), "timeout": timeout}
-            elif kind in SOCKETS:
-                server = await stack.enter_async_context(backend(_behaviour(kind)))
-                faulty.servers[kind] = server
+            elif kind in (*SOCKETS, SHARED):
+                protocol = "fastcgi" if kind == SHARED else kind
+                behave = _behaviour(protocol)
+                if kind == SHARED:
+                    application = Application(behave)
+                    server = await stack.enter_async_context(backend(application))
+                    # Those over which it was asked what it can do do not count.
+                    faulty.servers[kind] = application.counted
+                    faulty.asked.append(server)
+                else:
+                    server = faulty.servers[kind] = await stack.enter_async_context(backend(behave))
                 full = stack.enter_context(_full())
                 settings: dict[str, tuple[str, dict[str, str]]] = {
                     kind: (server.address, {}),
@@ -474,10 +502,13 @@ async def faulty(directory: Path, kinds: Iterable[str]) -> AsyncIterator[Faulty]
                     **{name_of(kind, fault): (server.address, times) for fault, times in LATE.items()},
                 }
                 for name, (address, timeouts) in settings.items():
+                    if kind == SHARED and name.removeprefix("shared-") in ABSENT:
+                        continue  # as for `fastcgi`: nobody has said that connections can be shared
                     backends[name] = {
-                        kind: f"http://{address}" if kind == "http" else address,
+                        protocol: f"http://{address}" if kind == "http" else address,
                         "timeouts": {**PATIENT, **timeouts},
-                        **({"keep_connection": True} if kind == "fastcgi" else {}),
+                        **({"keep_connection": True} if protocol == "fastcgi" else {}),
+                        **({"multiplex": True} if kind == SHARED else {}),
                     }
             else:
                 protocol, _, loop = kind.partition("-")

@@ -10,7 +10,17 @@ from structlog.typing import EventDict
 
 from tests.conformance.asking import GONE, Answer, ask, asking
 from tests.conformance.faults import Kept, Outcome, cases, told
-from tests.conformance.faulty import ABSENT, KEEPING, LATE, STARTED, faulty, name_of, processes
+from tests.conformance.faulty import (
+    ABSENT,
+    KEEPING,
+    LATE,
+    SHARED,
+    STARTED,
+    faulty,
+    name_of,
+    processes,
+    until_shared,
+)
 from tests.gateway.http2_client import entering
 from tests.gateway.served import Served, gateway_of, quick_sweeper, run, until  # noqa: F401
 
@@ -42,6 +52,7 @@ async def observe(fault: str, kind: str, version: str, directory: Path) -> Seen:
         entering(served := Served(accepting.service, None)),
     ):
         server = backends.servers.get(kind)
+        await until_shared(accepting, backends)
         served.service.access_log = lambda request, status, size, seconds: statuses.append(status)
 
         async def runs() -> None:
@@ -64,9 +75,10 @@ async def observe(fault: str, kind: str, version: str, directory: Path) -> Seen:
             await until(lambda: processes() <= before)
         reused = None
         if server is not None:
-            keeps = kind in KEEPING
+            keeps = kind in (*KEEPING, SHARED)
             reused = server.connections == connections
-            await until(lambda: server.open == keeps)
+            others = kind == SHARED and fault in LATE  # of the backend without patience, which goes on
+            await until(lambda: server.open == keeps + others)
             assert keeps or server.connections == connections + 1 + answer.kept
     events = [entry for entry in logs if entry["log_level"] != "debug"]
     return Seen(answer, events, statuses[:1], reused)
@@ -88,7 +100,7 @@ def test_fault(fault: str, kind: str, outcome: Outcome, version: str, tmp_path: 
     check_answer(seen.answer, fault, kind, outcome, version)
     check_logs(seen, fault, kind, outcome)
     if seen.reused is not None and fault not in (*ABSENT, *LATE):
-        assert seen.reused == (kind in KEEPING and outcome.backend is Kept.REUSED)
+        assert seen.reused == (kind in (*KEEPING, SHARED) and outcome.backend is Kept.REUSED)
 
 
 def check_answer(answer: Answer, fault: str, kind: str, outcome: Outcome, version: str) -> None:

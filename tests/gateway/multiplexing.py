@@ -22,6 +22,7 @@ from protocols.fastcgi.records import (
     encode_end_request,
     encode_record,
 )
+from tests.gateway.served import ScriptedBackend
 
 MULTIPLEXES: Final = {"FCGI_MAX_CONNS": "100", "FCGI_MAX_REQS": "100", "FCGI_MPXS_CONNS": "1"}
 
@@ -46,9 +47,15 @@ class Application:
         self.reads.set()
         self.connections: list[Connection] = []
         """That had requests."""
+        self.counted = ScriptedBackend("")
+        """The same as numbers."""
 
     async def __call__(self, stream: trio.SocketStream) -> None:
-        await Connection(self, stream).serve(self._behave)
+        connection = Connection(self, stream)
+        try:
+            await connection.serve(self._behave)
+        finally:
+            self.counted.open -= bool(connection.begun)
 
     @property
     def begun(self) -> list[list[int]]:
@@ -78,7 +85,7 @@ class Connection:
                     while len(buffer) >= HEADER_LENGTH and len(buffer) >= (size := record_size(buffer)):
                         record, buffer = buffer[:size], buffer[size:]
                         await self._take(record, nursery, behave)
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
             nursery.cancel_scope.cancel()
 
@@ -98,6 +105,8 @@ class Connection:
         if record_type == BEGIN_REQUEST:
             if not self.begun:
                 self._application.connections.append(self)
+                self._application.counted.connections += 1
+                self._application.counted.open += 1
             assert request_id not in self._requests, "an id of an active request was used again"
             self.begun.append(request_id)
             request = self._requests[request_id] = RequestEnd(self, request_id)
@@ -128,7 +137,8 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         async with self._sending:
-            await self.stream.send_all(data)
+            with trio.CancelScope(shield=True):  # a record is sent whole or not at all
+                await self.stream.send_all(data)
 
     async def send_of(self, request: "RequestEnd", records: bytes) -> None:
         position = 0
@@ -139,6 +149,7 @@ class Connection:
             out += renumbered(record, request.request_id)
             if record[1] == END_REQUEST:
                 self._requests.pop(request.request_id, None)
+                request.over()
             position += size
         await self.send(out + records[position:])
 
@@ -159,10 +170,17 @@ class RequestEnd:
         self._send.send_nowait(record)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return await self._receive.receive()
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            return b""
 
     async def send_all(self, data: bytes) -> None:
         await self.connection.send_of(self, data)
+
+    def over(self) -> None:
+        """The request was ended."""
+        self._send.close()
 
     async def send_eof(self) -> None:
         """Its end is END_REQUEST."""
