@@ -16,6 +16,7 @@ import os
 import select
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from enum import Enum
 from json.encoder import encode_basestring_ascii as quoted
@@ -42,7 +43,7 @@ PATIENCE: Final = 1.0
 
 
 def configure(*, format: Format = "auto", debug: bool = False, stream: TextIO | None = None) -> None:  # noqa: A002
-    """Write all events to *stream* (standard error), those of the standard library's `logging` too.
+    """Write all events to *stream* (standard error), those of `logging` and `warnings` too.
 
     The least level is INFO; *debug* lets the gateway's own debug events through as well. May be called
     again; loggers that were used before follow.
@@ -67,6 +68,7 @@ def configure(*, format: Format = "auto", debug: bool = False, stream: TextIO | 
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, _Bridge)]
     root.addHandler(_Bridge())
     root.setLevel(logging.INFO)
+    warnings.showwarning = _show_warning
 
 
 class _Output:
@@ -100,6 +102,23 @@ class _Bridge(logging.Handler):
         for process in _processors:
             event = process(None, record.levelname.lower(), event)
         _output.msg(event)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """`warnings.showwarning`, which writes several lines to standard error, past the log."""
+    if file is not None:  # for somebody else than the operator
+        file.write(warnings.formatwarning(message, category, filename, lineno, line))
+        return
+    structlog.get_logger().warning(
+        str(message), logger="py.warnings", category=category.__name__, file=f"{filename}:{lineno}"
+    )
 
 
 def _plain(_logger: object, _method: str, event: EventDict) -> EventDict:

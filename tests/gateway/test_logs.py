@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -37,6 +38,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("NO_COLOR", raising=False)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     yield
     structlog.reset_defaults()
     root.handlers, root.level = handlers, level
@@ -190,6 +192,26 @@ def test_a_traceback_stands_below_its_entry(format: Any) -> None:  # noqa: A002
         assert "application failed" in first
         assert rest[0] == "    Traceback (most recent call last):"
         assert all(line.startswith("    ") and line.isprintable() for line in rest)
+
+
+def test_warnings_of_python_are_entries() -> None:
+    """A module that warns when it is imported must not write lines between those of the log."""
+    stream, file = io.StringIO(), io.StringIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure(stream=stream)
+        warnings.warn_explicit(f"old {EVIL}", DeprecationWarning, "/app.py", 7)
+        warnings.showwarning("to a file", UserWarning, "/app.py", 8, file)
+    (entry,) = entries(stream)
+    del entry["timestamp"]
+    assert entry == {
+        "level": "warning",
+        "event": f"old {EVIL}",
+        "logger": "py.warnings",
+        "category": "DeprecationWarning",
+        "file": "/app.py:7",
+    }
+    assert file.getvalue() == "/app.py:8: UserWarning: to a file\n"
 
 
 def test_what_applications_log_goes_to_the_same_output() -> None:
