@@ -7,6 +7,7 @@ For applications that serve one request at a time: a client that uploads slowly 
 from gateway.backend import Handler
 from gateway.request import Request, Responder
 from gateway.spool import spool
+from protocols.events import Headers
 
 
 class RequestBufferingFilter:
@@ -23,5 +24,14 @@ class RequestBufferingFilter:
             await self._handler.handle(request, responder)
             return
         with await spool(request.body, memory=self._memory, max_body=self._max_body) as spooled:
+            if request.body.length is None:
+                request.headers = _with_length(request.headers, spooled.length)
             request.body = spooled
             await self._handler.handle(request, responder)
+
+
+def _with_length(headers: Headers, length: int) -> Headers:
+    # RFC 9112 6.2: the one or the other. Backends that frame the body themselves do not look at either, but
+    # ASGI applications see the fields as they are, and some of them read no body that has no length.
+    kept = [field for field in headers if field[0] != b"transfer-encoding"]
+    return [*kept, (b"content-length", b"%d" % length)]

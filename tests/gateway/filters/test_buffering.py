@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,19 @@ from tests.gateway.served import (
 )
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+FRAMING = '''
+async def app(scope, receive, send):
+    """Answers with the fields that frame the body, and the body."""
+    framing = [
+        b"%b: %b" % field
+        for field in scope["headers"]
+        if field[0] in (b"content-length", b"transfer-encoding")
+    ]
+    message = await receive()
+    assert not message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"; ".join([*framing, message["body"]])})
+'''
 SIZE = 24 * 1024 * 1024
 """More than the kernel's buffers between the two take."""
 
@@ -259,6 +273,32 @@ def test_request_waits_for_its_body() -> None:
             assert response(await read_all(client)).body == b"ok"
             assert b"content-length: 10\r\n" in seen.lower()
             assert b"transfer-encoding" not in seen.lower()
+
+    run(main)
+
+
+def test_application_is_told_the_length_of_a_buffered_body(tmp_path: Path) -> None:
+    """RFC 9112 6.2: Content-Length in place of Transfer-Encoding, where the fields are seen."""
+    (tmp_path / "framing_app.py").write_text(FRAMING)
+
+    async def main() -> None:
+        config = {
+            "backends": {
+                "app": {
+                    "asgi": "framing_app:app",
+                    "directory": str(tmp_path),
+                    "lifespan": "off",
+                    "loop": "trio",
+                }
+            },
+            "routes": [{"backend": "app", "request_buffering": True}],
+        }
+        async with gateway_of(config) as served:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            body = b"Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n"
+            assert response(await served.ask(head + body)).body == b"content-length: 10; 0123456789"
+            body = b"Content-Length: 3\r\n\r\nabc"
+            assert response(await served.ask(head + body)).body == b"content-length: 3; abc"
 
     run(main)
 
