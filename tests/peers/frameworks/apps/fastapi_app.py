@@ -1,6 +1,5 @@
-"""The routes that all applications here have, by FastAPI, and what only FastAPI has."""
+"""The contract of `rows.py` by FastAPI, on either loop; and a dependency that is torn down."""
 
-import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator
@@ -8,30 +7,46 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, Body, Cookie, Depends, FastAPI, Header, Request, Response, UploadFile
-from fastapi.responses import StreamingResponse
+import anyio
+import sniffio
+from fastapi import (
+    BackgroundTasks,
+    Body,
+    Cookie,
+    Depends,
+    FastAPI,
+    Form,
+    Header,
+    Request,
+    Response,
+    UploadFile,
+    WebSocket,
+)
+from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
+from starlette.middleware.sessions import SessionMiddleware
 
-go = asyncio.Event()
-background_done = asyncio.Event()
-dependency_left = asyncio.Event()
-both_are_here = threading.Barrier(2)
+both = threading.Barrier(2)
+events: dict[str, anyio.Event] = {}
+codes: list[int] = []
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    yield {"greeting": "from the start"}
-    await asyncio.to_thread(Path("ended").write_text, "the lifespan was ended")
+    loop = sniffio.current_async_library()
+    yield {"greeting": f"from the start on {loop}"}
+    Path(f"fastapi-{loop}.ended").touch()
 
 
 app = FastAPI(lifespan=lifespan)
+app.add_middleware(SessionMiddleware, secret_key="not a secret")
 
 
-@app.get("/items/{number}", name="item")
+@app.get("/items/{number}")
 async def item(
-    request: Request,
-    response: Response,
     number: int,
     q: str,
+    request: Request,
+    response: Response,
     x_tag: Annotated[str, Header()],
     who: Annotated[str, Cookie()],
 ) -> dict[str, Any]:
@@ -54,25 +69,39 @@ async def json(got: Annotated[Any, Body()]) -> dict[str, Any]:
 
 @app.post("/upload")
 async def upload(f: UploadFile) -> dict[str, Any]:
-    content = await f.read()
-    return {"name": f.filename, "size": len(content), "md5": hashlib.md5(content).hexdigest()}
+    sha256 = hashlib.sha256()
+    while piece := await f.read(65536):
+        sha256.update(piece)
+    return {"name": f.filename, "size": f.size, "sha256": sha256.hexdigest()}
+
+
+@app.post("/login")
+async def log_in(request: Request, name: Annotated[str, Form()]) -> Response:
+    request.session["name"] = name
+    return RedirectResponse(request.url_for("who_am_i"), 303)
+
+
+@app.get("/whoami")
+async def who_am_i(request: Request) -> dict[str, Any]:
+    return {"name": request.session.get("name")}
 
 
 @app.get("/stream")
 async def stream() -> StreamingResponse:
+    go = events["go"] = anyio.Event()
+
     async def pieces() -> AsyncIterator[str]:
         yield "first,"
         await go.wait()
         yield "second"
 
-    go.clear()
     return StreamingResponse(pieces(), media_type="text/plain")
 
 
-@app.get("/go")
-async def let_go() -> Response:
-    go.set()
-    return Response("gone")
+@app.get("/go", response_class=PlainTextResponse)
+async def let_go() -> str:
+    events["go"].set()
+    return "gone"
 
 
 @app.get("/fail")
@@ -80,44 +109,76 @@ async def fail() -> None:
     raise RuntimeError("this view is broken")
 
 
-@app.get("/sync")
-def sync() -> dict[str, Any]:
-    """Answers only when two requests are here at the same time."""
-    both_are_here.wait(60)
+@app.get("/together")
+def together() -> dict[str, Any]:
+    """Runs in a thread, and answers only when two requests are here at the same time."""
+    both.wait(60)
     return {"main": threading.current_thread() is threading.main_thread()}
 
 
 async def resource() -> AsyncIterator[str]:
-    yield "entered"
-    dependency_left.set()
+    left = events["left"] = anyio.Event()
+    try:
+        yield "entered"
+    finally:
+        left.set()
 
 
-@app.get("/dependency")
+@app.get("/dependency", response_class=PlainTextResponse)
 async def dependency(value: Annotated[str, Depends(resource)]) -> str:
-    return value
+    return f"{value}, left: {events['left'].is_set()}"
 
 
-@app.get("/dependency/left")
+@app.get("/dependency/left", response_class=PlainTextResponse)
 async def left() -> str:
-    await dependency_left.wait()
+    await events["left"].wait()
     return "left"
 
 
-@app.get("/background")
+@app.get("/background", response_class=PlainTextResponse)
 async def background(tasks: BackgroundTasks) -> str:
+    release, released = events["release"], events["released"] = anyio.Event(), anyio.Event()
+
     async def work() -> None:
-        background_done.set()
+        await release.wait()
+        released.set()
 
     tasks.add_task(work)
     return "started"
 
 
-@app.get("/background/done")
-async def done() -> str:
-    await background_done.wait()
-    return "done"
+@app.get("/background/release", response_class=PlainTextResponse)
+async def release() -> str:
+    early = events["released"].is_set()
+    events["release"].set()
+    await events["released"].wait()
+    return "too early" if early else "done"
 
 
-@app.get("/state")
+@app.get("/state", response_class=PlainTextResponse)
 async def state(request: Request) -> str:
     return str(request.state.greeting)
+
+
+@app.websocket("/echo")
+async def echo(websocket: WebSocket) -> None:
+    closed = events["closed"] = anyio.Event()
+    await websocket.accept(websocket.scope["subprotocols"][0])
+    while (message := await websocket.receive())["type"] == "websocket.receive":
+        if message.get("text") == "bye":
+            await websocket.close(4001, "it said bye")
+            return
+        await websocket.send({**message, "type": "websocket.send"})
+    codes.append(message["code"])
+    closed.set()
+
+
+@app.get("/closed")
+async def show_closed() -> dict[str, Any]:
+    await events["closed"].wait()
+    return {"code": codes[-1]}
+
+
+@app.websocket("/refuse")
+async def refuse(websocket: WebSocket) -> None:
+    await websocket.close()

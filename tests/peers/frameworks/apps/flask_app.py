@@ -1,33 +1,30 @@
-"""The routes that all applications here have, by Flask."""
+"""The contract of `rows.py` by Flask."""
 
 import hashlib
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, Response, redirect, request, session, url_for
+from werkzeug.wrappers import Response as AnyResponse
 
 app = Flask(__name__)
+app.secret_key = "not a secret"
 go = threading.Event()
+both = threading.Barrier(2)
 
 
 @app.get("/items/<int:number>")
-def item(number: int) -> Response:
-    answer = Response()
-    answer.set_cookie("seen", str(number))
-    answer.mimetype = "application/json"
-    answer.set_data(
-        app.json.dumps(
-            {
-                "number": number,
-                "q": request.args["q"],
-                "tag": request.headers["X-Tag"],
-                "cookie": request.cookies["who"],
-                "link": url_for("item", number=number),
-                "absolute": url_for("item", number=number, _external=True),
-            }
-        )
+def item(number: int) -> Any:
+    answer = app.json.response(
+        number=number,
+        q=request.args["q"],
+        tag=request.headers["X-Tag"],
+        cookie=request.cookies["who"],
+        link=url_for("item", number=number),
+        absolute=url_for("item", number=number, _external=True),
     )
+    answer.set_cookie("seen", str(number))
     return answer
 
 
@@ -45,7 +42,18 @@ def json() -> Any:
 def upload() -> dict[str, Any]:
     file = request.files["f"]
     content = file.read()
-    return {"name": file.filename, "size": len(content), "md5": hashlib.md5(content).hexdigest()}
+    return {"name": file.filename, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+@app.post("/login")
+def log_in() -> AnyResponse:
+    session["name"] = request.form["name"]
+    return redirect(url_for("who_am_i"), code=303)
+
+
+@app.get("/whoami")
+def who_am_i() -> Any:
+    return {"name": session.get("name")}
 
 
 @app.get("/stream")
@@ -68,3 +76,10 @@ def let_go() -> str:
 @app.get("/fail")
 def fail() -> str:
     raise RuntimeError("this view is broken")
+
+
+@app.get("/together")
+def together() -> dict[str, Any]:
+    """Answers only when two requests are here at the same time."""
+    both.wait(60)
+    return {"main": threading.current_thread() is threading.main_thread()}

@@ -1,25 +1,34 @@
-"""The routes that all applications here have, by Starlette on trio."""
+"""The contract of `rows.py` by Starlette, on either loop."""
 
 import hashlib
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-import trio
+import anyio
+import sniffio
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
-background_done = trio.Event()
+both = threading.Barrier(2)
+events: dict[str, anyio.Event] = {}
+codes: list[int] = []
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-    yield {"token": trio.lowlevel.current_trio_token(), "gone": [trio.Event()]}
+    loop = sniffio.current_async_library()
+    yield {"greeting": f"from the start on {loop}"}
+    Path(f"starlette-{loop}.ended").touch()
 
 
 async def item(request: Request) -> Response:
@@ -51,14 +60,23 @@ async def upload(request: Request) -> Response:
     async with request.form() as fields:
         file = fields["f"]
         assert isinstance(file, UploadFile)
-        content = await file.read()
-        return JSONResponse(
-            {"name": file.filename, "size": len(content), "md5": hashlib.md5(content).hexdigest()}
-        )
+        sha256 = hashlib.sha256()
+        while piece := await file.read(65536):
+            sha256.update(piece)
+        return JSONResponse({"name": file.filename, "size": file.size, "sha256": sha256.hexdigest()})
+
+
+async def log_in(request: Request) -> Response:
+    request.session["name"] = (await request.form())["name"]
+    return RedirectResponse(request.url_for("whoami"), 303)
+
+
+async def who_am_i(request: Request) -> Response:
+    return JSONResponse({"name": request.session.get("name")})
 
 
 async def stream(request: Request) -> Response:
-    go = request.state.gone[0] = trio.Event()
+    go = events["go"] = anyio.Event()
 
     async def pieces() -> AsyncIterator[str]:
         yield "first,"
@@ -69,7 +87,7 @@ async def stream(request: Request) -> Response:
 
 
 async def let_go(request: Request) -> Response:
-    request.state.gone[0].set()
+    events["go"].set()
     return PlainTextResponse("gone")
 
 
@@ -77,26 +95,52 @@ async def fail(request: Request) -> Response:
     raise RuntimeError("this view is broken")
 
 
-def sync(request: Request) -> Response:
-    """Runs in a thread."""
+def together(request: Request) -> Response:
+    """Runs in a thread, and answers only when two requests are here at the same time."""
+    both.wait(60)
     return JSONResponse({"main": threading.current_thread() is threading.main_thread()})
 
 
 async def background(request: Request) -> Response:
+    release, released = events["release"], events["released"] = anyio.Event(), anyio.Event()
+
     async def work() -> None:
-        background_done.set()
+        await release.wait()
+        released.set()
 
     return PlainTextResponse("started", background=BackgroundTask(work))
 
 
-async def done(request: Request) -> Response:
-    await background_done.wait()
-    return PlainTextResponse("done")
+async def release(request: Request) -> Response:
+    early = events["released"].is_set()
+    events["release"].set()
+    await events["released"].wait()
+    return PlainTextResponse("too early" if early else "done")
 
 
 async def state(request: Request) -> Response:
-    """Whether requests run on the loop that the lifespan ran on."""
-    return PlainTextResponse(str(request.state.token is trio.lowlevel.current_trio_token()))
+    return PlainTextResponse(request.state.greeting)
+
+
+async def echo(websocket: WebSocket) -> None:
+    closed = events["closed"] = anyio.Event()
+    await websocket.accept(websocket.scope["subprotocols"][0])
+    while (message := await websocket.receive())["type"] == "websocket.receive":
+        if message.get("text") == "bye":
+            await websocket.close(4001, "it said bye")
+            return
+        await websocket.send({**message, "type": "websocket.send"})
+    codes.append(message["code"])
+    closed.set()
+
+
+async def show_closed(request: Request) -> Response:
+    await events["closed"].wait()
+    return JSONResponse({"code": codes[-1]})
+
+
+async def refuse(websocket: WebSocket) -> None:
+    await websocket.close()
 
 
 app = Starlette(
@@ -105,13 +149,19 @@ app = Starlette(
         Route("/form", form, methods=["POST"]),
         Route("/json", json, methods=["POST"]),
         Route("/upload", upload, methods=["POST"]),
+        Route("/login", log_in, methods=["POST"]),
+        Route("/whoami", who_am_i, name="whoami"),
         Route("/stream", stream),
         Route("/go", let_go),
         Route("/fail", fail),
-        Route("/sync", sync),
+        Route("/together", together),
         Route("/background", background),
-        Route("/background/done", done),
+        Route("/background/release", release),
         Route("/state", state),
+        WebSocketRoute("/echo", echo),
+        Route("/closed", show_closed),
+        WebSocketRoute("/refuse", refuse),
     ],
+    middleware=[Middleware(SessionMiddleware, secret_key="not a secret")],
     lifespan=lifespan,
 )
