@@ -196,6 +196,7 @@ class BackendBuilder:
                         ping_timeout=config.websocket.ping_timeout,
                         compression=config.websocket.compression,
                     ),
+                    interface=config.interface,
                     response_debug=config.response_debug,
                     notice=self._notice,
                 )

@@ -73,6 +73,67 @@ def test_asgi_1_one_call_for_each_request(loop: str, version: str) -> None:
     assert calls == ["/a", "/b"]
 
 
+class Double:
+    """An application of ASGI 2."""
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        version = self.scope["asgi"]["version"].encode()
+        if self.scope["type"] == "lifespan":
+            assert (await receive())["type"] == "lifespan.startup"
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        elif self.scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "bytes": version})
+        else:
+            await send(START)
+            await send({**BODY, "body": version})
+
+
+class Maker:
+    def __call__(self, scope: Any) -> Double:
+        return Double(scope)
+
+
+@each
+@pytest.mark.parametrize(
+    "app", [Double, lambda scope: Double(scope), Maker()], ids=["class", "function", "instance"]
+)
+@pytest.mark.parametrize("interface", ["auto", "asgi2"])
+def test_asgi_1_applications_of_asgi_2(loop: str, version: str, app: Any, interface: str) -> None:
+    """Requests, WebSockets and lifespan."""
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="on", interface=interface) as served:
+            assert (await ask(served, version)).body == b"2.0"
+            async with websocket(served, version) as (client, _):
+                assert await client.receive() == b"2.0"
+
+    run(main)
+
+
+@both_loops
+def test_asgi_1_interface_can_be_forced(loop: str) -> None:
+    """... on one whose signature fits both."""
+
+    def app(*arguments: Any) -> Any:
+        if len(arguments) == 1:
+            return Double(arguments[0])
+        return answer_ok(*arguments)
+
+    async def main() -> None:
+        for interface, body in (("auto", b"ok"), ("asgi3", b"ok"), ("asgi2", b"2.0")):
+            async with hosting(app, loop, lifespan="off", interface=interface) as served:
+                assert (await ask(served, "1.1")).body == body
+
+    run(main)
+
+
 @each
 def test_asgi_2_versions_of_the_specification(loop: str, version: str) -> None:
     scopes: list[Any] = []

@@ -1,4 +1,4 @@
-"""Python applications that speak ASGI 3.0, on this process's loop or on an asyncio loop beside it.
+"""Python applications that speak ASGI, on this process's loop or on an asyncio loop beside it.
 
 ::
 
@@ -7,6 +7,7 @@
     http        receive and send of one request
     messages    what applications send, checked
     websocket   the same of one WebSocket connection
+    interface   applications of ASGI 2
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
     guest       the asyncio loop in the same thread

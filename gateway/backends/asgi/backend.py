@@ -17,6 +17,7 @@ from gateway.backend import StartError
 from gateway.backends.asgi.guest import AsyncioHost
 from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
+from gateway.backends.asgi.interface import Interface, as_single_callable
 from gateway.backends.asgi.lifespan import Lifespan, Mode
 from gateway.backends.asgi.scope import HttpExtensions, http_scope
 from gateway.backends.asgi.websocket import (
@@ -42,11 +43,11 @@ class AsgiBackend:
     """Serves the application *target* (``module:attribute``) on *loop*.
 
     *directory* is put in front of the module search path. With *factory* the attribute is a function
-    that returns the application. *lifespan* says whether the application is told of start and stop, or
-    has to be asked (``auto``). It has *startup_timeout* seconds to start, and *shutdown_timeout* to end what
-    it does after its responses, then as long again for its shutdown. *websocket* bounds its WebSockets.
-    With *response_debug* it may say what is for tests (``http.response.debug``). *notice* is that of the
-    daemon's end.
+    that returns the application, which is of ASGI 2 or 3 by its *interface*. *lifespan* says whether the
+    application is told of start and stop, or has to be asked (``auto``). It has *startup_timeout* seconds to
+    start, and *shutdown_timeout* to end what it does after its responses, then as long again for its shutdown.
+    *websocket* bounds its WebSockets. With *response_debug* it may say what is for tests
+    (``http.response.debug``). *notice* is that of the daemon's end.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class AsgiBackend:
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 60.0,
         websocket: WebSocketSettings = WebSocketSettings(),  # noqa: B008 - frozen
+        interface: Interface = "auto",
         response_debug: bool = False,
         notice: ShutdownNotice | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class AsgiBackend:
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
         self._websocket = websocket
+        self._interface: Interface = interface
         self._response_debug = response_debug
         self._notice = notice or ShutdownNotice()
         # Set while `run` runs.
@@ -122,10 +125,10 @@ class AsgiBackend:
             await lifespan.stop(self._shutdown_timeout)
 
     def _load(self) -> Application:
-        app: Application = load_application(
+        app = load_application(
             self._target, directory=self._directory, factory=self._factory, backend=self.name
         )
-        return app
+        return as_single_callable(app, self._interface)
 
     async def _wait_for_shutdown(self) -> None:
         await wait_for_notice(self._notice, self._host)

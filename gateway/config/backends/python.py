@@ -37,6 +37,8 @@ class ASGIBackend(BackendModel):
     """Where its modules are imported from; by default the directory of this file."""
     factory: Flag = False
     """Whether the attribute is a function that makes the application."""
+    interface: Literal["auto", "asgi3", "asgi2"] = "auto"
+    """Of ASGI 3 the application is called once, of ASGI 2 twice; auto: as its signature shows."""
     loop: Literal["asyncio", "trio"] = "asyncio"
     """The event loop that the application is written for."""
     lifespan: Lifespan = "auto"

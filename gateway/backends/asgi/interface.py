@@ -1,0 +1,55 @@
+"""ASGI 2 applications as ASGI 3 ones (ASGI-1).
+
+An ASGI 3 application is called once, ``app(scope, receive, send)``; one of ASGI 2 twice,
+``app(scope)(receive, send)``. Which it is follows from what it can be called with. `asgiref.compatibility`
+asks instead whether it is a coroutine function, and takes decorated functions, and classes whose instances
+are awaited, for ASGI 2; its marks (``_asgi_single_callable``, ``_asgi_double_callable``) count here, too.
+"""
+
+import inspect
+from typing import Any, Literal, TypeAlias
+
+from gateway.backends.asgi.host import Application, Receive, Scope, Send
+
+Interface: TypeAlias = Literal["auto", "asgi3", "asgi2"]
+
+
+def as_single_callable(app: Any, interface: Interface) -> Application:
+    """*app* as it is called here; *interface* says which it is, or that it shows."""
+    if interface == "asgi2" or (interface == "auto" and is_double_callable(app)):
+        return _as_single_callable(app)
+    single: Application = app
+    return single
+
+
+def is_double_callable(app: Any) -> bool:
+    """Whether *app* is a function, class or instance of ASGI 2; in doubt it is not."""
+    if getattr(app, "_asgi_single_callable", False):
+        return False
+    if getattr(app, "_asgi_double_callable", False):
+        return True
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return False  # it does not tell
+    if not _takes(signature, 1):
+        return False
+    if not _takes(signature, 3):
+        return True
+    return inspect.isclass(app) and not hasattr(app, "__await__")
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _as_single_callable(app: Any) -> Application:
+    async def single(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["asgi"]["version"] = "2.0"
+        await app(scope)(receive, send)
+
+    return single
