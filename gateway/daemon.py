@@ -34,6 +34,7 @@ from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
 from gateway.pump import Pump
+from gateway.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -121,7 +122,14 @@ async def run(
             async with trio.open_nursery() as backends:
                 if await _start(gateway, backends, signals):
                     _settle_memory()
-                    await Connections(gateway, doors, config.timeouts).serve(signals)
+                    connections = Connections(gateway, doors, config.timeouts)
+                    async with trio.open_nursery() as watching:
+                        if config.blocked_after:
+                            # A developer wants to know of less.
+                            after = config.blocked_after / 4 if config.debug else config.blocked_after
+                            await watching.start(Watchdog(after).run)
+                        await connections.serve(signals)
+                        watching.cancel_scope.cancel()
                 backends.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
 

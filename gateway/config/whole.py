@@ -13,6 +13,7 @@ from gateway.config.routes import Route
 from gateway.config.values.addresses import Client, ControlSocket, Listen, Nameserver
 from gateway.config.values.files import Destination, ErrorPageFile, StatusPattern
 from gateway.config.values.numbers import Flag, Workers
+from gateway.config.values.quantities import Duration
 from gateway.config.values.shapes import AtLeastOne, Many, Short
 from gateway.config.values.texts import Name
 from gateway.config.wording import NOT_YET, expected, show, suggestion
@@ -50,6 +51,9 @@ class Config(Model):
     """true, false, or where the log of requests goes and in which format."""
     debug: Flag = False
     """true, for development: error pages tell everything, and debug events of the gateway are logged too."""
+    blocked_after: Duration = written("1s")
+    """An ASGI application that blocks the event loop for so long is named in the log, with its request and
+    its stack; with debug: true for a quarter of it. 0: never."""
     error_pages: dict[StatusPattern, ErrorPageFile] = Field(default_factory=dict)
     """Files for the gateway's own errors, by status (404) or class (5xx): templates. Not with debug: true."""
     control: ControlSocket | None = None

@@ -92,16 +92,18 @@ def test_ext_1_what_is_announced(loop: str, version: str) -> None:
 
     run(main)
     of_http, of_websocket, of_old = seen
+    own = {"gateway.backend", "gateway.shutdown"}
     assert all(isinstance(value, dict) for each in seen for value in each.values())
     assert set(of_http) == {
         "http.response.early_hint",
         "http.response.pathsend",
         "http.response.trailers",
         "http.response.zerocopysend",
-        "gateway.shutdown",
+        *own,
     }
-    assert set(of_websocket) == {"websocket.http.response", "gateway.shutdown"}
-    assert set(of_old) == {"http.response.pathsend", "http.response.zerocopysend", "gateway.shutdown"}
+    assert set(of_websocket) == {"websocket.http.response", *own}
+    assert set(of_old) == {"http.response.pathsend", "http.response.zerocopysend", *own}
+    assert [each["gateway.backend"] for each in seen] == [{"name": "api"}] * 3
 
 
 # --- denial response

@@ -45,8 +45,8 @@ class AsgiBackend:
     *directory* is put in front of the module search path. With *factory* the attribute is a function
     that returns the application, which is of ASGI 2 or 3 by its *interface*. *lifespan* says whether the
     application is told of start and stop, or has to be asked (``auto``). It has *startup_timeout* seconds to
-    start, and *shutdown_timeout* to end what it does after its responses, then as long again for its shutdown.
-    *websocket* bounds its WebSockets. With *response_debug* it may say what is for tests
+    start, and *shutdown_timeout* to end what it does after its responses, then as long again for its
+    shutdown. *websocket* bounds its WebSockets. With *response_debug* it may say what is for tests
     (``http.response.debug``). *notice* is that of the daemon's end.
     """
 
@@ -96,7 +96,9 @@ class AsgiBackend:
         try:
             async with trio.open_nursery() as nursery:
                 self._host = host = self._make_host()
-                self._extensions = HttpExtensions(self._wait_for_shutdown, debug=self._response_debug)
+                self._extensions = HttpExtensions(
+                    self.name, self._wait_for_shutdown, debug=self._response_debug
+                )
                 await nursery.start(host.run)
                 try:
                     await self._serve(host, nursery, task_status)
@@ -187,7 +189,7 @@ class AsgiBackend:
         last_words: list[str] = []
         async with trio.open_nursery() as nursery:
             exchange = WebSocketExchange(
-                self._host, request, responder, upgrade, self._websocket, nursery, self._notice
+                self._host, request, responder, upgrade, self._websocket, nursery, self._notice, self.name
             )
             nursery.start_soon(exchange.read)
             try:

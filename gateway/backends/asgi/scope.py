@@ -17,6 +17,10 @@ SHUTDOWN: Final = "gateway.shutdown"
 """The extension of our own: ``wait``, a function whose awaitable is done when the daemon begins to stop."""
 
 
+BACKEND: Final = "gateway.backend"
+"""The other one: ``name``, by which the configuration knows the application."""
+
+
 def http_scope(request: Request, state: dict[str, Any], extensions: Extensions) -> Scope:
     """The connection scope of *request*; *state* is the lifespan's, copied shallowly."""
     connection = request.connection
@@ -59,16 +63,18 @@ def _replace_surrogates(path: str) -> str:
 class HttpExtensions:
     """What applications may do besides, by the client's version of HTTP; made once (EXT-1).
 
-    *wait* is for the notice that the daemon stops. With *debug* that is offered which is for tests only.
+    *backend* is the name of the application, *wait* for the notice that the daemon stops. With *debug* that
+    is offered which is for tests only.
     """
 
     __slots__ = ("_http2", "_http10", "_http11")
 
-    def __init__(self, wait: Callable[[], Awaitable[None]], *, debug: bool) -> None:
+    def __init__(self, backend: str, wait: Callable[[], Awaitable[None]], *, debug: bool) -> None:
         self._http10: Extensions = {
             "http.response.pathsend": {},
             "http.response.zerocopysend": {},
             SHUTDOWN: {"wait": wait},
+            BACKEND: {"name": backend},
         }
         if debug:
             self._http10["http.response.debug"] = {}

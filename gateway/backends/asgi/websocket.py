@@ -30,7 +30,7 @@ import trio
 
 from gateway.backends.asgi.host import Event, Host, Message, Scope, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
-from gateway.backends.asgi.scope import SHUTDOWN, Extensions, http_scope
+from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions, http_scope
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError
 from gateway.notice import ShutdownNotice
@@ -151,6 +151,7 @@ class WebSocketExchange:
     __slots__ = (
         "_accepted",
         "_arrived",
+        "_backend",
         "_backlog",
         "_codec",
         "_connected",
@@ -193,6 +194,7 @@ class WebSocketExchange:
         settings: WebSocketSettings,
         nursery: trio.Nursery,
         notice: ShutdownNotice,
+        backend: str,
     ) -> None:
         self._host = host
         self._request = request
@@ -201,6 +203,7 @@ class WebSocketExchange:
         self._settings = settings
         self._nursery = nursery
         self._notice = notice
+        self._backend = backend
         self._heeds = False
         self._stage = _CONNECTING
         self._denial: HttpExchange | None = None
@@ -237,7 +240,11 @@ class WebSocketExchange:
     @property
     def extensions(self) -> Extensions:
         """What the application may do besides (EXT-1)."""
-        return {"websocket.http.response": {}, SHUTDOWN: {"wait": self.wait_for_shutdown}}
+        return {
+            "websocket.http.response": {},
+            SHUTDOWN: {"wait": self.wait_for_shutdown},
+            BACKEND: {"name": self._backend},
+        }
 
     # --- receive
 

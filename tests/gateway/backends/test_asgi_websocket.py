@@ -142,7 +142,7 @@ def test_handshake(loop: str) -> None:
     assert (b"origin", b"http://x") in headers
     assert scope.pop("client")[0] == "127.0.0.1"
     assert scope.pop("server")[0] == "127.0.0.1"
-    assert set(scope.pop("extensions")) == {"websocket.http.response", "gateway.shutdown"}
+    assert set(scope.pop("extensions")) == {"websocket.http.response", "gateway.backend", "gateway.shutdown"}
     assert scope == {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},

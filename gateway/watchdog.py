@@ -1,0 +1,92 @@
+"""Tells when the worker's loop is blocked: by which application, for which request, and where it stands.
+
+An application that computes or waits without ``await`` keeps everybody waiting, and nothing else would say
+so. A task of the loop counts, a few times in the threshold; a thread beside it looks whether it still does.
+So requests cost nothing for it. One line is logged for each blockage, with the stack of the loop's thread,
+and one when it is over.
+
+A thread cannot look while code in C keeps the interpreter's lock: then it tells afterwards.
+"""
+
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+import trio
+
+from gateway.stacks import stack_of
+
+LOOKS: Final = 4
+"""How often is counted, and looked, within the threshold: so exact it is."""
+
+log = structlog.get_logger()
+
+
+class Watchdog:
+    """Watches the loop that runs it; what lasts *after* seconds is told."""
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+        self._interval = after / LOOKS
+        self._beats = 0
+        self._stop = threading.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watch until cancelled."""
+        watcher = threading.Thread(
+            target=self._watch, args=(threading.get_ident(),), name="watchdog", daemon=True
+        )
+        watcher.start()
+        try:
+            task_status.started()
+            while True:
+                await trio.sleep(self._interval)  # noqa: TID251 - it is a clock
+                self._beats += 1
+        finally:
+            self._stop.set()
+            watcher.join()
+
+    # --- the thread
+
+    def _watch(self, thread: int) -> None:
+        seen = self._beats
+        since = looked = time.monotonic()
+        worked = time.process_time()
+        told: dict[str, Any] | None = None
+        while not self._stop.wait(self._interval):
+            before, looked = looked, time.monotonic()
+            worked_before, worked = worked, time.process_time()
+            overslept = looked - before - self._interval
+            if overslept >= self._after and worked - worked_before < overslept / 10:
+                since = looked  # the process was stopped, or the machine asleep
+            elif self._beats != seen:
+                if told is not None:
+                    log.warning("event loop goes on", seconds=round(looked - since, 1), **told)
+                elif overslept >= self._after:
+                    log.warning(
+                        "event loop was blocked",
+                        seconds=round(overslept, 1),
+                        reason="code in C let no other thread run",
+                    )
+                seen, since, told = self._beats, looked, None
+            elif told is None and looked - since >= self._after:
+                told = request_of(sys._current_frames().get(thread))
+                seconds = round(looked - since, 1)
+                log.warning("event loop is blocked", seconds=seconds, **told, stack=stack_of(thread))
+
+
+def request_of(frame: FrameType | None) -> dict[str, Any]:
+    """Whose call runs in *frame*, as the scope tells that an ASGI application was called with."""
+    scope: dict[str, Any] = {}
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            if type(value) is dict and value.get("type") in ("http", "websocket") and "path" in value:
+                scope = value  # the outermost is the gateway's own
+        frame = frame.f_back
+    if not scope:
+        return {}
+    backend = scope.get("extensions", {}).get("gateway.backend", {}).get("name")
+    return {"backend": backend, "method": scope.get("method", scope["type"]), "path": scope["path"]}

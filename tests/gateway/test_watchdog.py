@@ -1,0 +1,181 @@
+"""A loop that is blocked is told about: by its own watchdog, in a daemon, over both loops and versions."""
+
+import http.client
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from gateway.watchdog import Watchdog
+from tests.conformance.asgi_client import ask, hosting, run, websocket
+from tests.gateway.served import until
+from tests.gateway.test_daemon import daemon
+
+BLOCKED, GOES_ON = "event loop is blocked", "event loop goes on"
+
+
+def told(logs: list[Any], event: str, path: str | None = None) -> list[Any]:
+    """A loaded machine may be told about, too; not with that path."""
+    return [entry for entry in logs if entry["event"] == event and entry.get("path") == path]
+
+
+def block_until(condition: Callable[[], object]) -> None:
+    """As applications do it that wait without ``await``."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_application_and_request_are_named(loop: str, version: str) -> None:
+    """Once for each blockage, with the stack, and again when it is over."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        block_until(lambda: told(logs, BLOCKED, scope["path"]))
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            return
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def main() -> None:
+        async with (
+            hosting(app, loop, lifespan="off", mount="/m") as served,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(Watchdog(0.05).run)
+            assert (await ask(served, version, "/m/slow?q", method="POST")).body == b"ok"
+            await until(lambda: bool(told(logs, GOES_ON, "/m/slow")))
+            async with websocket(served, version, "/m/socket") as (client, _):
+                await client.receive_close()
+            await until(lambda: bool(told(logs, GOES_ON, "/m/socket")))
+            nursery.cancel_scope.cancel()
+
+    with capture_logs() as logs:
+        run(main)
+    (first,), (second,) = told(logs, BLOCKED, "/m/slow"), told(logs, BLOCKED, "/m/socket")
+    assert (first["backend"], first["method"]) == ("api", "POST")
+    assert (second["backend"], second["method"]) == ("api", "websocket")
+    assert first["log_level"] == "warning"
+    assert any("block_until" in line for line in first["stack"])
+    assert first["seconds"] >= 0.0
+    for blocked in (first, second):
+        (over,) = told(logs, GOES_ON, blocked["path"])
+        assert over["seconds"] >= blocked["seconds"]
+        assert over["backend"] == "api"
+        assert "stack" not in over
+
+
+def test_other_code_is_told_by_its_stack() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Watchdog(0.05).run)
+            block_until(lambda: told(logs, BLOCKED))
+            await until(lambda: bool(told(logs, GOES_ON)))
+            nursery.cancel_scope.cancel()
+
+    with capture_logs() as logs:
+        run(main)
+    entry = told(logs, BLOCKED)[-1]
+    assert any("block_until" in line for line in entry["stack"])
+
+
+def test_code_in_c_that_lets_no_thread_run() -> None:
+    """It is told, too, though afterwards."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Watchdog(0.02).run)
+            began = time.monotonic()
+            sum(range(20_000_000))
+            taken.append(time.monotonic() - began)
+            await until(lambda: bool(told(logs, GOES_ON) or told(logs, "event loop was blocked")))
+            nursery.cancel_scope.cancel()
+
+    taken: list[float] = []
+    with capture_logs() as logs:
+        run(main)
+    entries = told(logs, GOES_ON) + told(logs, "event loop was blocked")
+    assert 0 < entries[0]["seconds"] <= taken[0] + 20
+
+
+def test_its_thread_ends_with_it() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Watchdog(3600).run)
+            assert "watchdog" in [thread.name for thread in threading.enumerate()]
+            nursery.cancel_scope.cancel()
+        assert "watchdog" not in [thread.name for thread in threading.enumerate()]
+
+    run(main)
+
+
+APPLICATION = """
+import os, time
+
+async def app(scope, receive, send):
+    if scope["path"] == "/block":
+        while not os.path.exists("go on"):
+            time.sleep(0.01)
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+
+def config(**top: Any) -> str:
+    return json.dumps(
+        {
+            "listeners": [{"http": "127.0.0.1:0"}],
+            "backends": {"app": {"asgi": "blocking_application:app", "lifespan": "off"}},
+            "routes": [{"backend": "app"}],
+            **top,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "top", [{"blocked_after": "200ms"}, {"blocked_after": "4s", "debug": True}], ids=["plain", "debug"]
+)
+def test_daemon_tells(tmp_path: Path, top: dict[str, Any]) -> None:
+    """With ``debug: true`` of a quarter of it."""
+    (tmp_path / "blocking_application.py").write_text(APPLICATION)
+    with daemon(tmp_path, config(**top)) as running:
+        running.ready()
+        client = http.client.HTTPConnection(*running.address, timeout=20)
+        client.request("GET", "/block")
+        entry = running.wait_for(BLOCKED)
+        assert (entry["backend"], entry["path"]) == ("app", "/block")
+        assert any("blocking_application.py" in line for line in entry["stack"])
+        (tmp_path / "go on").touch()
+        assert client.getresponse().read() == b"ok"
+        assert running.wait_for(GOES_ON)["path"] == "/block"
+        client.close()
+        running.process.terminate()
+        running.end()
+
+
+def test_process_that_was_stopped_is_not_blocked(tmp_path: Path) -> None:
+    (tmp_path / "blocking_application.py").write_text(APPLICATION)
+    with daemon(tmp_path, config(blocked_after="1s")) as running:
+        running.ready()
+        running.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+        time.sleep(2)  # longer than what is told
+        running.process.send_signal(signal.SIGCONT)
+        client = http.client.HTTPConnection(*running.address, timeout=20)
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"ok"
+        client.close()
+        running.process.terminate()
+        assert "blocked" not in running.end()
