@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.base import Place
+from gateway.config.descriptions import describe
 from gateway.config.source import Source, SourceError, place_in
 from gateway.config.whole import Config
 from gateway.escape import printable
@@ -110,9 +111,11 @@ def from_mapping(data: Mapping[str, Any], name: str, directory: str | os.PathLik
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration, for editors (draft 2020-12)."""
+    made = Config.model_json_schema(by_alias=True, mode="validation")
+    describe(made, Config)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Config.model_json_schema(by_alias=True, mode="validation"),
+        **made,
         "title": "Gateway configuration",
     }
 

@@ -12,6 +12,7 @@ import gateway.config as models
 from gateway.config import balancing, confined, load, rewriting, server_tls, spawn
 from gateway.config.backends import application
 from gateway.config.base import Model
+from gateway.config.descriptions import descriptions
 from gateway.config.filters import (
     Buffering,
     ForwardAuth,
@@ -87,16 +88,16 @@ def default(field: FieldInfo) -> str:
     return f"`{', '.join(value) if isinstance(value, tuple) else value}`"
 
 
-def row(key: str, field: FieldInfo) -> str:
+def row(key: str, field: FieldInfo, description: str) -> str:
     """The line of the table for one setting."""
-    assert field.description is not None
-    return f"| `{key}` | {default(field)} | {' '.join(field.description.split())} |"
+    return f"| `{key}` | {default(field)} | {' '.join(description.split())} |"
 
 
 def rows() -> Iterator[tuple[str, str]]:
     for heading, model in SECTIONS.items():
+        described = descriptions(model)
         for name, field in model.model_fields.items():
-            yield heading, row(field.alias or name, field)
+            yield heading, row(field.alias or name, field, described[name])
 
 
 def section(heading: str) -> str:
