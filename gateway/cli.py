@@ -80,8 +80,9 @@ def serve(config: str | None, listen: tuple[str, ...], **actions: str | None) ->
     given = {name: value for name, value in actions.items() if value is not None}
     loaded = _load_file(config, listen, given) if config is not None else _from_options(listen, given)
     from gateway.daemon import serve as run
+    from gateway.leaving import leave
 
-    sys.exit(run(loaded))
+    leave(run(loaded), patience=loaded.timeouts.shutdown)
 
 
 def _load_file(path: str, listen: tuple[str, ...], actions: dict[str, str]) -> "Config":

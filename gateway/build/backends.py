@@ -186,6 +186,7 @@ class BackendBuilder:
                     pump=pump,
                     directory=Path(config.directory),
                     loop=config.loop,
+                    asyncio_debug=config.asyncio_debug,
                     factory=config.factory,
                     lifespan=config.lifespan,
                     startup_timeout=config.startup_timeout,

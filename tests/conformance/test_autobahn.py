@@ -1,24 +1,18 @@
 """The Autobahn test suite (README.md): what CI has time for, over HTTP/1.1 and HTTP/2 and on both loops."""
 
 import os
-import re
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
 
+from tests.conformance.sources import fetch
 from tests.peers.conftest import Gateway
 
 HERE: Final = Path(__file__).parent
-REQUIREMENTS: Final = HERE / "autobahn" / "requirements.txt"
-
-PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries", "1")
-"""Set-up of a package to know its metadata takes no time without isolation: setuptools is there."""
 
 PROTOCOL: Final = ("[1-7].*", "10.*")
 """Framing, pings, reserved bits, opcodes, fragments, UTF-8, closing."""
@@ -34,32 +28,9 @@ MESSAGES: Final = "5"
 
 @pytest.fixture(scope="session")
 def suite(pytestconfig: pytest.Config) -> Path:
-    """The unpacked cases, which are fetched once."""
-    (pinned,) = re.findall(r"^(\S+)==(\S+)", REQUIREMENTS.read_text(), re.MULTILINE)
+    """The unpacked cases."""
     assert pytestconfig.cache is not None
-    cache = pytestconfig.cache.mkdir("autobahn")
-    directory = cache / "-".join(pinned)
-    if directory.exists():
-        return directory
-    with TemporaryDirectory(dir=cache) as scratch:
-        got = subprocess.run(
-            [
-                *(*PIP, "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"),
-                *("--dest", scratch, "--requirement", str(REQUIREMENTS)),
-            ],
-            capture_output=True,
-            text=True,
-        )
-        if got.returncode:
-            reason = f"the cases cannot be fetched: {got.stderr[-2000:]}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        (archive,) = Path(scratch).glob("*.tar.gz")
-        with tarfile.open(archive) as file:
-            file.extractall(scratch, filter="data")
-        (Path(scratch) / archive.name.removesuffix(".tar.gz")).rename(directory)
-    return directory
+    return fetch(HERE / "autobahn" / "requirements.txt", pytestconfig.cache)
 
 
 @pytest.fixture(scope="module", params=["trio", "asyncio"])

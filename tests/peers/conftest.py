@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import pytest
 
@@ -229,15 +229,17 @@ def _run_gateway(
     listeners: str = "[{http: 127.0.0.1:0}]",
     expect: Collection[str] = (),
     env: dict[str, str] | None = None,
+    stdout: IO[bytes] | None = None,
+    last: str = "stopped",
 ) -> Iterator[Gateway]:
     config = directory / "gateway.yaml"
     config.write_text(f"listeners: {listeners}\n" + dedent(text))
-    with Gateway(config, cwd=directory, env={**os.environ, **(env or {})}) as gateway:
+    with Gateway(config, cwd=directory, env={**os.environ, **(env or {})}, stdout=stdout) as gateway:
         yield gateway
     assert gateway.status == 0, gateway.lines
     events = [json.loads(line) for line in gateway.lines]  # a traceback would be no JSON
     # Programs that the gateway has started may say something as they end.
-    assert [event for event in events if event["event"] != "application output"][-1]["event"] == "stopped"
+    assert [event for event in events if event["event"] != "application output"][-1]["event"] == last
     troubles = [event for event in events if event.get("level") in ("warning", "error", "critical")]
     unexpected = [event for event in troubles if not {event["event"], event.get("logger")} & set(expect)]
     assert not unexpected, "\n".join(map(str, unexpected))
@@ -249,7 +251,7 @@ def run_gateway() -> RunGateway:
 
     *yaml* has no listeners (they are an option; one of them is on TCP); paths in it are relative to
     *directory*. When the block ends the gateway must stop with status 0, and must have logged no warnings or
-    errors but those that *expect* names, by event or by logger.
+    errors but those that *expect* names, by event or by logger; its *last* word is "stopped".
     """
     return _run_gateway
 

@@ -10,7 +10,8 @@
     interface   applications of ASGI 2
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
-    guest       the asyncio loop in the same thread
+    guest       an application on an asyncio loop, and the ways between the two
+    stepping    the asyncio loop in the same thread, and the trio task that steps it
 """
 
 from gateway.backends.asgi.backend import AsgiBackend

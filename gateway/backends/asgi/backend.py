@@ -40,7 +40,7 @@ the daemon's grace is over."""
 
 
 class AsgiBackend:
-    """Serves the application *target* (``module:attribute``) on *loop*.
+    """Serves the application *target* (``module:attribute``) on *loop*, with asyncio in debug mode if asked.
 
     *directory* is put in front of the module search path. With *factory* the attribute is a function
     that returns the application, which is of ASGI 2 or 3 by its *interface*. *lifespan* says whether the
@@ -58,6 +58,7 @@ class AsgiBackend:
         pump: Pump,
         directory: Path | None = None,
         loop: Literal["asyncio", "trio"] = "asyncio",
+        asyncio_debug: bool = False,
         factory: bool = False,
         lifespan: Mode = "auto",
         startup_timeout: float = 60.0,
@@ -72,6 +73,7 @@ class AsgiBackend:
         self._pump = pump
         self._directory = directory
         self._loop = loop
+        self._asyncio_debug = asyncio_debug
         self._factory = factory
         self._lifespan: Mode = lifespan
         self._startup_timeout = startup_timeout
@@ -110,7 +112,7 @@ class AsgiBackend:
     def _make_host(self) -> Host:
         if self._loop == "trio":
             return TrioHost()
-        return AsyncioHost(self.name, pump=self._pump, patience=_CANCEL_PATIENCE)
+        return AsyncioHost(self.name, pump=self._pump, patience=_CANCEL_PATIENCE, debug=self._asyncio_debug)
 
     async def _serve(self, host: Host, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         # On its loop, as with other servers: modules may ask for the running loop when imported.

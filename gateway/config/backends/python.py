@@ -41,6 +41,8 @@ class ASGIBackend(BackendModel):
     """Of ASGI 3 the application is called once, of ASGI 2 twice; auto: as its signature shows."""
     loop: Literal["asyncio", "trio"] = "asyncio"
     """The event loop that the application is written for."""
+    asyncio_debug: Flag = False
+    """asyncio's debug mode, as PYTHONASYNCIODEBUG=1: slow steps and forgotten awaits are logged."""
     lifespan: Lifespan = "auto"
     """Whether it is told of start and stop: on, off, or auto: if it wants to be."""
     startup_timeout: Timeout = written("60s")
@@ -62,6 +64,8 @@ class ASGIBackend(BackendModel):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from super().contradictions(data)
+        if data.get("loop") == "trio" and data.get("asyncio_debug"):
+            yield ("asyncio_debug",), "the application runs on trio"
         for key in ("queue", "queue_time"):
             if key in data and data.get("concurrency") is None:
                 yield (key,), "without concurrency no request waits"

@@ -349,6 +349,9 @@ def test_a_file_needs_listeners_and_routes() -> None:
             ".websocket.ping: unknown key; expected one of max_message, ping_interval, ping_timeout, compression",
         ]),
         ({"asgi": "a:b", "directory": "/", "loop": "uvloop"}, [".loop: expected asyncio or trio, got 'uvloop'"]),
+        ({"asgi": "a:b", "directory": "/", "loop": "trio", "asyncio_debug": True}, [
+            ".asyncio_debug: the application runs on trio",
+        ]),
         ({"scgi": "a:1", "variables": {"A B": "x", "C": "{nope}"}}, None),
     ],
 )  # fmt: skip

@@ -1,0 +1,301 @@
+"""An asyncio loop that lives in the worker's thread, stepped by one trio task.
+
+It is an ordinary SelectorEventLoop with a selector that never blocks. asyncio asks its selector to wait
+only when it has nothing to run, and says for how long; that question is the signal to stop the loop and
+hand the thread back to trio. The stepper then parks until one of these happens::
+
+    a callback is scheduled by trio's side    call_soon: futures, events and new tasks come to that
+    a file of the loop is readable            the pump, which watches the selector's epoll descriptor
+    (also call_soon_threadsafe: its pipe)
+    the loop's next timer is due              the timekeeper task
+
+and runs the loop again, by its public calls only. No thread, no translation of callbacks: inside,
+``asyncio.get_running_loop()``, timers, executors, streams and libraries that ask `sniffio` see asyncio.
+
+A task that trio's side begins takes its first step at once, where it is begun (:meth:`GuestLoop.begin`): most
+requests are answered within it, and cost no turn of the stepper.
+
+Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`), and
+cannot stop or close the loop; nor can it have signal handlers, which are the daemon's. Between two steps
+the loop looks stopped to the thread that steps it, and running to all others.
+"""
+
+import asyncio
+import selectors
+import sys
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from threading import get_ident
+from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
+
+import sniffio
+import structlog
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from gateway.pump import Pump
+
+log = structlog.get_logger()
+
+ITERATIONS_PER_STEP: Final = 16
+"""Iterations of the asyncio loop between two turns of trio: a request through a few layers of middleware
+needs two to five; more would make the sockets wait."""
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+_library: Final = sniffio.thread_local
+"""Where trio announces itself; it comes before sniffio's context variable."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Selector(selectors.EpollSelector):
+    """Never blocks; remembers how long it was asked to wait, and stops the loop when it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readable = False
+        """Something is ready, as the pump says: without it there is no need for a system call."""
+        self.idle_for: float | None = None
+        """Seconds the loop wanted to wait when it was last asked: None for ever, 0 for busy."""
+        self.iterations_left = 0
+        self.stop: Callable[[], None] = _nothing
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = []
+        if self.readable:
+            self.readable = False
+            events = super().select(0)
+        self.iterations_left -= 1
+        if events:
+            timeout = 0
+        if timeout != 0 or self.iterations_left <= 0:
+            self.idle_for = timeout
+            # Said from inside an iteration, it lets this one finish.
+            self.stop()
+        return events
+
+
+class GuestLoop(asyncio.SelectorEventLoop):
+    """The loop of the application that the log calls *name*.
+
+    Keeps time by *clock*, trio's, so that its timers are trio's deadlines.
+    """
+
+    def __init__(self, name: str, clock: trio.abc.Clock) -> None:
+        self._name = name
+        self._now = clock.current_time
+        self._readiness = _Selector()
+        self._alarm = trio.CancelScope()
+        self._stepper: Task | None = None
+        self._parked = False
+        """The stepper waits for something to do."""
+        self._home: int | None = None
+        """The thread that steps the loop."""
+        self._beginning = False
+        """A first step runs, outside of the loop's own."""
+        self._takes_first_step = False
+        self._first_step: tuple[Callable[[], object], Context] | None = None
+        self._executors: list[ThreadPoolExecutor] = []
+        super().__init__(self._readiness)
+        self._readiness.stop = super().stop
+        self._home_asyncgen_hooks = self._asyncgen_hooks = sys.get_asyncgen_hooks()
+        self.call_soon(self._remember_asyncgen_hooks)
+
+    def _remember_asyncgen_hooks(self) -> None:
+        self._asyncgen_hooks = sys.get_asyncgen_hooks()
+
+    # --- stepping
+
+    async def run_stepped(
+        self, pump: Pump, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run the loop whenever there is something to run, until cancelled."""
+        descriptor = self._readiness.fileno()
+        self._home = get_ident()
+        self._home_asyncgen_hooks = sys.get_asyncgen_hooks()
+        pump.watch(descriptor, self._on_readable)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_time)
+                self._stepper = current_task()
+                self._step()
+                task_status.started()
+                await self._step_forever()
+        finally:
+            self._home = None
+            pump.unwatch(descriptor)
+            self._alarm = trio.CancelScope()
+
+    async def _step_forever(self) -> NoReturn:
+        selector = self._readiness
+        while True:
+            idle_for = selector.idle_for
+            if idle_for == 0:
+                await trio.lowlevel.checkpoint()
+            else:
+                if idle_for is not None:
+                    self._ring_at(self._now() + idle_for)
+                self._parked = True
+                await wait_task_rescheduled(self._abort_park)
+            self._step()
+
+    def _step(self) -> None:
+        """Run the loop until it has nothing to run, or has had its iterations."""
+        self._readiness.idle_for = 0
+        self._readiness.iterations_left = ITERATIONS_PER_STEP
+        _library.name = "asyncio"
+        try:
+            self.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            self.on_exit(error)
+        finally:
+            _library.name = "trio"
+
+    def on_exit(self, error: BaseException) -> None:
+        """A task raised what ends a program, and asyncio passes on."""
+        log.error("uncaught in asyncio", backend=self._name, reason="a task exits", exc_info=error)
+
+    def begin(self, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Make a task of *coroutine*, from trio's side, and take its first step at once.
+
+        In debug mode it is the loop that takes it, and measures how long it takes.
+        """
+        if self.get_debug():
+            return self.create_task(coroutine)
+        _library.name = "asyncio"
+        # What run_forever does around the steps of tasks.
+        sys.set_asyncgen_hooks(*self._asyncgen_hooks)
+        asyncio._set_running_loop(self)
+        self._beginning = True
+        try:
+            if self.get_task_factory() is not None:
+                return self.create_task(coroutine)  # which begins as the application's factory likes
+            # A task has its first step called soon when it is made.
+            self._takes_first_step = True
+            task = asyncio.Task(coroutine, loop=self)
+            if self._first_step is not None:
+                (step, context), self._first_step = self._first_step, None
+                context.run(step)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self.on_exit(error)
+        finally:
+            self._beginning = self._takes_first_step = False
+            asyncio._set_running_loop(None)
+            sys.set_asyncgen_hooks(*self._home_asyncgen_hooks)
+            _library.name = "trio"
+        return task
+
+    def wake(self) -> None:
+        """There is something to run (from the loop's own thread; within a step it does nothing)."""
+        if self._parked:
+            self._parked = False
+            assert self._stepper is not None
+            reschedule(self._stepper)
+
+    def _on_readable(self) -> None:
+        self._readiness.readable = True
+        self.wake()
+
+    def _abort_park(self, _raise_cancel: RaiseCancelT) -> Abort:
+        self._parked = False
+        return Abort.SUCCEEDED
+
+    async def _keep_time(self) -> None:
+        """Wake the stepper when the loop's next timer is due."""
+        # One scope for many timers: most of them are time limits that are never reached.
+        while True:
+            with self._alarm:
+                await trio.sleep_forever()
+            self._alarm = trio.CancelScope()
+            self.wake()
+
+    def _ring_at(self, deadline: float) -> None:
+        """At *deadline* or earlier: the step that follows finds out what is due."""
+        if deadline < self._alarm.deadline:
+            self._alarm.deadline = deadline
+
+    # --- what is different in this loop
+
+    def time(self) -> float:
+        """Seconds, by trio's clock."""
+        return self._now()
+
+    def is_running(self) -> bool:
+        """Whether callbacks run now; to other threads, whether they will (asgiref asks)."""
+        return self._beginning or super().is_running() or self._home not in (None, get_ident())
+
+    def call_soon(
+        self,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """As asyncio's; from outside of a step it wakes the stepper."""
+        if self._takes_first_step:
+            self._takes_first_step = False
+            self._first_step = callback, context  # type: ignore[assignment]  # a task's step has both
+            return None  # type: ignore[return-value]  # which a task does not look at
+        if self._parked:
+            if get_ident() != self._home:
+                # Documented to be wrong, but on other loops it works when they happen to be awake.
+                return self.call_soon_threadsafe(callback, *args, context=context)
+            self.wake()
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As asyncio's; from outside of a step it sets the alarm."""
+        timer = super().call_at(when, callback, *args, context=context)
+        if self._parked:
+            if get_ident() == self._home:
+                self._ring_at(when)
+            else:
+                self.call_soon_threadsafe(_nothing)
+        return timer
+
+    def stop(self) -> None:
+        """Not for applications."""
+        raise RuntimeError("the loop belongs to the gateway: an application cannot stop it")
+
+    def close(self) -> None:
+        """As asyncio's. What leads from the loop back to itself is let go."""
+        super().close()
+        self._readiness.stop = _nothing
+        self._asyncgen_hooks = self._home_asyncgen_hooks
+        self._stepper = None
+
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[*Arguments], object], *args: *Arguments
+    ) -> NoReturn:
+        """Refused in the way of loops that have no signals, which libraries are prepared for."""
+        raise NotImplementedError(
+            "signals are the gateway's: an application is told of the end by lifespan.shutdown"
+        )
+
+    # --- executors
+
+    def set_default_executor(self, executor: ThreadPoolExecutor) -> None:  # type: ignore[override]
+        """As asyncio's; it will be shut down with the loop."""
+        super().set_default_executor(executor)
+        self._executors.append(executor)
+
+    def shut_down_executors(self) -> None:
+        """Wait for the threads, in a thread: what runs in one cannot be interrupted."""
+        for executor in self._executors:
+            executor.shutdown()
+
+    def abandon_executors(self) -> None:
+        """Let the threads go; what has not begun will not."""
+        for executor in self._executors:
+            executor.shutdown(wait=False, cancel_futures=True)
