@@ -25,13 +25,14 @@ from gateway.upstream.server import Server
 from protocols.errors import RemoteProtocolError
 from protocols.fastcgi import GET_CAPABILITIES, Capabilities, FastCgiClient, capabilities_of
 
-PATIENCE: Final = 2.0
+# Not Final: compiled code would have their values for good, whatever tests set.
+PATIENCE: float = 2.0
 """Seconds for an answer, beside those for the connection: it needs no work, only a process that is free."""
 
-FIRST_PAUSE: Final = 1.0
+FIRST_PAUSE: float = 1.0
 """Seconds from one question to the next at least; doubled while the server cannot be reached."""
 
-INTERVAL: Final = 60.0
+INTERVAL: float = 60.0
 """Seconds from one answer to the next question, so that a restart which nobody has noticed, because no
 connection was open, counts within a minute. It costs a connection and one record each way."""
 

@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Final
 
 import structlog
 import trio
@@ -35,7 +34,8 @@ from gateway.pump import READ_SIZE, Pump, PumpStream
 from protocols.errors import RemoteProtocolError
 from protocols.fastcgi.multiplex import Multiplexer
 
-ABORT_PATIENCE: Final = 30.0
+# Not Final: compiled code would have its value for good, whatever tests set.
+ABORT_PATIENCE: float = 30.0
 """Seconds that an application has to end a request that was aborted; then it gets no more on that connection,
 which is closed when nobody waits for anything on it."""
 

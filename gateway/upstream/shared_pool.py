@@ -8,7 +8,6 @@ there may be no other.
 
 import sys
 from collections.abc import Callable
-from typing import Final
 
 import trio
 
@@ -21,7 +20,8 @@ from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
 from protocols.codec import ClientCodec
 from protocols.fastcgi import Capabilities
 
-PLACE_SECONDS: Final = 5.0
+# Not Final: compiled code would have its value for good, whatever tests set.
+PLACE_SECONDS: float = 5.0
 """How long a request waits for a place that an aborted one still has, where there may be no other
 connection."""
 

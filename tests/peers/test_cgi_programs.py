@@ -117,6 +117,7 @@ KINDS: dict[str, tuple[str | None, str]] = {
     ),
     "fcgiwrap": ("fcgiwrap", "{fastcgi: 'unix:fcgiwrap.sock', root: ., split: .sh}"),
     "fastcgi-flup": (None, "{fastcgi: {spawn: {wsgi: echo_app:app, processes: 2}}}"),
+    "fastcgi-flup-shared": (None, "{fastcgi: 'unix:flup.sock', keep_connection: true, multiplex: true}"),
     "scgi-flup": (None, "{scgi: {spawn: {wsgi: echo_app:app}}}"),
     "scgi-uwsgi": ("uwsgi", "{scgi: 'unix:uwsgi-scgi.sock'}"),
     "uwsgi": ("uwsgi", "{uwsgi: 'unix:uwsgi.sock', buffer_size: 4096}"),
@@ -163,7 +164,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in {"echo.sh": SHELL, "echo.pl": PERL, "echo.py": PYTHON}.items():
         (directory / name).write_text(text)
         (directory / name).chmod(0o755)
-    shutil.copy(CHECKOUT / "tests/peers/apps/echo_app.py", directory)
+    for name in ("echo_app.py", "flup_multiplexed.py"):
+        shutil.copy(CHECKOUT / "tests/peers/apps" / name, directory)
     if shutil.which("cc"):
         (directory / "echo.c").write_text(C)
         for command in (["-o", "echo-cgi"], ["-DFCGI", "-o", "echo-fcgi", "-lfcgi"]):
@@ -210,6 +212,7 @@ def gateway(directory: Path, run_gateway: RunGateway) -> Iterator[Gateway]:
             for name, option in (("uwsgi", "--socket"), ("uwsgi-scgi", "--scgi-socket")):
                 served = [option, "fd://{}", "--wsgi-file", "echo_app.py", "--callable", "app", "--need-app"]
                 start(stack, directory, name, [uwsgi, "--plugin", "python3", "--die-on-term", *served])
+        start(stack, directory, "flup", [sys.executable, "flup_multiplexed.py", "echo_app"], stdin=True)
         gunicorn = ["-m", "gunicorn", "--protocol", "uwsgi", "--bind", "fd://{}", "--no-control-socket"]
         gunicorn += ["--graceful-timeout", "0", "--uwsgi-allow-from", "*", "--worker-class", "gthread"]
         start(stack, directory, "gunicorn", [sys.executable, *gunicorn, "--threads", "2", "echo_app:app"])

@@ -32,6 +32,7 @@ from tests.gateway.served import (
     backend,
     gateway_of,
     next_event,
+    pass_time,
     quick_sweeper,  # noqa: F401
     read_all,
     read_request,
@@ -258,15 +259,18 @@ def test_connection_that_has_served_enough_is_replaced() -> None:
     assert list(map(len, application.begun)) == [2, 2, 1]
 
 
-def test_idle_connection_grows_old_and_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.upstream.upstream.EXPIRY_INTERVAL", 0.01)
+def test_idle_connection_grows_old_and_is_closed() -> None:
     application = Application(echoes)
 
     async def test(served: Served, upstream: Upstream) -> None:
         assert await ask_all(served, get("/x")) == [(200, b"/x")]
-        await until(lambda: not connections_of(upstream))
+        upstream.servers[0].pool.close_expired()
+        assert connections_of(upstream)
+        await pass_time(0.3)
+        upstream.servers[0].pool.close_expired()
+        assert not connections_of(upstream)
 
-    sharing(application, test, pool={"idle_time": "20ms"})
+    sharing(application, test, pool={"idle_time": "250ms"})
 
 
 def test_renewed_connections_finish_what_they_have() -> None:
@@ -515,7 +519,6 @@ def test_client_that_goes_leaves_the_connection_to_the_others() -> None:
 def test_application_that_does_not_end_an_aborted_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """FCGI-16: the connection gets no more requests then, and is closed behind the last."""
     monkeypatch.setattr("gateway.upstream.multiplex.ABORT_PATIENCE", 0.02)
-    monkeypatch.setattr("gateway.upstream.upstream.EXPIRY_INTERVAL", 0.01)
 
     async def behave(stream: RequestEnd) -> None:
         if await path_of(stream) == "/hangs":
@@ -529,7 +532,10 @@ def test_application_that_does_not_end_an_aborted_request(monkeypatch: pytest.Mo
             await goes.send_all(get("/hangs"))
             await until(lambda: bool(application.connections))
             reset(goes)
-        await until(lambda: not connections_of(upstream))
+        await until(lambda: application.connections[0].aborted == [1])
+        await pass_time(0.05)
+        upstream.servers[0].pool.close_expired()
+        assert not connections_of(upstream)
         assert await ask_all(served, get("/x")) == [(200, b"fine")]
 
     sharing(application, test)
