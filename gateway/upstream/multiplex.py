@@ -241,6 +241,8 @@ class SharedConnection:
         self.opened_at = pump.now
         self.idle_since = pump.now
         self.epoch = 0
+        self.lost = False
+        """It was the other side that ended it."""
         self.retired = False
         """It gets no new request, and is closed when the last one is over."""
         self.closed = False
@@ -384,8 +386,10 @@ class SharedConnection:
                 self._distribute()
                 while self._full and not self.closed:
                     await self._until_taken()
+            self.lost = True
             self._end(None)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            self.lost = not self.closed
             self._end(broken)
         except RemoteProtocolError:
             # Where records begin is not known any more: it is everybody's failure.

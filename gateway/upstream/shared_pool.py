@@ -33,6 +33,8 @@ class Sharing:
         self.backend = backend
         self.policy = policy
         self.make_codec = make_codec
+        self.lost: Callable[["SharedPool"], None] = _nothing
+        """Called when a server has closed a connection."""
         self._opened: list[SharedConnection] = []
         self._news = trio.Event()
 
@@ -215,6 +217,8 @@ class SharedPool(Pool):
         """A place on *connection* is free, or it is closed."""
         if connection.closed:
             self._connections.remove(connection)
+            if connection.lost:
+                self._sharing.lost(self)
         elif not connection.active and self._is_spent(connection):
             connection.close()
             return
@@ -261,6 +265,10 @@ class SharedPool(Pool):
         super().close()
         for connection in self._connections.copy():
             connection.retire()
+
+
+def _nothing(_pool: SharedPool) -> None:
+    pass
 
 
 def _same(failure: BackendError) -> BackendError:

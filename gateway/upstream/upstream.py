@@ -50,7 +50,7 @@ from gateway.upstream.replay import can_rewind, keep, rewind
 from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.server import Server, ServerState
-from gateway.upstream.shared_pool import Sharing
+from gateway.upstream.shared_pool import SharedPool, Sharing
 from gateway.upstream.switch import Switch
 from protocols.codec import ClientCodec
 from protocols.events import LocalRedirect, RequestHead, RequestVariables
@@ -189,6 +189,11 @@ class Upstream:
         if self._probe is not None:
             self._probe.doubt(server)
 
+    def _doubt_whose(self, pool: SharedPool) -> None:
+        for server in self._group.servers:
+            if server.pool is pool:
+                self._doubt(server)
+
     def follow(self, names: Names) -> None:
         """Have the servers that *names* say while `run` runs. Call it before."""
         self._names = names
@@ -216,6 +221,7 @@ class Upstream:
                 if self._probe is not None:
                     nursery.start_soon(self._probe.run, self._group)
                 if self.sharing is not None:
+                    self.sharing.lost = self._doubt_whose
                     nursery.start_soon(self.sharing.run)
                 task_status.started()
                 while True:

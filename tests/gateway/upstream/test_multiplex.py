@@ -9,12 +9,13 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.upstream.multiplex import SharedConnection
+from gateway.pump import Pump
+from gateway.upstream.multiplex import SharedConnection, SharingPolicy
 from gateway.upstream.shared_pool import SharedPool
 from gateway.upstream.upstream import Upstream
 from protocols.errors import Refusal
 from protocols.events import RequestVariables
-from protocols.fastcgi import FastCgiServer, encode_pairs
+from protocols.fastcgi import Capabilities, FastCgiServer, encode_pairs
 from protocols.fastcgi.records import (
     GET_VALUES,
     GET_VALUES_RESULT,
@@ -307,6 +308,33 @@ def test_application_that_multiplexes_no_more(monkeypatch: pytest.MonkeyPatch) -
     assert all(set(begun) == {1} for begun in application.begun)
 
 
+def test_restarted_application_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """FCGI-17: the end of a connection without requests is a sign of it."""
+    monkeypatch.setattr("gateway.upstream.capabilities.FIRST_PAUSE", 0.01)
+    path = tmp_path / "app.sock"
+    before = Application(echoes)
+    after = Application(Meeting(2), {"FCGI_MPXS_CONNS": "0"})
+
+    config = {
+        "backends": {"app": {"fastcgi": f"unix:{path}", "keep_connection": True, "multiplex": True}},
+        "routes": [{"backend": "app"}],
+    }
+
+    async def main() -> None:
+        async with gateway_of(config) as served:
+            (server,) = upstream_of(served).servers
+            async with backend(before, path=str(path)):
+                await until(lambda: server.told is not None)
+                assert await ask_all(served, get("/x")) == [(200, b"/x")]
+            path.unlink()
+            async with backend(after, path=str(path)):
+                await until(lambda: server.told == Capabilities())
+                assert await ask_all(served, get("/a"), get("/b")) == [(200, b"/a"), (200, b"/b")]
+
+    run(main)
+    assert after.begun == [[1], [1]]
+
+
 # ---- slow clients
 
 
@@ -477,6 +505,39 @@ def test_application_that_answers_early_gets_no_more_of_the_body() -> None:
 
     sharing(application, test)
     assert application.begun == [[1, 1]]
+
+
+def test_time_for_connecting_is_over_when_there_is_a_connection() -> None:
+    """What the socket was given for that ends nothing later."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            pump = Pump()
+            await nursery.start(pump.run)
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            peer = trio.socket.from_stdlib_socket(theirs)
+            stream = pump.attach(ours)
+            stream.write_deadline = stream.read_deadline = trio.current_time()
+            connection = SharedConnection(
+                stream, pump, SharingPolicy(), places=2, backend="", address="", changed=lambda _: None
+            )
+            nursery.start_soon(connection.run)
+            request = connection.open()
+            record = encode_stream(STDIN, 1, b"x" * 4_000_000)
+            assert request.try_send(record) == len(record)
+            assert request.try_send(record) == 0
+            due = trio.current_time() + 0.1
+            await until(lambda: pump.now > due)
+            received = 0
+            while received < len(record):
+                received += len(await peer.recv(65536))
+            peer.close()
+            await until(lambda: connection.closed)
+            assert connection.lost
+            nursery.cancel_scope.cancel()
+
+    run(main)
 
 
 # ---- clients that go
