@@ -210,6 +210,7 @@ class Request:
         "mount",
         "path",
         "path_rest",
+        "push",
         "query",
         "raw_path",
         "tries",
@@ -252,6 +253,10 @@ class Request:
         """What ``*`` of the route's pattern matched, for ``{path.rest}``."""
         self.backend = ""
         """Name of the backend that the route chose, for the logs."""
+        self.push: Callable[[bytes, Headers], bool] | None = None
+        """Set by the front if the client takes responses that it has not asked for (HTTP/2 push): promises
+        the one to a GET of that target with those fields, which goes through the routes like any other
+        request; False if it cannot be pushed now."""
         self.variables: dict[str, str] | None = None
         """CGI variables from an authorizer (FastCGI 6.3), native strings; they win over header variables."""
         # Set by the backend.

@@ -10,6 +10,7 @@ nothing is acknowledged that was not consumed, except what nobody will read.
 """
 
 import struct
+from math import inf
 from typing import Final, NoReturn
 
 from protocols.errors import LocalProtocolError
@@ -38,6 +39,7 @@ from protocols.http2.frames import (
     MAX_FRAME_SIZE,
     PING,
     PRIORITY,
+    PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
@@ -95,7 +97,10 @@ class Http2Server:
         "_highest",
         "_initial_window",
         "_last_allowed",
+        "_next_push",
         "_out",
+        "_push_enabled",
+        "_pushes",
         "_reader",
         "_request_line",
         "_reset_here",
@@ -142,6 +147,10 @@ class Http2Server:
         self._reset_here: dict[int, None] = {}  # the oldest first
         self._highest = 0
         self._last_allowed = LAST_STREAM
+        self._next_push = 2  # RFC 9113 5.1.1: streams of the server are even
+        self._push_enabled = True  # RFC 9113 6.5.2
+        self._pushes: float = inf
+        """Streams of the server that the client allows at a time."""
         self._stream_window = stream_window
         self._window_in = ReceiveWindow(max(connection_window, INITIAL_WINDOW))
         self._initial_window = INITIAL_WINDOW
@@ -178,6 +187,11 @@ class Http2Server:
     def in_field_section(self) -> bool:
         """A field section has begun and not ended; nothing else can come (RFC 9113 4.3)."""
         return self._reader.block_stream != 0
+
+    @property
+    def takes_pushes(self) -> bool:
+        """Whether the client allows streams that the server opens (RFC 9113 8.4)."""
+        return self._push_enabled and self._pushes > 0
 
     def is_open(self, stream_id: int) -> bool:
         """Whether anything may be sent or received on the stream."""
@@ -265,7 +279,7 @@ class Http2Server:
             raise Http2Error("HEADERS on a closed stream, or one that is not a client's")  # RFC 9113 5.1.1
 
     def _receive_request(self, stream_id: int, section: FieldSection, events: list[Http2Event]) -> None:
-        if stream_id > self._last_allowed or len(self._streams) >= self._streams_limit:
+        if stream_id > self._last_allowed or len(self._streams) - self._pushed() >= self._streams_limit:
             # RFC 9113 5.1.2, 6.8: it may be tried again elsewhere (8.7).
             self._reset_by_fault(stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -354,7 +368,7 @@ class Http2Server:
 
     def _receive_late_body(self, stream_id: int) -> None:
         """DATA on a stream that is not open. RFC 9113 5.1: fine if we have reset it."""
-        if stream_id > self._highest:
+        if self._is_idle(stream_id):
             raise Http2Error("DATA on an idle stream")
         if stream_id not in self._reset_here:
             self._reset_by_fault(stream_id, ErrorCode.STREAM_CLOSED)
@@ -368,16 +382,17 @@ class Http2Server:
         events.append(StreamEnded(stream_id, trailers))
 
     def _receive_reset(self, stream_id: int, code: int, events: list[Http2Event]) -> None:
-        if stream_id > self._highest:
+        if self._is_idle(stream_id):
             raise Http2Error("RST_STREAM on an idle stream")  # RFC 9113 6.4
-        self._reader.count_reset()
+        if stream_id & 1:  # it may refuse what we push (8.4.2)
+            self._reader.count_reset()
         self._reset_here.pop(stream_id, None)  # nothing was on its way behind this
         if self._streams.pop(stream_id, None) is not None:
             events.append(StreamBroken(stream_id, code, "the stream was reset by the client"))
 
     def _receive_increment(self, stream_id: int, increment: int, events: list[Http2Event]) -> None:
         """RFC 9113 6.9: a fault costs what it is about, the stream or the connection."""
-        if stream_id > self._highest:
+        if self._is_idle(stream_id):
             raise Http2Error("WINDOW_UPDATE on an idle stream")
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -397,8 +412,16 @@ class Http2Server:
             raise Http2Error(reason, code)
         self._break(stream_id, reason, events, code)
 
+    def _is_idle(self, stream_id: int) -> bool:
+        """RFC 9113 5.1.1: nothing was ever said on it."""
+        return stream_id > self._highest if stream_id & 1 else stream_id >= self._next_push
+
     def _receive_settings(self, payload: bytes) -> None:
         theirs = parse_settings(payload)
+        if ENABLE_PUSH in theirs:
+            self._push_enabled = theirs[ENABLE_PUSH] == 1
+        if MAX_CONCURRENT_STREAMS in theirs:
+            self._pushes = theirs[MAX_CONCURRENT_STREAMS]
         if HEADER_TABLE_SIZE in theirs:
             self._encoder.resize(theirs[HEADER_TABLE_SIZE])
         if INITIAL_WINDOW_SIZE in theirs:
@@ -455,6 +478,31 @@ class Http2Server:
             raise LocalProtocolError(f"{status} is not an informational response of HTTP/2")
         self._sending(stream_id, answered=False)
         self._put_fields(stream_id, [(b":status", b"%d" % status), *headers], end=False)
+
+    def push(self, stream_id: int, fields: Headers) -> int:
+        """Promise the response to a request of *fields*, which has no body, while *stream_id* is answered.
+
+        The new stream, on which the response is sent like any other; 0 if the client takes none now
+        (RFC 9113 8.4).
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None or not stream.sending or not stream_id & 1:
+            raise LocalProtocolError(f"nothing can be pushed on stream {stream_id}, or not any more")
+        promised = self._next_push
+        if not self._push_enabled or self._pushed() >= self._pushes:
+            return 0
+        if self._told_peer_goes or promised > LAST_STREAM:
+            return 0
+        self._next_push = promised + 2
+        self._streams[promised] = Stream(0, False, self._initial_window, self._stream_window)
+        self._put_fields(stream_id, fields, end=False, promised=promised)
+        return promised
+
+    def _pushed(self) -> int:
+        """How many streams of the server are open."""
+        if self._next_push == 2:
+            return 0
+        return sum(not stream_id & 1 for stream_id in self._streams)
 
     def send_head(self, stream_id: int, fields: Headers, *, end: bool) -> None:
         """The final response's head: *fields* begin with ``:status``, names are in lower case."""
@@ -539,9 +587,11 @@ class Http2Server:
         self._out.append(payload)
         self.queued += 9 + len(payload)
 
-    def _put_fields(self, stream_id: int, fields: Headers, *, end: bool) -> None:
+    def _put_fields(self, stream_id: int, fields: Headers, *, end: bool, promised: int = 0) -> None:
         block = self._encoder.encode(fields)
         kind, flags = HEADERS, END_STREAM if end else 0
+        if promised:  # RFC 9113 6.6
+            kind, block = PUSH_PROMISE, promised.to_bytes(4, "big") + block
         while len(block) > MAX_FRAME_SIZE:  # RFC 9113 4.3
             self._put(kind, flags, stream_id, block[:MAX_FRAME_SIZE])
             kind, flags, block = CONTINUATION, 0, block[MAX_FRAME_SIZE:]

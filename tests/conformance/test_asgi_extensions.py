@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 import trio
 import trustme
+from h2.errors import ErrorCodes
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
@@ -21,7 +22,7 @@ from gateway.tls.context import Certificates, TlsOptions
 from protocols.errors import LocalProtocolError
 from tests.conformance.asgi_client import ask, conversing, hosting, refused_websocket, run, websocket
 from tests.conformance.test_asgi_rules import BODY, MORE, START, Sockets, both_loops, each, errors
-from tests.gateway.http2_client import entering
+from tests.gateway.http2_client import Client, entering
 from tests.gateway.tls.secured import authority_file, certificate, client_context
 
 CLIENTS: Final = trustme.CA()
@@ -95,6 +96,7 @@ def test_ext_1_what_is_announced(loop: str, version: str) -> None:
     own = {"gateway.backend", "gateway.shutdown"}
     assert all(isinstance(value, dict) for each in seen for value in each.values())
     assert set(of_http) == {
+        *(["http.response.push"] if version == "2" else []),
         "http.response.early_hint",
         "http.response.pathsend",
         "http.response.trailers",
@@ -139,6 +141,140 @@ def test_ext_2_denial_response(loop: str, version: str) -> None:
         run(main)
     assert received == ["websocket.disconnect"]
     assert errors(logs) == []
+
+
+# --- push
+
+PUSH: Final = {"type": "http.response.push", "path": "/style.css", "headers": [(b"accept", b"text/css")]}
+
+
+@both_loops
+def test_ext_3_push(loop: str) -> None:
+    """A call of its own, with the same authority, that comes from the routes like any other."""
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        assert (await receive()) == {"type": "http.request", "body": b"", "more_body": False}
+        await send(START)
+        if scope["path"] == "/m/page":
+            await send({**PUSH, "path": "/m/style é.css?v=1"})
+            await send(MORE)
+            await send({**PUSH, "headers": [(b"Host", b"evil"), (b"connection", b"x"), (b"X-A", b"1")]})
+        await send({**BODY, "body": scope["path"].encode()})
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off", mount="/m") as served, served.connecting() as stream:
+            client = Client(stream)
+            await client.begin()
+            parent = await client.request("/m/page", authority="example.com:1")
+            page = await client.answer(parent)
+            assert page.body == b"ok/m/page"
+            (first, promised), (second, other) = page.pushed
+            assert promised == [
+                (b":method", b"GET"),
+                (b":scheme", b"http"),
+                (b":authority", b"example.com:1"),
+                (b":path", b"/m/style%20%C3%A9.css?v=1"),
+                (b"accept", b"text/css"),
+            ]
+            assert other[2:] == [(b":authority", b"example.com:1"), (b":path", b"/style.css"), (b"x-a", b"1")]
+            style = await client.answer(first)
+            assert (style.status, style.body) == (200, "/m/style é.css".encode())
+            assert (await client.answer(second)).status == 404  # no route of the configuration
+
+    run(main)
+    _, pushed = scopes
+    assert (pushed["method"], pushed["path"], pushed["query_string"]) == ("GET", "/m/style é.css", b"v=1")
+    assert (pushed["http_version"], pushed["root_path"]) == ("2", "/m")
+    assert pushed["headers"] == [(b"host", b"example.com:1"), (b"accept", b"text/css")]
+    assert pushed["client"] == scopes[0]["client"]
+    # RFC 9113 8.4: nothing is promised on a stream that was promised itself.
+    assert "http.response.push" not in pushed["extensions"]
+
+
+@both_loops
+def test_ext_3_push_is_offered_to_those_who_take_it(loop: str) -> None:
+    """RFC 9113 6.5.2, and never over HTTP/1.1 (EXT-1)."""
+    app, raised = refusing(START, PUSH)
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            async with served.connecting() as stream:
+                client = Client(stream)
+                await client.begin(enable_push=0)
+                answered = await client.ask()
+                assert (answered.body, answered.pushed) == (b"ok", [])
+            assert (await ask(served, "1.1")).body == b"ok"
+
+    run(main)
+    assert raised == [ValueError, ValueError]
+
+
+@both_loops
+def test_ext_3_client_may_refuse_what_is_pushed(loop: str) -> None:
+    """RFC 9113 8.4.2. It is nothing to the application, nor is a client that takes no more at a time."""
+    ended = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        if scope["path"] == "/":
+            for _ in range(3):
+                await send(PUSH)
+            await send(MORE)
+            assert (await receive())["body"] == b"x"
+            await send(BODY)
+        else:
+            await send(MORE)
+            assert (await receive())["type"] == "http.request"
+            assert (await receive())["type"] == "http.disconnect"
+            ended.set()
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served, served.connecting() as stream:
+            client = Client(stream)
+            await client.begin(max_concurrent_streams=1)
+            parent = await client.request(method="POST", end=False)
+            await client.until(lambda: bool(client.answers[parent].body))
+            ((promised, _),) = client.answers[parent].pushed
+            await client.until(lambda: bool(client.answers[promised].body))
+            client.h2.reset_stream(promised, ErrorCodes.CANCEL)
+            await client.flush()
+            await ended.wait()
+            await client.send_body(parent, b"x")
+            assert (await client.answer(parent)).body == b"okok"
+
+    with capture_logs() as logs:
+        run(main)
+    assert errors(logs) == []
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("before", "keys", "error"),
+    [
+        ([], {}, RuntimeError),
+        ([START], {"path": None}, TypeError),
+        ([START], {"path": "relative"}, ValueError),
+        ([START], {"path": "//other.example/"}, ValueError),
+        ([START], {"path": "/\0"}, ValueError),
+        ([START], {"headers": None}, TypeError),
+        ([START], {"headers": [("a", b"b")]}, TypeError),
+        ([START], {"headers": [(b":authority", b"b")]}, ValueError),
+        ([START], {"headers": [(b"a", b"b\r\nc: d")]}, ValueError),
+    ],
+)
+def test_ext_3_misuse_of_push(
+    loop: str, before: list[Any], keys: dict[str, Any], error: type[Exception]
+) -> None:
+    app, raised = refusing(*before, {**PUSH, **keys})
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            assert (await ask(served, "2")).body == b"ok"
+
+    run(main)
+    assert raised == [error]
 
 
 # --- zero copy

@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 from h2.events import (
     DataReceived,
     InformationalResponseReceived,
+    PushedStreamReceived,
     ResponseReceived,
     StreamEnded,
     StreamReset,
@@ -41,6 +42,8 @@ class Answered:
     informed: list[tuple[int, Headers]] = field(default_factory=list)
     ended: bool = False
     reset: int | None = None
+    pushed: list[tuple[int, Headers]] = field(default_factory=list)
+    """Streams that were promised on this one, and the fields of their requests."""
 
     @property
     def body(self) -> bytes:
@@ -135,6 +138,10 @@ class Client:
                 fields = [(name, value) for name, value in event.headers]
                 assert fields[0][0] == b":status"
                 answer.status, answer.headers = int(fields[0][1]), fields[1:]
+            case PushedStreamReceived(parent_stream_id=int(parent), pushed_stream_id=int(promised)):
+                fields = [(bytes(name), bytes(value)) for name, value in event.headers or []]
+                self.answers[parent].pushed.append((promised, fields))
+                self.answers[promised] = Answered()
             case InformationalResponseReceived():
                 fields = [(name, value) for name, value in event.headers]
                 self.answers[event.stream_id].informed.append((int(fields[0][1]), fields[1:]))

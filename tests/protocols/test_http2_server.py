@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.events import DataReceived, PushedStreamReceived
 from hyperframe.frame import (
     ContinuationFrame,
     GoAwayFrame,
@@ -870,6 +871,100 @@ def test_credit_is_given_for_what_was_consumed() -> None:
     peer.say(data(1, bytes(16_384)), data(1, bytes(8_000), end=True))
     peer.codec.acknowledge(1, 24_384)
     assert [each.stream_id for each in peer.heard()] == [0]
+
+
+PUSHED: Headers = [*GET[:2], (b":path", b"/style.css"), *GET[3:]]
+
+
+def test_push() -> None:
+    """RFC 9113 8.4, 6.6: h2 understands it; the promised stream is answered like any other."""
+    client = H2Connection(H2Configuration(client_side=True, header_encoding=None))
+    server = Http2Server()
+    client.initiate_connection()
+    client.send_headers(1, GET, end_stream=True)
+    server.receive_data(client.data_to_send())
+    assert server.takes_pushes
+    large = [*PUSHED, (b"x", bytes(b"0123456789" * 3000))]
+    assert [server.push(1, PUSHED), server.push(1, large)] == [2, 4]
+    server.send_head(1, [(b":status", b"200")], end=True)
+    with pytest.raises(LocalProtocolError):
+        server.push(1, PUSHED)  # its end is sent
+    with pytest.raises(LocalProtocolError):
+        server.push(2, PUSHED)  # RFC 9113 6.6: a stream of the client's
+    server.send_head(2, [(b":status", b"200")], end=False)
+    server.send_data(2, b"style", end=True)
+    server.send_head(4, [(b":status", b"404")], end=True)
+    assert not any(server.is_open(stream_id) for stream_id in (1, 2, 4))
+    events = client.receive_data(server.data_to_send())
+    promises: list[Any] = [event for event in events if isinstance(event, PushedStreamReceived)]
+    assert [(each.parent_stream_id, each.pushed_stream_id) for each in promises] == [(1, 2), (1, 4)]
+    assert [tuple(field) for field in promises[0].headers] == PUSHED
+    assert [event.data for event in events if isinstance(event, DataReceived)] == [b"style"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "pushes"),
+    [([], 3), ([(2, 0)], 0), ([(2, 1), (3, 2)], 2), ([(3, 0)], 0)],
+    ids=["default", "disabled", "two at a time", "none at a time"],
+)
+def test_push_as_the_client_allows(pairs: list[tuple[int, int]], pushes: int) -> None:
+    """RFC 9113 6.5.2: ENABLE_PUSH, MAX_CONCURRENT_STREAMS."""
+    peer = Peer(settings_first=settings(*pairs))
+    peer.say(peer.headers(1))
+    assert peer.codec.takes_pushes is (pushes > 0)
+    assert [bool(peer.codec.push(1, PUSHED)) for _ in range(3)] == [True] * pushes + [False] * (3 - pushes)
+    # Room is made by the end of one; what was forbidden stays so.
+    peer.say(reset(2)) if pushes else peer.say(settings((3, 5)))
+    assert bool(peer.codec.push(1, PUSHED)) is (pushes > 0 or pairs == [(3, 0)])
+
+
+def test_pushed_streams_do_not_count_as_those_of_the_client() -> None:
+    peer = Peer(Http2Server(streams=1))
+    peer.say(peer.headers(1))
+    assert peer.codec.push(1, PUSHED) == 2
+    peer.codec.send_head(1, [(b":status", b"200")], end=True)
+    assert kinds(peer.say(peer.headers(3))) == ["StreamRequest"]
+    peer.heard()
+    assert peer.say(peer.headers(5)) == []
+    assert resets(peer.heard()) == [(5, ErrorCode.REFUSED_STREAM)]
+
+
+def test_client_refuses_what_is_pushed() -> None:
+    """RFC 9113 8.4.2: however often; it may open its window before."""
+    peer = Peer()
+    peer.say(peer.headers(1))
+    for _ in range(2000):
+        promised = peer.codec.push(1, PUSHED)
+        assert kinds(peer.say(window(promised, 5), reset(promised))) == ["WindowOpened", "StreamBroken"]
+        peer.codec.renew(1.0)
+        peer.heard()
+
+
+def test_nothing_is_pushed_behind_goaway_of_the_client() -> None:
+    """RFC 9113 6.8."""
+    peer = Peer()
+    peer.say(peer.headers(1), frame(GOAWAY, 0, 0, bytes(8)))
+    assert peer.codec.push(1, PUSHED) == 0
+
+
+@pytest.mark.parametrize("what", [window(4, 5), reset(4), data(4, b"x")], ids=["window", "reset", "data"])
+def test_streams_that_were_not_promised_are_idle(what: bytes) -> None:
+    """RFC 9113 5.1."""
+    peer = Peer()
+    peer.say(peer.headers(1), peer.headers(9))
+    peer.codec.push(1, PUSHED)
+    with pytest.raises(Http2Error, match="idle"):
+        peer.say(what)
+
+
+def test_client_says_nothing_on_what_is_pushed() -> None:
+    """RFC 9113 5.1: reserved (local)."""
+    peer = Peer()
+    peer.say(peer.headers(1))
+    peer.codec.push(1, PUSHED)
+    peer.heard()
+    assert kinds(peer.say(data(2, b"x"))) == ["StreamBroken"]
+    assert resets(peer.heard()) == [(2, ErrorCode.STREAM_CLOSED)]
 
 
 def test_field_sections_that_repeat_are_few_bytes() -> None:

@@ -30,6 +30,8 @@ from gateway.backends.asgi.messages import (
     link_fields,
     open_path,
     part_of_file,
+    push_target,
+    pushed_fields,
     trailer_fields,
 )
 from gateway.backends.disconnect import ClientDisconnected
@@ -329,6 +331,8 @@ class HttpExchange:
         try:
             if kind == "http.response.early_hint" and stage is not _START:
                 await self._send_early_hint(message, stage)
+            elif kind == "http.response.push" and (stage is _HELD or stage is _BODY):
+                self._push(message)
             elif kind == "http.response.trailers" and stage is _TRAILERS:
                 await self._take_trailers(message)
             elif kind == "http.response.pathsend" and stage is _HELD:
@@ -349,6 +353,17 @@ class HttpExchange:
         links = link_fields(message)
         if stage is _HELD and links and self._request.version != "1.0":
             await self._host.wait(lambda: self._responder.inform(103, links))
+
+    def _push(self, message: Message) -> None:
+        """EXT-3: whether it can be pushed now is the client's affair, and not the application's."""
+        push = self._request.push
+        if push is None:
+            raise ValueError("http.response.push was not offered: the client takes none")
+        target, headers = push_target(message), pushed_fields(message)
+        try:
+            push(target, headers)
+        except RequestError as error:
+            raise ValueError(f"{target!r} cannot be pushed: {error}") from error
 
     async def _take_trailers(self, message: Message) -> None:
         assert self._trailers is not None
@@ -449,6 +464,7 @@ _EXTENDED: Final = frozenset(
         "http.response.debug",
         "http.response.early_hint",
         "http.response.pathsend",
+        "http.response.push",
         "http.response.trailers",
         "http.response.zerocopysend",
     }

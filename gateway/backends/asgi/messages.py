@@ -5,14 +5,28 @@ cannot carry.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import quote
 
 from gateway.backends.asgi.host import Message
 from protocols.events import Headers
+from protocols.http1 import TOKEN
 
 _NO_FIELDS: Final[Headers] = []
+
+_SAFE: Final = "/:@!$&'()*+,;=~-._"
+"""RFC 3986 3.3: what a path may hold as it is."""
+
+_FORBIDDEN: Final = re.compile(rb"[\0\r\n]")  # RFC 9113 8.2.1
+
+_OF_THE_CONNECTION: Final = frozenset(
+    {b"connection", b"content-length", b"host", b"keep-alive", b"proxy-connection", b"te"}
+    | {b"transfer-encoding", b"upgrade", b"expect"}
+)
+"""RFC 9113 8.2.2; a pushed request has no body, and the host of the one that it belongs to."""
 
 
 def check_status(message: Message) -> int:
@@ -74,6 +88,31 @@ def link_fields(message: Message) -> Headers:
 def trailer_fields(message: Message) -> Headers:
     """The fields of one part of the trailers."""
     return check_headers(message.get("headers", _NO_FIELDS))
+
+
+def push_target(message: Message) -> bytes:
+    """The target of a push: its *path* percent-encoded again, with a query if it has one."""
+    path = required(message, "path")
+    if not isinstance(path, str):
+        raise TypeError(f"path is {type(path).__name__}, not str")
+    if not path.startswith("/") or path.startswith("//"):
+        raise ValueError(f"path is not that of a resource of this server: {path!r}")
+    path, question, query = path.partition("?")
+    return (quote(path, safe=_SAFE) + question + quote(query, safe=_SAFE + "?%")).encode()
+
+
+def pushed_fields(message: Message) -> Headers:
+    """The fields of the request whose response is pushed, without those that are not the application's."""
+    fields: Headers = []
+    for name, value in check_headers(required(message, "headers")):
+        lower = name.lower()
+        if not TOKEN.fullmatch(lower):  # pseudo-header fields, too
+            raise ValueError(f"not the name of a field: {name!r}")
+        if _FORBIDDEN.search(value):
+            raise ValueError(f"not the value of a field: {value!r}")
+        if lower not in _OF_THE_CONNECTION:
+            fields.append((lower, value))
+    return fields
 
 
 class FilePart:

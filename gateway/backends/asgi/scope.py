@@ -67,7 +67,7 @@ class HttpExtensions:
     is offered which is for tests only.
     """
 
-    __slots__ = ("_http2", "_http10", "_http11")
+    __slots__ = ("_http10", "_http11", "_pushing")
 
     def __init__(self, backend: str, wait: Callable[[], Awaitable[None]], *, debug: bool) -> None:
         self._http10: Extensions = {
@@ -84,11 +84,10 @@ class HttpExtensions:
             "http.response.early_hint": {},
             "http.response.trailers": {},
         }
-        self._http2 = self._http11
+        self._pushing: Extensions = {**self._http11, "http.response.push": {}}
 
     def of(self, request: Request) -> Extensions:
         """Those of one request, which may add its own."""
-        version = request.version
-        if version == "1.1":
-            return self._http11.copy()
-        return (self._http2 if version == "2" else self._http10).copy()
+        if request.push is not None:
+            return self._pushing.copy()
+        return (self._http10 if request.version == "1.0" else self._http11).copy()

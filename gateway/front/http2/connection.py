@@ -15,6 +15,7 @@ There is one clock for all streams: the stream's ``hangup_deadline``, kept by th
 earliest of their deadlines.
 """
 
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -32,7 +33,7 @@ from gateway.front.service import NOT_ANSWERED, Service
 from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
 from gateway.target import decode_path, host_of, split_target
-from protocols.events import RequestHead
+from protocols.events import Headers, RequestHead
 from protocols.forwarded import CLIENT_FIELDS
 from protocols.http2 import (
     ErrorCode,
@@ -291,14 +292,14 @@ class Http2Connection:
             self._codec.reset(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
         try:
-            stream, request = self._make_request(event)
+            stream, request = self._make_request(event, streams)
         except RequestError as refused:
             self._refuse(event.stream_id, event.head, refused.status, refused.detail, streams)
             return
         self._streams[event.stream_id] = stream
         streams.start_soon(self._answer, stream, request)
 
-    def _make_request(self, event: StreamRequest) -> tuple[Http2Stream, Request]:
+    def _make_request(self, event: StreamRequest, streams: trio.Nursery) -> tuple[Http2Stream, Request]:
         """Raises RequestError for what cannot become a Request."""
         service = self._service
         head = event.head
@@ -333,12 +334,49 @@ class Http2Connection:
         )
         if any(name.startswith(CLIENT_FIELDS) for name, _ in head.headers):
             service.proxies.apply(request)
+        if self._codec.takes_pushes:
+            request.push = partial(self._push, stream, request, streams)
         if tunnel:
             stream.upgrade = Http2Upgrade(
                 event.protocol.decode("ascii"), stream.body, stream.responder, stream.outlet, service
             )
             request.upgrade = stream.upgrade
         return stream, request
+
+    def _push(
+        self, parent: Http2Stream, request: Request, streams: trio.Nursery, target: bytes, headers: Headers
+    ) -> bool:
+        """Promise the response to a GET of *target* on the stream that *request* came by (RFC 9113 8.4)."""
+        if self._closing or parent.gone or parent.outlet.ended:
+            return False
+        if len(self._streams) >= self._service.limits.streams // 2:
+            return False  # the client's own requests need room
+        authority = request.header(b"host") or b""
+        raw_path, query = split_target(target)
+        pushed = Request(
+            method="GET",
+            path=decode_path(raw_path),
+            raw_path=raw_path,
+            query=query,
+            version="2",
+            headers=[(b"host", authority), *headers],
+            host=request.host,
+            connection=request.connection,
+        )
+        fields = [
+            (b":method", b"GET"),
+            (b":scheme", self.scheme.encode()),
+            (b":authority", authority),
+            (b":path", target),
+            *headers,
+        ]
+        stream_id = self._codec.push(parent.stream_id, fields)
+        if not stream_id:
+            return False
+        self._streams[stream_id] = stream = self._make_stream(stream_id, length=0, head_only=False)
+        streams.start_soon(self._answer, stream, pushed)
+        self._output.wake()
+        return True
 
     def _is_misdirected(self, tls: "TlsFacts", host: str) -> bool:
         """A client that reuses the connection for *host* goes beyond the certificate (RFC 9113 9.1.1)."""
