@@ -25,7 +25,10 @@ ASGI = """
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
+    pushed = "files/numbers.txt"
     await send({"type": "http.response.start", "status": 201, "headers": []})
+    if scope["query_string"] == b"push":
+        await send({"type": "http.response.push", "path": f"/{pushed}", "headers": []})
     line = f"REQUEST_METHOD={scope['method']}\\nHTTP_VERSION={scope['http_version']}\\n\\n"
     await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
     more = True
@@ -161,6 +164,17 @@ def test_nghttp(gateway: Gateway, require_program: RequireProgram) -> None:
     done = subprocess.run(command, capture_output=True, timeout=WAIT, check=True)
     assert done.stdout.count(b"REQUEST_METHOD=POST\n") == 5
     assert done.stdout.count(b"setup(ext_modules=") == 5
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_push(gateway: Gateway, require_program: RequireProgram, loop: str) -> None:
+    """RFC 9113 8.4: of a file that another route has."""
+    program = require_program("nghttp", NGHTTP2)
+    command = [program, "--null-out", "--stat", f"{gateway.url}/asgi-{loop}/x?push"]
+    done = subprocess.run(command, capture_output=True, timeout=WAIT, check=True, text=True)
+    # What was pushed has an asterisk.
+    (pushed,) = re.findall(r"\* .* (\d{3}) +(\S+) /files/numbers\.txt\n", done.stdout)
+    assert pushed[0] == "200"
 
 
 def test_trailers(gateway: Gateway, require_program: RequireProgram) -> None:
