@@ -35,6 +35,8 @@ COMPILED = (
     "gateway/front/*.py",
     "gateway/front/http1/*.py",
     "gateway/front/http2/*.py",
+    "gateway/hosted/backend.py",
+    "gateway/hosted/inside.py",
     "gateway/intake.py",
     "gateway/local_redirect.py",
     "gateway/networks.py",

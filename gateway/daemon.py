@@ -9,7 +9,6 @@ connections too; requests that run have ``timeouts.shutdown`` to end; then the b
 signal ends the wait.
 """
 
-import gc
 import signal
 import socket
 import sys
@@ -18,7 +17,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Final
 
 import structlog
 import trio
@@ -33,15 +31,11 @@ from gateway.control.state import Worker
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
+from gateway.memory import settle_memory
 from gateway.pump import Pump
-from gateway.watchdog import Watchdog
+from gateway.watchdog import Watchdog, patience
 
 log = structlog.get_logger()
-
-DEFAULT_GC_THRESHOLD: Final = gc.get_threshold()
-
-GC_THRESHOLD: Final = 20_000
-"""New containers between two looks for cycles: a few MiB at most, and rare enough not to be felt."""
 
 
 def serve(config: Config) -> int:
@@ -121,30 +115,16 @@ async def run(
             doors = [*entrances.doors, *(windows or Windows()).doors(config, gateway)]
             async with trio.open_nursery() as backends:
                 if await _start(gateway, backends, signals):
-                    _settle_memory()
+                    settle_memory()
                     connections = Connections(gateway, doors, config.timeouts)
                     async with trio.open_nursery() as watching:
                         if config.blocked_after:
-                            # A developer wants to know of less.
-                            after = config.blocked_after / 4 if config.debug else config.blocked_after
+                            after = patience(config.blocked_after, debug=config.debug)
                             await watching.start(Watchdog(after).run)
                         await connections.serve(signals)
                         watching.cancel_scope.cancel()
                 backends.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
-
-
-def _settle_memory() -> None:
-    """Tell the collector of cycles that what was loaded stays, and to look less often.
-
-    By default CPython looks after every 700 new containers, which is every few requests, and walks all
-    modules of the applications now and then: a tenth of an asyncio request. An application that has set
-    its own threshold keeps it.
-    """
-    gc.collect()
-    gc.freeze()
-    if gc.get_threshold() == DEFAULT_GC_THRESHOLD:
-        gc.set_threshold(GC_THRESHOLD, *DEFAULT_GC_THRESHOLD[1:])
 
 
 async def _start(gateway: Gateway, backends: trio.Nursery, signals: AsyncIterator[int]) -> bool:

@@ -10,15 +10,17 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.backend import StartError
-from gateway.config import Listener
 from gateway.front.caps import ConnectionCaps
+
+if TYPE_CHECKING:
+    from gateway.config import Listener
 
 log = structlog.get_logger()
 
@@ -65,12 +67,14 @@ class ListeningSocket:
                 os.unlink(self.path)
 
 
-def own_listener(address: TcpAddress | UnixAddress | FdAddress, *, mode: int | None = None) -> Listener:
+def own_listener(address: TcpAddress | UnixAddress | FdAddress, *, mode: int | None = None) -> "Listener":
     """A plain listener on *address*; *mode*: permissions of a Unix socket."""
+    from gateway.config import Listener  # applications in processes of their own need none of it
+
     return Listener.model_construct(address=address, mode=mode)
 
 
-def open_listener(listener: Listener) -> list[ListeningSocket]:
+def open_listener(listener: "Listener") -> list[ListeningSocket]:
     """Listen on the address; a host name may stand for several. Raises StartError."""
     address = listener.address
     try:
@@ -102,7 +106,7 @@ def _reason(code: int, address: TcpAddress | UnixAddress | FdAddress) -> str:
     return os.strerror(code) + hint
 
 
-def _open(listener: Listener) -> list[ListeningSocket]:
+def _open(listener: "Listener") -> list[ListeningSocket]:
     address = listener.address
     if isinstance(address, TcpAddress):
         return _open_tcp(address, listener)
@@ -111,7 +115,7 @@ def _open(listener: Listener) -> list[ListeningSocket]:
     return [_open_inherited(address.fd)]
 
 
-def _open_tcp(address: TcpAddress, listener: Listener) -> list[ListeningSocket]:
+def _open_tcp(address: TcpAddress, listener: "Listener") -> list[ListeningSocket]:
     found = socket.getaddrinfo(
         address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -137,7 +141,7 @@ def _open_tcp(address: TcpAddress, listener: Listener) -> list[ListeningSocket]:
     return opened
 
 
-def _open_unix(path: str, listener: Listener) -> ListeningSocket:
+def _open_unix(path: str, listener: "Listener") -> ListeningSocket:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -71,7 +71,7 @@ def _check_not_shadowed(name: str, directory: Path) -> None:
     if Path(loaded).resolve() != Path(spec.origin).resolve():
         raise LoadError(
             f"{spec.origin} cannot be imported, because {loaded} is the module {name!r} already; "
-            "applications inside one daemon need different module names"
+            "applications inside one process need different module names, or process: own"
         )
 
 

@@ -275,6 +275,15 @@ class Request:
             self._id = secrets.token_hex(8)
         return self._id
 
+    @property
+    def known_id(self) -> str | None:
+        """The id, if it was asked for."""
+        return self._id
+
+    def adopt_id(self, known: str) -> None:
+        """Be called *known*, by which the request is known elsewhere."""
+        self._id = known
+
     def share_id(self, other: "Request") -> None:
         """For the client and the logs this request and *other*, from which it was made, are one."""
         self._id = other.id

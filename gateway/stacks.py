@@ -10,17 +10,17 @@ LINES: Final = 100
 """Lines of a stack that are kept: the innermost calls say where it hangs."""
 
 
-def stack_of(thread: int, *, below: Callable[..., object] | None = None) -> list[str]:
-    """The calls of the thread with that identifier, outermost first; empty if it has ended.
+def stack_of(thread: int, *, below: Callable[..., object] | None = None) -> str:
+    """The calls of the thread with that identifier, outermost first, by line; empty if it has ended.
 
     With *below* only those that *below*, a function of Python, has made.
     """
     frame = sys._current_frames().get(thread)
     if frame is None:
-        return []
+        return ""
     code = getattr(below, "__code__", None)
     summary = traceback.StackSummary.extract(reversed([*_frames(frame, code)]))
-    return "".join(summary.format()).splitlines()[-LINES:]
+    return "\n".join("".join(summary.format()).splitlines()[-LINES:])
 
 
 def _frames(frame: FrameType | None, outermost: CodeType | None) -> "list[tuple[FrameType, int]]":

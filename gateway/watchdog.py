@@ -25,6 +25,11 @@ LOOKS: Final = 4
 log = structlog.get_logger()
 
 
+def patience(after: float, *, debug: bool) -> float:
+    """Seconds until a loop counts as blocked, where *after* is configured; a developer is to know of less."""
+    return after / 4 if debug else after
+
+
 class Watchdog:
     """Watches the loop that runs it; what lasts *after* seconds is told."""
 

@@ -1,9 +1,10 @@
 """What this process tells the supervisor that started it: that it serves, and that it has served enough.
 
-One byte each, over a pipe that it inherits.
+One byte each, over a pipe that it inherits. The supervisor tells things by signals.
 """
 
 import os
+import signal
 import threading
 from contextlib import suppress
 from typing import Final
@@ -14,6 +15,11 @@ SPENT: Final = b"S"
 """The process has had as many requests as it may: another is wanted in its place. It serves on meanwhile."""
 DRAINING: Final = b"D"
 """No more connections are accepted. Those that are open are served until they are closed."""
+
+END_ANNOUNCED: Final = signal.SIGUSR1
+END_URGENT: Final = signal.SIGUSR2
+"""From the supervisor, to processes of `gateway.hosted`: the two steps of the notice that the gateway stops
+(`gateway.notice`). The stop signal comes after them."""
 
 
 class Report:

@@ -2,25 +2,72 @@
 
 Every mistake is a StartError of one line that names the backend and what to look at; the traceback of
 an application's own code goes to the log.
+
+Applications of one process share what a process has: `sys.path`, `sys.modules`, `os.environ`. So what one of
+them needs there is in place before it is imported; what two of them need differently is refused.
 """
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from gateway.backend import StartError
 from gateway.loading import LoadError, load_object
+from gateway.virtualenv import add_site_packages
 
 log = structlog.get_logger()
 
 
-def load_application(target: str, *, directory: Path | None, factory: bool, backend: str) -> Any:
-    """As `gateway.loading.load_object`; raises StartError."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an application needs of its process: packages of *virtualenv*, the variables *env*."""
+
+    virtualenv: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING: Final = Surroundings()
+
+_set: Final[dict[str, tuple[str, str]]] = {}
+"""Variables that applications have set: their values, and whose they are."""
+
+
+def load_application(
+    target: str,
+    *,
+    directory: Path | None,
+    factory: bool,
+    backend: str,
+    surroundings: Surroundings = NOTHING,
+) -> Any:
+    """As `gateway.loading.load_object`, with its *surroundings* in place first; raises StartError."""
     try:
+        _prepare(surroundings, backend)
         return load_object(target, directory=directory, factory=factory)
     except LoadError as error:
         if error.own:
             # The traceback is the application's own, without the way through the gateway.
             log.error("application cannot be loaded", backend=backend, exc_info=error.__cause__)  # noqa: TRY400
         raise StartError(f"backend {backend}: {error}") from error
+
+
+def _prepare(surroundings: Surroundings, backend: str) -> None:
+    for name, value in surroundings.env.items():
+        owner, other = _set.get(name, (backend, value))
+        if owner != backend and other != value:
+            raise LoadError(
+                f"the variable {name} has another value for backend {owner}, and applications inside one "
+                "process share their environment: expected process: own for one of them"
+            )
+    for name, value in surroundings.env.items():
+        _set[name] = backend, value
+        os.environ[name] = value
+    if surroundings.virtualenv is not None:
+        try:
+            add_site_packages(surroundings.virtualenv)
+        except ValueError as error:
+            raise LoadError(f"virtualenv: {error}") from error

@@ -4,34 +4,37 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from math import inf
-from pathlib import Path
-from typing import assert_never
+from typing import Final, TypedDict, assert_never
 
 from gateway import config as models
 from gateway.backend import Backend
 from gateway.backends.ajp import AjpBackend
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
-from gateway.backends.asgi import AsgiBackend
-from gateway.backends.asgi.websocket import WebSocketSettings
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.program import ProgramRules
 from gateway.backends.cgi.transcript import Transcript
 from gateway.backends.http import HttpBackend
-from gateway.backends.wsgi import WsgiBackend
+from gateway.backends.python import Kind, Options, make_asgi, make_wsgi
+from gateway.build.python import asgi_options, wsgi_options
+from gateway.build.slots import of_programs, of_threads
 from gateway.build.upstream import build_upstream, check_health
 from gateway.config import SpawnedApp
 from gateway.config.backends.application import Multiplex
-from gateway.config.balancing import Server
+from gateway.config.backends.python import OwnProcess
+from gateway.config.balancing import Balanced, Pool, Server, Timeouts
 from gateway.config.rewriting import Cookies
+from gateway.config.spawn import Supervised
+from gateway.confinement import ResourceLimits, User
 from gateway.environ import variable_name
 from gateway.front.service import Service
+from gateway.hosted.backend import HostedBackend
+from gateway.hosted.options import encode
 from gateway.intake import BodyIntake
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.resolver import Resolver
-from gateway.slots import Slots
 from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
 from gateway.template import Template
@@ -42,12 +45,24 @@ from gateway.upstream.rewriting import CookieRules, ResponseRewriter
 from gateway.upstream.shared_pool import Sharing
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
+from gateway.watchdog import patience
 from protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
 from protocols.codec import ClientCodec
 from protocols.fastcgi import NOT_FOR_AUTHORIZERS, FastCgiClient, Role
 from protocols.http1 import Http1Client
 from protocols.scgi import ScgiClient
 from protocols.uwsgi import PING, PONG, UwsgiClient
+
+KEPT_FOR_HOSTED: Final = 256
+"""Connections that are kept to an application in a process of its own: a few KiB each on either side."""
+
+HOSTED_HEAD: Final = 16 * 1024 * 1024
+HOSTED_FIELDS: Final = 10_000
+"""Bytes, and fields, of a response head of such an application. Inside the gateway's process neither has a
+bound; here they have one that only a mistake reaches."""
+
+_AS_LONG_AS_IT_LIKES: Final = Timeouts.model_construct(connect=5.0, send=inf, first_byte=inf, read=inf)
+"""As in the gateway's own process."""
 
 
 class BackendBuilder:
@@ -82,7 +97,7 @@ class BackendBuilder:
                         confinement=config.confinement,
                         catch_stderr=re.compile(config.catch_stderr) if config.catch_stderr else None,
                     ),
-                    slots=_slots(name, config),
+                    slots=of_programs(name, config),
                     transcript=_transcript(config.transcript),
                     variables=_templates(config.variables),
                     rules=ProgramRules(
@@ -180,38 +195,15 @@ class BackendBuilder:
                 check_health(upstream, config.health.check, Http1Client, server.probe_head)
                 return server
             case models.ASGIBackend():
-                return AsgiBackend(
-                    name,
-                    target=config.app,
-                    pump=pump,
-                    directory=Path(config.directory),
-                    loop=config.loop,
-                    asyncio_debug=config.asyncio_debug,
-                    factory=config.factory,
-                    lifespan=config.lifespan,
-                    startup_timeout=config.startup_timeout,
-                    shutdown_timeout=config.shutdown_timeout,
-                    websocket=WebSocketSettings(
-                        max_message=config.websocket.max_message,
-                        ping_interval=config.websocket.ping_interval,
-                        ping_timeout=config.websocket.ping_timeout,
-                        compression=config.websocket.compression,
-                    ),
-                    interface=config.interface,
-                    response_debug=config.response_debug,
-                    notice=self._notice,
-                )
+                options = asgi_options(config)
+                if config.process is not None:
+                    return self._hosted(name, config, config.process, "asgi", options)
+                return make_asgi(name, options, pump, self._notice)
             case models.WSGIBackend():
-                return WsgiBackend(
-                    name,
-                    target=config.app,
-                    directory=Path(config.directory),
-                    threads=config.threads,
-                    factory=config.factory,
-                    intake=self._intake(name, config),
-                    slots=_threads(name, config),
-                    stuck_after=config.stuck_after,
-                )
+                options = wsgi_options(config, max_body=self._config.limits.body)
+                if config.process is not None:
+                    return self._hosted(name, config, config.process, "wsgi", options)
+                return make_wsgi(name, options, slots=of_threads(name, config))
             case _:
                 assert_never(config)
 
@@ -249,6 +241,50 @@ class BackendBuilder:
         )
         check_health(upstream, config.health.check, make_codec, backend.probe_head, ping)
         return backend
+
+    def _hosted(
+        self,
+        name: str,
+        config: models.ASGIBackend | models.WSGIBackend,
+        process: OwnProcess,
+        kind: Kind,
+        options: Options,
+    ) -> HostedBackend:
+        # Its variables come by its environment, where they are nobody else's.
+        described = encode(
+            kind,
+            {**options, "env": {}},
+            blocked_after=patience(self._config.blocked_after, debug=self._config.debug),
+        )
+        spawned = SpawnedApplication(
+            name,
+            protocol="http",
+            hosted=described,
+            directory=config.directory,
+            virtualenv=config.virtualenv,
+            env=config.variables,
+            **_supervision(process),
+        )
+        self.spawned.append(spawned)
+        upstream = build_upstream(
+            SpawnedUpstream,
+            name,
+            Balanced(timeouts=_AS_LONG_AS_IT_LIKES, retry=process.retry, hold=process.hold),
+            [Server.model_construct(address=spawned.address)],
+            Pool(idle=KEPT_FOR_HOSTED),
+            self._pump,
+            lambda: Http1Client(headers=HOSTED_HEAD, header_count=HOSTED_FIELDS),
+        )
+        upstream.attach(spawned)
+        return HostedBackend(
+            name,
+            upstream=upstream,
+            pump=self._pump,
+            announce=spawned.announce_end,
+            notice=self._notice,
+            websocket=kind == "asgi",
+            tunnel_timeout=self._config.timeouts.tunnel or inf,
+        )
 
     def _upstream(
         self,
@@ -327,31 +363,6 @@ def _sharing(name: str, config: Multiplex | None, make_codec: Callable[[], Clien
     return Sharing(name, policy, make_codec)
 
 
-def _slots(name: str, config: models.CGIBackend) -> Slots | None:
-    if config.max_processes is None:
-        return None
-    return Slots(
-        name,
-        config.max_processes,
-        queue=config.queue,
-        queue_time=config.queue_time,
-        running="programs run, the most that max_processes allows",
-    )
-
-
-def _threads(name: str, config: models.WSGIBackend) -> Slots | None:
-    """What bounds the requests that wait for a thread, if anything does."""
-    if config.queue is None and config.queue_time is None:
-        return None
-    return Slots(
-        name,
-        config.threads,
-        queue=config.queue,
-        queue_time=inf if config.queue_time is None else config.queue_time,
-        running="requests run, the most that threads allows",
-    )
-
-
 def _transcript(config: models.Transcript | None) -> Transcript | None:
     if config is None:
         return None
@@ -410,32 +421,51 @@ def _spawned(name: str, protocol: SpawnProtocol, config: SpawnedApp) -> SpawnedA
     env: dict[str, str] = {}
     for variables in (*config.env_file, config.env):
         env.update(variables)
-    processes, give_up = config.processes, config.give_up
     return SpawnedApplication(
         name,
         protocol=protocol,
         command=config.command,
         wsgi=config.wsgi,
         address=config.address,
-        processes=Processes(processes.min, processes.max, processes.spare, processes.idle_time),
         directory=config.directory,
         virtualenv=config.virtualenv,
         env=env,
-        pass_env=config.pass_env,
-        user=config.account,
-        limits=None if config.limits is None else config.limits.for_children(),
-        startup_time=config.startup_time,
         stop_signal=config.stop_signal,
-        stop_time=config.stop_time,
-        give_up=None if give_up is None else GiveUp(give_up.deaths, give_up.within),
-        recycling=Recycling(
+        **_supervision(config),
+    )
+
+
+def _supervision(config: Supervised) -> "_Supervision":
+    processes, give_up = config.processes, config.give_up
+    return {
+        "processes": Processes(processes.min, processes.max, processes.spare, processes.idle_time),
+        "pass_env": config.pass_env,
+        "user": config.account,
+        "limits": None if config.limits is None else config.limits.for_children(),
+        "startup_time": config.startup_time,
+        "stop_time": config.stop_time,
+        "give_up": None if give_up is None else GiveUp(give_up.deaths, give_up.within),
+        "recycling": Recycling(
             max_requests=config.max_requests,
             max_requests_jitter=config.max_requests_jitter,
             max_age=config.max_age,
             max_age_jitter=config.max_age_jitter,
             max_memory=config.max_memory or 0,
         ),
-    )
+    }
+
+
+class _Supervision(TypedDict):
+    """What is said alike of all processes that the gateway starts."""
+
+    processes: Processes
+    pass_env: Sequence[str] | None
+    user: User | None
+    limits: ResourceLimits | None
+    startup_time: float
+    stop_time: float
+    give_up: GiveUp | None
+    recycling: Recycling
 
 
 def _droppable(headers: Sequence[str]) -> list[str]:

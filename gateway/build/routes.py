@@ -9,6 +9,7 @@ from math import inf
 from gateway import config as models
 from gateway.actions import Redirect, Respond
 from gateway.backend import Handler, Runnable
+from gateway.build.slots import of_requests
 from gateway.config.filters import HeaderChanges
 from gateway.config.filters import HeaderRules as HeaderConfig
 from gateway.config.filters import Mirror as MirrorConfig
@@ -27,7 +28,6 @@ from gateway.local_redirect import Dispatch
 from gateway.pump import Pump
 from gateway.resolver import Resolver
 from gateway.router import Route
-from gateway.slots import Slots
 from gateway.static import StaticFiles
 from gateway.template import Template
 
@@ -35,15 +35,9 @@ from gateway.template import Template
 def filtered_backend(name: str, config: models.Backend, backend: Handler, *, dispatch: Dispatch) -> Handler:
     """*backend* with what its configuration puts around it, whatever the route."""
     handler = backend
-    if isinstance(config, models.ASGIBackend) and config.concurrency is not None:
-        slots = Slots(
-            name,
-            config.concurrency,
-            queue=config.queue,
-            queue_time=config.queue_time,
-            running="requests run, the most that concurrency allows",
-        )
-        handler = ConcurrencyFilter(handler, slots=slots, address=config.app)
+    slots = of_requests(name, config)
+    if slots is not None:
+        handler = ConcurrencyFilter(handler, slots=slots, address=name)
     if config.x_sendfile or config.x_accel_redirect:
         handler = SendfileFilter(
             handler,

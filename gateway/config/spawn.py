@@ -52,36 +52,19 @@ class GiveUp(Model):
     """... within this time."""
 
 
-class SpawnedApp(Confined):
+class Supervised(Confined):
     """Processes that the gateway starts, restarts when they die, and stops."""
 
-    command: Command | None = None
-    """A program and its arguments; it gets its listening socket as file descriptor 0, or a place to open one
-    by {socket} or {port}."""
-    wsgi: ObjectName | None = None
-    """A WSGI application, module:attribute, served in processes of its own."""
-    address: Connect | None = None
-    """Where a command listens that opens its own socket."""
     processes: Annotated[
         SpawnedProcesses, Short(lambda value: _processes(value), {"type": "integer", "minimum": 1})
     ] = written(1)
     """How many of them accept on the socket: a number, or a mapping with min and max."""
-    directory: Directory = written(".")
-    """Their working directory, where modules are imported from; by default the directory of this file."""
-    virtualenv: VirtualEnvironment | None = None
-    """The virtual environment that they run in; its Python serves wsgi."""
-    env: dict[VariableName, str] = Field(default_factory=dict)
-    """Variables added to their environment."""
-    env_file: Annotated[tuple[EnvFile, ...], Many()] = ()
-    """Files of NAME=VALUE lines (.env) that are added too; later files and env win."""
     pass_env: Annotated[tuple[PassedVariable, ...], Many()] | None = None
     """Names of the gateway's own variables that they get, LC_* for all that begin so; by default all."""
     startup_time: Timeout = written("60s")
     """To become ready; then a process is ended and counts as failed."""
-    stop_signal: StopSignal = written("TERM")
-    """What asks one process to finish its requests and end."""
     stop_time: Duration = written("30s")
-    """From that signal to the deadly one (KILL), which the whole process group gets."""
+    """From the stop signal to the deadly one (KILL), which the whole process group gets."""
     give_up: GiveUp | None = None
     """When processes that keep dying are not started again; by default never."""
     max_requests: CountOrNone = 0
@@ -98,14 +81,40 @@ class SpawnedApp(Confined):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from super().contradictions(data)
-        if ("command" in data) == ("wsgi" in data):
-            yield (), f"expected exactly one of command or wsgi, got {'both' if 'wsgi' in data else 'none'}"
-        if "wsgi" in data and "address" in data:
-            yield ("address",), "a wsgi application listens where the gateway says: leave it out"
         for jitter in ("max_requests_jitter", "max_age_jitter"):
             base = jitter.removesuffix("_jitter")
             if data.get(jitter) and not data.get(base):
                 yield (jitter,), f"there is nothing to vary: expected {base}"
+
+
+class SpawnedApp(Supervised):
+    """An application of any kind in processes of its own."""
+
+    command: Command | None = None
+    """A program and its arguments; it gets its listening socket as file descriptor 0, or a place to open one
+    by {socket} or {port}."""
+    wsgi: ObjectName | None = None
+    """A WSGI application, module:attribute, served in processes of its own."""
+    address: Connect | None = None
+    """Where a command listens that opens its own socket."""
+    directory: Directory = written(".")
+    """Their working directory, where modules are imported from; by default the directory of this file."""
+    virtualenv: VirtualEnvironment | None = None
+    """The virtual environment that they run in; its Python serves wsgi."""
+    env: dict[VariableName, str] = Field(default_factory=dict)
+    """Variables added to their environment."""
+    env_file: Annotated[tuple[EnvFile, ...], Many()] = ()
+    """Files of NAME=VALUE lines (.env) that are added too; later files and env win."""
+    stop_signal: StopSignal = written("TERM")
+    """What asks one process to finish its requests and end."""
+
+    @classmethod
+    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+        yield from super().contradictions(data)
+        if ("command" in data) == ("wsgi" in data):
+            yield (), f"expected exactly one of command or wsgi, got {'both' if 'wsgi' in data else 'none'}"
+        if "wsgi" in data and "address" in data:
+            yield ("address",), "a wsgi application listens where the gateway says: leave it out"
         own = _own_socket(data)
         processes = data.get("processes", 1)
         most = processes.get("max", 1) if isinstance(processes, dict) else processes

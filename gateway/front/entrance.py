@@ -162,6 +162,12 @@ class Entrance:
                 return True
         return False
 
+    def announce_end(self) -> None:
+        """Let what is being answered be the last on its connection, and tell WebSockets of the end."""
+        for connection in self._open:
+            if not connection.idle:
+                connection.drain()
+
     def drain(self) -> int:
         """End idle connections now, busy ones after their response; how many are busy."""
         self._service.draining = True

@@ -23,13 +23,13 @@ import structlog
 import trio
 
 from gateway.address import TcpAddress, UnixAddress
-from gateway.appserver.report import READY, SPENT
+from gateway.appserver.report import END_ANNOUNCED, END_URGENT, READY, SPENT
 from gateway.backend import StartError
 from gateway.confinement import Confinement, ResourceLimits, User
 from gateway.errors import BackendError, Cause, Phase
 from gateway.executable import explain
 from gateway.process import describe_end
-from gateway.spawn.command import Command, environment, of_program, of_wsgi
+from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
 from gateway.spawn.endpoint import SharedSocket, endpoint_for
 from gateway.spawn.output import LAST_LINES
 from gateway.spawn.process import RunningProcess, start
@@ -81,7 +81,8 @@ class _Process(Member):
 
 
 class SpawnedApplication:
-    """Processes of *command*, or of a server for the WSGI application *wsgi* (``module:attribute``).
+    """Processes of *command*, or of a server for the WSGI application *wsgi* (``module:attribute``), or of
+    our own for the application that *hosted* describes (`gateway.hosted.options`).
 
     ``directory`` is the working directory, and where modules are imported from. ``env`` is added to what
     ``pass_env`` names of the gateway's own environment, by default all. ``address`` is where a command
@@ -95,6 +96,7 @@ class SpawnedApplication:
         protocol: Protocol,
         command: Sequence[str] | None = None,
         wsgi: str | None = None,
+        hosted: str | None = None,
         address: UnixAddress | TcpAddress | None = None,
         processes: Processes | None = None,
         directory: str | os.PathLike[str] = ".",
@@ -109,11 +111,12 @@ class SpawnedApplication:
         give_up: GiveUp | None = None,
         recycling: Recycling | None = None,
     ) -> None:
-        assert command or wsgi, "either command or wsgi"
+        assert command or wsgi or hosted, "one of command, wsgi and hosted"
         self.name = name
         self._protocol = protocol
         self._program = command
         self._wsgi = wsgi
+        self._hosted = hosted
         self._directory = os.path.abspath(directory)
         self._virtualenv = virtualenv
         self._env = environment(os.environ, env or {}, pass_env=pass_env, virtualenv=virtualenv)
@@ -197,6 +200,13 @@ class SpawnedApplication:
             return self._unavailable(wait)
         error.last_words = error.last_words or list(self._last_lines)
         return error
+
+    def announce_end(self, urgent: bool) -> None:
+        """Tell our own processes that the gateway stops (`notice.Listener`); what they have goes on."""
+        self.renew_connections()
+        for member in self._members:
+            if member.ready:  # others do not listen yet
+                member.running.send_signal(END_URGENT if urgent else END_ANNOUNCED)
 
     def _check(self) -> None:
         wait = self._wait()
@@ -282,6 +292,8 @@ class SpawnedApplication:
                 directory=self._directory,
                 virtualenv=self._virtualenv,
             )
+        if self._hosted is not None:
+            return of_hosted(self._hosted, self._env, backend=self.name, directory=self._directory)
         assert self._program is not None
         return of_program(
             self._program, self._endpoint, self._env, backend=self.name, directory=self._directory
@@ -388,6 +400,8 @@ class SpawnedApplication:
     def _heard(self, member: Member, word: bytes) -> None:
         if word == READY:
             member.ready = True
+            if len(self._members) > 1:
+                self.renew_connections()  # so that it gets its share of them
         elif word == SPENT:
             member.spent = "max_requests"
         else:

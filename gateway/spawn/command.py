@@ -1,4 +1,4 @@
-"""What is run: the words of a command, or a server of our own for a WSGI application, and its environment."""
+"""What is run: the words of a command, or a server of our own for an application, and its environment."""
 
 import os
 import shutil
@@ -22,11 +22,15 @@ _WITHHELD: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What each process is started with. One that *reports* is our own server, and gets more words then."""
+    """What each process is started with. One that *reports* is our own server, and gets more words then.
+
+    One that *has_entries* writes log entries as the gateway does.
+    """
 
     words: Sequence[str]
     env: Mapping[bytes, bytes]
     reports: bool = False
+    has_entries: bool = False
 
     def argv(self, report: int, life: Life) -> list[str]:
         """For a process that reports on the descriptor *report*."""
@@ -77,6 +81,13 @@ def of_wsgi(
         words = [str(python), "-P", "-u", str(_BOOTSTRAP), *places]
     words += [protocol, target, "--directory", directory, "--name", backend, "--parent", str(os.getpid())]
     return Command(words, _encoded(env), reports=True)
+
+
+def of_hosted(options: str, env: Mapping[str, str], *, backend: str, directory: str) -> Command:
+    """The process of `gateway.hosted` for the application that *options* describe."""
+    words = [sys.executable, "-P", "-u", "-m", "gateway.hosted", options]
+    words += ["--directory", directory, "--name", backend, "--parent", str(os.getpid())]
+    return Command(words, _encoded(env), reports=True, has_entries=True)
 
 
 _BOOTSTRAP: Final = Path(__file__).parents[1] / "appserver" / "bootstrap.py"

@@ -1,11 +1,16 @@
-"""What a process writes to its standard output and error: to the log, line by line."""
+"""What a process writes to its standard output and error: to the log, line by line.
 
+A process of our own writes log entries to its standard error, as JSON; they are entries of this log again.
+"""
+
+import json
+import logging
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from gateway.process import LineSplitter
+from gateway.process import LINE_LIMIT, LineSplitter
 
 LAST_LINES: Final = 20
 """Lines of the processes' output that are kept for the developer."""
@@ -14,18 +19,38 @@ LINES_PER_SECOND: Final = 1000
 """Lines of one process that are logged in a second; a flood would be written at the requests' cost. systemd's
 journal takes as many from a service in the long run, by default 10,000 in 30 s."""
 
+ENTRY_LIMIT: Final = 256 * 1024
+"""Bytes of a line that may be a log entry: it may hold a traceback."""
+
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+_MEANINGFUL: Final = frozenset(
+    {"timestamp", "level", "event", "self", "method_name", "args", "kw", "exc_info", "stack_info"}
+)
+_TEXTS: Final = frozenset({"exception", "stack", "logger"})
+
 log = structlog.get_logger()
 
 
 class Output:
-    """One of the two streams of a process."""
+    """One of the two streams of a process. With *has_entries* some of its lines are log entries of ours."""
 
-    def __init__(self, backend: str, pid: int, stream: str, last_lines: deque[str]) -> None:
+    def __init__(
+        self, backend: str, pid: int, stream: str, last_lines: deque[str], *, has_entries: bool = False
+    ) -> None:
         self._backend = backend
         self._pid = pid
         self._stream = stream
         self._last_lines = last_lines
-        self._splitter = LineSplitter()
+        self._has_entries = has_entries
+        self._limit = ENTRY_LIMIT if has_entries else LINE_LIMIT
+        self._splitter = LineSplitter(self._limit)
         self._second = 0
         self._logged = 0
         self._dropped = 0
@@ -33,7 +58,7 @@ class Output:
     def feed(self, data: bytes, now: float) -> None:
         """Log the lines that *data* completes, as far as there is room in this second."""
         if int(now) == self._second and self._logged == LINES_PER_SECOND:
-            self._splitter = LineSplitter()  # the line that it began with is incomplete now
+            self._splitter = LineSplitter(self._limit)  # the line that it began with is incomplete now
             self._dropped += data.count(b"\n")
             return
         self._log(self._splitter.feed(data), now)
@@ -44,18 +69,24 @@ class Output:
         self._tell_dropped()
 
     def _log(self, lines: list[str], now: float) -> None:
-        self._last_lines.extend(lines[-LAST_LINES:])
         if int(now) != self._second:
             self._tell_dropped()
             self._second, self._logged = int(now), 0
         room = LINES_PER_SECOND - self._logged
         self._dropped += max(len(lines) - room, 0)
         self._logged += min(len(lines), room)
-        # What servers write to their standard error is mostly no error: its level is the reader's to judge.
         for line in lines[:room]:
+            entry = _entry(line) if self._has_entries else None
+            if entry is not None:
+                self._last_lines.extend(_in_words(entry))
+                log.log(entry.pop("level"), entry.pop("event"), **{**entry, "pid": self._pid})
+                continue
+            self._last_lines.append(line)
+            # What servers write to standard error is mostly no error: its level is the reader's to judge.
             log.info(
                 "application output", backend=self._backend, pid=self._pid, stream=self._stream, line=line
             )
+        self._last_lines.extend(lines[room:][-LAST_LINES:])
 
     def _tell_dropped(self) -> None:
         if self._dropped:
@@ -67,3 +98,25 @@ class Output:
                 lines=self._dropped,
             )
             self._dropped = 0
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """The log entry of ours that *line* is, if it is one; its level is the number."""
+    if not line.startswith('{"timestamp": '):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(line)
+        event, level = str(found["event"]), _LEVELS[found["level"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+    # The application may have written it: nothing that means something to the logger, and text where it
+    # expects text.
+    facts = {key: value for key, value in found.items() if key not in _MEANINGFUL}
+    for key in _TEXTS & facts.keys():
+        facts[key] = str(facts[key])
+    return {**facts, "event": event, "level": level}
+
+
+def _in_words(entry: dict[str, Any]) -> list[str]:
+    """For the developer: what has happened, and the end of the traceback."""
+    return [entry["event"], *str(entry.get("exception", "")).splitlines()]

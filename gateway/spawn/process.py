@@ -62,6 +62,10 @@ class RunningProcess:
             seconds = self._stop_time if within is None else within
             self._patience.deadline = trio.current_time() + seconds
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Tell the process something; nothing if it has ended."""
+        self._process.send_signal(number)
+
     def memory(self) -> int:
         """Bytes of resident memory of the process, without its children; 0 if it has ended."""
         try:
@@ -178,7 +182,7 @@ def start(
     for descriptor in theirs:
         os.close(descriptor)
     outputs = {
-        descriptor: Output(backend, process.pid, stream, last_lines)
+        descriptor: Output(backend, process.pid, stream, last_lines, has_entries=command.has_entries)
         for descriptor, stream in zip(ours[:2], ("stdout", "stderr"), strict=True)
     }
     return RunningProcess(

@@ -17,6 +17,7 @@ status for which another server is to be asked. The caller may repair either.
 """
 
 import re
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -150,6 +151,8 @@ class Exchange:
         "added",
         "answered_at",
         "catch_stderr",
+        "companion",
+        "half_closed",
         "rewriter",
         "sent",
         "status",
@@ -200,6 +203,11 @@ class Exchange:
         """What becomes of addresses and cookies in the answer."""
         self.catch_stderr: re.Pattern[str] | None = None
         """A line of the error stream that it matches is a failure, if the response has not begun."""
+        self.companion: Callable[[ResponseHead], None] | None = None
+        """Set if the application is in a process of ours: it looks at the head of the answer, and may raise a
+        GatewayError that it tells of. Such an application is told when the client closes its side, too."""
+        self.half_closed = False
+        """Whether that was told: the connection takes no other request."""
         self._client_failure: GatewayError | None = None
         self._awaits_continue: trio.Event | None = None
         self._wanted: trio.Event | None = None
@@ -322,6 +330,8 @@ class Exchange:
                     return  # The answer ended while this waited; the codec takes nothing more.
                 await self._send(codec.send(Data(piece) if piece else self._ending()))
             self.sent = True
+            if self.companion is not None and self._responder.disconnected:
+                self._client_left()
         except trio.BrokenResourceError:
             pass  # The application reads no further; its answer, or its end, comes by the other way.
         except LocalProtocolError as unsayable:
@@ -347,6 +357,20 @@ class Exchange:
         """When somebody has to look at the wait for the first byte."""
         deadline = self._waiting_since + self._timeouts.first_byte
         return deadline if self._lookout is None else min(deadline, now + self._lookout.seconds)
+
+    def _tell_when_client_leaves(self) -> None:
+        """Close our side when the client closes its own, as it would be seen in one process."""
+        if self._responder.disconnected:
+            self._client_left()
+        else:
+            self._responder.on_disconnect = self._client_left
+
+    def _client_left(self) -> None:
+        # A body that is not complete fails by itself.
+        if self.sent and not self._over and self._switch is None:
+            self.half_closed = True
+            with suppress(OSError):  # it is broken, which is found out elsewhere
+                self._connection.stream.sock.shutdown(socket.SHUT_WR)
 
     # --- receiving
 
@@ -379,6 +403,8 @@ class Exchange:
         informed = 0
         redirect: LocalRedirect | None = None
         self._phase = _FIRST_BYTE
+        if self.companion is not None:
+            self._tell_when_client_leaves()
         data = await self._receive_some()
         codec.receive_data(data)
         while True:
@@ -411,6 +437,8 @@ class Exchange:
                 self._phase = _BODY
                 self.status = event.status
                 head = event
+                if self.companion is not None:
+                    self.companion(event)
                 if self._unwanted is not None or self.added is not None or self.rewriter is not None:
                     head = self._look_at(event)
                 if event.status == 101:

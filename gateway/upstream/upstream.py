@@ -53,7 +53,7 @@ from gateway.upstream.server import Server, ServerState
 from gateway.upstream.shared_pool import SharedPool, Sharing
 from gateway.upstream.switch import Switch
 from protocols.codec import ClientCodec
-from protocols.events import LocalRedirect, RequestHead, RequestVariables
+from protocols.events import LocalRedirect, RequestHead, RequestVariables, ResponseHead
 from protocols.fastcgi import Capabilities
 
 EXPIRY_INTERVAL: Final = 5.0
@@ -136,6 +136,8 @@ class Upstream:
         """For `Exchange.rewriter`."""
         self.catch_stderr: re.Pattern[str] | None = None
         """For `Exchange.catch_stderr`, if the protocol has an error stream."""
+        self.companion: Callable[[ResponseHead], None] | None = None
+        """For `Exchange.companion`."""
         self._checker: Checker | None = None
         self._names: Names | None = None
         self._probe: CapabilityProbe | None = None
@@ -313,6 +315,7 @@ class Upstream:
                     )
                     exchange.catch_stderr = self.catch_stderr
                     exchange.rewriter = self.rewriter
+                    exchange.companion = self.companion
                     if self._sticky is not None:
                         exchange.added = self._sticky.field_for(request, server)
                     try:
@@ -330,7 +333,7 @@ class Upstream:
                         repairs, alone = True, isinstance(stale, CannotShareError)
                         codec = self._make_codec()
                         begun = codec.send(head)
-                reusable = exchange.sent and connection.codec.reusable
+                reusable = exchange.sent and connection.codec.reusable and not exchange.half_closed
                 seconds = exchange.answered_at - began
                 server.answered(seconds, pump.now)
                 if self._is_critical or server.health.failures or not server.health.up:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -21,6 +21,7 @@ import structlog
 from gateway.backend import StartError
 from gateway.logs import AccessLog, configure
 from gateway.request import Address, Request
+from gateway.stacks import stack_of
 
 EVIL = 'a\nb\r\x1b[2J\x00\x7f\x9b\u2028\u202e\udc80"'
 
@@ -416,3 +417,14 @@ def test_standard_error_on_a_real_terminal_is_text() -> None:
     access, stopped = shown.decode().splitlines()
     assert "GET / \x1b[33m404\x1b[0m 0B" in access
     assert "stopped" in stopped
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_stack_of_a_thread(format: Literal["json", "text"]) -> None:  # noqa: A002 (as configure calls it)
+    """In text below its entry, like a traceback."""
+    stream = io.StringIO()
+    configure(format=format, stream=stream)
+    structlog.get_logger().warning("stuck", stack=stack_of(threading.get_ident()))
+    lines = stream.getvalue().splitlines()
+    assert "in test_stack_of_a_thread" in stream.getvalue()
+    assert (len(lines) == 1) is (format == "json")

@@ -29,17 +29,17 @@ def waiting() -> Iterator[threading.Thread]:
 
 def test_stack_of_another_thread(waiting: threading.Thread) -> None:
     assert waiting.ident is not None
-    text = "\n".join(stack_of(waiting.ident))
+    text = stack_of(waiting.ident)
     assert text.index("in outer") < text.index("in inner") < text.index("go_on.wait(60)")
     assert __file__ in text
 
 
 def test_only_what_one_function_has_called(waiting: threading.Thread) -> None:
     assert waiting.ident is not None
-    text = "\n".join(stack_of(waiting.ident, below=threading.Thread.run))
+    text = stack_of(waiting.ident, below=threading.Thread.run)
     assert "in run" not in text
     assert "in outer" in text
 
 
 def test_thread_that_has_ended(waiting: threading.Thread) -> None:
-    assert stack_of(-1) == []
+    assert stack_of(-1) == ""

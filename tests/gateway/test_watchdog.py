@@ -68,7 +68,7 @@ def test_application_and_request_are_named(loop: str, version: str) -> None:
     assert (first["backend"], first["method"]) == ("api", "POST")
     assert (second["backend"], second["method"]) == ("api", "websocket")
     assert first["log_level"] == "warning"
-    assert any("block_until" in line for line in first["stack"])
+    assert "block_until" in first["stack"]
     assert first["seconds"] >= 0.0
     for blocked in (first, second):
         (over,) = told(logs, GOES_ON, blocked["path"])
@@ -88,7 +88,7 @@ def test_other_code_is_told_by_its_stack() -> None:
     with capture_logs() as logs:
         run(main)
     entry = told(logs, BLOCKED)[-1]
-    assert any("block_until" in line for line in entry["stack"])
+    assert "block_until" in entry["stack"]
 
 
 def test_code_in_c_that_lets_no_thread_run() -> None:
@@ -156,7 +156,7 @@ def test_daemon_tells(tmp_path: Path, top: dict[str, Any]) -> None:
         client.request("GET", "/block")
         entry = running.wait_for(BLOCKED)
         assert (entry["backend"], entry["path"]) == ("app", "/block")
-        assert any("blocking_application.py" in line for line in entry["stack"])
+        assert "blocking_application.py" in entry["stack"]
         (tmp_path / "go on").touch()
         assert client.getresponse().read() == b"ok"
         assert running.wait_for(GOES_ON)["path"] == "/block"

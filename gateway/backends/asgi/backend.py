@@ -26,7 +26,7 @@ from gateway.backends.asgi.websocket import (
     check_handshake,
     websocket_scope,
 )
-from gateway.backends.load import load_application
+from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
@@ -42,12 +42,12 @@ the daemon's grace is over."""
 class AsgiBackend:
     """Serves the application *target* (``module:attribute``) on *loop*, with asyncio in debug mode if asked.
 
-    *directory* is put in front of the module search path. With *factory* the attribute is a function
-    that returns the application, which is of ASGI 2 or 3 by its *interface*. *lifespan* says whether the
-    application is told of start and stop, or has to be asked (``auto``). It has *startup_timeout* seconds to
-    start, and *shutdown_timeout* to end what it does after its responses, then as long again for its
-    shutdown. *websocket* bounds its WebSockets. With *response_debug* it may say what is for tests
-    (``http.response.debug``). *notice* is that of the daemon's end.
+    *directory* is put in front of the module search path, and *surroundings* in place. With *factory* the
+    attribute is a function that returns the application, which is of ASGI 2 or 3 by its *interface*.
+    *lifespan* says whether the application is told of start and stop, or has to be asked (``auto``). It has
+    *startup_timeout* seconds to start, and *shutdown_timeout* to end what it does after its responses, then
+    as long again for its shutdown. *websocket* bounds its WebSockets. With *response_debug* it may say what
+    is for tests (``http.response.debug``). *notice* is that of the daemon's end.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class AsgiBackend:
         interface: Interface = "auto",
         response_debug: bool = False,
         notice: ShutdownNotice | None = None,
+        surroundings: Surroundings = NOTHING,
     ) -> None:
         self.name = name
+        self._surroundings = surroundings
         self._target = target
         self._pump = pump
         self._directory = directory
@@ -130,7 +132,11 @@ class AsgiBackend:
 
     def _load(self) -> Application:
         app = load_application(
-            self._target, directory=self._directory, factory=self._factory, backend=self.name
+            self._target,
+            directory=self._directory,
+            factory=self._factory,
+            backend=self.name,
+            surroundings=self._surroundings,
         )
         return as_single_callable(app, self._interface)
 

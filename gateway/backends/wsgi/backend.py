@@ -14,7 +14,7 @@ from wsgiref.types import WSGIApplication
 
 import trio
 
-from gateway.backends.load import load_application
+from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.input import open_input
 from gateway.backends.wsgi.streams import ErrorLog, FileWrapper
@@ -36,8 +36,9 @@ _STOP_GRACE: Final = 1.0
 class WsgiBackend:
     """Runs the application *target* (``module:attribute``) in *threads* threads.
 
-    *directory* is put in front of the module search path. With *factory* the attribute is a function
-    that returns the application. *multiprocess* says that other processes run the same application.
+    *directory* is put in front of the module search path, and *surroundings* in place. With *factory* the
+    attribute is a function that returns the application. *multiprocess* says that other processes run the
+    same application.
 
     *intake* says which request bodies are taken. One that is streamed has no CONTENT_LENGTH: Werkzeug reads
     it all the same, and Django takes it for none. *slots* bounds how many requests wait for a thread, and for
@@ -56,8 +57,10 @@ class WsgiBackend:
         intake: BodyIntake | None = None,
         slots: Slots | None = None,
         stuck_after: float = 0.0,
+        surroundings: Surroundings = NOTHING,
     ) -> None:
         self.name = name
+        self._surroundings = surroundings
         self._slots = slots
         self._stuck_after = stuck_after
         self._intake = intake or BodyIntake(name)
@@ -80,7 +83,11 @@ class WsgiBackend:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Import the application, start its threads, end them when cancelled."""
         self._application = load_application(
-            self._target, directory=self._directory, factory=self._factory, backend=self.name
+            self._target,
+            directory=self._directory,
+            factory=self._factory,
+            backend=self.name,
+            surroundings=self._surroundings,
         )
         self._threads.start()
         try:

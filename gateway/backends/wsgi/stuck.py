@@ -72,7 +72,7 @@ class StuckWatch:
             seconds=round(seconds, 1),
             # Others wait for a thread when all are like that.
             threads_busy=sum(each is not None for each in self._threads.current),
-            stack=[] if ident is None else stack_of(ident, below=call.run),
+            stack="" if ident is None else stack_of(ident, below=call.run),
         )
 
     def _tell_ended(self, seen: _Seen, now: float) -> None:

@@ -1,16 +1,80 @@
 """The configuration of Python applications inside the daemon."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gateway.config.backends.common import BackendModel, WithLength
+from gateway.config.balancing import Retry
 from gateway.config.base import Model, Place, written
+from gateway.config.spawn import Supervised
 from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Count, CountOrNone, Flag
-from gateway.config.values.programs import Lifespan, ObjectName
+from gateway.config.values.programs import (
+    EnvFile,
+    Lifespan,
+    ObjectName,
+    VariableName,
+    VirtualEnvironment,
+)
 from gateway.config.values.quantities import Duration, Limit, Timeout
+from gateway.config.values.shapes import Many, Short
+from gateway.config.wording import expected
+from gateway.virtualenv import site_packages
+
+
+class OwnProcess(Supervised):
+    """Processes of its own for an application: what happens to them happens to no other."""
+
+    retry: Retry = Field(default_factory=Retry)
+    """What is tried after a failure: with tries: 2, requests of a process that died go to another."""
+    hold: Duration = written(0)
+    """How long requests wait while no process can be reached, instead of failing at once."""
+
+
+def _process(value: Any) -> Any:
+    if value == "shared":
+        return None
+    if value == "own":
+        return {}
+    if value is None or isinstance(value, dict | OwnProcess):
+        return value
+    raise expected("shared, own, or a mapping", value)
+
+
+class PythonApplication(Model):
+    """What applications have in common that are imported."""
+
+    directory: Directory = written(".")
+    """Where its modules are imported from; by default the directory of this file."""
+    factory: Flag = False
+    """Whether the attribute is a function that makes the application."""
+    virtualenv: VirtualEnvironment | None = None
+    """A virtual environment whose packages it uses; of the Python version that runs the gateway."""
+    env: dict[VariableName, str] = Field(default_factory=dict)
+    """Variables that are set before it is imported. Applications in the gateway's own process share them."""
+    env_file: Annotated[tuple[EnvFile, ...], Many()] = ()
+    """Files of NAME=VALUE lines (.env) that are set too; later files and env win."""
+    process: Annotated[OwnProcess | None, Short(_process, {"enum": ["own", "shared"]})] = written("shared")
+    """shared: it runs in the process that serves clients; own: in a process of its own, that the gateway
+    starts and supervises, or a mapping that says how."""
+
+    @field_validator("virtualenv")
+    @classmethod
+    def _of_our_version(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            site_packages(path)
+        return path
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All that is set for it."""
+        found: dict[str, str] = {}
+        for each in (*self.env_file, self.env):
+            found.update(each)
+        return found
 
 
 class WebSocket(Model):
@@ -26,17 +90,13 @@ class WebSocket(Model):
     """Whether messages are compressed (permessage-deflate) where the client offers it."""
 
 
-class ASGIBackend(BackendModel):
+class ASGIBackend(PythonApplication, BackendModel):
     """An ASGI 3 application inside the daemon."""
 
     kind: ClassVar[str] = "asgi"
 
     app: ObjectName = Field(alias="asgi")
     """The application, module:attribute."""
-    directory: Directory = written(".")
-    """Where its modules are imported from; by default the directory of this file."""
-    factory: Flag = False
-    """Whether the attribute is a function that makes the application."""
     interface: Literal["auto", "asgi3", "asgi2"] = "auto"
     """Of ASGI 3 the application is called once, of ASGI 2 twice; auto: as its signature shows."""
     loop: Literal["asyncio", "trio"] = "asyncio"
@@ -71,17 +131,13 @@ class ASGIBackend(BackendModel):
                 yield (key,), "without concurrency no request waits"
 
 
-class WSGIBackend(WithLength):
+class WSGIBackend(PythonApplication, WithLength):
     """A WSGI application inside the daemon, on threads."""
 
     kind: ClassVar[str] = "wsgi"
 
     app: ObjectName = Field(alias="wsgi")
     """The application, module:attribute."""
-    directory: Directory = written(".")
-    """Where its modules are imported from; by default the directory of this file."""
-    factory: Flag = False
-    """Whether the attribute is a function that makes the application."""
     threads: Count = 8
     """Requests that run at the same time; further ones wait."""
     queue: CountOrNone | None = None

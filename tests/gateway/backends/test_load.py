@@ -1,5 +1,7 @@
 """Finding an application by its name, and saying what is wrong."""
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.backend import StartError
-from gateway.backends.load import load_application
+from gateway.backends.load import NOTHING, Surroundings, load_application
+from gateway.virtualenv import VERSION
 
 
 @pytest.fixture(autouse=True)
 def restored_imports(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The search path and the modules as they were."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(os, "environ", os.environ.copy())
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -27,8 +31,17 @@ def write(directory: Path, name: str, source: str) -> Path:
     return directory
 
 
-def load(target: str, directory: Path | None = None, *, factory: bool = False) -> Any:
-    return load_application(target, directory=directory, factory=factory, backend="api")
+def load(
+    target: str,
+    directory: Path | None = None,
+    *,
+    factory: bool = False,
+    backend: str = "api",
+    surroundings: Surroundings = NOTHING,
+) -> Any:
+    return load_application(
+        target, directory=directory, factory=factory, backend=backend, surroundings=surroundings
+    )
 
 
 def test_finds_a_dotted_attribute_of_a_package(tmp_path: Path) -> None:
@@ -105,3 +118,61 @@ def test_two_applications_cannot_have_modules_of_one_name(tmp_path: Path) -> Non
     assert load("gw_same:app", one)() == "one"
     with pytest.raises(StartError, match="different module names"):
         load("gw_same:app", two)
+
+
+# ---- what an application needs of its process
+
+
+def test_variables_are_set_before_the_import(tmp_path: Path) -> None:
+    write(tmp_path, "gw_reads.py", "import os\nfound = os.environ['GW_MARK']\napp = lambda: found\n")
+    assert load("gw_reads:app", tmp_path, surroundings=Surroundings(env={"GW_MARK": "mine"}))() == "mine"
+    assert os.environ["GW_MARK"] == "mine"  # applications read them later, too
+
+
+def test_two_applications_want_different_values(tmp_path: Path) -> None:
+    """os.environ is one for both: what the second reads later would depend on who was loaded last."""
+    write(tmp_path, "gw_any.py", "app = print\n")
+    load("gw_any:app", tmp_path, backend="one", surroundings=Surroundings(env={"GW_A": "1", "GW_B": "1"}))
+    load("gw_any:app", tmp_path, backend="two", surroundings=Surroundings(env={"GW_A": "1"}))
+    expected = "backend two: the variable GW_B has another value for backend one, .* process: own"
+    with pytest.raises(StartError, match=expected):
+        load("gw_any:app", tmp_path, backend="two", surroundings=Surroundings(env={"GW_C": "1", "GW_B": "2"}))
+    assert (os.environ["GW_B"], "GW_C" in os.environ) == ("1", False)
+    # The same one, again: a reload.
+    load("gw_any:app", tmp_path, backend="one", surroundings=Surroundings(env={"GW_B": "3"}))
+    assert os.environ["GW_B"] == "3"
+
+
+def make_environment(path: Path, version: str, pyvenv: str | None) -> Path:
+    write(path / "lib" / f"python{version}" / "site-packages", "gw_packaged.py", "app = lambda: __file__\n")
+    if pyvenv is not None:
+        write(path, "pyvenv.cfg", pyvenv)
+    return path
+
+
+def test_packages_of_a_virtual_environment(tmp_path: Path) -> None:
+    """Before the gateway's own, behind the directory of the application; twice is once."""
+    environment = make_environment(tmp_path / "venv", VERSION, None)
+    write(tmp_path / "app", "gw_main.py", "import gw_packaged\napp = gw_packaged.app\n")
+    for _ in range(2):
+        found = load("gw_main:app", tmp_path / "app", surroundings=Surroundings(environment))()
+    assert found.startswith(str(environment))
+    ours = [position for position, entry in enumerate(sys.path) if entry.startswith(str(tmp_path))]
+    assert ours == [0, 1]
+    assert sys.path[0] == str(tmp_path / "app")
+
+
+@pytest.mark.parametrize(
+    ("version", "pyvenv", "problem"),
+    [
+        ("3.9", "home = /usr/bin\nversion = 3.9.2\n", "is of Python 3.9"),
+        ("2.7", "version_info = 2.7.18.final.0\n", "is of Python 2.7"),
+        ("3.9", "home = /usr/bin\n", "has no packages"),
+        ("3.9", None, "has no packages"),
+    ],
+)
+def test_packages_of_another_python(version: str, pyvenv: str | None, problem: str, tmp_path: Path) -> None:
+    environment = make_environment(tmp_path / "venv", version, pyvenv)
+    expected = f"backend api: virtualenv: {environment} {problem}: expected one of Python {VERSION}"
+    with pytest.raises(StartError, match=re.escape(expected)):
+        load("gw_any:app", tmp_path, surroundings=Surroundings(environment))

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 import gateway.config as models
 from gateway.config import balancing, confined, load, rewriting, server_tls, spawn
-from gateway.config.backends import application
+from gateway.config.backends import application, python
 from gateway.config.base import Model
 from gateway.config.descriptions import descriptions
 from gateway.config.filters import (
@@ -46,6 +46,7 @@ SECTIONS: dict[str, type[Model]] = {
     "wsgi": models.WSGIBackend,
     "asgi": models.ASGIBackend,
     "websocket": models.WebSocket,
+    "process": python.OwnProcess,
     "servers": balancing.Server,
     "servers of http": balancing.HTTPServer,
     "balance": balancing.Hash,
@@ -126,7 +127,7 @@ def test_every_model_has_a_section() -> None:
     # These are parts of others: what they add is in the sections of those.
     assert {model.__name__ for model in found - set(SECTIONS.values())} <= {
         "Spawn", "BackendModel", "WithLength", "CGIFamily", "_SocketBackend", "Confined", "Balanced",
-        "Connections", "FastCGIPool",
+        "Connections", "FastCGIPool", "Supervised", "PythonApplication",
     }  # fmt: skip
 
 

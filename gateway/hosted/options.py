@@ -1,0 +1,33 @@
+"""What a process is started with: the kind of the application and its options, as JSON."""
+
+import json
+from dataclasses import dataclass
+
+from gateway.backend import Backend
+from gateway.backends.python import Kind, Options, make_asgi, make_wsgi
+from gateway.notice import ShutdownNotice
+from gateway.pump import Pump
+
+
+def encode(kind: Kind, options: Options, *, blocked_after: float) -> str:
+    """For the command line. Secrets do not belong there; variables come by the environment."""
+    return json.dumps({"kind": kind, "options": options, "blocked_after": blocked_after})
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """What `encode` was told; *blocked_after* is in seconds, 0 for never (`gateway.watchdog`)."""
+
+    kind: Kind
+    options: Options
+    blocked_after: float
+
+    @classmethod
+    def decode(cls, text: str) -> "Hosted":
+        return cls(**json.loads(text))
+
+    def make_backend(self, name: str, pump: Pump, notice: ShutdownNotice) -> Backend:
+        """The backend called *name*; *notice* is that of the end."""
+        if self.kind == "asgi":
+            return make_asgi(name, self.options, pump, notice)
+        return make_wsgi(name, self.options)

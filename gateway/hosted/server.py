@@ -1,0 +1,128 @@
+"""The process of an application: accepts on the socket that it inherits, until it is to stop.
+
+Signals: SIGTERM, SIGINT and SIGHUP stop it. It accepts no more then, says so, and serves what it has; the
+supervisor bounds the time. END_ANNOUNCED and END_URGENT are the notice that the gateway stops: what runs is
+told of it, and goes on.
+
+Nothing of a client is bounded here: the gateway has done that, and is the only one who connects.
+"""
+
+import signal
+import socket
+from collections.abc import AsyncIterator
+from math import inf
+from typing import Final
+
+import trio
+
+from gateway.appserver.listener import LINGER, LISTENING_DESCRIPTOR
+from gateway.appserver.report import END_ANNOUNCED, END_URGENT, Report
+from gateway.front.entrance import Entrance
+from gateway.front.service import Limits, Service, Timeouts
+from gateway.hosted.inside import Inside
+from gateway.hosted.options import Hosted
+from gateway.listener import ListeningSocket, accept
+from gateway.memory import settle_memory
+from gateway.notice import ShutdownNotice
+from gateway.pump import Pump
+from gateway.router import Route, Router
+from gateway.watchdog import Watchdog
+
+_ANY: Final = 2**62
+"""Bytes: as many as it likes."""
+
+_TIMEOUTS: Final = Timeouts(
+    handshake=inf,
+    header=inf,
+    body=inf,
+    send=inf,
+    keep_alive=inf,
+    disconnect_grace=inf,
+    tunnel=inf,
+)
+_LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
+"""The request as it is told takes up to six times the bytes that its client has sent."""
+
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+async def run(hosted: Hosted, name: str, report: Report) -> None:
+    """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
+    pump = Pump()
+    with trio.open_signal_receiver(*_STOP_SIGNALS, END_ANNOUNCED, END_URGENT) as signals:
+        async with trio.open_nursery() as pumping:
+            await pumping.start(pump.run)
+            notice = ShutdownNotice()
+            backend = hosted.make_backend(name, pump, notice)
+            inside = Inside(backend, report.request_ended)
+            service = Service(pump, Router([Route(inside)]), _TIMEOUTS, _LIMITS)
+            server = _Server(service, report, notice)
+            async with trio.open_nursery() as watching:
+                watching.start_soon(server.heed, signals)
+                async with trio.open_nursery() as backends:
+                    with server.starting:
+                        await backends.start(backend.run)
+                    if not server.stopping.is_set():
+                        settle_memory()
+                        if hosted.blocked_after:
+                            await watching.start(Watchdog(hosted.blocked_after).run)
+                        await server.serve()
+                    backends.cancel_scope.cancel()
+                watching.cancel_scope.cancel()
+            pumping.cancel_scope.cancel()
+
+
+class _Server:
+    def __init__(self, service: Service, report: Report, notice: ShutdownNotice) -> None:
+        self._service = service
+        self._report = report
+        self._notice = notice
+        self._entrance = Entrance(service, http2=False)
+        self._open = 0
+        self._none_is_open = trio.Event()
+        self.starting = trio.CancelScope()
+        self.stopping = trio.Event()
+
+    async def heed(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number == END_ANNOUNCED:
+                self._entrance.announce_end()
+                self._notice.begin()
+            elif number == END_URGENT:
+                self._notice.hurry()
+            else:
+                self.stopping.set()
+                self.starting.cancel()
+
+    async def serve(self) -> None:
+        """Accept until it is to stop, then serve what there is to its end."""
+        sock = socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR))
+        sock.setblocking(False)  # of several processes that are woken for a connection, one gets it
+        listening = ListeningSocket(sock)
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(
+                    accept, listening, lambda sock: connections.start_soon(self._serve_one, sock)
+                )
+                self._report.ready()
+                await self.stopping.wait()
+                accepting.cancel_scope.cancel()
+            listening.close()
+            self._report.draining()
+            # The gateway closes the connections that it does not use, now: so none is lost with a request
+            # that is on its way.
+            with trio.move_on_after(LINGER):
+                if self._open:
+                    await self._none_is_open.wait()
+            self._service.draining = True
+            self._notice.hurry()
+            self._entrance.drain()
+
+    async def _serve_one(self, sock: socket.socket) -> None:
+        self._open += 1
+        try:
+            await self._entrance.serve(sock)
+        finally:
+            self._open -= 1
+            if not self._open and self.stopping.is_set():
+                self._none_is_open.set()

@@ -1,0 +1,198 @@
+"""What the two processes tell each other, as fields of HTTP/1.1.
+
+The gateway tells the request (`REQUEST`) and its connection (`CONNECTION`): they are JSON, so nothing that a
+client sends can be taken for anything else, and nothing of it is lost. The process tells of a failure
+(`FAILURE`) that has no response yet, so that the gateway answers it as it answers all others.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.errors import BackendError, Cause, GatewayError, Phase, RequestError
+from gateway.request import Address, Connection, Request
+from gateway.tls.facts import TlsFacts
+from protocols.errors import RemoteProtocolError
+from protocols.events import Headers
+from protocols.memo import Memo
+
+REQUEST: Final = b"gateway-request"
+CONNECTION: Final = b"gateway-connection"
+FAILURE: Final = b"gateway-failure"
+
+FAILED: Final = 500
+"""The status of a response that tells of a failure; it is nobody's to see."""
+
+_KNOWN: Final = 1024
+"""Connections that are remembered: one has many requests."""
+
+
+def _written(value: Any) -> bytes:
+    """JSON that may stand in a field: ASCII, without a control character (RFC 9110 5.5)."""
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f").encode("ascii")
+
+
+# --- a request
+
+
+def told_request(request: Request) -> bytes:
+    """*request* without its connection and its body, as the process is told of it."""
+    return _written(
+        [
+            request.method,
+            request.path,
+            request.raw_path.decode("latin-1"),
+            request.query.decode("latin-1"),
+            request.version,
+            request.host,
+            request.mount,
+            request.path_rest,
+            request.known_id,
+            request.variables,
+            [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.headers],
+        ]
+    )
+
+
+def restore(request: Request, told: bytes) -> None:
+    """Make *request*, in which *told* came, the one that it is about."""
+    (
+        request.method,
+        request.path,
+        raw_path,
+        query,
+        request.version,
+        request.host,
+        request.mount,
+        request.path_rest,
+        known_id,
+        request.variables,
+        headers,
+    ) = json.loads(told)
+    request.raw_path = raw_path.encode("latin-1")
+    request.query = query.encode("latin-1")
+    request.headers = _fields(headers)
+    if known_id is not None:
+        request.adopt_id(known_id)
+
+
+def _fields(told: Sequence[Sequence[str]]) -> Headers:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in told]
+
+
+# --- its connection
+
+_told_connections: Final[Memo[tuple[TlsFacts | None, Address, Address, str], bytes]] = Memo(_KNOWN)
+_connections: "Final[Memo[bytes, ToldConnection]]" = Memo(_KNOWN)
+
+
+def told_connection(connection: Connection) -> bytes:
+    """The facts of *connection*."""
+    tls = connection.tls
+    key = (tls, connection.client, connection.server, connection.scheme)
+    told = _told_connections.get(key)
+    if told is None:
+        told = _written(
+            [
+                connection.scheme,
+                connection.client,
+                connection.server,
+                None if tls is None else [tls.variables, tls.extension()],
+            ]
+        )
+        _told_connections.keep(key, told)
+    return told
+
+
+class ToldTls(TlsFacts):
+    """What the gateway has agreed on with the client."""
+
+    def __init__(self, variables: dict[str, str], extension: dict[str, Any]) -> None:
+        vars(self)["variables"] = variables
+        self._extension = extension
+
+    def extension(self) -> dict[str, Any]:
+        return {**self._extension}
+
+
+class ToldConnection:
+    """The client's connection. Implements `request.Connection`."""
+
+    def __init__(self, scheme: str, client: Address, server: Address, tls: ToldTls | None) -> None:
+        self.scheme = scheme
+        self.client = client
+        self.server = server
+        self.tls: TlsFacts | None = tls
+        self.environ: dict[str, str] | None = None
+
+
+def connection_of(told: bytes) -> ToldConnection:
+    """The connection that *told* is about; the same one for the same text."""
+    known = _connections.get(told)
+    if known is None:
+        scheme, client, server, tls = json.loads(told)
+        known = ToldConnection(
+            scheme, _address(client), _address(server), None if tls is None else ToldTls(*tls)
+        )
+        _connections.keep(told, known)
+    return known
+
+
+def _address(told: list[Any] | None) -> Address:
+    return None if told is None else (told[0], told[1])
+
+
+# --- a failure
+
+
+class ToldFailure(GatewayError):
+    """A failure of which the process has told. Its *id* is what the process calls the request in its log."""
+
+    def __init__(self, failure: GatewayError, id_: str) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.id = id_
+
+
+def told_failure(error: BackendError | RequestError, request: Request) -> bytes:
+    """*error*, that *request* came to."""
+    if isinstance(error, RequestError):
+        fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in error.headers]
+        return _written([request.id, "request", error.status, error.detail, error.close, fields])
+    return _written(
+        [
+            request.id,
+            "backend",
+            error.cause.value,
+            error.detail,
+            error.address,
+            error.phase.value,
+            error.retry_after,
+            list(error.last_words),
+        ]
+    )
+
+
+def failure_of(told: bytes, backend: str) -> ToldFailure:
+    """The failure that *told* is about, as one of *backend*. Raises RemoteProtocolError if it is none."""
+    try:
+        id_, kind, *facts = json.loads(told)
+        if kind == "request":
+            status, detail, close, fields = facts
+            failure: GatewayError = RequestError(
+                int(status), str(detail), close=bool(close), headers=_fields(fields)
+            )
+        else:
+            cause, detail, address, phase, retry_after, last_words = facts
+            failure = BackendError(
+                Cause(cause),
+                str(detail),
+                backend=backend,
+                address=str(address),
+                phase=Phase(phase),
+                retry_after=retry_after,
+                last_words=last_words,
+            )
+        return ToldFailure(failure, str(id_))
+    except (ValueError, TypeError) as error:
+        raise RemoteProtocolError(f"not a failure that this gateway tells of: {error}") from error

@@ -1,0 +1,47 @@
+"""The packages of a virtual environment (PEP 405), for an application in a process of another Python.
+
+That works only where both are of the same version: packages are compiled for one, and kept in a directory
+that is named after it.
+"""
+
+import re
+import site
+import sys
+from pathlib import Path
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Of the Python that runs the gateway."""
+
+
+def site_packages(virtualenv: Path) -> Path:
+    """The directory of the packages. Raises ValueError if they are for another version of Python."""
+    found = virtualenv / "lib" / f"python{VERSION}" / "site-packages"
+    if not found.is_dir():
+        theirs = _version(virtualenv)
+        what = f"is of Python {theirs}" if theirs else "has no packages"
+        raise ValueError(f"{virtualenv} {what}: expected one of Python {VERSION}, which runs the gateway")
+    return found
+
+
+def _version(virtualenv: Path) -> str:
+    """As its ``pyvenv.cfg`` has it; empty if that does not say."""
+    try:
+        text = (virtualenv / "pyvenv.cfg").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+    found = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def add_site_packages(virtualenv: Path) -> None:
+    """Have modules imported from *virtualenv* before those of the gateway's own environment.
+
+    What is imported already stays. Its ``.pth`` files are obeyed (site). Raises ValueError.
+    """
+    directory = str(site_packages(virtualenv))
+    if directory in sys.path:
+        return
+    before = list(sys.path)
+    site.addsitedir(directory)
+    added = [entry for entry in sys.path if entry not in before]
+    sys.path[:] = [*added, *(entry for entry in sys.path if entry in before)]

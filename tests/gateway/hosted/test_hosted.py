@@ -1,0 +1,688 @@
+"""Applications in processes of their own: what they see is the same, what happens to them is not shared."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from gateway.config import ConfigError, from_mapping
+from tests.gateway.http2_client import Client as H2Client
+from tests.gateway.http2_client import entering
+from tests.gateway.served import Response, Served, gateway_of, read_until, response
+from tests.gateway.websocket_client import Client as WebSocket
+
+WITHIN = 120
+"""Seconds for what has to happen: processes take their time to start on a busy machine."""
+
+WSGI = """
+import os, signal, time
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+def app(environ, start_response):
+    body = environ["wsgi.input"].read()
+    do = environ.get("HTTP_X_DO")
+    if do:
+        exec(do)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [repr((os.getpid(), os.environ.get("MARK"), body)).encode()]
+
+def facts(environ, start_response):
+    environ["body"] = environ["wsgi.input"].read()
+    changing = ("wsgi.input", "wsgi.errors", "wsgi.file_wrapper", "gw.client_disconnected", "REMOTE_PORT")
+    found = sorted((name, value) for name, value in environ.items() if name not in changing)
+    start_response("299 So So", [("X-Facts", "1"), ("Set-Cookie", "a"), ("Set-Cookie", "b")])
+    return [repr(found).encode()]
+
+def lines(environ, start_response):
+    start_response("200 OK", [])
+    for line in environ["wsgi.input"]:
+        yield b"<" + line.strip() + b">"
+
+def waiting(environ, start_response):
+    start_response("200 OK", [])
+    yield b"begun"
+    while not environ["gw.client_disconnected"]():
+        time.sleep(0.01)
+    with open(environ["HTTP_X_FILE"], "x"):
+        pass
+"""
+
+ASGI = """
+import os
+
+started = os.environ.get("FAILS") is None
+log = os.environ.get("LIFE_LOG")
+
+def note(text):
+    if log:
+        with open(log, "a") as file:
+            file.write(text + "\\n")
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        note("startup")
+        scope["state"]["mark"] = os.environ.get("MARK")
+        if not started:
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        note("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        await websocket(scope, receive, send)
+    else:
+        await http(scope, receive, send)
+
+async def http(scope, receive, send):
+    found = dict(scope, pid=None)
+    do = dict(scope["headers"]).get(b"x-do", b"")
+    if do == b"wait":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        note("disconnect")
+        return
+    if do == b"extras":
+        headers = [(b"trailer", b"x-sum"), (b"date", b"now"), (b"x-a", b"b")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+        await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        await send({"type": "http.response.body", "body": b"two"})
+        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"6")]})
+        return
+    if do == b"shutdown":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await scope["extensions"]["gateway.shutdown"]["wait"]()
+        await send({"type": "http.response.body", "body": b" told", "more_body": True})
+        await receive()
+        while (await receive())["type"] != "http.disconnect":  # it is urgent
+            pass
+        await send({"type": "http.response.body", "body": b" ended"})
+        return
+    if do:
+        exec(do)
+    body = b""
+    while True:
+        message = await receive()
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    client = found["client"] and (found["client"][0], found["client"][1] > 0)
+    found.update(body=body, client=client, extensions=sorted(scope["extensions"]))
+    headers = [(b"x-facts", b"1"), (b"x-latin", b"\\xe9")]
+    await send({"type": "http.response.start", "status": 299, "headers": headers})
+    await send({"type": "http.response.body", "body": repr(sorted(found.items())).encode()})
+
+async def websocket(scope, receive, send):
+    await receive()
+    if scope["path"].endswith("/refused"):
+        await send({"type": "websocket.close"})
+        return
+    await send({"type": "websocket.accept", "subprotocol": (scope["subprotocols"] or [None])[0]})
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            note("gone %s" % message["code"])
+            return
+        await send({"type": "websocket.send", "text": scope["http_version"] + message["text"] * 2})
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    (tmp_path / "hosted_wsgi.py").write_text(WSGI)
+    (tmp_path / "hosted_asgi.py").write_text(ASGI)
+    return str(tmp_path)
+
+
+def config(directory: str, process: Any = "own", **backend: Any) -> dict[str, Any]:
+    if "asgi" not in backend and "wsgi" not in backend:
+        backend["wsgi"] = "hosted_wsgi:app"
+    return {
+        "debug": True,
+        "backends": {"app": {"directory": directory, "process": process, **backend}},
+        "routes": [{"match": {"path": "/m/*"}, "mount": "/m", "backend": "app"}, {"backend": "app"}],
+    }
+
+
+def serving(config: dict[str, Any], test: Callable[[Served], Awaitable[Any]]) -> Any:
+    """What *test* returns of a gateway with *config*."""
+
+    async def main() -> Any:
+        with trio.fail_after(WITHIN):
+            async with gateway_of(config) as served:
+                return await test(served)
+
+    return trio.run(main)
+
+
+async def ask(served: Served, do: str = "", *, method: str = "POST", body: bytes = b"x") -> Response:
+    lines = [f"{method} / HTTP/1.1", "Host: a", "Connection: close", f"Content-Length: {len(body)}"]
+    if do:
+        lines.append(f"X-Do: {do}")
+    return response(await served.ask("\r\n".join([*lines, "", ""]).encode() + body), method)
+
+
+async def pid_of(served: Served) -> int:
+    answer = await ask(served)
+    assert answer.status == 200, answer.body
+    return int(answer.body[1:].split(b",")[0])
+
+
+# ---- the same facts
+
+REQUESTS = (
+    b"GET / HTTP/1.1\r\nHost: example.com:8080\r\n\r\n",
+    b"GET /m/a%2Fb%FF%7F/../c?x=%20&y HTTP/1.1\r\nHost: example.com\r\nX-Twice: 1\r\nX-Twice: 2\r\n\r\n",
+    b"GET /m HTTP/1.0\r\n\r\n",
+    b"HEAD /m/x HTTP/1.1\r\nHost: a\r\nX-Latin: \xe9\xff\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Type: text/x\r\n\r\nhello",
+    b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"ODD /x HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\nGateway-Request: []\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nX-Under_Score: 1\r\nProxy: x\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + b"c" * 30_000 + b"\r\n\r\n",
+)
+
+
+async def answers(served: Served) -> list[tuple[int, Any, bytes]]:
+    """What is answered to each of the requests, over HTTP/1.1 and as many over HTTP/2."""
+    found: list[tuple[int, Any, bytes]] = []
+    port = str(served.address[1]).encode()
+    for request in REQUESTS:
+        method = request.partition(b" ")[0].decode()
+        head, _, body = request.partition(b"\r\n\r\n")
+        answer = await served.ask(head + b"\r\nConnection: close\r\n\r\n" + body)
+        while answer.startswith(b"HTTP/1.1 1"):
+            answer = answer.partition(b"\r\n\r\n")[2]
+        got = response(answer, method)
+        headers = [(name.lower(), value) for name, value in got.headers.items() if name.lower() != "date"]
+        found.append((got.status, sorted(headers), got.body.replace(port, b"PORT")))
+    async with entering(served), await served.connect() as stream:
+        client = H2Client(stream)
+        await client.begin()
+        port = str(served.address[1]).encode()
+        for method, sent in (("GET", None), ("POST", b"hello"), ("HEAD", None)):
+            seen = await client.ask("/m/x%20y?q", ("x-a", "b"), method=method, body=sent)
+            fields = sorted(field for field in seen.headers if field[0] != b"date")
+            found.append((seen.status, fields, seen.body.replace(port, b"PORT")))
+    return found
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        {"wsgi": "hosted_wsgi:facts"},
+        {"wsgi": "hosted_wsgi:facts", "body": "stream"},
+        {"asgi": "hosted_asgi:app", "loop": "trio"},
+        {"asgi": "hosted_asgi:app", "loop": "asyncio"},
+    ],
+)
+def test_the_application_sees_the_same(directory: str, app: dict[str, Any]) -> None:
+    """And so does its client."""
+    shared = serving(config(directory, "shared", **app), answers)
+    own = serving(config(directory, "own", **app), answers)
+    assert [status for status, _, _ in shared] == [299] * len(shared)
+    for ours, theirs in zip(own, shared, strict=True):
+        assert ours == theirs
+
+
+def test_bodies_are_streamed_both_ways(directory: str) -> None:
+    async def test(served: Served) -> None:
+        async with await served.connect() as client:
+            await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for word in (b"one", b"two"):
+                await client.send_all(b"4\r\n%b\n\r\n" % word)
+                await read_until(client, b"<%b>\r\n" % word)
+            await client.send_all(b"0\r\n\r\n")
+            assert await read_until(client, b"0\r\n\r\n") == b"0\r\n\r\n"
+
+    serving(config(directory, wsgi="hosted_wsgi:lines", body="stream"), test)
+
+
+def test_large_bodies(directory: str) -> None:
+    async def test(served: Served) -> None:
+        body = bytes(range(256)) * 20_000
+        answer = await ask(served, body=body)
+        assert answer.body.endswith(repr(body).encode() + b")")
+
+    serving(config(directory), test)
+
+
+def test_early_hints_and_trailers(directory: str) -> None:
+    """As they come from one process."""
+    asked = b"GET / HTTP/1.1\r\nHost: a\r\nX-Do: extras\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n"
+
+    async def test(served: Served) -> bytes:
+        return await served.ask(asked)
+
+    shared, own = (
+        serving(config(directory, process, asgi="hosted_asgi:app"), test) for process in ("shared", "own")
+    )
+    assert shared.startswith(b"HTTP/1.1 103 ")
+    assert shared.endswith(b"0\r\nx-sum: 6\r\n\r\n")
+
+    def pieces(answer: bytes) -> list[bytes]:
+        """Its lines; how the blocks are put together on their way is nobody's concern."""
+        return sorted(answer.replace(b"\r\n6\r\nonetwo", b"\r\n3\r\none\r\n3\r\ntwo").split(b"\r\n"))
+
+    assert pieces(own) == pieces(shared)
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_notice_of_the_daemons_end(directory: str, loop: str) -> None:
+    """In its two steps (`gateway.notice`)."""
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as client:
+            await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Do: shutdown\r\nConnection: close\r\n\r\n")
+            await read_until(client, b"begun\r\n")
+            served.notice.begin()
+            assert b" told" in await read_until(client, b" told\r\n")
+            served.notice.hurry()
+            assert (await read_until(client, b"0\r\n\r\n")).startswith(b"6\r\n ended")
+
+    serving(config(directory, asgi="hosted_asgi:app", loop=loop), test)
+
+
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_websocket(directory: str, loop: str, tmp_path: Path) -> None:
+    """Over both versions of HTTP; the end of the daemon reaches it at once (1012)."""
+    log = tmp_path / "life"
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as stream:
+            client = await WebSocket.open(stream, b"Sec-WebSocket-Protocol: chat", target=b"/m/x")
+            assert b"sec-websocket-protocol: chat" in client.head.lower()
+            await client.send("hi")
+            assert await client.receive() == "1.1hihi"
+            served.notice.begin()
+            assert (await client.receive_close())[0] == 1012
+        async with await served.connect() as stream:
+            await stream.send_all(offer_refused)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 403 ")
+
+    offer_refused = (
+        b"GET /refused HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    serving(config(directory, asgi="hosted_asgi:app", loop=loop, env={"LIFE_LOG": str(log)}), test)
+    assert log.read_text().splitlines() == ["startup", "gone 1012", "shutdown"]
+
+
+def test_continue_waits_for_the_application(directory: str) -> None:
+    async def test(served: Served) -> None:
+        async with await served.connect() as client:
+            await client.send_all(
+                b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+            )
+            assert await client.receive_some() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await client.send_all(b"ok")
+            assert (await client.receive_some()).endswith(b"b'ok')")
+
+    serving(config(directory), test)
+
+
+@pytest.mark.parametrize("app", ["wsgi", "asgi"])
+@pytest.mark.parametrize("by", ["half-close", "reset"])
+def test_the_application_learns_that_its_client_has_left(
+    directory: str, app: str, by: str, tmp_path: Path
+) -> None:
+    """At once: nothing of its grace has to pass, whether it closes its side or resets the connection."""
+    told = tmp_path / ("life" if app == "asgi" else "left")
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as client:
+            fields = f"X-File: {told}\r\n" if app == "wsgi" else "X-Do: wait\r\n"
+            await client.send_all(f"GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode())
+            await read_until(client, b"begun\r\n")
+            if by == "half-close":
+                await client.send_eof()
+            else:
+                client.socket.close()
+            while not (told.exists() and (app == "wsgi" or "disconnect" in told.read_text())):
+                await trio.lowlevel.checkpoint()
+
+    backend = {"wsgi": "hosted_wsgi:waiting"} if app == "wsgi" else {"asgi": "hosted_asgi:app"}
+    data = config(directory, **backend, env={"LIFE_LOG": str(told)})
+    data["timeouts"] = {"disconnect_grace": "1h"}
+    serving(data, test)
+
+
+# ---- failures
+
+
+def test_an_exception_is_answered_as_in_one_process(directory: str) -> None:
+    """With debug: true its traceback is on the page; the log has it under the same id, and whose it is."""
+
+    async def test(served: Served) -> Response:
+        answer = await ask(served, "raise LookupError('mine')")
+        assert (await ask(served)).status == 200
+        return answer
+
+    found = []
+    for process in ("shared", "own"):
+        with capture_logs() as logs:
+            answer = serving(config(directory, process), test)
+        failed = next(entry for entry in logs if entry["event"] == "application failed")
+        assert answer.status == 500
+        assert failed["request_id"] == answer.headers["x-request-id"]
+        assert ("pid" in failed) is (process == "own")
+        text = str(failed.get("exception", repr(failed.get("exc_info"))))
+        assert "LookupError" in text
+        assert b"LookupError: mine" in answer.body
+        found.append((answer.headers["proxy-status"], failed["log_level"], failed["path"]))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("do", "end"),
+    [
+        ("os._exit(7)", "exit status 7"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+    ],
+)
+def test_a_crash_takes_nobody_else_down(directory: str, do: str, end: str) -> None:
+    """complaints.md 33: its own request is a 502; the next one waits for another process."""
+    data = config(directory)
+    data["backends"]["other"] = {"wsgi": "hosted_wsgi:app", "directory": directory, "process": "own"}
+    data["routes"].insert(0, {"match": {"path": "/other"}, "backend": "other"})
+
+    async def test(served: Served) -> None:
+        other = b"GET /other HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        before = response(await served.ask(other)).body
+        crashed = await ask(served, do)
+        assert crashed.status == 502
+        assert "connection_terminated" in crashed.headers["proxy-status"]
+        assert (await ask(served)).status == 200
+        assert response(await served.ask(other)).body == before  # the same process
+
+    with capture_logs() as logs:
+        serving(data, test)
+    (ended,) = [entry for entry in logs if entry["event"] == "application process ended"]
+    assert end in ended["end"]
+
+
+def test_requests_of_a_process_that_died_go_to_another(directory: str, tmp_path: Path) -> None:
+    """As often as retry says, if that can do no harm."""
+    once = f"os.path.exists('{tmp_path}/once') or (open('{tmp_path}/once', 'x'), os._exit(1))"
+
+    async def test(served: Served) -> None:
+        assert (await ask(served, once, method="PUT")).status == 200
+        os.unlink(tmp_path / "once")
+        assert (await ask(served, once, method="POST")).status == 502
+
+    serving(config(directory, {"retry": {"tries": 2}}), test)
+
+
+def test_one_that_does_not_start_is_a_503_that_says_why(directory: str) -> None:
+    """The daemon starts all the same, and tries again."""
+
+    async def test(served: Served) -> Response:
+        while True:
+            answer = await ask(served)
+            if b"no process is alive" in answer.body:
+                return answer
+            assert answer.status in (502, 503)
+
+    answer = serving(config(directory, asgi="hosted_asgi:app", env={"FAILS": "1"}), test)
+    assert answer.status == 503
+    assert answer.headers["retry-after"]
+    assert b"the application did not start: no database" in answer.body
+
+
+def test_an_application_that_cannot_be_imported(directory: str) -> None:
+    async def test(served: Served) -> Response:
+        while b"no process is alive" not in (answer := await ask(served)).body:
+            assert answer.status in (502, 503)
+        return answer
+
+    answer = serving(config(directory, wsgi="hosted_absent:app"), test)
+    assert b"there is no module &#x27;hosted_absent&#x27;" in answer.body.replace(b"&#39;", b"&#x27;") or (
+        b"there is no module 'hosted_absent'" in answer.body
+    )
+
+
+def test_what_looks_like_a_failure_is_the_applications_own(directory: str) -> None:
+    """It is not believed, but it harms nobody either."""
+    (Path(directory) / "hosted_forging.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Gateway-Failure', '[]')])\n"
+        "    return [b'x']\n"
+    )
+
+    async def test(served: Served) -> None:
+        assert (await ask(served)).status == 502
+
+    serving(config(directory, wsgi="hosted_forging:app"), test)
+
+
+# ---- processes
+
+
+def test_recycling_loses_no_request(directory: str) -> None:
+    """Nor does the start of another process, which gets its share."""
+
+    async def test(served: Served) -> None:
+        pids: set[int] = set()
+
+        async def client() -> None:
+            while len(pids) < 5:
+                pids.add(await pid_of(served))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(client)
+
+    serving(config(directory, {"processes": 2, "max_requests": 25}), test)
+
+
+def test_one_that_needs_too_much_memory_is_replaced(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.spawn.application.CHECK_INTERVAL", 0.1)
+
+    async def test(served: Served) -> None:
+        before = await pid_of(served)
+        await ask(served, "global hoard; hoard = bytearray(300_000_000)")
+        while await pid_of(served) == before:
+            pass
+
+    serving(config(directory, {"max_memory": "256MiB"}), test)
+
+
+def test_lifespan_is_that_of_the_process(directory: str, tmp_path: Path) -> None:
+    log = tmp_path / "life"
+
+    async def test(served: Served) -> bytes:
+        return (await ask(served)).body
+
+    data = config(directory, asgi="hosted_asgi:app", env={"LIFE_LOG": str(log), "MARK": "mine"})
+    assert b"'state', {'mark': 'mine'}" in serving(data, test)
+    assert log.read_text().splitlines() == ["startup", "shutdown"]
+
+
+def test_two_applications_of_one_name(tmp_path: Path) -> None:
+    """Each has its modules, variables and directory; in one process they are refused."""
+    backends: dict[str, Any] = {}
+    for name in ("one", "two"):
+        home = tmp_path / name
+        home.mkdir()
+        (home / "hosted_same.py").write_text(
+            "import os\n"
+            f"def app(environ, start_response):\n"
+            "    start_response('200 OK', [])\n"
+            f"    return [repr(({name!r}, os.environ['MARK'], os.getcwd())).encode()]\n"
+        )
+        backends[name] = {"wsgi": "hosted_same:app", "directory": str(home), "env": {"MARK": name.upper()}}
+    routes = [{"match": {"path": f"/{name}"}, "backend": name} for name in backends]
+
+    async def test(served: Served) -> list[bytes]:
+        asked = [
+            b"GET /%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % name for name in (b"one", b"two")
+        ]
+        return [response(await served.ask(each)).body for each in asked]
+
+    own = {name: {**backend, "process": "own"} for name, backend in backends.items()}
+    found = serving({"backends": own, "routes": routes}, test)
+    assert found == [repr((name, name.upper(), str(tmp_path / name))).encode() for name in backends]
+
+
+def test_the_queue_is_for_all_processes_together(directory: str, tmp_path: Path) -> None:
+    """503 with Retry-After beyond it."""
+    go = tmp_path / "go"
+
+    async def test(served: Served) -> None:
+        await pid_of(served)
+        async with trio.open_nursery() as nursery:
+            done: list[Response] = []
+
+            async def hang() -> None:
+                done.append(await ask(served, f"wait_for({str(go)!r})"))
+
+            while not done:  # one runs, one waits, the third is refused
+                nursery.start_soon(hang)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+            assert (done[0].status, done[0].headers["retry-after"]) == (503, "60")
+            go.touch()
+        assert [answer.status for answer in done[1:]].count(200) == 2
+
+    serving(config(directory, threads=1, queue=1, queue_time="60s"), test)
+
+
+def test_standard_output_is_logged(directory: str) -> None:
+    async def test(served: Served) -> None:
+        await ask(served, "print('said'); environ['wsgi.errors'].write('warned')")
+
+    with capture_logs() as logs:
+        serving(config(directory), test)
+    said = next(entry for entry in logs if entry.get("line") == "said")
+    assert (said["event"], said["stream"]) == ("application output", "stdout")
+    warned = next(entry for entry in logs if entry.get("text") == "warned")
+    assert (warned["event"], warned["log_level"]) == ("application wrote to wsgi.errors", "warning")
+    assert warned["pid"] == said["pid"]
+
+
+def test_a_forged_log_entry_harms_nobody(directory: str) -> None:
+    """What an application prints may look like an entry, with anything in it."""
+    forged = {"timestamp": "x", "level": "info", "event": ["x"], "self": 1, "stack": [1], "exc_info": True}
+
+    async def test(served: Served) -> None:
+        await ask(served, f"import json; print(json.dumps({forged}))")
+        await ask(served, """print('{"timestamp": 1, "level": "loud", "event": "x"}')""")
+
+    with capture_logs() as logs:
+        serving(config(directory), test)
+    (entry,) = [entry for entry in logs if entry["event"] == "['x']"]
+    assert (entry["stack"], "self" in entry, "exc_info" in entry) == ("[1]", False, False)
+    assert any("loud" in entry.get("line", "") for entry in logs)
+
+
+# ---- virtual environments
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("environment") / "venv"
+    venv.create(path, symlinks=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = path / "lib" / version / "site-packages"
+    (packages / "hosted_package.py").write_text("WHERE = __file__\n")
+    (packages / "added.pth").write_text("extra\n")
+    (packages / "extra").mkdir()
+    (packages / "extra" / "hosted_extra.py").write_text("WHERE = __file__\n")
+    return path
+
+
+@pytest.mark.parametrize("process", ["shared", "own"])
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_packages_of_a_virtual_environment(
+    environment: Path, tmp_path: Path, process: str, kind: str
+) -> None:
+    (tmp_path / "hosted_packaged.py").write_text(
+        "import os, hosted_package, hosted_extra\n"
+        "found = repr([hosted_package.WHERE, hosted_extra.WHERE]).encode()\n"
+        "def wsgi(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [found]\n"
+        "async def asgi(scope, receive, send):\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body', 'body': found})\n"
+    )
+
+    async def test(served: Served) -> bytes:
+        return (await ask(served)).body
+
+    backend = {kind: f"hosted_packaged:{kind}", "virtualenv": str(environment)}
+    found = serving(config(str(tmp_path), process, **backend), test)
+    assert found.count(str(environment).encode()) == 2
+
+
+def test_virtual_environment_of_another_version(tmp_path: Path) -> None:
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.9.2\n")
+    (tmp_path / "venv" / "lib" / "python3.9" / "site-packages").mkdir(parents=True)
+    data = config(str(tmp_path), virtualenv=str(tmp_path / "venv"))
+    with pytest.raises(ConfigError, match=r"virtualenv: .* is of Python 3\.9: expected one of Python 3\."):
+        from_mapping({"listeners": [{"http": "127.0.0.1:0"}], **data}, "", ".")
+
+
+# ---- the gateway's own end
+
+
+def test_processes_end_with_a_gateway_that_is_killed(directory: str, tmp_path: Path) -> None:
+    """SIGKILL: nobody tells them, and they lead sessions of their own."""
+    data = {"listeners": [{"http": "127.0.0.1:0"}], **config(directory)}
+    file = tmp_path / "gateway.yaml"
+    file.write_text(json.dumps(data))
+    gateway = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", str(file)], stderr=subprocess.PIPE, text=True
+    )
+    assert gateway.stderr is not None
+    pid = port = None
+    for line in gateway.stderr:
+        entry = json.loads(line)
+        if entry["event"] == "application process started":
+            pid = entry["pid"]
+        elif entry["event"] == "ready":
+            port = int(entry["addresses"][0].rpartition(":")[2])
+            break
+    assert pid is not None
+
+    async def main() -> None:
+        with trio.fail_after(WITHIN):
+            async with await trio.open_tcp_stream("127.0.0.1", port or 0) as client:
+                await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await client.receive_some()).startswith(b"HTTP/1.1 200 ")
+            pidfd = os.pidfd_open(pid)
+            gateway.kill()
+            await trio.lowlevel.wait_readable(pidfd)
+            os.close(pidfd)
+
+    try:
+        trio.run(main)
+    finally:
+        gateway.kill()
+        gateway.wait()
+        gateway.stderr.close()
+    for home in (tmp_path / "tmp").iterdir():  # the next gateway would remove it
+        for each in home.iterdir():
+            each.unlink()
+        home.rmdir()
