@@ -29,6 +29,9 @@ RunGateway = Callable[..., AbstractContextManager["Gateway"]]
 WAIT = 30.0
 """Seconds until a program that says nothing fails the test."""
 
+IMPORTING = 120.0
+"""Seconds until the gateway must be ready: a dozen frameworks take their time on a loaded machine."""
+
 CHECKOUT = Path(__file__).parents[2]
 
 SBIN = ":/usr/sbin:/usr/local/sbin"
@@ -114,8 +117,8 @@ class Program:
             os.killpg(self.pid, signal.SIGKILL)
         self._reader.join(WAIT)
 
-    def wait_for(self, wanted: Callable[[str], bool]) -> str:
-        """The first line that is *wanted*; fails if the program ends without it."""
+    def wait_for(self, wanted: Callable[[str], bool], seconds: float = WAIT) -> str:
+        """The first line that is *wanted*; fails if the program ends, or says nothing for so long."""
         with self._news:
             seen = 0
             while True:
@@ -123,7 +126,7 @@ class Program:
                     if wanted(line):
                         return line
                 seen = len(self.lines)
-                if self._ended or not self._news.wait(WAIT):
+                if self._ended or not self._news.wait(seconds):
                     pytest.fail("not said:\n" + "\n".join(self.lines))
 
     def _read(self) -> None:
@@ -163,7 +166,7 @@ class Gateway(Program):
     def __init__(self, config: Path, **options: Any) -> None:
         super().__init__([sys.executable, "-m", "gateway", "serve", str(config)], **options)
         try:
-            ready = json.loads(self.wait_for(lambda line: '"ready"' in line))
+            ready = json.loads(self.wait_for(lambda line: '"ready"' in line, IMPORTING))
         except BaseException:
             self.stop()
             raise

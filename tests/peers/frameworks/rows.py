@@ -74,7 +74,16 @@ def asgi(name: str, target: str, *shows: str, package: str = "", mount: bool = T
 
 def http(name: str, package: str, *arguments: str, shows: tuple[str, ...], route: str = "") -> Row:
     command = [sys.executable, *arguments]
-    return Row(name, package, f"http: {{spawn: {{command: {command}}}}}", "http", shows, False, route=route)
+    return Row(
+        name,
+        package,
+        f"http: {{spawn: {{command: {command}}}}}",
+        "http",
+        shows,
+        False,
+        ("application output",),
+        route,
+    )
 
 
 LASTING = ("background", "lifespan")

@@ -43,6 +43,7 @@ def client(gateway: Gateway, request: pytest.FixtureRequest) -> Iterator[httpx2.
         http2=http2,
         timeout=WAIT,
         trust_env=False,
+        verify=False,
         follow_redirects=True,
     ) as client:
         yield client

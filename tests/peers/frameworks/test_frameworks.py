@@ -1,19 +1,25 @@
 """Real frameworks inside the daemon (and Tornado behind it): the contract of `rows.py`, row by row."""
 
 import hashlib
+import json
 import random
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from tests.gateway.http2_client import Client as Http2Client
+from tests.gateway.served import run
 from tests.peers.conftest import WAIT
 from tests.peers.frameworks.conftest import Client, Daemon, Serve
+from tests.peers.frameworks.http2_socket import Http2Socket
 from tests.peers.frameworks.rows import CONTRACT, ROWS, Row
 
 FILE = random.Random(5).randbytes(5_000_000)
@@ -100,8 +106,11 @@ def test_session(client: Client, row: Row, http2: bool) -> None:
 
 @every_row
 @both_versions
-def test_failing_view(client: Client, row: Row, http2: bool) -> None:
-    """complaints.md 49: an exception is a 500 for that request; the next one on the connection is fine."""
+def test_failing_view(daemon: Daemon, client: Client, row: Row, http2: bool) -> None:
+    """complaints.md 49: an exception is a 500 for that request; the next one on the connection is fine.
+
+    The operator finds it in the log, whoever writes it there.
+    """
     session = client(row, http2=http2)
     connections = []
     for path, status in [("/fail", 500), ("/whoami", 200)]:
@@ -109,6 +118,14 @@ def test_failing_view(client: Client, row: Row, http2: bool) -> None:
         assert response.status_code == status
         connections.append(response.extensions["network_stream"].get_extra_info("client_addr"))
     assert connections[0] == connections[1]
+    for name in row.logs:
+        daemon(row).wait_for(partial(is_about, row, name))
+
+
+def is_about(row: Row, name: str, line: str) -> bool:
+    """Whether *line* of the log is of *name*, a logger or an event, and about *row*."""
+    entry = json.loads(line)
+    return name in (entry["event"], entry.get("logger")) and entry.get("backend", row.name) == row.name
 
 
 @every_row
@@ -188,6 +205,9 @@ def test_lifespan_end(apps: Path, tmp_path: Path, serve: Serve, loop: str) -> No
 
 # ---- WebSocket
 
+MESSAGES = ("Grüße", b"\0\xff", "ü" * 100_000, bytes(200_000), "", b"\n")
+"""Text and bytes in turn, small and large."""
+
 
 def open_socket(daemon: Daemon, row: Row, path: str) -> ClientConnection:
     """A WebSocket of *row*'s application."""
@@ -201,14 +221,35 @@ def open_socket(daemon: Daemon, row: Row, path: str) -> ClientConnection:
 
 @rows_that_show("websocket")
 def test_websocket(daemon: Daemon, client: Client, row: Row) -> None:
-    """Text and bytes, small and large; the application hears that the client closes, and its code."""
+    """Echoes; the application hears that the client closes, and its code."""
     with open_socket(daemon, row, "/echo") as websocket:
         assert websocket.subprotocol == "chat"
-        for message in ("Grüße", b"\0\xff", "ü" * 100_000, bytes(200_000), "", b"\n"):
+        for message in MESSAGES:
             websocket.send(message)
             assert websocket.recv(WAIT) == message
         websocket.close(4000, "enough")
     assert websocket.close_code == 4000
+    assert client(row).get("/closed").json() == {"code": 4000 if "close code" in row.shows else None}
+
+
+@rows_that_show("websocket")
+def test_websocket_http2(daemon: Daemon, client: Client, row: Row) -> None:
+    """RFC 8441: the same on a stream of HTTP/2, whatever is behind."""
+    gateway = daemon(row)
+
+    async def main() -> None:
+        async with await trio.open_tcp_stream(gateway.host, gateway.port) as stream:
+            http2 = Http2Client(stream)
+            await http2.begin()
+            await http2.until(lambda: http2.h2.remote_settings.enable_connect_protocol == 1)
+            websocket = await Http2Socket.open(http2, f"{row.prefix}/echo", f"{row.name}.example")
+            for message in MESSAGES:
+                await websocket.send(message)
+                assert await websocket.receive() == message
+            await websocket.close(4000)
+            assert await websocket.receive() == 4000
+
+    run(main, seconds=WAIT)
     assert client(row).get("/closed").json() == {"code": 4000 if "close code" in row.shows else None}
 
 

@@ -13,6 +13,7 @@ from litestar import Litestar, MediaType, Request, Response, WebSocket, get, pos
 from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import UploadFile
 from litestar.enums import RequestEncodingType
+from litestar.logging import LoggingConfig
 from litestar.middleware.session.client_side import CookieBackendConfig
 from litestar.params import Body
 from litestar.response import Redirect, Stream
@@ -179,6 +180,9 @@ app = Litestar(
         refuse,
     ],
     lifespan=[lifespan],
-    logging_config=None,  # else it takes the log of the whole process for itself
+    # Failures are logged, and the log of the whole process is left alone.
+    logging_config=LoggingConfig(
+        configure_root_logger=False, loggers={"litestar": {"propagate": True}}, log_exceptions="always"
+    ),
     middleware=[sessions.middleware],
 )
