@@ -22,7 +22,8 @@ Client = Callable[..., httpx2.Client]
 
 def config(rows: list[Row]) -> str:
     """Each row under a mount of its own, or on a host of its own."""
-    lines = ["backends:"]
+    # How long an application keeps the loop is the machine's affair here.
+    lines = ["blocked_after: 0", "backends:"]
     lines += [f"  {row.name}: {{{row.backend}, directory: .}}" for row in rows if row.group != "http"]
     lines += [f"  {row.name}: {{{row.backend}}}" for row in rows if row.group == "http"]
     lines += ["routes:"]

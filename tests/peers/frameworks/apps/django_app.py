@@ -159,7 +159,7 @@ async def together_async(request: HttpRequest) -> HttpResponse:
         waiting = waiting_views["first"] = asyncio.Event()
         await waiting.wait()
     waiting.set()
-    return JsonResponse({"loop": type(asyncio.get_running_loop()).__name__})
+    return JsonResponse({"main": threading.current_thread() is threading.main_thread()})
 
 
 waiting_views: dict[str, asyncio.Event] = {}
