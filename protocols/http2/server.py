@@ -421,7 +421,7 @@ class Http2Server:
         if ENABLE_PUSH in theirs:
             self._push_enabled = theirs[ENABLE_PUSH] == 1
         if MAX_CONCURRENT_STREAMS in theirs:
-            self._pushes = theirs[MAX_CONCURRENT_STREAMS]
+            self._pushes = float(theirs[MAX_CONCURRENT_STREAMS])
         if HEADER_TABLE_SIZE in theirs:
             self._encoder.resize(theirs[HEADER_TABLE_SIZE])
         if INITIAL_WINDOW_SIZE in theirs:
