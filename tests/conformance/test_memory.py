@@ -18,8 +18,9 @@ from gateway.front.service import Service
 from protocols.ajp import AjpServer
 from protocols.events import NEED_DATA, Data, EndOfMessage
 from tests.conformance.asking import asking
-from tests.conformance.faulty import CODECS, KINDS, SOCKETS, Talk
+from tests.conformance.faulty import CODECS, KINDS, SHARED, SOCKETS, Talk
 from tests.conformance.large_apps import LENGTH, PIECE, SIZE
+from tests.gateway.multiplexing import Application
 from tests.gateway.served import Served, backend, next_event, run
 from tests.gateway.test_daemon import daemon
 
@@ -101,11 +102,17 @@ def large(kind: str, go: trio.Event) -> Callable[[trio.SocketStream], Awaitable[
 
 
 @asynccontextmanager
-async def running(kind: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+async def running(
+    kind: str, direction: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Running]:
     gate, go = directory / "gate", trio.Event()
     os.mkfifo(gate)
     monkeypatch.setenv("GATE", str(gate))
-    async with backend(large(kind, go)) as server:
+    behave = large("fastcgi" if kind == SHARED else kind, go)
+    sharing = Application(behave)
+    if direction == "up":
+        sharing.reads = go
+    async with backend(sharing if kind == SHARED else behave) as server:
         program = directory / "program"
         program.write_text(CGI_PROGRAM % (SIZE, SIZE))
         program.chmod(0o755)
@@ -115,6 +122,8 @@ async def running(kind: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -
             config["loop"] = loop
         elif kind == "cgi":
             config = {"cgi": str(program), "variables": {"GATE": str(gate)}}
+        elif kind == SHARED:
+            config = {"fastcgi": server.address, "keep_connection": True, "multiplex": {"stall": "1h"}}
         elif kind in SOCKETS:
             config = {kind: f"http://{server.address}" if kind == "http" else server.address}
         settings = {
@@ -124,6 +133,8 @@ async def running(kind: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -
         }
         with daemon(directory, yaml.safe_dump(settings)) as started:
             started.ready()
+            if kind == SHARED:
+                await trio.to_thread.run_sync(started.wait_for, '"application capabilities"')
             served = Served(NOWHERE, started.address)
             async with asking("1.1", served) as client:
                 await client.send("/warm", 0, b"")
@@ -132,14 +143,14 @@ async def running(kind: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, SHARED])
 def test_clients_that_do_not_read(
     kind: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """14.5; complaints.md 57."""
 
     async def main() -> None:
-        async with running(kind, tmp_path, monkeypatch) as gateway:
+        async with running(kind, "down", tmp_path, monkeypatch) as gateway:
             before = gateway.memory
 
             async def ask(started: trio.Event) -> None:
@@ -174,12 +185,12 @@ async def download(served: Served) -> int:
         return size
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, SHARED])
 def test_backends_that_do_not_read(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """14.5; complaints.md 18, 57."""
 
     async def main() -> None:
-        async with running(kind, tmp_path, monkeypatch) as gateway:
+        async with running(kind, "up", tmp_path, monkeypatch) as gateway:
             before = gateway.memory
             sizes: list[bytes] = []
 

@@ -43,7 +43,7 @@ class Application:
         self.asked = 0
         """For its capabilities."""
         self.reads = trio.Event()
-        """Whether it reads what comes."""
+        """Whether it reads what comes behind the beginning of a connection's first request."""
         self.reads.set()
         self.connections: list[Connection] = []
         """That had requests."""
@@ -90,7 +90,8 @@ class Connection:
             nursery.cancel_scope.cancel()
 
     async def _receive(self) -> bytes:
-        await self._application.reads.wait()
+        if self.begun:
+            await self._application.reads.wait()
         return await self.stream.receive_some(65536)
 
     async def _take(
