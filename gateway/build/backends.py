@@ -61,9 +61,6 @@ HOSTED_FIELDS: Final = 10_000
 """Bytes, and fields, of a response head of such an application. Inside the gateway's process neither has a
 bound; here they have one that only a mistake reaches."""
 
-_AS_LONG_AS_IT_LIKES: Final = Timeouts.model_construct(connect=5.0, send=inf, first_byte=inf, read=inf)
-"""As in the gateway's own process."""
-
 
 class BackendBuilder:
     """Makes backends; ``spawned`` collects the applications that have to be started for them."""
@@ -269,7 +266,7 @@ class BackendBuilder:
         upstream = build_upstream(
             SpawnedUpstream,
             name,
-            Balanced(timeouts=_AS_LONG_AS_IT_LIKES, retry=process.retry, hold=process.hold),
+            Balanced(timeouts=_hosted_timeouts(process), retry=process.retry, hold=process.hold),
             [Server.model_construct(address=spawned.address)],
             Pool(idle=KEPT_FOR_HOSTED),
             self._pump,
@@ -415,6 +412,12 @@ def _script_root(config: models.FastCGIBackend) -> ScriptRoot | None:
     assert config.script_split is not None
     assert config.script_index is not None
     return ScriptRoot(str(config.root), split=config.script_split, index=config.script_index)
+
+
+def _hosted_timeouts(process: OwnProcess) -> Timeouts:
+    """As in the gateway's own process, the application may take as long as it likes, if it is not bounded."""
+    first_byte = inf if process.timeout is None else process.timeout
+    return Timeouts.model_construct(connect=5.0, send=inf, first_byte=first_byte, read=inf)
 
 
 def _spawned(name: str, protocol: SpawnProtocol, config: SpawnedApp) -> SpawnedApplication:

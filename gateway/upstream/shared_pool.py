@@ -33,7 +33,7 @@ class Sharing:
         self.backend = backend
         self.policy = policy
         self.make_codec = make_codec
-        self.lost: Callable[["SharedPool"], None] = _nothing
+        self.lost: Callable[[SharedPool], None] = _nothing
         """Called when a server has closed a connection."""
         self._opened: list[SharedConnection] = []
         self._news = trio.Event()

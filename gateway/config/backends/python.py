@@ -28,6 +28,9 @@ from gateway.virtualenv import site_packages
 class OwnProcess(Supervised):
     """Processes of its own for an application: what happens to them happens to no other."""
 
+    timeout: Timeout | None = None
+    """For the application to begin its answer; then the request is answered 504. By default as long as it
+    likes."""
     retry: Retry = Field(default_factory=Retry)
     """What is tried after a failure: with tries: 2, requests of a process that died go to another."""
     hold: Duration = written(0)

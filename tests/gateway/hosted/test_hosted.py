@@ -461,6 +461,20 @@ def test_an_application_that_cannot_be_imported(directory: str) -> None:
     )
 
 
+def test_one_that_hangs_is_a_504(directory: str, tmp_path: Path) -> None:
+    """A frozen process, too; without a timeout its clients wait as long as they like."""
+
+    async def test(served: Served) -> None:
+        hung = await ask(served, f"wait_for({str(tmp_path / 'go')!r})")
+        assert hung.status == 504
+        assert "http_response_timeout" in hung.headers["proxy-status"]
+        assert (await ask(served)).status == 200
+        (tmp_path / "go").touch()
+
+    with capture_logs():
+        serving(config(directory, {"timeout": "5s"}), test)
+
+
 def test_what_looks_like_a_failure_is_the_applications_own(directory: str) -> None:
     """It is not believed, but it harms nobody either."""
     (Path(directory) / "hosted_forging.py").write_text(
@@ -542,6 +556,29 @@ def test_two_applications_of_one_name(tmp_path: Path) -> None:
     own = {name: {**backend, "process": "own"} for name, backend in backends.items()}
     found = serving({"backends": own, "routes": routes}, test)
     assert found == [repr((name, name.upper(), str(tmp_path / name))).encode() for name in backends]
+
+
+@pytest.mark.parametrize("process", ["shared", "own"])
+def test_one_application_under_several_mounts(directory: str, process: str) -> None:
+    """It is loaded once, whatever its paths are."""
+    (Path(directory) / "hosted_counting.py").write_text(
+        "seen = []\n"
+        "def app(environ, start_response):\n"
+        "    seen.append((environ['SCRIPT_NAME'], environ['PATH_INFO']))\n"
+        "    start_response('200 OK', [])\n"
+        "    return [repr(seen).encode()]\n"
+    )
+    data = config(directory, process, wsgi="hosted_counting:app")
+    data["routes"] = [
+        {"match": {"path": "/a/*"}, "mount": "/a", "backend": "app"},
+        {"match": {"path": "/b/c/*"}, "mount": "/b/c", "backend": "app"},
+    ]
+
+    async def test(served: Served) -> bytes:
+        await served.ask(b"GET /a/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        return await served.ask(b"GET /b/c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+    assert response(serving(data, test)).body == b"[('/a', '/x'), ('/b/c', '')]"
 
 
 def test_the_queue_is_for_all_processes_together(directory: str, tmp_path: Path) -> None:
