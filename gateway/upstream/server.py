@@ -142,9 +142,9 @@ class Server(Candidate):
             limit = self._sharing.learn(told, limit)
         self.limit = limit if requests is None else min(limit, requests)
 
-    def refuses_sharing(self) -> None:
-        """The application has refused a request because its connection was used for another (FCGI-14)."""
-        if self._sharing is None:
+    def refuses_sharing(self, connection: UpstreamConnection) -> None:
+        """The application has refused a request because *connection* was used for another (FCGI-14)."""
+        if self._sharing is None or not connection.shared:
             self.pool.keep_none()
             return
         self._sharing.refuse_sharing()

@@ -110,12 +110,10 @@ class SharedPool(Pool):
 
     def refuse_sharing(self) -> None:
         """It has told that it can multiplex, and cannot (FCGI-14): never again."""
+        self._refused = True
         if self.shares:
-            self._refused = True
             self._places = 1
             self.close()
-        else:
-            self.keep_none()
 
     # --- taking
 

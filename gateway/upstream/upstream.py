@@ -449,7 +449,7 @@ class Upstream:
             if not server.makes_room():
                 return False
         elif refused:
-            server.refuses_sharing()
+            server.refuses_sharing(connection)
             self._group.look_at_limits()
         else:
             self._doubt(server)

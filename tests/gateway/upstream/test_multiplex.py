@@ -702,6 +702,30 @@ def test_application_that_says_it_can_and_cannot() -> None:
     assert all(set(begun) == {1} for begun in application.begun[1:])
 
 
+def test_several_that_are_refused_together() -> None:
+    """FCGI-14: each again by itself; connections are kept as before, for one request at a time."""
+    held = trio.Event()
+
+    async def waits(stream: RequestEnd) -> None:
+        path = await path_of(stream)
+        if path == "/held":
+            await held.wait()
+        await stream.send_all(fine("fastcgi", path.encode()))
+
+    application = Application(refusing(Refusal.CANT_MULTIPLEX, 1, waits))
+
+    async def test(served: Served, upstream: Upstream) -> None:
+        async with await served.connect() as first:
+            await first.send_all(get("/held"))
+            await until(lambda: bool(application.connections))
+            assert await ask_all(served, *[get("/x")] * 3) == [(200, b"/x")] * 3
+            held.set()
+            await read_all(first)
+        assert upstream.snapshot().servers[0].idle > 0
+
+    sharing(application, test)
+
+
 def test_overloaded_connection_is_left_for_another() -> None:
     """FCGI-14: OVERLOADED: another process may have room; the connection gets no more than it has taken."""
     held = trio.Event()
