@@ -4,6 +4,10 @@
 ``X-Accel-Redirect: /protected/report.pdf`` a path of this server (nginx), which may lead to a route that is
 for this only (`internal`). The application's own body is dropped. Its fields stay, those excepted that
 describe its body; ranges and conditions of the request are answered for the file.
+
+The status is the application's: a file may be the page of a 404 (lighttpd; Apache's mod_xsendfile leaves all
+but 200 alone). Of what is no 200 there is no part (RFC 9110 14.2) and no older copy (13.2.1), so it is sent
+whole. Behind X-Accel-Redirect the status is that of the path, as in nginx.
 """
 
 import os
@@ -58,21 +62,24 @@ class SendfileFilter:
         target = watching.target
         if target is None:
             return
-        merging = _MergingResponder(responder, watching.kept)
         if watching.is_file:
-            await self._send(target, request, merging)
+            merging = _MergingResponder(responder, watching.kept, watching.status, watching.reason)
+            fields = request.headers if watching.status == 200 else []
+            await self._send(target, request, fields, merging)
         else:
+            merging = _MergingResponder(responder, watching.kept)
             await follow(
                 request, target, merging, dispatch=self._dispatch, backend=self._backend, address=_ADDRESS
             )
 
-    async def _send(self, target: bytes, request: Request, responder: Responder) -> None:
+    async def _send(self, target: bytes, request: Request, fields: Headers, responder: Responder) -> None:
+        """Answer with the file, as the conditions and the range in *fields* have it."""
         descriptor, facts, name = self._open(target)
         try:
             if not stat.S_ISREG(facts.st_mode):
                 raise RequestError(404, "no such file")
             head = request.method == "HEAD"
-            await send_file(descriptor, facts, name, request.headers, responder, head=head)
+            await send_file(descriptor, facts, name, fields, responder, head=head)
         finally:
             os.close(descriptor)
 
@@ -95,7 +102,7 @@ _ADDRESS: Final = "its response"
 class _WatchingResponder(PassingResponder):
     """Passes a response on, unless it names another one."""
 
-    __slots__ = ("_accel", "_sendfile", "is_file", "kept", "target")
+    __slots__ = ("_accel", "_sendfile", "is_file", "kept", "reason", "status", "target")
 
     def __init__(self, responder: Responder, *, sendfile: bool, accel: bool) -> None:
         super().__init__(responder)
@@ -107,6 +114,8 @@ class _WatchingResponder(PassingResponder):
         """Whether that is a file; otherwise it is a path of this server."""
         self.kept: Headers = []
         """The fields of the response that stay."""
+        self.status = 200
+        self.reason = b""
 
     @property
     def started(self) -> bool:
@@ -117,12 +126,12 @@ class _WatchingResponder(PassingResponder):
         return self._responder.withdraw()
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
-        if self._is_named(headers):
+        if self._is_named(status, headers, reason):
             return True
         return self._responder.try_respond(status, headers, body, reason)
 
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
-        if not self._is_named(headers):
+        if not self._is_named(status, headers, reason):
             self._responder.start(status, headers, reason)
 
     def write(self, data: bytes) -> None:
@@ -137,31 +146,43 @@ class _WatchingResponder(PassingResponder):
         if self.target is None:
             self._responder.end(trailers)
 
-    def _is_named(self, headers: Headers) -> bool:
+    def _is_named(self, status: int, headers: Headers, reason: bytes) -> bool:
         for name, value in headers:
             lower = name.lower()
             if (lower == _SENDFILE and self._sendfile) or (lower == _ACCEL and self._accel):
                 self.target = value.strip()
                 self.is_file = lower == _SENDFILE
+                self.status = status
+                self.reason = reason
                 self.kept = [field for field in headers if field[0].lower() not in _OF_THE_BODY]
                 return True
         return False
 
 
 class _MergingResponder(PassingResponder):
-    """Adds the *kept* fields of the application to the response that stands in for its own."""
+    """Adds the *kept* fields of the application to the response that stands in for its own, and gives a 200
+    the *status* of the application.
+    """
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_kept", "_reason", "_status")
 
-    def __init__(self, responder: Responder, kept: Headers) -> None:
+    def __init__(self, responder: Responder, kept: Headers, status: int = 200, reason: bytes = b"") -> None:
         super().__init__(responder)
         self._kept = kept
+        self._status = status
+        self._reason = reason
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
-        return self._responder.try_respond(status, self._merged(status, headers), body, reason)
+        headers = self._merged(status, headers)
+        if status == 200:
+            status, reason = self._status, self._reason or reason
+        return self._responder.try_respond(status, headers, body, reason)
 
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
-        self._responder.start(status, self._merged(status, headers), reason)
+        headers = self._merged(status, headers)
+        if status == 200:
+            status, reason = self._status, self._reason or reason
+        self._responder.start(status, headers, reason)
 
     def _merged(self, status: int, headers: Headers) -> Headers:
         if status >= 300 and status != 304:

@@ -12,7 +12,7 @@ def application(environ, start_response):
     """Answers with the fields of the query: name=value, and a body of its own."""
     from urllib.parse import parse_qsl
     fields = parse_qsl(environ["QUERY_STRING"])
-    status = "200 OK"
+    status = dict(fields).get("X-Status", "200 OK")
     start_response(status, [("Content-Length", "3"), *fields])
     return [b"own"]
 '''
@@ -111,6 +111,35 @@ def test_head(site: Path, named: Any) -> None:
 
 def test_post_gets_the_file(site: Path, named: Any) -> None:
     assert asked(site, named("a.txt"), "Content-Length: 0", method="POST").body == b"0123456789"
+
+
+def test_status_is_the_applications_where_it_names_a_file(site: Path) -> None:
+    """lighttpd. RFC 9110 13.2.1, 14.2: then nothing but the whole file."""
+    query = f"/?X-Sendfile={site}/files/a.txt&X-Status=404%20Gone%20Fishing"
+    for fields in ((), ("Range: bytes=2-4",), ("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT",)):
+        got = asked(site, query, *fields)
+        assert (got.status, got.body) == (404, b"0123456789")
+        assert got.headers["content-range"] is None
+    big = asked(site, f"/?X-Sendfile={site}/files/big.bin&X-Status=503%20Later")
+    assert (big.status, big.body) == (503, b"b" * 100_000)
+    head = asked(site, query, method="HEAD")
+    assert (head.status, head.headers["content-length"], head.body) == (404, "10", b"")
+
+
+def test_status_without_a_body_has_none(site: Path) -> None:
+    got = asked(site, f"/?X-Sendfile={site}/files/a.txt&X-Status=204%20No")
+    assert (got.status, got.body, got.complete) == (204, b"", True)
+
+
+def test_status_is_that_of_the_path_where_the_application_names_one(site: Path) -> None:
+    """nginx."""
+    got = asked(site, "/?X-Accel-Redirect=/protected/a.txt&X-Status=404%20No")
+    assert (got.status, got.body) == (200, b"0123456789")
+
+
+@pytest.mark.parametrize("status", ["200%20OK", "404%20No"])
+def test_missing_file_is_404_whatever_the_status(site: Path, status: str) -> None:
+    assert asked(site, f"/?X-Sendfile={site}/files/nothing&X-Status={status}").status == 404
 
 
 def test_file_that_is_not_there(site: Path, named: Any) -> None:
