@@ -5,15 +5,21 @@ for the application, or with the response for the client. Any other backend is a
 (`forward_auth`, as Caddy and Traefik have it) and answers 2xx, with fields that are copied to the request, or
 with the response for the client.
 
-What the guard says "no" with goes to the client as it is; a guard that fails lets nobody in, nor does one
+The head of the answer decides. The body of a "yes" is dropped; as much of it is awaited as keeps the guard's
+connection for the next request, and no more (nginx's auth_request awaits nothing). What the guard says "no"
+with goes to the client as it is; a guard that fails before it has said either lets nobody in, nor does one
 that answers with a local redirect. For CONNECT the gateway is a proxy, and the guard need not know: it gets
 Proxy-Authorization as Authorization, and its 401 is the client's 407 (RFC 9110 11.7).
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
+import trio
+
 from gateway.backend import Handler
+from gateway.errors import BackendError
 from gateway.filters.end_to_end import end_to_end
 from gateway.local_redirect import SideRequest
 from gateway.passing import PassingResponder
@@ -41,6 +47,10 @@ _NOT_ASKED: Final = frozenset(
     }
 )
 
+DROPPED_BYTES: Final = 64 * 1024
+DROPPED_SECONDS: Final = 1.0
+"""How much of the body of a "yes" is awaited; then the connection to the guard is closed."""
+
 # What these say is the gateway's to know, whatever a proxy in front has passed on.
 _TOLD: Final = frozenset({b"x-forwarded-method", b"x-forwarded-uri"})
 
@@ -60,7 +70,7 @@ class AuthorizerFilter:
         )
         asked.mount = request.mount
         verdict = _verdict(request, responder, {200})
-        await self._authorizer.handle(asked, verdict)
+        await verdict.ask(self._authorizer, asked)
         if verdict.granted is None:
             return
         request.variables = authorizer_variables(verdict.granted)
@@ -90,7 +100,7 @@ class ForwardAuthFilter:
             (b"x-forwarded-uri", target),
         ]
         verdict = _verdict(request, responder, range(200, 300))
-        await self._authority.handle(asked, verdict)
+        await verdict.ask(self._authority, asked)
         if verdict.granted is None:
             return
         if self._copied:
@@ -138,13 +148,25 @@ def _renamed(headers: Headers, old: bytes, new: bytes) -> Headers:
 class _VerdictResponder(PassingResponder):
     """Keeps the fields of a "yes" and drops its body; passes on any other response."""
 
-    __slots__ = ("_yes", "granted")
+    __slots__ = ("_room", "_scope", "_yes", "granted")
 
     def __init__(self, responder: Responder, yes: "set[int] | range") -> None:
         super().__init__(responder)
         self._yes = yes
         self.granted: Headers | None = None
         """The fields of the response that says yes; None if none has."""
+        self._room = DROPPED_BYTES
+        self._scope = trio.CancelScope()
+        """Of the question: it ends when enough of the body was dropped."""
+
+    async def ask(self, guard: Handler, question: Request) -> None:
+        """Have *guard* answer, and return when the answer is known."""
+        with self._scope:
+            try:
+                await guard.handle(question, self)
+            except BackendError:
+                if self.granted is None:
+                    raise
 
     @property
     def started(self) -> bool:
@@ -152,6 +174,7 @@ class _VerdictResponder(PassingResponder):
 
     def withdraw(self) -> bool:
         self.granted = None
+        self._room, self._scope.deadline = DROPPED_BYTES, inf
         return self._responder.withdraw()
 
     async def inform(self, status: int, headers: Headers) -> None:
@@ -166,20 +189,32 @@ class _VerdictResponder(PassingResponder):
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         if status in self._yes:
             self.granted = headers
+            self._scope.deadline = trio.current_time() + DROPPED_SECONDS
         else:
             self._responder.start(status, headers, reason)
 
     def write(self, data: bytes) -> None:
         if self.granted is None:
             self._responder.write(data)
+        else:
+            self._drop(len(data))
 
     async def write_file(self, descriptor: int, offset: int, count: int) -> None:
         if self.granted is None:
             await self._responder.write_file(descriptor, offset, count)
+        else:
+            self._drop(count)
 
     def end(self, trailers: Headers | None = None) -> None:
         if self.granted is None:
             self._responder.end(trailers)
+        else:
+            self._scope.deadline = inf
+
+    def _drop(self, count: int) -> None:
+        self._room -= count
+        if self._room < 0:
+            self._scope.cancel()
 
 
 class _ProxyVerdictResponder(_VerdictResponder):

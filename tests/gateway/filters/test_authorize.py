@@ -205,6 +205,67 @@ def test_guard_that_fails_lets_nobody_in() -> None:
     assert seen == b""
 
 
+async def never_ends(stream: trio.SocketStream) -> None:
+    await read_until(stream, b"\r\n\r\n")
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nRemote-User: ann\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        await stream.send_all(b"1000\r\n%b\r\n" % bytes(0x1000))
+
+
+async def stalls(stream: trio.SocketStream) -> None:
+    await read_until(stream, b"\r\n\r\n")
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nRemote-User: ann\r\nContent-Length: 5\r\n\r\n")
+    await stream.receive_some(1)
+
+
+async def breaks_off(stream: trio.SocketStream) -> None:
+    await read_until(stream, b"\r\n\r\n")
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nRemote-User: ann\r\nContent-Length: 5\r\n\r\n")
+
+
+@pytest.mark.parametrize("guard", [never_ends, stalls, breaks_off])
+def test_head_decides(guard: Any) -> None:
+    """Nobody waits for the body of a yes, or asks again for it."""
+    got, seen = asked(guard, copy_headers=["Remote-User"])
+    assert (got.status, got.body) == (200, b"app")
+    assert b"\r\nremote-user: ann\r\n" in seen.lower()
+
+
+def test_connection_to_the_guard_is_kept_behind_a_small_body() -> None:
+    async def behave(stream: trio.SocketStream) -> None:
+        for _ in range(2):
+            await read_until(stream, b"\r\n\r\n")
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+            await stream.send_all(b"guard")
+
+    async def main() -> None:
+        async with backend(behave) as guard:
+            config = {
+                "backends": {"guard": {"http": f"http://{guard.address}"}},
+                "routes": [{"respond": {"body": "in"}, "forward_auth": {"backend": "guard"}}],
+            }
+            async with gateway_of(config) as served:
+                for _ in range(2):
+                    assert response(await served.ask(GET + b"\r\n")).body == b"in"
+                assert guard.connections == 1
+
+    run(main)
+
+
+def test_authorizer_whose_answer_does_not_end() -> None:
+    class Endless(Authorizer):
+        async def __call__(self, stream: trio.SocketStream) -> None:
+            codec = FastCgiServer(roles={Role.AUTHORIZER})
+            await next_event(stream, codec)
+            await stream.send_all(codec.send(ResponseHead(200, [(b"Variable-REMOTE_USER", b"ann")], b"")))
+            while True:
+                await stream.send_all(codec.send(Data(bytes(0x1000))))
+
+    got = guarded(Endless(200, []))
+    assert got.status == 200
+    assert "REMOTE_USER=ann" in got.body.decode().splitlines()
+
+
 def test_guard_inside_the_daemon(tmp_path: Path) -> None:
     """Any backend can be asked: here an ASGI application."""
     (tmp_path / "guarding_app.py").write_text(

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    wbufsize = 64 * 1024  # a response is one write: whoever is killed has said all of it, or nothing
 
     def do_GET(self) -> None:
         name = sys.argv[2].encode()
