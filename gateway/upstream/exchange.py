@@ -434,6 +434,8 @@ class Exchange:
                     await responder.flush()
                     queued = 0
             elif isinstance(event, ResponseHead):
+                if self._stderr is not None:
+                    self._catch(self._stderr.end_line())
                 self._phase = _BODY
                 self.status = event.status
                 head = event
@@ -583,7 +585,15 @@ class Exchange:
     def _log_stderr(self, data: bytes) -> None:
         if self._stderr is None:
             self._stderr = ErrorStream(self._backend, self._request.id)
-        lines = self._stderr.write(data)
+        self._catch(self._stderr.write(data))
+
+    def end_stderr(self) -> None:
+        """Log the last line of the error stream, if nothing has ended it."""
+        if self._stderr is not None:
+            self._stderr.end_line()
+
+    def _catch(self, lines: list[str]) -> None:
+        """Raises BackendError for a line that is a failure."""
         if self.catch_stderr is None or self._responder.started:
             return
         for line in lines:
@@ -634,6 +644,7 @@ class Exchange:
         return self._failed(cause, str(error))
 
     def _failed(self, cause: Cause, detail: str) -> BackendError:
+        self.end_stderr()
         return BackendError(
             cause,
             detail,

@@ -345,6 +345,8 @@ class Upstream:
                 assert exchange is not None
                 failure = self._failure_by_status(server, exchange.status)
             finally:
+                if exchange is not None:
+                    exchange.end_stderr()
                 request.upstream_time = pump.now - started
                 if connection is not None:
                     if reusable:

@@ -385,6 +385,36 @@ def test_stderr_is_a_failure_if_somebody_says_so() -> None:
     assert b"fine" not in asked.response.body
 
 
+@pytest.mark.parametrize("size", [1, 7, 30])
+def test_line_of_stderr_in_several_records_is_one_line(size: int) -> None:
+    """FastCGI 3.3: records of a stream end anywhere, in the middle of a character, too."""
+    said = "a notice\nPHP Fatal error: nö memory\n".encode()
+    pieces = [said[start : start + size] for start in range(0, len(said), size)]
+    output = b"".join(encode_record(STDERR, 1, piece) for piece in pieces) + fine("fastcgi")
+    asked = ask("fastcgi", after_request("fastcgi", output))
+    assert [entry["line"] for entry in asked.logs] == ["a notice", "PHP Fatal error: nö memory"]
+    asked = ask("fastcgi", after_request("fastcgi", output), options={"catch_stderr": "Fatal error: nö"})
+    assert asked.response.status == 502
+
+
+def test_line_of_stderr_without_an_end_is_caught_when_the_response_begins() -> None:
+    """As php-fpm sends it."""
+    pieces = (b"PHP message: PHP Fatal ", b"error: no memory")
+    output = b"".join(encode_record(STDERR, 1, piece) for piece in pieces) + fine("fastcgi")
+    asked = ask("fastcgi", after_request("fastcgi", output), options={"catch_stderr": "Fatal error"})
+    assert asked.response.status == 502
+    lines = [entry["line"] for entry in asked.logs if entry["event"] == "application stderr"]
+    assert lines == ["PHP message: PHP Fatal error: no memory"]
+
+
+def test_last_line_of_stderr_needs_no_end() -> None:
+    output = fine("fastcgi").removesuffix(encode_end_request(1))
+    output += encode_record(STDERR, 1, b"good") + encode_record(STDERR, 1, b"bye") + encode_end_request(1)
+    asked = ask("fastcgi", after_request("fastcgi", output))
+    assert (asked.response.status, asked.response.body) == (200, b"fine")
+    assert [entry["line"] for entry in asked.logs] == ["goodbye"]
+
+
 def test_stderr_is_not_caught_behind_the_beginning_of_the_response() -> None:
     large = b"x" * 200_000
     output = (
