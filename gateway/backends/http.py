@@ -110,8 +110,12 @@ class HttpBackend:
         await self._upstream.run(task_status=task_status)
 
     def probe_head(self, request: Request) -> RequestHead:
-        """What a health check sends for *request*."""
-        return self._head(request, 0, False)
+        """What a health check sends for *request*, whose Host is that of the server or of the check."""
+        head = self._head(request, 0, False)
+        if not self._own_host:
+            return head
+        host = request.header(b"host") or self._host
+        return RequestHead(head.method, head.target, [(b"host", host), *head.headers[1:]])
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as `backend.Handler.handle` says."""

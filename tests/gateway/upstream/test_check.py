@@ -157,6 +157,32 @@ def test_what_is_asked(kind: str) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("host", ["upstream", "preserve"])
+def test_each_server_is_asked_as_its_own_host(host: str) -> None:
+    """Two servers of one backend have two names, whatever requests are told."""
+
+    async def main() -> None:
+        servers = [Server("http", fine("http")), Server("http", fine("http"))]
+        async with checked(*(server.behave for server in servers), host=host) as served:
+            await until(lambda: all(server.asked for server in servers))
+            for number, server in enumerate(servers):
+                name = upstream_of(served).servers[number].name
+                hosts = [value for field, value in server.asked[0].headers if field == b"host"]
+                assert hosts == [name.encode()]
+
+    run(main)
+
+
+def test_host_of_a_check_is_told_to_servers_with_hosts_of_their_own() -> None:
+    async def main() -> None:
+        server = Server("http", fine("http"))
+        async with checked(server.behave, host="upstream", check={"host": "example.com"}):
+            await until(lambda: bool(server.asked))
+            assert (b"host", b"example.com") in server.asked[0].headers
+
+    run(main)
+
+
 def test_host_is_the_servers_address() -> None:
     assert Probe("/").request("10.0.0.1:80").headers[0] == (b"host", b"10.0.0.1:80")
     assert Probe("/").request("10.0.0.1:80").host == "10.0.0.1"
