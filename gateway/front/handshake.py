@@ -56,7 +56,9 @@ class Handshake:
             self._log("clear text on a TLS port")
             await self._refuse(_answer_to(spoken.received))
         except SSLError as failure:
-            log.info("handshake failed", client=self._client and self._client[0], reason=reason_of(failure))
+            # A TlsSession, whose module takes long to load.
+            reason = getattr(stream.session, "refusal", "") or reason_of(failure)
+            log.info("handshake failed", client=self._client and self._client[0], reason=reason)
             await self._refuse(b"")
         except trio.TooSlowError:
             self._log("handshake not completed in time")

@@ -68,6 +68,8 @@ class TlsSession(ssl.SSLObject):
     """A server's side of a connection; remembers what the client has asked for."""
 
     server_name: str | None = None
+    refusal = ""
+    """Why it was refused, if it was by us: OpenSSL says only that a callback has failed."""
 
 
 class TlsContext(ssl.SSLContext):
@@ -197,6 +199,9 @@ class Certificates:
         if found is not None:
             session.context = found
         elif self._strict:
+            assert isinstance(session, TlsSession)
+            asked = "the client asks for no host" if host is None else f"no certificate is for {host}"
+            session.refusal = f"strict_sni: {asked}"
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME  # RFC 6066 3
         return None
 

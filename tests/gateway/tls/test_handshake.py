@@ -146,14 +146,26 @@ def test_certificate_by_name(host: str | None, shown: str, tmp_path: Path) -> No
     run(main)
 
 
-@pytest.mark.parametrize("host", ["other.example", None])
-def test_strict_sni(host: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("Other.example", "strict_sni: no certificate is for other.example"),
+        (None, "strict_sni: the client asks for no host"),
+    ],
+)
+def test_strict_sni(host: str | None, reason: str, tmp_path: Path) -> None:
     async def main() -> None:
         files = [certificate(tmp_path, "localhost")]
         async with secured(hello, files, TlsOptions(strict_sni=True)) as served:
-            with pytest.raises(trio.BrokenResourceError) as refused:
+            with structlog.testing.capture_logs() as logs, pytest.raises(trio.BrokenResourceError) as refused:
                 await served.hello(host)
             assert "unrecognized" in str(refused.value.__cause__).lower()
+            (entry,) = logs
+            assert (entry["event"], entry["log_level"], entry["reason"]) == (
+                "handshake failed",
+                "info",
+                reason,
+            )
             await served.ask(LAST_GET)
 
     run(main)
