@@ -10,7 +10,7 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import trio
@@ -115,30 +115,55 @@ def _open(listener: "Listener") -> list[ListeningSocket]:
     return [_open_inherited(address.fd)]
 
 
+# What bind(2) and socket(2) say of a family that the machine does not have (IPv6 that is switched off).
+_NO_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+
 def _open_tcp(address: TcpAddress, listener: "Listener") -> list[ListeningSocket]:
+    """A socket for each address that the host has; without one for each family of this machine."""
     found = socket.getaddrinfo(
         address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     opened: list[ListeningSocket] = []
+    port = address.port
+    missing: OSError | None = None
     try:
-        for family, kind, protocol, _, sockaddr in found:
-            sock = socket.socket(family, kind, protocol)
+        for family, kind, protocol, _, (host, _, *scope) in found:
+            try:
+                sock = _bound(family, kind, protocol, (host, port, *scope))
+            except OSError as error:
+                if address.host or error.errno not in _NO_FAMILY:
+                    raise
+                missing = error
+                continue
             opened.append(ListeningSocket(sock))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Inherited by what is accepted: a response is written whole, waiting only delays it.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-            if family == socket.AF_INET6:
-                # IPv4 has a socket of its own, or is not wanted.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(sockaddr)
             sock.listen(listener.backlog)
-            sock.setblocking(False)
+            port = port or sock.getsockname()[1]  # the one that the kernel chose is for all of them
     except OSError:
         for each in opened:
             each.close()
         raise
+    if missing is not None and not opened:
+        raise missing
     return opened
+
+
+def _bound(family: int, kind: int, protocol: int, place: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by what is accepted: a response is written whole, waiting only delays it.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own, or is not wanted.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _open_unix(path: str, listener: "Listener") -> ListeningSocket:

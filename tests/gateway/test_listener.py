@@ -56,6 +56,56 @@ def test_ipv6_address_has_brackets() -> None:
     found.close()
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_port_alone_is_every_interface_of_both_families() -> None:
+    """Each has a socket, and both have the same port, if the kernel chooses it, too."""
+    found = open_listener(listener(":0"))
+    families = {each.sock.family for each in found}
+    assert families == ({socket.AF_INET, socket.AF_INET6} if has_ipv6() else {socket.AF_INET})
+    (port,) = {each.sock.getsockname()[1] for each in found}
+    for host in ("127.0.0.1", *(["::1"] if has_ipv6() else [])):
+        with socket.create_connection((host, port)):
+            pass
+    for each in found:
+        each.close()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+def test_every_ipv6_address_is_no_ipv4_address() -> None:
+    """As nginx has it (ipv6only=on): so both can be listened on by themselves."""
+    found = opened("[::]:0")
+    port = found.sock.getsockname()[1]
+    with socket.create_connection(("::1", port)):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    beside = opened(f"0.0.0.0:{port}")
+    beside.close()
+    found.close()
+
+
+def test_family_that_the_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPv6 that is switched off: the name service tells its address all the same."""
+    both = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0)),  # nobody's (RFC 3849)
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("0.0.0.0", 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    found = opened(":0")
+    assert found.sock.family == socket.AF_INET
+    found.close()
+    del both[1]
+    with pytest.raises(StartError, match="cannot listen on :0"):
+        opened(":0")
+
+
 def test_taken_port_is_one_message() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
