@@ -619,7 +619,12 @@ class Http2Connection:
 
 
 def _failure_code(upgrade: Http2Upgrade | None) -> ErrorCode:
-    """RFC 9113 8.5: any error of a connection that CONNECT has opened, a reset among them."""
+    """What says that a response is not whole.
+
+    RFC 9113 7: INTERNAL_ERROR, an endpoint that has met what it did not expect; for a fault of the
+    client's the codec has sent PROTOCOL_ERROR before (8.1.1). RFC 9113 8.5: CONNECT_ERROR is any error of a connection
+    that CONNECT has opened, a reset among them.
+    """
     connected = upgrade is not None and upgrade.accepted and not upgrade.protocol
     return ErrorCode.CONNECT_ERROR if connected else ErrorCode.INTERNAL_ERROR
 

@@ -29,7 +29,7 @@ from tests.gateway.served import (
     serving,
     until,
 )
-from tests.protocols.http2_peer import HEADERS, PING, data, frame, parsed, settings
+from tests.protocols.http2_peer import DATA, END_STREAM, HEADERS, PING, data, frame, parsed, settings
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -511,6 +511,34 @@ def test_early_response_stops_the_upload() -> None:
         assert (answer.body, answer.ended, answer.reset) == (b"hello", True, ErrorCode.NO_ERROR)
 
     talking(test, hello)
+
+
+@pytest.mark.parametrize("path", ["/read", "/early", "/unread"])
+@pytest.mark.parametrize("sent", [b"", b"abc", b"x" * 11])
+def test_request_body_of_another_length_is_a_protocol_error(path: str, sent: bytes) -> None:
+    """H2-6, RFC 9113 8.1.1: whoever reads it, or has begun to answer; the connection goes on."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        if request.path == "/early":
+            responder.start(200, [])
+            responder.write(b"early")
+            await responder.flush()
+        if request.path == "/unread":
+            await trio.sleep_forever()
+        while await request.body.read():
+            pass
+        await respond(responder, 200, [], b"hello")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request(path, ("content-length", "10"), method="POST", end=False)
+        if path == "/early":
+            await client.until(lambda: client.answers[stream_id].body == b"early")
+        await client.send(frame(DATA, END_STREAM, stream_id, sent))
+        got = await client.answer(stream_id)
+        assert (got.ended, got.reset) == (False, ErrorCode.PROTOCOL_ERROR)
+        assert (await client.ask("/read")).body == b"hello"
+
+    talking(test, answer)
 
 
 def test_small_upload_that_nobody_reads_is_not_reset() -> None:
