@@ -31,6 +31,9 @@ from protocols.events import Headers
 _SECRET: Final = re.compile(rb"AUTH|COOKIE|PASS|SECRET|TOKEN|KEY|CREDENTIAL")
 """In the name of a variable: its value is nobody's business."""
 
+_OPENED: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""fifo(7): to open one that nobody reads would wait for a reader, and with it the whole daemon."""
+
 log = structlog.get_logger()
 
 
@@ -49,11 +52,11 @@ class Transcript:
     def add(self, recording: "Recording", outcome: str) -> None:
         """Write one exchange down. A file that cannot be written is logged, and is no failure."""
         try:
-            descriptor = os.open(
-                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
+            descriptor = os.open(self.path, _OPENED, 0o600)
             try:
                 status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError("it is no regular file, and could keep everybody waiting")
                 if status.st_mode & 0o007:
                     os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & ~0o007)
                 if status.st_size < self.size:

@@ -21,7 +21,7 @@ class Transcript(Model):
     """A file that shows exchanges with programs."""
 
     file: FilePath
-    """The file; it is made readable for its owner only."""
+    """The file, a regular one; it is made readable for its owner only."""
     size: Size = written("10MiB")
     """Bytes beyond which nothing is added (Apache: ScriptLogLength)."""
     always: Flag = False

@@ -621,8 +621,8 @@ class Http2Connection:
 def _failure_code(upgrade: Http2Upgrade | None) -> ErrorCode:
     """What says that a response is not whole.
 
-    RFC 9113 7: INTERNAL_ERROR, an endpoint that has met what it did not expect; for a fault of the
-    client's the codec has sent PROTOCOL_ERROR before (8.1.1). RFC 9113 8.5: CONNECT_ERROR is any error of a connection
+    RFC 9113 7: INTERNAL_ERROR, an endpoint that has met what it did not expect; for a fault of the client's
+    the codec has sent PROTOCOL_ERROR before (8.1.1). RFC 9113 8.5: CONNECT_ERROR is any error of a connection
     that CONNECT has opened, a reset among them.
     """
     connected = upgrade is not None and upgrade.accepted and not upgrade.protocol

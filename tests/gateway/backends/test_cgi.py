@@ -954,6 +954,22 @@ def test_transcript_that_cannot_be_written_fails_no_request(programs: Programs, 
     assert [entry["event"] for entry in logs] == ["transcript cannot be written"]
 
 
+@pytest.mark.parametrize("is_read", [False, True])
+def test_transcript_is_a_regular_file(is_read: bool, programs: Programs, tmp_path: Path) -> None:
+    """fifo(7): one that nobody reads would hold up the whole daemon, one that is full as well."""
+    path = tmp_path / "transcript"
+    os.mkfifo(path)
+    programs.sh("x", HELLO)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if is_read else None
+    with capture_logs() as logs:
+        assert get(programs, transcript=Transcript(str(path), always=True)).body == b"hello"
+    (entry,) = logs
+    assert entry["event"] == "transcript cannot be written"
+    if reader is not None:
+        assert "no regular file" in entry["cause"]
+        os.close(reader)
+
+
 def test_transcript_of_a_stored_body(programs: Programs, tmp_path: Path) -> None:
     path = tmp_path / "transcript"
     programs.sh("x", CAT)
