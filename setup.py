@@ -30,6 +30,7 @@ COMPILED = (
     "gateway/backends/http.py",
     "gateway/backends/target.py",
     "gateway/backends/wsgi/*.py",
+    "gateway/derived.py",
     "gateway/environ.py",
     "gateway/filters/*.py",
     "gateway/front/*.py",

@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
+from gateway.derived import RedirectedRequest, SideRequest, derive
 from gateway.errors import BackendError, Cause, Phase, RequestError
-from gateway.request import NO_BODY, Request, Responder
+from gateway.request import Request, Responder
 from gateway.target import decode_path, split_target
 
 MAX_HOPS: Final = 10
@@ -17,23 +18,6 @@ Dispatch: TypeAlias = Callable[[Request, Responder], Awaitable[None]]
 _BODY_FIELDS: Final = frozenset(
     {b"content-length", b"content-type", b"content-encoding", b"transfer-encoding", b"expect", b"trailer"}
 )
-
-
-class RedirectedRequest(Request):
-    """A request that a program made by a local redirect; ``hops`` counts them from the client's on."""
-
-    __slots__ = ("hops",)
-    hops: int
-
-
-class SideRequest(Request):
-    """A request of the gateway's own beside that of a client: a question to a guard, a copy for a mirror.
-
-    No page of this server can stand in for its answer: a page that a guard has named would let in whoever
-    may see it, and each of these requests could cause others without end.
-    """
-
-    __slots__ = ()
 
 
 async def follow(
@@ -65,17 +49,14 @@ async def follow(
 def _redirected(request: Request, target: bytes, hops: int) -> RedirectedRequest:
     """The GET (or HEAD) of *target* that stands in for *request*: same client, same fields, no body."""
     raw_path, query = split_target(target)
-    redirected = RedirectedRequest(
+    redirected = derive(
+        RedirectedRequest,
+        request,
         method="HEAD" if request.method == "HEAD" else "GET",
         path=decode_path(raw_path),
         raw_path=raw_path,
         query=query,
-        version=request.version,
         headers=[field for field in request.headers if field[0] not in _BODY_FIELDS],
-        host=request.host,
-        connection=request.connection,
-        body=NO_BODY,
     )
     redirected.hops = hops
-    redirected.share_id(request)
     return redirected

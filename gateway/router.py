@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from gateway.backend import Handler
-from gateway.local_redirect import RedirectedRequest
+from gateway.derived import RedirectedRequest
 from gateway.networks import ClientNetwork, ClientNetworks
 from gateway.path_pattern import FindRest, find_rest_of, first_segments_of, mount_of
 from gateway.request import Request

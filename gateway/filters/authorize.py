@@ -19,11 +19,11 @@ from typing import Final
 import trio
 
 from gateway.backend import Handler
+from gateway.derived import SideRequest, derive
 from gateway.errors import BackendError
 from gateway.filters.end_to_end import end_to_end
-from gateway.local_redirect import SideRequest
 from gateway.passing import PassingResponder
-from gateway.request import NO_BODY, Request, Responder
+from gateway.request import Request, Responder
 from gateway.target import decode_path, split_target
 from gateway.template import Template
 from protocols.events import Headers
@@ -115,16 +115,14 @@ def _without_body(
     request: Request, method: str, path: str, raw_path: bytes, query: bytes, backend: str
 ) -> SideRequest:
     """The question about *request*: its client, its fields, no body, no conditions."""
-    asked = SideRequest(
+    asked = derive(
+        SideRequest,
+        request,
         method=method,
         path=path,
         raw_path=raw_path,
         query=query,
-        version=request.version,
         headers=[field for field in end_to_end(request.headers) if field[0] not in _NOT_ASKED],
-        host=request.host,
-        connection=request.connection,
-        body=NO_BODY,
     )
     if not request.path:
         asked.headers = _renamed(
@@ -133,7 +131,6 @@ def _without_body(
             b"authorization",
         )
     asked.backend = backend
-    asked.share_id(request)
     return asked
 
 

@@ -14,8 +14,8 @@ import structlog
 import trio
 
 from gateway.backend import Handler
+from gateway.derived import SideRequest, derive
 from gateway.errors import GatewayError
-from gateway.local_redirect import SideRequest
 from gateway.request import NO_BODY, Body, Request, Responder
 from gateway.spool import Spooled, spool
 from protocols.events import Headers
@@ -76,21 +76,19 @@ class Mirror:
 
     def _start(self, request: Request, body: Body, stored: Spooled | None) -> None:
         assert self._nursery is not None, "the mirror runs as long as the daemon serves"
-        copy = SideRequest(
+        copy = derive(
+            SideRequest,
+            request,
             method=request.method,
             path=request.path,
             raw_path=request.raw_path,
             query=request.query,
-            version=request.version,
             headers=request.headers,
-            host=request.host,
-            connection=request.connection,
             body=body,
         )
         copy.mount = request.mount
         copy.path_rest = request.path_rest
         copy.backend = self._name
-        copy.share_id(request)
         self._running += 1
         self._nursery.start_soon(self._run_copy, copy, stored)
 
