@@ -11,7 +11,7 @@ from tests.conformance.faulty import CODECS, KEEPING, Talk
 from tests.gateway.served import next_event
 
 BODILESS: Final = (204, 304)
-TRAILING: Final = ("http",)
+TRAILING: Final = ("http", "asgi-trio", "asgi-asyncio")
 """Kinds that have trailer fields."""
 
 
@@ -110,7 +110,10 @@ async def asgi(
         return
     response = SAID.response
     headers = [(b"content-type", b"text/plain"), *response.fields]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    start = {"type": "http.response.start", "status": response.status, "headers": headers}
+    await send({**start, "trailers": bool(response.trailers)})
     for piece in response.pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+    if response.trailers:
+        await send({"type": "http.response.trailers", "headers": response.trailing})
