@@ -14,7 +14,7 @@ import random
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Final, Literal, NoReturn, TypeAlias
@@ -30,7 +30,7 @@ from gateway.errors import BackendError, Cause, Phase
 from gateway.executable import explain
 from gateway.process import describe_end
 from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
-from gateway.spawn.endpoint import SharedSocket, endpoint_for
+from gateway.spawn.endpoint import OwnSocket, SharedSocket, endpoint_for
 from gateway.spawn.output import LAST_LINES
 from gateway.spawn.process import RunningProcess, start
 from gateway.spawn.schedule import (
@@ -69,6 +69,9 @@ last."""
 log = structlog.get_logger()
 
 
+_BROKEN_OFF: Final = frozenset({Cause.REFUSED, Cause.TERMINATED, Cause.INCOMPLETE})
+"""What the death of a process looks like to its requests, before the process is known to be dead."""
+
 _ENDLESS: Final = Life()
 
 
@@ -78,6 +81,8 @@ class _Process(Member):
     life: Life = _ENDLESS
     counted_from: float = 0.0
     """What the count of requests for each process was at its start."""
+    doubted: trio.Event = field(default_factory=trio.Event)
+    """Set when it may have died: whether it still accepts is to be found out."""
 
 
 class SpawnedApplication:
@@ -195,6 +200,11 @@ class SpawnedApplication:
         """*error* of an exchange with the application, as far as its processes explain it."""
         if error.backend != self.name:
             return error
+        if error.cause in _BROKEN_OFF and not isinstance(self._endpoint, SharedSocket):
+            # Requests that come before its end is known would be refused.
+            for member in self._members:
+                member.ready = False
+                member.doubted.set()
         wait = self._wait()
         if wait > RESTART_PATIENCE and error.cause is Cause.TERMINATED and error.phase is Phase.FIRST_BYTE:
             return self._unavailable(wait)
@@ -463,6 +473,9 @@ class SpawnedApplication:
                 else:
                     await trio.sleep(pause)  # noqa: TID251 - nothing tells when a program listens
                     pause = min(2 * pause, LAST_PROBE)
+        if member.ready:
+            if isinstance(self._endpoint, OwnSocket):
+                await self._look_again(member, self._endpoint)
             return
         log.warning(
             "application process not ready in time",
@@ -471,6 +484,17 @@ class SpawnedApplication:
             seconds=self._startup_time,
         )
         member.running.ask_to_stop(within=0)
+
+    async def _look_again(self, member: _Process, endpoint: OwnSocket) -> NoReturn:
+        """Whenever it is doubted, let requests wait until it accepts, for a short time, or has ended."""
+        while True:
+            await member.doubted.wait()
+            with trio.move_on_after(RESTART_PATIENCE):
+                while not endpoint.accepts():  # noqa: ASYNC110
+                    await trio.sleep(FIRST_PROBE)  # noqa: TID251 - as when it was started
+            member.doubted = trio.Event()
+            if not member.stopping:
+                self._heard(member, READY)
 
     def _stop(self, member: _Process, why: str, command: Command, nursery: trio.Nursery) -> None:
         member.stopping = True
