@@ -17,7 +17,7 @@ What only some of them have are the words in `shows`; the rest is tested of all.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class Row:
     """The distribution, as PyPI has it."""
     backend: str
     """What the configuration has for it."""
-    group: Literal["wsgi", "asyncio", "trio", "http"]
+    group: Literal["wsgi", "asyncio", "trio", "http", "own"]
     """Those of a group run in one daemon."""
     shows: tuple[str, ...] = ()
     mount: bool = True
@@ -55,6 +55,16 @@ class Row:
     def version(self) -> str:
         """The installed one."""
         return version(self.package)
+
+    @property
+    def loop(self) -> str:
+        """What an ASGI application runs on."""
+        return "trio" if "loop: trio" in self.backend else "asyncio"
+
+    @property
+    def ended(self) -> str:
+        """The file that its lifespan shutdown leaves."""
+        return f"{self.name.removesuffix('-own').removesuffix('-trio')}-{self.loop}.ended"
 
     @property
     def prefix(self) -> str:
@@ -73,17 +83,8 @@ def asgi(name: str, target: str, *shows: str, package: str = "", mount: bool = T
 
 
 def http(name: str, package: str, *arguments: str, shows: tuple[str, ...], route: str = "") -> Row:
-    command = [sys.executable, *arguments]
-    return Row(
-        name,
-        package,
-        f"http: {{spawn: {{command: {command}}}}}",
-        "http",
-        shows,
-        False,
-        ("application output",),
-        route,
-    )
+    backend = f"http: {{spawn: {{command: {[sys.executable, *arguments]}}}}}"
+    return Row(name, package, backend, "http", shows, mount=False, logs=("application output",), route=route)
 
 
 LASTING = ("background", "lifespan")
@@ -91,7 +92,7 @@ SOCKETS = ("websocket", "refusal", "close code")
 BUFFERED = "request_buffering: true"  # they see bodies only that have a Content-Length
 STARLETTE = ("threads", *LASTING, *SOCKETS)
 
-ROWS = (
+IN_PROCESS = (
     wsgi("bottle", "bottle", "bottle_app:app", WSGI_ERRORS),
     wsgi("django", "django", "django_app:wsgi", "django.request"),
     wsgi("falcon", "falcon", "falcon_app:app", WSGI_ERRORS),
@@ -122,6 +123,15 @@ ROWS = (
     http("tornado-wsgi", "tornado", "tornado_app.py", "wsgi", shows=("threads",), route=BUFFERED),
 )
 
+OWN = tuple(
+    replace(row, name=f"{row.name}-own", backend=f"{row.backend}, process: own", group="own")
+    for row in IN_PROCESS
+    if row.name in ("django", "flask", "fastapi", "quart-trio")
+)
+"""Some of them in processes of their own: there it is all the same to them."""
+
+ROWS = (*IN_PROCESS, *OWN)
+
 APPLICATIONS = (
     asgi("channels", "django_app:asgi", about="WebSockets with the session of Django, a channel layer"),
     asgi("datasette", "datasette_app:app", about="pages below a mount, SQL in threads, a table in pieces"),
@@ -146,9 +156,9 @@ def table() -> list[str]:
     """The rows of the table in `tests/peers/README.md`, with the versions that are installed."""
     lines = []
     for row in (*ROWS, *APPLICATIONS):
-        interface = row.backend.split(":")[0].upper() + (", trio" if row.group == "trio" else "")
+        interface = row.backend.split(":")[0].upper() + (", trio" if row.loop == "trio" else "")
         shown = row.about or f"the contract; {', '.join(row.shows)}"
-        extra = f" (`{row.route}`)" if row.route else ""
+        extra = f" (`{row.route}`)" if row.route else " (`process: own`)" if row.group == "own" else ""
         lines.append(f"| `{row.name}` | {row.package} {row.version} | {interface} | {shown}{extra} |")
     return lines
 

@@ -188,19 +188,21 @@ def test_dependency_with_yield(client: Client, row: Row, http2: bool) -> None:
 @rows_that_show("lifespan")
 def test_lifespan_state(client: Client, row: Row) -> None:
     """ASGI lifespan: what the start made, requests see; it ran on their loop."""
-    assert client(row).get("/state").text == f"from the start on {row.group}"
+    assert client(row).get("/state").text == f"from the start on {row.loop}"
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_lifespan_end(apps: Path, tmp_path: Path, serve: Serve, loop: str) -> None:
+@pytest.mark.parametrize("group", ["asyncio", "trio", "own"])
+def test_lifespan_end(apps: Path, tmp_path: Path, serve: Serve, group: str) -> None:
     """ASGI lifespan: the applications end their work before the daemon does."""
     for module in apps.glob("*.py"):
         (tmp_path / module.name).symlink_to(module)
-    rows = [row for row in ROWS if row.group == loop and "lifespan" in row.shows]
-    with serve(tmp_path, rows):
+    rows = [row for row in ROWS if row.group == group and "lifespan" in row.shows]
+    with serve(tmp_path, rows) as gateway:
+        for row in rows:
+            host = {} if row.mount else {"host": f"{row.name}.example"}
+            assert gateway.get(f"{row.prefix}/state", **host).status == 200
         assert list(tmp_path.glob("*.ended")) == []
-    ended = sorted(path.name for path in tmp_path.glob("*.ended"))
-    assert ended == sorted(f"{row.name.removesuffix('-trio')}-{loop}.ended" for row in rows)
+    assert sorted(path.name for path in tmp_path.glob("*.ended")) == sorted(row.ended for row in rows)
 
 
 # ---- WebSocket
