@@ -15,6 +15,7 @@ def asgi_options(config: models.ASGIBackend) -> Options:
         "lifespan": config.lifespan,
         "startup_timeout": config.startup_timeout,
         "shutdown_timeout": config.shutdown_timeout,
+        "dropped_extensions": list(config.drop_extensions),
         "response_debug": config.response_debug,
         "websocket": {
             "max_message": websocket.max_message,

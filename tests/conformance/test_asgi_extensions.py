@@ -108,6 +108,32 @@ def test_ext_1_what_is_announced(loop: str, version: str) -> None:
     assert [each["gateway.backend"] for each in seen] == [{"name": "api"}] * 3
 
 
+@each
+def test_ext_1_what_is_not_to_be_offered(loop: str, version: str, path: Path) -> None:
+    """Starlette sends its file by messages then, behind a middleware that knows no others."""
+    seen: list[str] = []
+
+    async def endpoint(request: Any) -> FileResponse:
+        return FileResponse(path)
+
+    starlette = Starlette(routes=[StarletteRoute("/", endpoint)])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def send_known(message: Any) -> None:
+            seen.append(message["type"])
+            await send(message)
+
+        await starlette(scope, receive, send_known)
+
+    async def main() -> None:
+        dropped = "http.response.pathsend"
+        async with hosting(app, loop, lifespan="off", drop_extensions=dropped) as served:
+            assert (await ask(served, version)).body == CONTENT
+
+    run(main)
+    assert set(seen) == {"http.response.start", "http.response.body"}
+
+
 # --- denial response
 
 

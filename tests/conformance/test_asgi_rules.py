@@ -465,6 +465,23 @@ def test_asgi_6_scope(loop: str, version: str) -> None:
     }
 
 
+@each
+def test_complaint_33_mount_is_no_word_of_the_client(loop: str, version: str) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["root_path"])
+        await answer_ok(scope, receive, send)
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off", mount="/m") as served:
+            names = ("script-name", "x-script-name", "x-forwarded-prefix", "root-path")
+            await ask(served, version, "/m/x", *((name, "/admin") for name in names))
+
+    run(main)
+    assert seen == ["/m"]
+
+
 @both_loops
 def test_asgi_6_version_of_old_clients(loop: str) -> None:
     scopes: list[Any] = []

@@ -7,6 +7,7 @@ is a 500, one after it cuts the connection. Nothing is logged as an error becaus
 It serves HTTP, WebSocket and lifespan; other upgrades are ignored. Does not reload the application.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
@@ -46,8 +47,9 @@ class AsgiBackend:
     attribute is a function that returns the application, which is of ASGI 2 or 3 by its *interface*.
     *lifespan* says whether the application is told of start and stop, or has to be asked (``auto``). It has
     *startup_timeout* seconds to start, and *shutdown_timeout* to end what it does after its responses, then
-    as long again for its shutdown. *websocket* bounds its WebSockets. With *response_debug* it may say what
-    is for tests (``http.response.debug``). *notice* is that of the daemon's end.
+    as long again for its shutdown. *websocket* bounds its WebSockets. *dropped_extensions* are not offered to
+    it; with *response_debug* that is which is for tests (``http.response.debug``). *notice* is that of the
+    daemon's end.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class AsgiBackend:
         shutdown_timeout: float = 60.0,
         websocket: WebSocketSettings = WebSocketSettings(),  # noqa: B008 - frozen
         interface: Interface = "auto",
+        dropped_extensions: Sequence[str] = (),
         response_debug: bool = False,
         notice: ShutdownNotice | None = None,
         surroundings: Surroundings = NOTHING,
@@ -82,6 +85,7 @@ class AsgiBackend:
         self._shutdown_timeout = shutdown_timeout
         self._websocket = websocket
         self._interface: Interface = interface
+        self._dropped_extensions = frozenset(dropped_extensions)
         self._response_debug = response_debug
         self._notice = notice or ShutdownNotice()
         # Set while `run` runs.
@@ -101,7 +105,10 @@ class AsgiBackend:
             async with trio.open_nursery() as nursery:
                 self._host = host = self._make_host()
                 self._extensions = HttpExtensions(
-                    self.name, self._wait_for_shutdown, debug=self._response_debug
+                    self.name,
+                    self._wait_for_shutdown,
+                    dropped=self._dropped_extensions,
+                    debug=self._response_debug,
                 )
                 await nursery.start(host.run)
                 try:

@@ -63,31 +63,40 @@ def _replace_surrogates(path: str) -> str:
 class HttpExtensions:
     """What applications may do besides, by the client's version of HTTP; made once (EXT-1).
 
-    *backend* is the name of the application, *wait* for the notice that the daemon stops. With *debug* that
-    is offered which is for tests only.
+    *backend* is the name of the application, *wait* for the notice that the daemon stops. *dropped* are not
+    offered; with *debug* that is which is for tests only.
     """
 
     __slots__ = ("_http10", "_http11", "_pushing")
 
-    def __init__(self, backend: str, wait: Callable[[], Awaitable[None]], *, debug: bool) -> None:
-        self._http10: Extensions = {
+    def __init__(
+        self, backend: str, wait: Callable[[], Awaitable[None]], *, dropped: frozenset[str], debug: bool
+    ) -> None:
+        http10: Extensions = {
             "http.response.pathsend": {},
             "http.response.zerocopysend": {},
             SHUTDOWN: {"wait": wait},
             BACKEND: {"name": backend},
         }
         if debug:
-            self._http10["http.response.debug"] = {}
+            http10["http.response.debug"] = {}
         # HTTP/1.0 has neither informational responses nor trailers.
-        self._http11: Extensions = {
-            **self._http10,
+        http11: Extensions = {
+            **http10,
             "http.response.early_hint": {},
             "http.response.trailers": {},
         }
-        self._pushing: Extensions = {**self._http11, "http.response.push": {}}
+        pushing: Extensions = {**http11, "http.response.push": {}}
+        self._http10 = _without(http10, dropped)
+        self._http11 = _without(http11, dropped)
+        self._pushing = _without(pushing, dropped)
 
     def of(self, request: Request) -> Extensions:
         """Those of one request, which may add its own."""
         if request.push is not None:
             return self._pushing.copy()
         return (self._http10 if request.version == "1.0" else self._http11).copy()
+
+
+def _without(extensions: Extensions, dropped: frozenset[str]) -> Extensions:
+    return {name: value for name, value in extensions.items() if name not in dropped}

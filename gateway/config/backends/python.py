@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
@@ -80,6 +80,15 @@ class PythonApplication(Model):
         return found
 
 
+Extension: TypeAlias = Literal[
+    "http.response.early_hint",
+    "http.response.pathsend",
+    "http.response.push",
+    "http.response.trailers",
+    "http.response.zerocopysend",
+]
+
+
 class WebSocket(Model):
     """WebSocket connections to an application."""
 
@@ -121,6 +130,9 @@ class ASGIBackend(PythonApplication, BackendModel):
     """Requests that may wait; more are answered 503 at once. With concurrency."""
     queue_time: Timeout = written("10s")
     """How long one may wait, before it is answered 503. With concurrency."""
+    drop_extensions: Annotated[tuple[Extension, ...], Many()] = ()
+    """Extensions of ASGI that are not offered to the application, because something in it does not know
+    them: a middleware that knows no pathsend, behind which a framework sends files so."""
     response_debug: Flag = False
     """For tests: whether http.response.debug is offered to the application; what it says is logged."""
 

@@ -151,7 +151,7 @@ routes:
         "gateway.yaml:9: backends.two.asgi: expected module:attribute, such as app:application, got 'app'",
         "gateway.yaml:9: backends.two.threads: unknown key; expected one of headers, x_sendfile, x_accel_redirect, "
         "directory, factory, virtualenv, env, env_file, process, asgi, interface, loop, asyncio_debug, lifespan, "
-        "startup_timeout, shutdown_timeout, websocket, concurrency, queue, queue_time, response_debug",
+        "startup_timeout, shutdown_timeout, websocket, concurrency, queue, queue_time, drop_extensions, response_debug",
         "gateway.yaml:11: routes[0].match.path: expected '/exact', '/prefix/*', '*.suffix' or '~regex', "
         "got 'nowhere'",
         "gateway.yaml:11: routes[0].match.method: methods are case-sensitive: did you mean GET?",
