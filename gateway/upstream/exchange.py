@@ -205,7 +205,10 @@ class Exchange:
         """A line of the error stream that it matches is a failure, if the response has not begun."""
         self.companion: Callable[[ResponseHead], None] | None = None
         """Set if the application is in a process of ours: it looks at the head of the answer, and may raise a
-        GatewayError that it tells of. Such an application is told when the client closes its side, too."""
+        GatewayError that it tells of. Such an application is told when the client closes its side, too.
+
+        It never closes a connection that it may get a request on. One that ends has ended with its process,
+        perhaps because of this request, which is not sent to the next process unless that is asked for."""
         self.half_closed = False
         """Whether that was told: the connection takes no other request."""
         self._client_failure: GatewayError | None = None
@@ -521,7 +524,7 @@ class Exchange:
             if data:
                 self._phase = _HEAD
                 self.answered_at = self._pump.now
-            elif connection.reused:
+            elif connection.reused and self.companion is None:
                 raise StaleConnectionError
         return data
 
@@ -615,7 +618,7 @@ class Exchange:
 
     def _ended_early(self, broken: trio.BrokenResourceError) -> Exception:
         """The connection broke; before the first byte on a reused one that is the pool's risk."""
-        if self._phase is _FIRST_BYTE and self._connection.reused:
+        if self._phase is _FIRST_BYTE and self._connection.reused and self.companion is None:
             return StaleConnectionError()
         cause = Cause.TERMINATED
         if isinstance(broken, TlsBrokenError) and broken.alert:

@@ -1,7 +1,8 @@
 """A program that the gateway spawns, and that comes to the end which the path of a request says.
 
 ``python spawned.py KIND [SOCKET]``: one connection after the other, on descriptor 0 or a socket of its own.
-Each answer names the process that gave it. `application` is the same for our own servers of WSGI.
+Each answer names the process that gave it. `application` and `asgi_application` are the same for our own
+servers.
 
 A program of its own, so that it starts quickly: it imports nothing but the codecs.
 """
@@ -122,6 +123,23 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         end(fault)
     start_response("200 OK", [*fields, ("Content-Length", str(len(body)))])
     yield body
+
+
+async def asgi_application(
+    scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]
+) -> None:
+    fault, body = scope["path"].rpartition("/")[2], scope["query_string"]
+    fields = [(b"content-type", b"text/plain"), (b"x-process", b"%d" % os.getpid())]
+    start: dict[str, Any] = {"type": "http.response.start", "status": 200}
+    if fault == "dies-in-body":
+        await send({**start, "headers": [*fields, (b"content-length", b"%d" % PROMISED)]})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+    while (await receive()).get("more_body"):
+        pass
+    if fault != "fine":
+        end(fault)
+    await send({**start, "headers": [*fields, (b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ SERVED: Final = ("wsgi-fastcgi", "wsgi-scgi", "wsgi-uwsgi")
 """By our own servers of a WSGI application."""
 OWN: Final = tuple(f"{kind}-own" for kind in COMMANDS)
 """Commands that open a socket of their own."""
-KINDS: Final = (*COMMANDS, *OWN, *SERVED)
+HOSTED: Final = ("process-wsgi", "process-asgi")
+"""Python applications with ``process: own``."""
+KINDS: Final = (*COMMANDS, *OWN, *SERVED, *HOSTED)
 
 
 class Fate(Enum):
@@ -47,7 +49,7 @@ class Row:
 
 _ENDED: Final = "application process ended"
 _TERMINATED: Final = Outcome(502, Cause.TERMINATED, Phase.FIRST_BYTE)
-_SHARED: Final = (*COMMANDS, *SERVED)
+_SHARED: Final = (*COMMANDS, *SERVED, *HOSTED)
 
 RUNNING: Final = (
     Row("dies", KINDS, _TERMINATED, Fate.REPLACED, (_ENDED,)),
@@ -113,6 +115,8 @@ def rows(table: tuple[Row, ...]) -> list[tuple[Row, str]]:
 
 def backend(fault: str, kind: str, directory: Path) -> dict[str, Any]:
     """The configuration of an application of *kind* with that fault; without one it serves."""
+    if kind in HOSTED:
+        return _hosted(fault, kind.removeprefix("process-"), directory)
     spawn: dict[str, Any] = {"directory": str(directory), "stop_time": "60s"}
     protocol = kind.removesuffix("-own").removeprefix("wsgi-")
     timeouts = {"connect": "60s", "send": "60s", "first_byte": "60s", "read": "60s"}
@@ -136,6 +140,19 @@ def backend(fault: str, kind: str, directory: Path) -> dict[str, Any]:
         case "given-up":
             spawn["give_up"] = {"deaths": 1, "within": "60s"}
     return {protocol: {"spawn": spawn}, "timeouts": timeouts}
+
+
+def _hosted(fault: str, kind: str, directory: Path) -> dict[str, Any]:
+    (directory / "spawned.py").symlink_to(PROGRAM)
+    target = "spawned:application" if kind == "wsgi" else "spawned:asgi_application"
+    process: dict[str, Any] = {"stop_time": "60s"}
+    match fault:
+        case "exits" | "given-up":
+            target = "absent:application"
+            process |= {"give_up": {"deaths": 1, "within": "60s"}} if fault == "given-up" else {}
+        case "freezes":
+            process |= {"processes": 2, "stop_time": "100ms", "timeout": "500ms"}
+    return {kind: target, "directory": str(directory), "process": process}
 
 
 def _command(fault: str, kind: str, directory: Path) -> list[str]:

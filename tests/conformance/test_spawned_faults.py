@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from gateway.backends.application import ApplicationBackend
 from gateway.backends.http import HttpBackend
+from gateway.hosted.backend import HostedBackend
 from tests.conformance.asking import Answer, asking
 from tests.conformance.faults import Kept, Outcome, told
 from tests.conformance.faulty import processes
@@ -242,5 +243,5 @@ def test_death_takes_only_the_request_that_the_process_had(kind: str, tmp_path: 
 def requests_of(served: Served) -> int:
     """Those that the application has, as the gateway sees it."""
     (route,) = served.service.router.routes
-    assert isinstance(route.handler, ApplicationBackend | HttpBackend)
+    assert isinstance(route.handler, ApplicationBackend | HttpBackend | HostedBackend)
     return sum(server.in_flight for server in route.handler._upstream.snapshot().servers)
