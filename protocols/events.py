@@ -1,7 +1,8 @@
 """The events that every codec takes and gives: one vocabulary, nothing protocol-shaped above it.
 
-Events are complete when built and not changed afterwards. They are slotted dataclasses, not frozen
-ones: ``frozen=True`` triples the cost of building one, and one request builds four or more.
+Events are complete when built and not changed afterwards. They are written out and no dataclasses: one
+request builds five, and what a dataclass generates is not compiled (setup.py), which took a twentieth of the
+time of a small request.
 
 Data flow of one exchange, gateway as the web server::
 
@@ -10,93 +11,139 @@ Data flow of one exchange, gateway as the web server::
                     with Stderr and BodyWanted anywhere between
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Header fields in order, duplicates kept. Names are lower-case when a codec made them."""
 
 
-@dataclass(slots=True)
-class RequestHead:
+class Event:
+    """Equal to another of its type with equal attributes."""
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._attributes() == [
+            getattr(other, name) for name in self.__match_args__
+        ]
+
+    __hash__ = None  # type: ignore[assignment]  # their lists may be compared, and have no hash
+
+    def __repr__(self) -> str:
+        named = ", ".join(
+            f"{name}={value!r}" for name, value in zip(self.__match_args__, self._attributes(), strict=True)
+        )
+        return f"{type(self).__name__}({named})"
+
+    def _attributes(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__match_args__]
+
+
+class RequestHead(Event):
     """The head of an HTTP request (RFC 9112 section 3)."""
 
-    method: bytes
-    target: bytes
-    """The request target as sent: origin-form, absolute-form, authority-form or ``*``."""
-    headers: Headers
-    version: bytes = b"1.1"
+    __slots__ = ("headers", "method", "target", "version")
+    __match_args__ = ("method", "target", "headers", "version")
+
+    def __init__(self, method: bytes, target: bytes, headers: Headers, version: bytes = b"1.1") -> None:
+        self.method = method
+        self.target = target
+        """The request target as sent: origin-form, absolute-form, authority-form or ``*``."""
+        self.headers = headers
+        self.version = version
 
 
-@dataclass(slots=True)
-class RequestVariables:
+class RequestVariables(Event):
     """The head of a CGI-family request: FastCGI PARAMS, the SCGI header block, the uwsgi variable block.
 
     Names and values are native strings as in PEP 3333: every character is one byte (Latin-1).
     """
 
-    variables: Mapping[str, str]
+    __slots__ = ("variables",)
+    __match_args__ = ("variables",)
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        self.variables = variables
 
 
-@dataclass(slots=True)
-class InformationalResponse:
+class InformationalResponse(Event):
     """A 1xx response; any number may come before the final one (RFC 9110 15.2)."""
 
-    status: int
-    headers: Headers
-    reason: bytes = b""
+    __slots__ = ("headers", "reason", "status")
+    __match_args__ = ("status", "headers", "reason")
+
+    def __init__(self, status: int, headers: Headers, reason: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.reason = reason
 
 
-@dataclass(slots=True)
-class ResponseHead:
+class ResponseHead(Event):
     """The head of the final response."""
 
-    status: int
-    headers: Headers
-    reason: bytes = b""
-    version: bytes = b"1.1"
+    __slots__ = ("headers", "reason", "status", "version")
+    __match_args__ = ("status", "headers", "reason", "version")
+
+    def __init__(self, status: int, headers: Headers, reason: bytes = b"", version: bytes = b"1.1") -> None:
+        self.status = status
+        self.headers = headers
+        self.reason = reason
+        self.version = version
 
 
-@dataclass(slots=True)
-class LocalRedirect:
+class LocalRedirect(Event):
     """A CGI local redirect: answer as if this path and query had been requested (RFC 3875 6.2.2).
 
     It is the whole response: EndOfMessage follows, no ResponseHead comes.
     """
 
-    target: bytes
+    __slots__ = ("target",)
+    __match_args__ = ("target",)
+
+    def __init__(self, target: bytes) -> None:
+        self.target = target
 
 
-@dataclass(slots=True)
-class Data:
+class Data(Event):
     """Some bytes of the message body, never empty when a codec made it."""
 
-    data: bytes
+    __slots__ = ("data",)
+    __match_args__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
-@dataclass(slots=True)
-class EndOfMessage:
+class EndOfMessage(Event):
     """The message is complete, by the protocol's own framing."""
 
-    trailers: Headers = field(default_factory=list)
-    surplus: bool = False
-    """More of the body came than Content-Length promised; it was dropped."""
+    __slots__ = ("surplus", "trailers")
+    __match_args__ = ("trailers", "surplus")
+
+    def __init__(self, trailers: Headers | None = None, surplus: bool = False) -> None:
+        self.trailers: Headers = [] if trailers is None else trailers
+        self.surplus = surplus
+        """More of the body came than Content-Length promised; it was dropped."""
 
 
-@dataclass(slots=True)
-class Stderr:
+class Stderr(Event):
     """Something that the application wrote to its error stream."""
 
-    data: bytes
+    __slots__ = ("data",)
+    __match_args__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
-@dataclass(slots=True)
-class BodyWanted:
+class BodyWanted(Event):
     """The application asks for more of the request's body, in a protocol where nothing of it goes unasked
     (AJP): what the codec held can be sent, and more be given.
     """
+
+    __slots__ = ()
 
 
 class NeedData(Enum):

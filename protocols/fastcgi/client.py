@@ -259,7 +259,7 @@ class FastCgiClient:
         self._sending = following
         return data
 
-    def _begin_request(self, variables: Mapping[str, str]) -> bytes:
+    def _begin_request(self, variables: dict[str, str]) -> bytes:
         if not (self._sound and self._reader.at_boundary and not self._reader.eof):
             raise LocalProtocolError("the connection is not fit for another request")
         if self._role is Role.AUTHORIZER and (wrong := NOT_FOR_AUTHORIZERS.intersection(variables)):

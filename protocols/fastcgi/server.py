@@ -445,7 +445,7 @@ class FastCgiServer:
             raise LimitExceeded(f"more than {REPLIES_LIMIT} bytes of answers to management records")
 
 
-def _declared_length(variables: Mapping[str, str], name: str) -> int | None:
+def _declared_length(variables: dict[str, str], name: str) -> int | None:
     try:
         return declared_length(variables, name)
     except ValueError as error:

@@ -6,7 +6,7 @@ so that a whole block is one join and one encode.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, TooLargeToEncode
@@ -26,7 +26,7 @@ _LENGTH: Final = re.compile(r"[0-9]{1,19}")
 _SHORT: Final = [chr(length) for length in range(128)]
 
 
-def encode_pairs(variables: Mapping[str, str]) -> bytes:
+def encode_pairs(variables: dict[str, str]) -> bytes:
     """The pairs as one block.
 
     Raises LocalProtocolError for a character outside Latin-1.
@@ -37,7 +37,11 @@ def encode_pairs(variables: Mapping[str, str]) -> bytes:
         name_length = len(name)
         value_length = len(value)
         if name_length < 128 and value_length < 128:
-            parts += short[name_length], short[value_length], name, value
+            # One by one: compiled, that takes three quarters of the time of `parts += ...`.
+            parts.append(short[name_length])
+            parts.append(short[value_length])
+            parts.append(name)
+            parts.append(value)
         else:
             parts += _length(name), _length(value), name, value
     try:
@@ -47,7 +51,7 @@ def encode_pairs(variables: Mapping[str, str]) -> bytes:
         raise LocalProtocolError(f"variable {culprit!r} has a character outside Latin-1") from error
 
 
-def encode_params(request_id: int, variables: Mapping[str, str], limit: int) -> bytes:
+def encode_params(request_id: int, variables: dict[str, str], limit: int) -> bytes:
     """The PARAMS records with *variables*, and the empty one that ends them.
 
     Raises TooLargeToEncode if the pairs take more than *limit* bytes.
@@ -67,7 +71,7 @@ def encode_params(request_id: int, variables: Mapping[str, str], limit: int) -> 
     return records + encode_record(PARAMS, request_id)
 
 
-def _whole_pairs(variables: Mapping[str, str]) -> Iterable[bytes]:
+def _whole_pairs(variables: dict[str, str]) -> Iterable[bytes]:
     """The block in pieces that each fit in a record, unless a single pair does not.
 
     FastCGI 3.3 lets a stream be cut anywhere, but uWSGI parses each PARAMS record alone.
@@ -139,7 +143,7 @@ def _long_length(block: bytes, position: int) -> int:
     )
 
 
-def declared_length(variables: Mapping[str, str], name: str) -> int | None:
+def declared_length(variables: dict[str, str], name: str) -> int | None:
     """The length in bytes that a variable declares; None if it is absent.
 
     Empty is absent: nginx passes an empty CONTENT_LENGTH where there is no body or it has no length.

@@ -100,7 +100,7 @@ class Connection:
         record_type, request_id = record[1], int.from_bytes(record[2:4], "big")
         if record_type == GET_VALUES:
             self._application.asked += 1
-            await self.send(encode_record(GET_VALUES_RESULT, 0, encode_pairs(self._application.values)))
+            await self.send(encode_record(GET_VALUES_RESULT, 0, encode_pairs(dict(self._application.values))))
             return
         self.records.append((record_type, request_id, len(record) - HEADER_LENGTH))
         if record_type == BEGIN_REQUEST:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
 
 def values_record(values: Mapping[str, str]) -> bytes:
-    return encode_record(GET_VALUES_RESULT, 0, encode_pairs(values))
+    return encode_record(GET_VALUES_RESULT, 0, encode_pairs(dict(values)))
 
 
 class Application:
