@@ -27,8 +27,12 @@ What makes and runs it all:
     cli          the commands
     config/      the YAML file as frozen models, all mistakes at once, with their lines
     build/       makes what runs of the configuration
-    daemon       opens listeners and backends, stops them from the inside out
-    control/     the socket for gateway status and stop, and metrics
+    options      what the options of gateway serve stand for; sections: how its help shows them
+    daemon       opens listeners and backends, stops them from the inside out; ending: in which steps
+    supervisor/  several workers, replaced without a gap
+    restarts     when what has died is started again; orphan: what becomes of it when we die
+    terminal     whether the daemon belongs to one
+    control/     the socket for gateway status, reload and stop, and metrics
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
     process      the life of a program; confinement: its user and limits; executable: why it cannot be run
     loading      finds module:attribute

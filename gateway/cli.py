@@ -9,6 +9,7 @@ the completion of a shell answer at once.
 
 import json
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from gateway import __version__
+from gateway.options import DEFAULT_LISTEN, Reader
+from gateway.sections import SectionedCommand, option
 
 if TYPE_CHECKING:
     from gateway.config import Config, ConfigError
+    from gateway.config.document import Document
 
 WRONG_USAGE: Final = 2
 
@@ -36,87 +40,150 @@ def main() -> None:
     gateway serve --wsgi app:app        run one application, without a file
     gateway check gateway.yaml          find all mistakes in the file
     gateway status gateway.yaml         see how a running daemon and its backends are
+    gateway reload gateway.yaml         let it read the file, and load the applications, again
     """  # noqa: D301 - click reads \b
 
 
-# The options of `serve` that stand for a backend or an action, with the key of the configuration.
-_ACTIONS: Final = {
-    "asgi": "asgi", "wsgi": "wsgi", "cgi": "cgi", "fastcgi": "fastcgi", "uwsgi": "uwsgi", "scgi": "scgi",
-    "ajp": "ajp", "proxy": "http", "static": "static",
-}  # fmt: skip
+_what = partial(option, "What to run, without a CONFIG")
+_how = partial(option, "How, without a CONFIG")
+_processes = partial(option, "Processes")
 
 
-@main.command()
+@main.command(cls=SectionedCommand)
 @click.argument("config", required=False, metavar="[CONFIG]")
-@click.option("--asgi", metavar="MODULE:APP", help="Run an ASGI application.")
-@click.option("--wsgi", metavar="MODULE:APP", help="Run a WSGI application.")
-@click.option("--cgi", metavar="PATH", help="Run the CGI programs of a directory, or one program.")
-@click.option("--fastcgi", metavar="ADDRESS", help="Pass requests to a FastCGI application.")
-@click.option("--uwsgi", metavar="ADDRESS", help="Pass requests to a uwsgi application.")
-@click.option("--scgi", metavar="ADDRESS", help="Pass requests to an SCGI application.")
-@click.option("--ajp", metavar="ADDRESS", help="Pass requests to a servlet container.")
-@click.option("--proxy", metavar="URL", help="Pass requests to a web server.")
-@click.option("--static", metavar="DIRECTORY", help="Serve files.")
-@click.option(
+@_what("--asgi", metavar="MODULE:APP", help="Run an ASGI application.")
+@_what("--wsgi", metavar="MODULE:APP", help="Run a WSGI application.")
+@_what("--cgi", metavar="PATH", help="Run the CGI programs of a directory, or one program.")
+@_what("--fastcgi", metavar="ADDRESS", help="Pass requests to a FastCGI application.")
+@_what("--uwsgi", metavar="ADDRESS", help="Pass requests to a uwsgi application.")
+@_what("--scgi", metavar="ADDRESS", help="Pass requests to an SCGI application.")
+@_what("--ajp", metavar="ADDRESS", help="Pass requests to a servlet container.")
+@_what("--proxy", metavar="URL", help="Pass requests to a web server.")
+@_what("--static", metavar="DIRECTORY", help="Serve files.")
+@_how(
     "--listen",
     metavar="ADDRESS",
     multiple=True,
-    help="Where to accept clients (may be repeated)  [default: 127.0.0.1:8000]",
+    help=f"Where to accept clients (may be repeated)  [default: {DEFAULT_LISTEN}]",
 )
-def serve(config: str | None, listen: tuple[str, ...], **actions: str | None) -> None:
+@_how("--factory", is_flag=True, default=None, help="APP is a function that makes the application.")
+@_how("--directory", metavar="DIRECTORY", help="Where modules are imported from  [default: .]")
+@_how("--loop", metavar="LOOP", help="The event loop of an ASGI application: asyncio or trio.")
+@_how("--lifespan", metavar="MODE", help="Whether an ASGI application is told of its start: auto, on, off.")
+@_how("--threads", type=int, metavar="N", help="Requests of a WSGI application at a time  [default: 8]")
+@_how("--mount", metavar="PATH", help="The path that it is below: SCRIPT_NAME, root_path.")
+@_how("--env-file", metavar="FILE", help="Set variables of the environment that are not set.")
+@_how("--tls-certificate", metavar="FILE", help="Serve HTTPS, with this certificate (PEM).")
+@_how("--tls-key", metavar="FILE", help="Its private key.")
+@_how(
+    "--trusted-proxies",
+    metavar="NETWORKS",
+    multiple=True,
+    help="Who may say who the client is (X-Forwarded-For): 127.0.0.1,10.0.0.0/8,unix.",
+)
+@_how("--access-log", metavar="FILE", help="Where requests are logged: stderr, stdout or a file.")
+@_how("--no-access-log", is_flag=True, default=None, help="Do not log requests.")
+@_how("--control", metavar="ADDRESS", help="The socket of gateway status, reload and stop: unix:/path.")
+@_how("--debug", is_flag=True, default=None, help="For development: error pages tell everything.")
+@_processes("--workers", metavar="N", help="How many processes serve; auto: one for each core.")
+@_processes(
+    "--reload", is_flag=True, help="For development: start anew when code, templates or CONFIG change."
+)
+@_processes(
+    "--reload-dir",
+    metavar="DIRECTORY",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Look there instead of where the applications are (may be repeated).",
+)
+@_processes(
+    "--reload-include",
+    metavar="PATTERN",
+    multiple=True,
+    help="Look at files of such names, too (may be repeated).",
+)
+@_processes(
+    "--reload-exclude", metavar="PATTERN", multiple=True, help="Do not look at such files or directories."
+)
+def serve(
+    config: str | None,
+    workers: str | None,
+    reload: bool,
+    reload_dir: tuple[Path, ...],
+    reload_include: tuple[str, ...],
+    reload_exclude: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Run the daemon: with a configuration file, or for one application without a file.
 
     \b
     gateway serve gateway.yaml
-    gateway serve --asgi main:app
-    gateway serve --wsgi mysite.wsgi:application --listen :8080
+    gateway serve --asgi main:app --reload
+    gateway serve --wsgi mysite.wsgi:application --listen :8080 --workers 4
     gateway serve --fastcgi unix:/run/app.sock --listen unix:/run/gateway.sock
     gateway serve --static public
 
     An ADDRESS is 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock; to listen on, also :8000 (every
-    interface) and fd:3 (inherited). Modules are imported from the current directory. SIGINT and
-    SIGTERM let running requests finish, then stop.
+    interface) and fd:3 (inherited). SIGINT and SIGTERM let running requests finish, then stop; SIGHUP
+    reloads, unless it comes from a terminal that closes.
     """  # noqa: D301 - click reads \b
-    given = {name: value for name, value in actions.items() if value is not None}
-    loaded = _load_file(config, listen, given) if config is not None else _from_options(listen, given)
-    from gateway.daemon import serve as run
-    from gateway.leaving import leave
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    count = None if workers is None else _workers(workers)
+    if not reload and (reload_dir or reload_include or reload_exclude):
+        raise click.UsageError("--reload-dir, --reload-include and --reload-exclude are for --reload.")
+    if config is not None and given:
+        first = next(iter(given)).replace("_", "-")
+        raise click.UsageError(f"--{first} is for running without a file: put it into {config}.")
+    reader = Reader(config, None if config is not None else _settings(given))
+    document, loaded = _load(reader)
+    if not reload and (count or loaded.workers) == 1:
+        from gateway.daemon import serve as run
+        from gateway.leaving import leave
 
-    leave(run(loaded), patience=loaded.timeouts.shutdown)
+        leave(run(loaded), patience=loaded.timeouts.shutdown)
+    from gateway.supervisor.serve import serve as supervise
+    from gateway.supervisor.watch import Watched
+
+    watched = Watched(reader.files, reload_dir, reload_include, reload_exclude) if reload else None
+    sys.exit(supervise(document, loaded, reader.read, workers=count, watched=watched))
 
 
-def _load_file(path: str, listen: tuple[str, ...], actions: dict[str, str]) -> "Config":
-    from gateway.config import ConfigError, load
+def _workers(text: str) -> int:
+    from gateway.config.values.numbers import parse_workers
 
-    if listen or actions:
-        option = "listen" if listen else next(iter(actions))
-        raise click.UsageError(f"--{option} is for running without a file: put it into {path}.")
     try:
-        return load(path)
-    except ConfigError as error:
-        _refuse(error, WRONG_USAGE)
+        return parse_workers(int(text) if text.isdecimal() else text)
+    except ValueError as error:
+        raise click.UsageError(f"--workers: {error}.") from None
 
 
-def _from_options(listen: tuple[str, ...], actions: dict[str, str]) -> "Config":
-    from gateway.config import ConfigError, from_mapping
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """The options by the names and with the values of the keys that they stand for."""
+    if "access_log" in given and "no_access_log" in given:
+        raise click.UsageError("--access-log and --no-access-log exclude each other.")
+    if given.pop("no_access_log", False):
+        given["access_log"] = False
+    elif "access_log" in given:
+        given["access_log"] = {"destination": given["access_log"]}
+    if "trusted_proxies" in given:
+        given["trusted_proxies"] = [each for words in given["trusted_proxies"] for each in words.split(",")]
+    return given
 
-    if len(actions) != 1:
-        options = ", ".join(f"--{name}" for name in _ACTIONS)
-        got = " and ".join(f"--{name}" for name in actions) or "none"
-        raise click.UsageError(f"Expected a CONFIG, or exactly one of {options}; got {got}.")
-    ((name, value),) = actions.items()
-    data: dict[str, Any] = {"listeners": [{"http": address} for address in listen or ("127.0.0.1:8000",)]}
-    if name == "static":
-        data["routes"] = [{"static": value}]
-    else:
-        data["backends"] = {"app": {_ACTIONS[name]: value}}
-        data["routes"] = [{"backend": "app"}]
+
+def _load(reader: "Reader") -> "tuple[Document, Config]":
+    from gateway.config import ConfigError
+    from gateway.options import UsageError, in_words
+
     try:
-        return from_mapping(data, "", ".")
+        document = reader.read()
+        return document, document.load()
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
     except ConfigError as error:
-        for mistake in error.mistakes:
-            option = "listen" if mistake.path.startswith("listeners") else name
-            click.echo(f"--{option}: {mistake.message}", err=True)
+        if reader.config is not None:
+            _refuse(error, WRONG_USAGE)
+        for words in in_words(error.mistakes, reader.given or {}):
+            click.echo(words, err=True)
         sys.exit(WRONG_USAGE)
 
 
@@ -172,6 +239,31 @@ def status(config: str | None, control: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("config", required=False, metavar="[CONFIG]")
 @click.option("--control", metavar="ADDRESS", help=_WHERE)
+def reload(config: str | None, control: str | None) -> None:
+    """Let a running daemon read its configuration and load its applications again.
+
+    New workers are started, and serve before the old ones finish their requests and end: no connection is
+    refused. If something is wrong the old ones serve on, and this says why.
+
+    \b
+    gateway reload gateway.yaml
+    gateway reload --control unix:/run/gateway/control.sock
+    """  # noqa: D301 - click reads \b
+    from gateway.control import client
+
+    path = _control_path(config, control)
+    try:
+        reasons, status = client.reload(path)
+    except client.ControlError as error:
+        _fail(error)
+    for reason in reasons:
+        click.echo(f"gateway: {reason}", err=True)
+    sys.exit(status)
+
+
+@main.command()
+@click.argument("config", required=False, metavar="[CONFIG]")
+@click.option("--control", metavar="ADDRESS", help=_WHERE)
 def stop(config: str | None, control: str | None) -> None:
     """Let a running daemon finish its requests and stop."""
     from gateway.control import client
@@ -184,6 +276,8 @@ def stop(config: str | None, control: str | None) -> None:
 
 
 def _control_path(config: str | None, control: str | None) -> Path:
+    from gateway.config import ConfigError, load
+
     if (config is None) == (control is None):
         raise click.UsageError("Expected a CONFIG, or --control unix:/path.")
     if control is not None:
@@ -191,7 +285,10 @@ def _control_path(config: str | None, control: str | None) -> Path:
             raise click.UsageError(f"--control: expected unix:/path, got {control!r}.")
         return Path(control.removeprefix("unix:"))
     assert config is not None
-    loaded = _load_file(config, (), {})
+    try:
+        loaded = load(config)
+    except ConfigError as error:
+        _refuse(error, WRONG_USAGE)
     if loaded.control is None:
         raise click.UsageError(f"{config} has no control socket: put `control: unix:/path` into it.")
     return Path(loaded.control.path)

@@ -9,14 +9,16 @@ connections too; requests that run have ``timeouts.shutdown`` to end; then the b
 signal ends the wait.
 """
 
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any, Final
 
 import structlog
 import trio
@@ -28,6 +30,7 @@ from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
 from gateway.control.handlers import control_router, metrics_router
 from gateway.control.state import Worker
+from gateway.ending import Ending, Stage
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
@@ -36,6 +39,14 @@ from gateway.pump import Pump
 from gateway.watchdog import Watchdog, patience
 
 log = structlog.get_logger()
+
+NO_RELOAD: Final = (
+    "this daemon is one process, and nobody could take over: set workers to 2 or more, or restart it"
+)
+
+LAST_REQUEST_PATIENCE: Final = 5.0
+"""Seconds for which a worker that retires keeps idle connections: a client that has sent a request just now
+would lose it with the connection (RFC 9112 9.3.1)."""
 
 
 def serve(config: Config) -> int:
@@ -47,21 +58,25 @@ def serve(config: Config) -> int:
     failures: list[StartError] = []
     try:
         with ExitStack() as stack:
-            access_log = None
-            if config.access_log is not None:
-                access_log = AccessLog(
-                    format=config.access_log.format, destination=config.access_log.destination
-                )
-                stack.callback(access_log.close)
+            access_log = open_access_log(config, stack)
             sockets = [_opened(listener, stack) for listener in config.listeners]
             control = config.control and _opened(own_listener(config.control, mode=0o600), stack)
             metrics = config.metrics and _opened(own_listener(config.metrics), stack)
             trio.run(run, config, list(chain(*sockets)), access_log, Windows(control or [], metrics or []))
     except* StartError as errors:
-        failures.extend(_leaves(errors))
+        failures.extend(leaves(errors))
     for failure in failures:
         print(f"gateway: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def open_access_log(config: Config, stack: ExitStack) -> AccessLog | None:
+    """The log of requests, which *stack* closes; None for none. Raises StartError."""
+    if config.access_log is None:
+        return None
+    access_log = AccessLog(format=config.access_log.format, destination=config.access_log.destination)
+    stack.callback(access_log.close)
+    return access_log
 
 
 def _opened(listener: Listener, stack: ExitStack) -> list[ListeningSocket]:
@@ -78,18 +93,34 @@ class Windows:
     control: list[ListeningSocket] = field(default_factory=list)
     metrics: list[ListeningSocket] = field(default_factory=list)
 
-    def doors(self, config: Config, gateway: Gateway) -> Iterator[Door]:
+    def doors(self, worker: Worker) -> Iterator[Door]:
         """Entrances that lead to what operators ask for, and to no route."""
-        worker = Worker(
-            gateway.service,
-            gateway.backends,
-            {name: backend.kind for name, backend in config.backends.items()},
-            time.time(),
-        )
         for sockets, make in ((self.control, control_router), (self.metrics, metrics_router)):
             if sockets:
-                entrance = Entrance(replace(gateway.service, router=make(worker), access_log=None))
+                entrance = Entrance(replace(worker.service, router=make(_Alone(worker)), access_log=None))
                 yield from ((listening, entrance) for listening in sockets)
+
+
+class _Alone:
+    """The daemon as operators see it, where it is one process (`gateway.control.handlers.Daemon`)."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def status(self) -> dict[str, Any]:
+        return self._worker.describe()
+
+    async def metrics(self) -> bytes:
+        from gateway.control import metrics
+
+        described = self._worker.describe()
+        return metrics.text([*metrics.metrics_of(described), *metrics.metrics_of_process(os.getpid())])
+
+    async def reload(self) -> tuple[list[str], int]:
+        return [NO_RELOAD], 1
+
+    def stop(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def run(
@@ -102,36 +133,77 @@ async def run(
 
     Raises StartError (in groups) if a backend cannot start.
     """
-    pump = Pump()
-    if config.workers > 1:
-        log.warning("several workers are not supported yet: one process serves", workers=config.workers)
+    windows = windows or Windows()
+    addresses = [str(each) for each in (*sockets, *windows.control, *windows.metrics)]
+    ending = Ending()
     # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as pumping:
-            await pumping.start(pump.run)
-            gateway = build(config, pump, access_log)
-            entrances = Entrances(config, gateway.service, sockets)
-            gateway.services.extend(entrances.certificates)
-            doors = [*entrances.doors, *(windows or Windows()).doors(config, gateway)]
-            async with trio.open_nursery() as backends:
-                if await _start(gateway, backends, signals):
-                    settle_memory()
-                    connections = Connections(gateway, doors, config.timeouts)
-                    async with trio.open_nursery() as watching:
-                        if config.blocked_after:
-                            after = patience(config.blocked_after, debug=config.debug)
-                            await watching.start(Watchdog(after).run)
-                        await connections.serve(signals)
-                        watching.cancel_scope.cancel()
-                backends.cancel_scope.cancel()
-            pumping.cancel_scope.cancel()
+        async with trio.open_nursery() as following:
+            following.start_soon(_follow, signals, ending)
+            await work(
+                config,
+                sockets,
+                access_log,
+                ending,
+                windows=windows,
+                on_ready=lambda _: log.info("ready", addresses=addresses),
+            )
+            following.cancel_scope.cancel()
+    log.info("stopped")
 
 
-async def _start(gateway: Gateway, backends: trio.Nursery, signals: AsyncIterator[int]) -> bool:
-    """Start all backends side by side; False if a signal came before they were ready."""
+async def _follow(signals: AsyncIterator[int], ending: Ending) -> None:
+    async for number in signals:
+        if ending.stage is Stage.SERVING:
+            log.info("stopping", signal=signal.Signals(number).name)
+        ending.signalled()
+
+
+async def work(
+    config: Config,
+    sockets: list[ListeningSocket],
+    access_log: AccessLog | None,
+    ending: Ending,
+    *,
+    on_ready: Callable[[Worker], object],
+    windows: Windows | None = None,
+) -> None:
+    """Serve on *sockets* until *ending* says otherwise; *on_ready* is called once they are served.
+
+    Raises StartError (in groups) if a backend cannot start.
+    """
+    pump = Pump()
+    async with trio.open_nursery() as pumping:
+        await pumping.start(pump.run)
+        gateway = build(config, pump, access_log)
+        entrances = Entrances(config, gateway.service, sockets)
+        gateway.services.extend(entrances.certificates)
+        worker = Worker(
+            gateway.service,
+            gateway.backends,
+            {name: backend.kind for name, backend in config.backends.items()},
+            time.time(),
+        )
+        doors = [*entrances.doors, *(windows or Windows()).doors(worker)]
+        async with trio.open_nursery() as backends:
+            if await _start(gateway, backends, ending):
+                settle_memory()
+                connections = Connections(gateway, doors, config.timeouts)
+                async with trio.open_nursery() as watching:
+                    if config.blocked_after:
+                        after = patience(config.blocked_after, debug=config.debug)
+                        await watching.start(Watchdog(after).run)
+                    await connections.serve(ending, lambda: on_ready(worker))
+                    watching.cancel_scope.cancel()
+            backends.cancel_scope.cancel()
+        pumping.cancel_scope.cancel()
+
+
+async def _start(gateway: Gateway, backends: trio.Nursery, ending: Ending) -> bool:
+    """Start all backends side by side; False if the end came before they were ready."""
     ready = False
     async with trio.open_nursery() as waiting:
-        waiting.start_soon(_cancel_at_signal, waiting.cancel_scope, signals)
+        waiting.start_soon(_cancel_at_end, waiting.cancel_scope, ending)
         async with trio.open_nursery() as starting:
             for service in gateway.services:
                 starting.start_soon(backends.start, service.run)
@@ -140,8 +212,13 @@ async def _start(gateway: Gateway, backends: trio.Nursery, signals: AsyncIterato
     return ready
 
 
+async def _cancel_at_end(scope: trio.CancelScope, ending: Ending) -> None:
+    await ending.reached(Stage.RETIRING)
+    scope.cancel()
+
+
 class Connections:
-    """The client connections of a worker: accepts them, and ends them when the daemon stops."""
+    """The client connections of a worker: accepts them, and ends them when the worker does."""
 
     def __init__(self, gateway: Gateway, doors: list[Door], timeouts: ClientTimeouts) -> None:
         self._service = gateway.service
@@ -152,28 +229,35 @@ class Connections:
         self._patience = min(timeouts.drain, timeouts.shutdown / 2)
         self._service.caps.make_room = self._end_idle_one
 
-    async def serve(self, signals: AsyncIterator[int]) -> None:
-        """Serve until a signal comes, then drain: what runs has the grace, a second signal ends it."""
-        async with trio.open_nursery() as hurrying:
+    async def serve(self, ending: Ending, on_ready: Callable[[], object]) -> None:
+        """Serve until the end begins; then what runs has the grace, unless it is hurried."""
+        async with trio.open_nursery() as waiting:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for listening, entrance in self._listening:
                         accepting.start_soon(self._accept, listening, entrance, connections)
-                    log.info("ready", addresses=[str(listening) for listening, _ in self._listening])
-                    async for number in signals:
-                        log.info("stopping", signal=signal.Signals(number).name)
-                        break
+                    on_ready()
+                    await ending.reached(Stage.RETIRING)
                     accepting.cancel_scope.cancel()
                 for listening, _ in self._listening:
                     listening.close()
-                self._drain()
                 connections.cancel_scope.deadline = trio.current_time() + self._grace
-                hurrying.start_soon(self._hurry)
-                hurrying.start_soon(_cancel_at_signal, connections.cancel_scope, signals)
+                waiting.start_soon(self._hurry)
+                waiting.start_soon(self._end, ending, connections.cancel_scope)
             if connections.cancel_scope.cancelled_caught:
                 log.warning("requests were cut off", grace=self._grace)
-            hurrying.cancel_scope.cancel()
-        log.info("stopped")
+            waiting.cancel_scope.cancel()
+
+    async def _end(self, ending: Ending, connections: trio.CancelScope) -> None:
+        if ending.stage is Stage.RETIRING:
+            self._notice.begin()
+            for _, entrance in self._listening:
+                entrance.retire()
+            with trio.move_on_after(min(LAST_REQUEST_PATIENCE, self._grace)):
+                await ending.reached(Stage.DRAINING)
+        self._drain()
+        await ending.reached(Stage.HURRIED)
+        connections.cancel()
 
     async def _hurry(self) -> None:
         """What still runs after a while is told to end, and has the rest of the grace for it."""
@@ -182,7 +266,6 @@ class Connections:
 
     def _drain(self) -> None:
         """complaints.md 40, 41: idle connections end now, busy ones after their response."""
-        self._service.draining = True
         self._notice.begin()
         busy = sum(entrance.drain() for _, entrance in self._listening)
         if busy:
@@ -209,15 +292,10 @@ class Connections:
                 return
 
 
-async def _cancel_at_signal(scope: trio.CancelScope, signals: AsyncIterator[int]) -> None:
-    async for _ in signals:
-        scope.cancel()
-        return
-
-
-def _leaves(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+def leaves(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+    """The errors in *group*, however deep."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves(error)
         else:
             yield error

@@ -6,6 +6,7 @@ one message. Accepting goes on until cancelled; a shortage of descriptors pauses
 
 import errno
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable
@@ -30,6 +31,9 @@ ACCEPT_BATCH: Final = 64
 EXHAUSTED_PAUSE: Final = 0.1
 """Seconds to wait for a descriptor to become free; the kernel gives no event for that."""
 
+TURN_OF_OTHERS: Final = 0.05
+"""Seconds that other processes have to take a connection before an idle one is ended to make room for it."""
+
 UNSENT_BYTES: Final = 256 * 1024
 """Bytes of a response that may wait in the kernel until the client's window opens (tcp(7),
 TCP_NOTSENT_LOWAT). Without it a slow client holds 4 MiB of kernel memory; and a client on the same machine
@@ -47,6 +51,8 @@ class ListeningSocket:
         """The file of a Unix socket that is ours to remove."""
         self.listener: Listener | None = None
         """What it was opened for."""
+        self.shared = False
+        """Whether other processes accept on it, too."""
         self._inode = os.stat(path).st_ino if path is not None else 0
 
     def __str__(self) -> str:
@@ -201,6 +207,12 @@ def _open_inherited(descriptor: int) -> ListeningSocket:
     return ListeningSocket(sock)
 
 
+async def _is_left(sock: socket.socket) -> bool:
+    """Whether a connection that waits is still there once the other processes had time to take it."""
+    await trio.sleep(TURN_OF_OTHERS)  # noqa: TID251 - see TURN_OF_OTHERS
+    return bool(select.select([sock], [], [], 0)[0])
+
+
 async def accept(
     listening: ListeningSocket, take: Callable[[socket.socket], None], caps: ConnectionCaps | None = None
 ) -> None:
@@ -209,7 +221,8 @@ async def accept(
     while True:
         await trio.lowlevel.wait_readable(sock)
         if caps is not None and caps.full:
-            await caps.wait_for_room()
+            if not listening.shared or await _is_left(sock):
+                await caps.wait_for_room()
             continue  # another listener may have taken it
         try:
             for _ in range(ACCEPT_BATCH):

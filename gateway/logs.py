@@ -42,11 +42,17 @@ PATIENCE: Final = 1.0
 # ---- events
 
 
-def configure(*, format: Format = "auto", debug: bool = False, stream: TextIO | None = None) -> None:  # noqa: A002
+def configure(
+    *,
+    format: Format = "auto",  # noqa: A002
+    debug: bool = False,
+    stream: TextIO | None = None,
+    worker: int | None = None,
+) -> None:
     """Write all events to *stream* (standard error), those of `logging` and `warnings` too.
 
-    The least level is INFO; *debug* lets the gateway's own debug events through as well. May be called
-    again; loggers that were used before follow.
+    The least level is INFO; *debug* lets the gateway's own debug events through as well. Each event says
+    which *worker* it is of, if there are several. May be called again; loggers that were used before follow.
     """
     stream = sys.stderr if stream is None else stream
     _output.write = _writer(stream)
@@ -56,6 +62,7 @@ def configure(*, format: Format = "auto", debug: bool = False, stream: TextIO | 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _plain,
+        *(() if worker is None else (_of_worker(worker),)),
         *(_readable(colours) if _is_text(format, stream) else [_as_json]),
     ]
     structlog.configure(
@@ -102,6 +109,14 @@ class _Bridge(logging.Handler):
         for process in _processors:
             event = process(None, record.levelname.lower(), event)
         _output.msg(event)
+
+
+def _of_worker(number: int) -> Processor:
+    def add(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = number
+        return event
+
+    return add
 
 
 def _show_warning(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
-from gateway.appserver.orphan import end_with
 from gateway.appserver.report import Report
 from gateway.loading import LoadError, load_object
+from gateway.orphan import end_with
 
 
 def _fastcgi(application: WSGIApplication, report: Report) -> None:

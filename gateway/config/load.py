@@ -51,6 +51,11 @@ def _mistake(file: str, line: int | None, message: str, place: Place = ()) -> Mi
 
 def load(path: str | os.PathLike[str]) -> Config:
     """Read a configuration file. Its relative paths start at its own directory."""
+    return load_text(read_text(path), os.fspath(path), Path(path).parent)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a configuration file. Raises ConfigError if there is none."""
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
@@ -61,12 +66,11 @@ def load(path: str | os.PathLike[str]) -> Config:
     if len(raw) > LARGEST_FILE:
         raise ConfigError([_mistake(name, None, f"larger than {LARGEST_FILE} bytes")])
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8 text: byte 0x{raw[error.start]:02x}"
         raise ConfigError([_mistake(name, line, message)]) from None
-    return load_text(text, name, Path(name).parent)
 
 
 def load_text(

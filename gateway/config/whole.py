@@ -46,7 +46,7 @@ class Config(Model):
     listeners: Annotated[tuple[Listener, ...], AtLeastOne()]
     """Where clients are accepted."""
     workers: Workers = written(1)
-    """Processes that serve; auto is one for each core. Not supported yet: one serves, with a warning."""
+    """Processes that serve; auto is one for each core."""
     access_log: Annotated[AccessLog | None, Short(_access_log, {"type": "boolean"})] = written(True)
     """true, false, or where the log of requests goes and in which format."""
     debug: Flag = False
@@ -57,7 +57,7 @@ class Config(Model):
     error_pages: dict[StatusPattern, ErrorPageFile] = Field(default_factory=dict)
     """Files for the gateway's own errors, by status (404) or class (5xx): templates. Not with debug: true."""
     control: ControlSocket | None = None
-    """The Unix socket of gateway status and gateway stop, such as unix:/run/gateway/control.sock. Whoever may
+    """The Unix socket of gateway status, reload and stop, such as unix:/run/gateway/control.sock. Whoever may
     write to it may stop the daemon: only its own user may."""
     metrics: Listen | None = None
     """Where Prometheus gets /metrics, such as 127.0.0.1:9145."""

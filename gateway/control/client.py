@@ -15,13 +15,13 @@ class ControlError(Exception):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
+    def __init__(self, path: Path, patience: float | None) -> None:
+        super().__init__("localhost", timeout=patience)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(PATIENCE)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 
@@ -32,13 +32,21 @@ def status(path: Path) -> dict[str, Any]:
     return described
 
 
+def reload(path: Path) -> tuple[list[str], int]:
+    """Tell the daemon to reload, and wait: why it failed, and the exit status. Raises ControlError."""
+    answer = json.loads(_ask(path, "POST", "/reload", patience=None, accepted=409))
+    return answer["reasons"], answer["status"]
+
+
 def stop(path: Path) -> None:
     """Tell the daemon to stop. Raises ControlError."""
     _ask(path, "POST", "/stop")
 
 
-def _ask(path: Path, method: str, target: str) -> bytes:
-    connection = _UnixConnection(path)
+def _ask(
+    path: Path, method: str, target: str, *, patience: float | None = PATIENCE, accepted: int = 200
+) -> bytes:
+    connection = _UnixConnection(path, patience)
     try:
         connection.request(method, target)
         response = connection.getresponse()
@@ -49,6 +57,6 @@ def _ask(path: Path, method: str, target: str) -> bytes:
         raise ControlError(f"the daemon on {path} does not answer: {error}") from error
     finally:
         connection.close()
-    if response.status >= 300:
+    if response.status >= 300 and response.status != accepted:
         raise ControlError(f"the daemon on {path} answers {response.status}")
     return body

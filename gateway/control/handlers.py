@@ -1,50 +1,77 @@
-"""What the control socket and the metrics listener answer."""
+"""What the control socket and the metrics listener answer: for one process, or for all workers."""
 
 import json
-import os
-import signal
+from typing import Any, Protocol
 
-import structlog
-
-from gateway.control.metrics import CONTENT_TYPE, Metrics
-from gateway.control.state import Worker
+from gateway.control.metrics import CONTENT_TYPE
 from gateway.errors import RequestError
 from gateway.request import Request, Responder, respond
 from gateway.router import Route, Router
 
-log = structlog.get_logger()
+
+class Daemon(Protocol):
+    """Who is asked."""
+
+    async def status(self) -> dict[str, Any]:
+        """What it does, as JSON has it."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """The same for Prometheus."""
+        ...
+
+    async def reload(self) -> tuple[list[str], int]:
+        """Read the configuration and the applications again. Why it failed, and the exit status that fits."""
+        ...
+
+    def stop(self) -> None:
+        """End as on SIGTERM: running requests have their grace."""
+        ...
 
 
 class _Status:
-    """The state of the worker as JSON."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
 
     async def handle(self, request: Request, responder: Responder) -> None:
         _only(request, "GET")
-        body = json.dumps(self._worker.describe(), indent=2).encode() + b"\n"
-        await respond(responder, 200, [(b"content-type", b"application/json")], body)
+        await _respond_json(responder, 200, await self._daemon.status())
 
 
 class _Stop:
-    """Ends the daemon as SIGTERM does: running requests have their grace."""
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
 
     async def handle(self, request: Request, responder: Responder) -> None:
         _only(request, "POST")
         await respond(responder, 202, [(b"content-type", b"text/plain")], b"stopping\n")
-        os.kill(os.getpid(), signal.SIGTERM)
+        self._daemon.stop()
+
+
+class _Reload:
+    """Answers when the new workers serve: 200, or 409 with the reasons why they do not."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        _only(request, "POST")
+        reasons, status = await self._daemon.reload()
+        await _respond_json(responder, 409 if reasons else 200, {"reasons": reasons, "status": status})
 
 
 class _Metrics:
-    """For Prometheus."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._metrics = Metrics(worker)
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
 
     async def handle(self, request: Request, responder: Responder) -> None:
         _only(request, "GET")
-        await respond(responder, 200, [(b"content-type", CONTENT_TYPE)], self._metrics.text())
+        await respond(responder, 200, [(b"content-type", CONTENT_TYPE)], await self._daemon.metrics())
+
+
+async def _respond_json(responder: Responder, status: int, value: object) -> None:
+    body = json.dumps(value, indent=2).encode() + b"\n"
+    await respond(responder, status, [(b"content-type", b"application/json")], body)
 
 
 def _only(request: Request, method: str) -> None:
@@ -54,17 +81,18 @@ def _only(request: Request, method: str) -> None:
         raise RequestError(405, f"this takes {method}", headers=allow)
 
 
-def control_router(worker: Worker) -> Router:
-    """The control socket's: ``GET /status``, ``GET /metrics``, ``POST /stop``."""
+def control_router(daemon: Daemon) -> Router:
+    """The control socket's: ``GET /status``, ``GET /metrics``, ``POST /reload``, ``POST /stop``."""
     return Router(
         [
-            Route(_Status(worker), paths=["/status"]),
-            Route(_Metrics(worker), paths=["/metrics"]),
-            Route(_Stop(), paths=["/stop"]),
+            Route(_Status(daemon), paths=["/status"]),
+            Route(_Metrics(daemon), paths=["/metrics"]),
+            Route(_Reload(daemon), paths=["/reload"]),
+            Route(_Stop(daemon), paths=["/stop"]),
         ]
     )
 
 
-def metrics_router(worker: Worker) -> Router:
+def metrics_router(daemon: Daemon) -> Router:
     """The metrics listener's: ``GET /metrics``."""
-    return Router([Route(_Metrics(worker), paths=["/metrics"])])
+    return Router([Route(_Metrics(daemon), paths=["/metrics"])])

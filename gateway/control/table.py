@@ -10,6 +10,7 @@ _UNBOUNDED: Final = 10_000
 """Columns; a table is as wide as what is in it."""
 
 _STYLES = {"up": "green", "trial": "yellow", "ejected": "red", "down": "red"}
+_STYLES |= {"serving": "green", "starting": "yellow", "retiring": "yellow", "silent": "red"}
 
 
 def show(described: dict[str, Any]) -> None:
@@ -22,6 +23,9 @@ def show(described: dict[str, Any]) -> None:
         f"gateway {described['version']}, process {described['pid']}, up {_duration(described['uptime'])}, "
         f"{described['connections']} connections{draining}"
     )
+    if "workers" in described:
+        console.print(_workers(described["workers"]))
+        console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backend", "kind", "server", "state"):
         table.add_column(heading, no_wrap=True)
@@ -38,6 +42,24 @@ def show(described: dict[str, Any]) -> None:
         if backend.get("queued") or backend.get("held"):
             table.add_row("", "", f"{backend['queued']} queued, {backend['held']} held")
     console.print(table)
+
+
+def _workers(workers: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("worker", "process", "state"):
+        table.add_column(heading)
+    for heading in ("up", "connections"):
+        table.add_column(heading, justify="right")
+    for worker in workers:
+        uptime, connections = worker.get("uptime"), worker.get("connections")
+        table.add_row(
+            str(worker["number"]),
+            str(worker["pid"]),
+            Text(worker["state"], style=_STYLES.get(worker["state"], "")),
+            "" if uptime is None else _duration(uptime),
+            "" if connections is None else str(connections),
+        )
+    return table
 
 
 def _cells(server: dict[str, Any]) -> list[Text]:

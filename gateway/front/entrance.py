@@ -38,6 +38,10 @@ class FrontConnection(Protocol):
         """Answer requests until the connection ends."""
         ...
 
+    def retire(self) -> None:
+        """Another process takes over: end with the next response."""
+        ...
+
     def drain(self) -> None:
         """The daemon is stopping: end when nothing is being answered."""
         ...
@@ -168,9 +172,18 @@ class Entrance:
             if not connection.idle:
                 connection.drain()
 
+    def retire(self) -> None:
+        """End each connection with its next response: a client that has just sent a request gets its answer.
+
+        Clients of HTTP/2 are told at once, and of the tunnels that they have.
+        """
+        self._service.closing = True
+        for connection in self._open:
+            connection.retire()
+
     def drain(self) -> int:
         """End idle connections now, busy ones after their response; how many are busy."""
-        self._service.draining = True
+        self._service.closing = self._service.draining = True
         for connection in self._open:
             connection.drain()
         return sum(not connection.idle for connection in self._open)

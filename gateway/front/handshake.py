@@ -68,6 +68,9 @@ class Handshake:
             if self.completed is None:
                 stream.close()
 
+    def retire(self) -> None:
+        """Another process takes over; the request that is to come is answered."""
+
     def drain(self) -> None:
         """The daemon is stopping: nothing was asked yet."""
         self._stream.close()

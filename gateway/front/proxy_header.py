@@ -49,6 +49,9 @@ class ProxyHeaderStep:
             if self.header is None:
                 self._sock.close()
 
+    def retire(self) -> None:
+        """Another process takes over; the request that is to come is answered."""
+
     def drain(self) -> None:
         """The daemon is stopping: nothing is lost with this connection."""
         self._scope.cancel()

@@ -90,8 +90,10 @@ class Service:
     """Strict-Transport-Security for all responses that have none."""
     caps: ConnectionCaps = field(default_factory=ConnectionCaps)
     """How many connections there may be."""
+    closing: bool = False
+    """No connection is kept beyond its next response, which says so: another process takes over, or none."""
     draining: bool = False
-    """The daemon is stopping: answer what runs, keep no connection."""
+    """The daemon is stopping: answer what runs, and wait for no more requests."""
     failure_pages: FailurePages = field(default_factory=FailurePages)
 
     async def dispatch(self, request: Request, responder: Responder) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import trio
 
-from gateway.appserver.orphan import end_with
 from gateway.appserver.report import Report
 from gateway.backend import StartError
 from gateway.hosted.options import Hosted
 from gateway.hosted.server import run
 from gateway.logs import configure
+from gateway.orphan import end_with
 
 
 def main() -> int:

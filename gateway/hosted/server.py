@@ -114,7 +114,6 @@ class _Server:
             with trio.move_on_after(LINGER):
                 if self._open:
                     await self._none_is_open.wait()
-            self._service.draining = True
             self._notice.hurry()
             self._entrance.drain()
 

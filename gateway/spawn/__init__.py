@@ -21,7 +21,8 @@ command gets its stop signal from the kernel.
 It does not know what the processes speak; `gateway.backends` talks to the address.
 """
 
+from gateway.restarts import GiveUp
 from gateway.spawn.application import Protocol, SpawnedApplication
-from gateway.spawn.schedule import GiveUp, Processes, Recycling
+from gateway.spawn.schedule import Processes, Recycling
 
 __all__ = ["GiveUp", "Processes", "Protocol", "Recycling", "SpawnedApplication"]

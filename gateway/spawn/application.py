@@ -29,18 +29,17 @@ from gateway.confinement import Confinement, ResourceLimits, User
 from gateway.errors import BackendError, Cause, Phase
 from gateway.executable import explain
 from gateway.process import describe_end
+from gateway.restarts import GiveUp, Restarts
 from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
 from gateway.spawn.endpoint import OwnSocket, SharedSocket, endpoint_for
 from gateway.spawn.output import LAST_LINES
 from gateway.spawn.process import RunningProcess, start
 from gateway.spawn.schedule import (
     Demand,
-    GiveUp,
     Life,
     Member,
     Processes,
     Recycling,
-    Restarts,
     next_step,
 )
 

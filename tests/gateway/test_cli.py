@@ -38,9 +38,9 @@ def test_version() -> None:
 def test_help_shows_examples() -> None:
     done = run("serve", "--help")
     assert done.returncode == 0
-    assert "\n  gateway serve --asgi main:app\n" in done.stdout
+    assert "\n  gateway serve --asgi main:app --reload\n" in done.stdout
     assert "\b" not in done.stdout
-    assert list(main.commands) == ["serve", "check", "status", "stop", "schema"]
+    assert list(main.commands) == ["serve", "check", "status", "reload", "stop", "schema"]
 
 
 def test_check_counts_what_a_sound_file_has(tmp_path: Path) -> None:
@@ -87,7 +87,20 @@ def test_schema_is_json() -> None:
         (["serve", "x.yaml", "--cgi", "/"], "--cgi is for running without a file: put it into x.yaml."),
         (["serve", "--nope"], "No such option"),
         (["check"], "Missing argument 'CONFIG'"),
-        (["reload"], "No such command 'reload'"),
+        (["reload"], "Expected a CONFIG, or --control unix:/path."),
+        (["restart"], "No such command 'restart'"),
+        (["serve", "x.yaml", "--threads", "1"], "--threads is for running without a file: put it into x.yaml."),
+        (["serve", "x.yaml", "--no-access-log"], "--no-access-log is for running without a file: put it into x.yaml."),
+        (["serve", "--asgi", "a:b", "--threads", "2"], "--threads is for --wsgi."),
+        (["serve", "--wsgi", "a:b", "--loop", "trio"], "--loop is for --asgi."),
+        (["serve", "--static", ".", "--factory"], "--factory is for --asgi and --wsgi."),
+        (["serve", "--asgi", "a:b", "--threads", "many"], "Invalid value for '--threads'"),
+        (["serve", "--asgi", "a:b", "--workers", "none"], "--workers: expected a number of at least 1, or auto, got 'none'."),
+        (["serve", "--asgi", "a:b", "--workers", "0"], "--workers: expected a number of at least 1, or auto, got 0."),
+        (["serve", "--asgi", "a:b", "--reload-dir", "."], "--reload-dir, --reload-include and --reload-exclude are for --reload."),
+        (["serve", "--asgi", "a:b", "--reload", "--reload-dir", "absent"], "Directory 'absent' does not exist"),
+        (["serve", "--static", ".", "--tls-key", "k.pem"], "--tls-certificate and --tls-key go together."),
+        (["serve", "--static", ".", "--access-log", "a", "--no-access-log"], "--access-log and --no-access-log exclude each other."),
     ],
 )  # fmt: skip
 def test_wrong_usage(arguments: list[str], message: str) -> None:
@@ -108,6 +121,18 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
             "--listen: listeners[0] has the address ':1' already",
             "--scgi: a backend needs a host: write 127.0.0.1:1, got ':1'",
         ]),
+        (["--asgi", "a:b", "--lifespan", "maybe"], ["--lifespan: expected auto, on or off, got 'maybe'"]),
+        (["--wsgi", "a:b", "--threads", "0"], ["--threads: expected a number of at least 1, got 0"]),
+        (["--wsgi", "a:b", "--mount", "x"], ["--mount: expected a path such as /admin, without / at its end, got 'x'"]),
+        (["--wsgi", "a:b", "--directory", "/absent"], ["--directory: '/absent' does not exist: expected a directory"]),
+        (["--wsgi", "a:b", "--tls-certificate", "/a", "--tls-key", "/b"], [
+            "--tls-certificate: /a cannot be read: No such file or directory",
+            "--tls-key: /b cannot be read: No such file or directory",
+        ]),
+        (["--wsgi", "a:b", "--trusted-proxies", "unix,x"], [
+            "--trusted-proxies: expected a network such as 10.0.0.0/8, an address, or unix, got 'x'",
+        ]),
+        (["--wsgi", "a:b", "--env-file", "absent"], ["--env-file: absent: cannot be read: No such file or directory"]),
         (["--fastcgi", "a:1", "--listen", "x"], ["--listen: expected an address such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock or fd:3, got 'x'"]),
     ],
 )  # fmt: skip

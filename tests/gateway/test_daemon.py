@@ -45,11 +45,11 @@ def app(environ, start_response):
 class Daemon:
     """A running `gateway serve`."""
 
-    def __init__(self, directory: Path, config: str, **options: Any) -> None:
+    def __init__(self, directory: Path, config: str, *arguments: str, **options: Any) -> None:
         (directory / "slow_application.py").write_text(APPLICATION)
         (directory / "gateway.yaml").write_text(config)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "gateway.yaml"],
+            [sys.executable, "-m", "gateway", "serve", "gateway.yaml", *arguments],
             cwd=directory,
             env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
             stdout=subprocess.DEVNULL,
@@ -100,8 +100,8 @@ class Daemon:
 
 
 @contextmanager
-def daemon(directory: Path, config: str, **options: Any) -> Iterator[Daemon]:
-    running = Daemon(directory, config, **options)
+def daemon(directory: Path, config: str, *arguments: str, **options: Any) -> Iterator[Daemon]:
+    running = Daemon(directory, config, *arguments, **options)
     try:
         yield running
     finally:

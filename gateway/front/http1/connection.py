@@ -113,6 +113,11 @@ class Http1Connection:
                         stream.conclude()
                     stream.close()
 
+    def retire(self) -> None:
+        """Another process takes over: the next response is the last. Who has switched protocols is told."""
+        if self._upgrade is not None:
+            self._upgrade.drain()
+
     def drain(self) -> None:
         """The daemon is stopping: an idle connection ends now, a busy one with its response."""
         if self.idle:
@@ -191,7 +196,7 @@ class Http1Connection:
                 body,
                 head_only=method == "HEAD",
                 version10=head.version == b"1.0",
-                keep_alive=codec.keep_alive and persistent and not service.draining,
+                keep_alive=codec.keep_alive and persistent and not service.closing,
                 now=started_at,
                 send_timeout=service.timeouts.send,
                 min_rate=service.limits.min_rate,

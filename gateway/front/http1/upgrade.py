@@ -109,7 +109,7 @@ class Http1Duplex:
 
     @property
     def draining(self) -> bool:
-        return self._service.draining
+        return self._service.closing
 
     async def receive(self) -> bytes:
         if self._received:

@@ -183,6 +183,10 @@ class Http2Connection:
                 self._let_all_go("the connection has ended")
                 stream.close()
 
+    def retire(self) -> None:
+        """Another process takes over: a client can be told so without a race."""
+        self.drain()
+
     def drain(self) -> None:
         """The daemon is stopping. RFC 9113 6.8: GOAWAY for nothing yet, a round trip, then the real one."""
         if self._closing or self._drain_deadline != inf:

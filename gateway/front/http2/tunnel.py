@@ -62,7 +62,7 @@ class Http2Duplex:
 
     @property
     def draining(self) -> bool:
-        return self._service.draining
+        return self._service.closing
 
     async def receive(self) -> bytes:
         return await self._body.read()

@@ -863,7 +863,7 @@ def test_daemon_stops(loop: str) -> None:
             client = await Client.open(stream)
             await client.send("x")
             await until(lambda: len(app.received) == 1)
-            served.service.draining = True
+            served.service.closing = True
             for connection in list(served.open):
                 connection.drain()
             assert await client.receive_close() == (1012, "")
@@ -893,7 +893,7 @@ def test_daemon_stops_during_the_handshake(loop: str) -> None:
         async with serving(app, loop) as served, await served.connect() as stream:
             await stream.send_all(offer())
             await until(lambda: began)
-            served.service.draining = True
+            served.service.closing = True
             for connection in list(served.open):
                 connection.drain()
             go_on.append(True)

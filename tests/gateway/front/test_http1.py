@@ -1118,7 +1118,7 @@ def test_connection_is_told_to_close_when_the_service_drains() -> None:
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(GET + GET)
         await answer.began.wait()
-        service.service.draining = True
+        service.service.closing = True
         for connection in service.open:
             connection.drain()
         answer.go_on.set()

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 
 from gateway.backend import StartError
 from gateway.errors import BackendError, Cause, Phase
+from gateway.restarts import FIRST_PAUSE, LONGEST_PAUSE
 from gateway.spawn import Processes, SpawnedApplication
 from gateway.spawn.application import RESTART_PATIENCE
-from gateway.spawn.schedule import FIRST_PAUSE, LONGEST_PAUSE
 from tests.gateway.served import LAST_GET, gateway_of, response
 
 # Accepts on descriptor 0 and answers each connection with its number and a line of its own.

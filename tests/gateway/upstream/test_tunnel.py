@@ -462,7 +462,7 @@ def test_end_of_the_grace() -> None:
     async def talk(served: Served) -> None:
         stream, _ = await upgraded(served)
         async with stream:
-            served.service.draining = True
+            served.service.closing = True
             for connection in list(served.open):
                 connection.drain()
             await stream.send_all(b"still here")

@@ -17,25 +17,30 @@ GRACE: Final = 30.0
 """Seconds that running requests have then; the supervisor that would count them is gone."""
 
 
-def end_with(parent: int) -> None:
-    """Stop as on SIGTERM once the process *parent* has ended, and for good after GRACE seconds."""
+def end_with(parent: int, *, grace: float = GRACE, silent: bool = True) -> None:
+    """Stop as on SIGTERM once the process *parent* has ended, and for good after *grace* seconds.
+
+    *silent*: it has read what this process writes, so nothing can be written any more.
+    """
     try:
         descriptor = os.pidfd_open(parent)
     except ProcessLookupError:
         descriptor = -1
     # Its number may be another's already, but only of one that is not our parent.
     alive = descriptor >= 0 and os.getppid() == parent
-    threading.Thread(target=_wait, args=(descriptor if alive else -1,), name="orphan", daemon=True).start()
+    arguments = (descriptor if alive else -1, grace, silent)
+    threading.Thread(target=_wait, args=arguments, name="orphan", daemon=True).start()
 
 
-def _wait(descriptor: int) -> None:
+def _wait(descriptor: int, grace: float, silent: bool) -> None:
     if descriptor >= 0:
         select.select([descriptor], [], [])
-    # The supervisor had the other end of both: whatever is still written must not raise.
-    with contextlib.suppress(OSError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+    if silent:
+        # The supervisor had the other end of both: whatever is still written must not raise.
+        with contextlib.suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
+    time.sleep(grace)
     os._exit(1)

@@ -1,0 +1,30 @@
+"""Several processes that serve, replaced without a gap: they share the listening sockets of one supervisor.
+
+::
+
+                     ┌─ signals, control socket, changed files
+    supervisor ──────┤
+      │ sockets      └─► generation ─► worker process ══channel══ worker ─► gateway.daemon.work
+      │                     │              └─ restarted when it dies
+      └─ the same to all    └─ one for each configuration; the next is ready before the last retires
+
+``supervisor``  the lifetime of all: generations follow each other, and end
+``generation``  the workers of one configuration: the first alone, then the others; restarts
+``process``     one worker as the supervisor sees it
+``worker``      the same process from within
+``channel``     what the two say to each other
+``sockets``     which listening sockets stay, are opened and closed when the configuration changes
+``share``       what one of several workers gets of what is bounded for all
+``watch``       changes of files, for --reload
+``totals``      what all workers do, added up
+``windows``     the control socket and the metrics of all
+
+A worker is a new interpreter, not a fork: what it loads is what is in the files now.
+
+All workers accept on the same sockets, so that a connection which waits is taken by whoever is there. With
+a socket for each (SO_REUSEPORT) the kernel would spread connections more evenly, but those that wait at a
+worker would be lost with it, at each reload; and they would wait for it while others have nothing to do.
+
+The supervisor's own end: SIGTERM and SIGINT let all workers finish, a second one hurries them. When it is
+killed, workers see the end of their channel and finish by themselves.
+"""

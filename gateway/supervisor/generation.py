@@ -1,0 +1,172 @@
+"""The workers of one configuration: started, restarted when they die, until another generation takes over.
+
+The first is started alone: a mistake in an application is told once, and the others find its modules
+compiled. When it serves, the others follow, all at once.
+
+A worker that dies is replaced, after a pause that doubles while they keep dying. When none is left and
+several in a row could not even start, the generation gives up.
+"""
+
+from typing import Final
+
+import structlog
+import trio
+
+from gateway.backend import StartError
+from gateway.config import Config
+from gateway.config.document import Document
+from gateway.process import describe_end
+from gateway.restarts import Restarts
+from gateway.supervisor.channel import Start
+from gateway.supervisor.process import Worker
+from gateway.supervisor.sockets import Opened
+from gateway.supervisor.standby import Standby
+
+MOST_FAILED_STARTS: Final = 3
+"""Workers in a row that may fail to start while none serves, before the generation gives up."""
+
+log = structlog.get_logger()
+
+
+class WorkerError(Exception):
+    """Workers do not start: *reasons* for the operator, and the exit *status* that fits them."""
+
+    def __init__(self, reasons: list[str], status: int = 1) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+        self.status = status
+
+
+class Generation:
+    """*count* workers that are what *document* says."""
+
+    def __init__(
+        self,
+        document: Document,
+        config: Config,
+        sockets: Opened,
+        *,
+        count: int,
+        standby: Standby,
+    ) -> None:
+        self.config = config
+        self.sockets = sockets
+        self.count = count
+        self.restarts = 0
+        """Workers that were started in the place of others."""
+        self.workers: list[Worker] = []
+        """Those that run, in the order of their numbers."""
+        self._document = document
+        self._standby = standby
+        self._retired = trio.Event()
+        self._restarts = Restarts()
+        self._failed_starts = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Start the workers, say so when all serve, and keep them until `retire` or `stop`.
+
+        Returns when all have ended. Raises WorkerError if they cannot start, or do not any more.
+        """
+        failure: WorkerError | None = None
+        try:
+            async with trio.open_nursery() as places:
+                await places.start(self._fill, 1)
+                async with trio.open_nursery() as starting:
+                    for number in range(2, self.count + 1):
+                        starting.start_soon(places.start, self._fill, number)
+                task_status.started()
+        except* WorkerError as errors:
+            failure = _first(errors)
+        if failure is not None:
+            raise failure
+
+    async def retire(self) -> None:
+        """The next generation serves: let these end with what they are doing."""
+        self._retired.set()
+        async with trio.open_nursery() as telling:
+            for worker in self.workers:
+                telling.start_soon(worker.retire, self.config)
+
+    def stop(self, *, hurried: bool = False) -> None:
+        """The daemon stops."""
+        self._retired.set()
+        for worker in self.workers:
+            worker.stop(self.config, hurried=hurried)
+
+    async def _fill(
+        self, number: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keep a worker in the place *number*; *started* when one serves."""
+        place = _Place(task_status)
+        while not self._retired.is_set():
+            try:
+                worker = self._begin(number)
+            except StartError as error:
+                self._died(place, trio.current_time(), [str(error)], 1, "not started", None)
+            else:
+                returncode = await self._attend(worker, place)
+                if self._retired.is_set():
+                    return
+                end = describe_end(returncode)
+                reasons = worker.failed
+                if worker.ready.is_set():
+                    self._failed_starts = 0
+                else:
+                    self._failed_starts += 1
+                    reasons = reasons or [f"worker {number} has ended before it served: {end}"]
+                self._died(place, worker.started_at, reasons, worker.status, end, worker.pid)
+            self.restarts += 1
+            with trio.move_on_at(self._restarts.not_before):
+                await self._retired.wait()
+
+    def _begin(self, number: int) -> Worker:
+        worker = self._standby.take()
+        listeners = self.sockets.listeners
+        start = Start(self._document, [place for place, _ in listeners], number, self.count)
+        worker.begin(start, [listening for _, listening in listeners])
+        return worker
+
+    async def _attend(self, worker: Worker, place: "_Place") -> int:
+        self.workers.append(worker)
+        self.workers.sort(key=lambda each: each.number)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(place.wait_for, worker)
+                returncode = await worker.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.workers.remove(worker)
+        return returncode
+
+    def _died(
+        self, place: "_Place", started_at: float, reasons: list[str], status: int, end: str, pid: int | None
+    ) -> None:
+        """Unasked. Raises WorkerError if there is no point in starting another."""
+        if not place.filled:
+            raise WorkerError(reasons, status)
+        none_serves = not any(worker.ready.is_set() for worker in self.workers)
+        if none_serves and self._failed_starts >= MOST_FAILED_STARTS:
+            raise WorkerError([f"{self._failed_starts} workers in a row could not start", *reasons], status)
+        pause = self._restarts.died(started_at, trio.current_time())
+        log.warning("worker ended", pid=pid, end=end, reason=reasons or None, restart_in=round(pause, 3))
+
+
+class _Place:
+    """Of a worker: filled from when one serves for the first time."""
+
+    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
+        self._task_status = task_status
+        self.filled = False
+
+    async def wait_for(self, worker: Worker) -> None:
+        await worker.ready.wait()
+        if not self.filled:
+            self.filled = True
+            self._task_status.started()
+
+
+def _first(group: BaseExceptionGroup[WorkerError]) -> WorkerError:
+    found: WorkerError | BaseExceptionGroup[WorkerError] = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

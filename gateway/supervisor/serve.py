@@ -1,0 +1,43 @@
+"""`gateway serve` with several workers, or with --reload."""
+
+import sys
+from collections.abc import Callable
+
+import trio
+
+from gateway.backend import StartError
+from gateway.config import Config
+from gateway.config.document import Document
+from gateway.logs import configure
+from gateway.supervisor.generation import WorkerError
+from gateway.supervisor.supervisor import Supervisor
+from gateway.supervisor.watch import Watched
+
+
+def serve(
+    document: Document,
+    config: Config,
+    read: Callable[[], Document],
+    *,
+    workers: int | None = None,
+    watched: Watched | None = None,
+) -> int:
+    """Run the daemon until a signal ends it; the exit status of the command. `Supervisor` has the arguments.
+
+    0 after SIGTERM or SIGINT, 1 if something could not start or workers do not stay alive.
+    """
+    configure(debug=config.debug)
+
+    async def run() -> None:
+        await Supervisor(document, config, read, workers=workers, watched=watched).run()
+
+    try:
+        trio.run(run)
+    except StartError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    except WorkerError as error:
+        for reason in error.reasons:
+            print(f"gateway: {reason}", file=sys.stderr)
+        return error.status
+    return 0

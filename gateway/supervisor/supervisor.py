@@ -1,0 +1,261 @@
+"""The lifetime of all workers: generations follow each other; the listening sockets stay.
+
+A reload reads the configuration again, starts a generation of workers with it, and once that serves lets the
+one before retire. Whatever goes wrong on the way is said once, and the one before serves on.
+"""
+
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+import trio
+
+from gateway.backend import StartError
+from gateway.config import Config, ConfigError
+from gateway.config.document import Document
+from gateway.logs import configure
+from gateway.supervisor.generation import Generation, WorkerError
+from gateway.supervisor.process import Worker
+from gateway.supervisor.sockets import Sockets
+from gateway.supervisor.standby import Standby
+from gateway.supervisor.watch import Watched, Watcher
+from gateway.supervisor.windows import Windows
+from gateway.terminal import on_terminal
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Reload:
+    """A wish, and what became of it."""
+
+    why: str
+    reasons: list[str] = field(default_factory=list)
+    """Why it failed; none if it did not."""
+    status: int = 0
+    """The exit status that fits them."""
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class Supervisor:
+    """Runs the workers of *document*, which *read* reads again for a reload (raises ConfigError)."""
+
+    def __init__(
+        self,
+        document: Document,
+        config: Config,
+        read: Callable[[], Document],
+        *,
+        workers: int | None = None,
+        watched: Watched | None = None,
+    ) -> None:
+        """*workers* is how many there are, by default what the configuration says. With *watched*, changes of
+        files reload. Raises StartError if an address cannot be listened on.
+        """
+        self.config = config
+        self.started_at = time.time()
+        self.reloads = 0
+        """Those that succeeded."""
+        self.stopping = False
+        self.current: Generation | None = None
+        self.retiring: list[Generation] = []
+        self._document = document
+        self._read = read
+        self._workers = workers
+        self._sockets = Sockets()
+        self._opened = self._sockets.open(config)
+        self._watcher = None if watched is None else Watcher(watched, self._files_changed)
+        self._windows = Windows(self)
+        count = self._count(config)
+        # Interactive debuggers read from the terminal, which only one process can do.
+        self._standby = Standby(count if watched else 0, stdin=0 if count == 1 else None)
+        self._restarts = 0
+        """Those of generations that have ended."""
+        self._wanted: list[Reload] = []
+        self._wish = trio.Event()
+        self._announced = False
+        self._serving = trio.CancelScope()
+        self._failure: WorkerError | None = None
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises WorkerError if workers do not start, or do not any more."""
+        try:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._follow, signals)
+                    await nursery.start(self._windows.run)
+                    self._windows.open(self._opened)
+                    if self._watcher is not None:
+                        await nursery.start(self._watcher.run, self.config)
+                    await self._run_generations()
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):  # what is ended here is ended by force
+                await self._standby.aclose()
+            self._sockets.close()
+        if self._failure is not None:
+            raise self._failure
+        log.info("stopped")
+
+    async def reload(self, why: str) -> Reload:
+        """Reload, and wait for what becomes of it. Wishes that come meanwhile are one."""
+        wish = self._wish_for(why)
+        await wish.done.wait()
+        return wish
+
+    def stop(self, why: str) -> None:
+        """Let all workers finish; the second time, without waiting for requests."""
+        hurried, self.stopping = self.stopping, True
+        if not hurried:
+            log.info("stopping", signal=why)
+        for generation in self._all():
+            generation.stop(hurried=hurried)
+        self._serving.cancel()
+        self._sockets.close_listeners()
+
+    def workers(self) -> Iterator[Worker]:
+        """All that run, those that retire first."""
+        for generation in self._all():
+            yield from generation.workers
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were started in the place of others that had died."""
+        return self._restarts + sum(generation.restarts for generation in self._all())
+
+    # ---- what comes from outside
+
+    async def _follow(self, signals: AsyncIterator[int]) -> None:
+        # A terminal that closes sends SIGHUP; where there is none, it means what it does to other daemons.
+        hangs_up = on_terminal()
+        async for number in signals:
+            if number == signal.SIGHUP and not hangs_up:
+                self._wish_for("SIGHUP")
+            else:
+                self.stop(signal.Signals(number).name)
+
+    def _files_changed(self, paths: list[str]) -> None:
+        named = [Path(path).name for path in paths[:_NAMED]]
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        self._wish_for(f"changed: {', '.join(named)}{more}")
+
+    def _wish_for(self, why: str) -> Reload:
+        wish = Reload(why)
+        self._wanted.append(wish)
+        self._wish.set()
+        return wish
+
+    # ---- generations
+
+    def _all(self) -> list[Generation]:
+        return [*self.retiring, *([] if self.current is None else [self.current])]
+
+    def _count(self, config: Config) -> int:
+        return config.workers if self._workers is None else self._workers
+
+    async def _run_generations(self) -> None:
+        async with trio.open_nursery() as generations:
+            with self._serving:
+                await self._serve(generations)
+            for wish in self._wanted:
+                _settle(wish, ["the daemon stops"])
+
+    async def _serve(self, generations: trio.Nursery) -> None:
+        try:
+            await self._advance(self._document, self.config, generations)
+        except WorkerError as error:
+            if self._watcher is None:
+                self._failure = error
+                return
+            log.error("workers cannot start: waiting for changes", reason=error.reasons)  # noqa: TRY400
+        while True:
+            if self.current is not None and not self._announced:
+                self._announced = True
+                addresses = [str(listening) for listening in self._opened.all()]
+                log.info("ready", addresses=addresses, workers=self.current.count)
+            self._refill()
+            await self._wish.wait()
+            self._wish = trio.Event()
+            wishes, self._wanted = self._wanted, []
+            await self._reload(wishes, generations)
+
+    async def _reload(self, wishes: list[Reload], generations: trio.Nursery) -> None:
+        log.info("reloading", reason=wishes[-1].why)
+        begun = trio.current_time()
+        reasons, status = ["the daemon stops"], 1
+        try:
+            document = self._read()
+            await self._advance(document, document.load(), generations)
+            reasons, status = [], 0
+        except ConfigError as error:
+            reasons, status = [str(mistake) for mistake in error.mistakes], 2
+        except StartError as error:
+            reasons = [str(error)]
+        except WorkerError as error:
+            reasons, status = error.reasons, error.status
+        finally:
+            for wish in wishes:
+                _settle(wish, reasons, status)
+        if reasons:
+            log.error("reload failed: what served before serves on", reason=reasons)
+            return
+        self.reloads += 1
+        log.info("reloaded", seconds=round(trio.current_time() - begun, 3))
+
+    async def _advance(self, document: Document, config: Config, generations: trio.Nursery) -> None:
+        """Put workers of *config* in the place of those that serve. Raises StartError and WorkerError."""
+        opened = self._sockets.open(config)
+        served = self._opened
+        generation = Generation(document, config, opened, count=self._count(config), standby=self._standby)
+        try:
+            await generations.start(self._run_one, generation)
+        except BaseException:
+            self._sockets.keep(served)
+            raise
+        self._opened, self.config = opened, config
+        self._sockets.keep(opened)
+        configure(debug=config.debug)
+        self._windows.open(opened)
+        if self._watcher is not None:
+            self._watcher.follow(config)
+        if self.current is not None:
+            self.retiring.append(self.current)
+        previous, self.current = self.current, generation
+        if previous is not None:
+            await previous.retire()
+
+    async def _run_one(self, generation: Generation, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await generation.run(task_status=task_status)
+        except WorkerError as error:
+            if generation is not self.current:
+                raise
+            if self._watcher is None:
+                self._failure = error
+                self._serving.cancel()
+            else:
+                log.error("workers given up: waiting for changes", reason=error.reasons)  # noqa: TRY400
+        finally:
+            self._restarts += generation.restarts
+            if generation in self.retiring:
+                self.retiring.remove(generation)
+            elif generation is self.current:
+                self.current = None
+
+    def _refill(self) -> None:
+        try:
+            self._standby.refill()
+        except StartError as error:
+            log.warning("no worker stands by", cause=str(error))
+
+
+_NAMED = 3
+"""Changed files that are named in the log."""
+
+
+def _settle(wish: Reload, reasons: list[str], status: int = 1) -> None:
+    wish.reasons, wish.status = reasons, status
+    wish.done.set()

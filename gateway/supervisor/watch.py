@@ -1,0 +1,154 @@
+"""Changes of files, for --reload: the configuration, the code of the applications, their templates.
+
+Changes are gathered until there is none for `QUIET` ms, so that many files saved at once are one reload.
+"""
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+from watchfiles import Change, DefaultFilter, awatch
+
+from gateway.config import ASGIBackend, Config, SpawnedApp, WSGIBackend
+
+QUIET: Final = 50
+"""Milliseconds without a change that end a change."""
+LONGEST: Final = 500
+"""Milliseconds for which changes are gathered at most."""
+
+INCLUDED: Final = ("*.py", "*.html", "*.htm", "*.jinja", "*.jinja2", "*.j2", "*.mako", "*.tmpl")
+"""Code, and templates by the names that they mostly have."""
+
+EXCLUDED: Final = (".*", "venv", "site-packages")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is looked at."""
+
+    files: tuple[Path, ...] = ()
+    """Whatever their names: the configuration, and what the command line names."""
+    directories: tuple[Path, ...] = ()
+    """By default those of the applications."""
+    included: tuple[str, ...] = ()
+    """Patterns of names of files, beside `INCLUDED`."""
+    excluded: tuple[str, ...] = ()
+    """Patterns of names of files and directories, or of whole paths, beside `EXCLUDED`."""
+
+
+class Watcher:
+    """Calls *on_change* with the paths that have changed."""
+
+    def __init__(self, watched: Watched, on_change: Callable[[list[str]], object]) -> None:
+        self._watched = watched
+        self._on_change = on_change
+        self._files = {str(path.absolute()) for path in watched.files}
+        self._nursery: trio.Nursery | None = None
+        self._directories: frozenset[str] = frozenset()
+        self._scope = trio.CancelScope()
+
+    def follow(self, config: Config) -> None:
+        """Look at the directories of the applications in *config*; called again when it has changed."""
+        directories = self._watched.directories or tuple(code_directories(config))
+        found = frozenset(_outermost(os.path.abspath(each) for each in directories if os.path.isdir(each)))
+        if found == self._directories:
+            return
+        assert self._nursery is not None
+        before, self._scope = self._scope, trio.CancelScope()
+        self._directories = found
+        if found:
+            self._nursery.start_soon(self._watch, found, _Filter(self._watched, found), True, self._scope)
+        before.cancel()
+
+    async def run(
+        self, config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Look until cancelled; *started* when nothing is missed any more."""
+        async with trio.open_nursery() as self._nursery:
+            # Editors put a new file in the place of the old one, so it is its directory that is looked at.
+            parents = frozenset(os.path.dirname(path) for path in self._files)
+            if parents:
+                scope = trio.CancelScope()
+                self._nursery.start_soon(self._watch, parents, self._is_file, False, scope)
+            self.follow(config)
+            # A new task has its turn in the next round, and sets its watch before it waits.
+            for _ in range(2):
+                await trio.lowlevel.checkpoint()
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def _watch(
+        self,
+        paths: Iterable[str],
+        wanted: Callable[[Change, str], bool],
+        recursive: bool,
+        scope: trio.CancelScope,
+    ) -> None:
+        with scope:
+            changes = awatch(
+                *paths,
+                watch_filter=wanted,
+                debounce=LONGEST,
+                step=QUIET,
+                recursive=recursive,
+                ignore_permission_denied=True,
+            )
+            async for change in changes:
+                self._on_change(sorted(path for _, path in change))
+
+    def _is_file(self, _change: Change, path: str) -> bool:
+        return path in self._files
+
+
+def code_directories(config: Config) -> list[Path]:
+    """Where the modules of the applications are."""
+    found = []
+    for backend in config.backends.values():
+        if isinstance(backend, ASGIBackend | WSGIBackend):
+            found.append(Path(backend.directory))
+        spawn: SpawnedApp | None = getattr(backend, "spawn", None)
+        if spawn is not None and spawn.wsgi is not None:
+            found.append(Path(spawn.directory))
+    return found
+
+
+def _outermost(directories: Iterable[str]) -> list[str]:
+    """Without those below others."""
+    found: list[str] = []
+    for each in sorted(set(directories)):
+        if not any(Path(each).is_relative_to(other) for other in found):
+            found.append(each)
+    return found
+
+
+class _Filter(DefaultFilter):
+    """Which files below *directories* count: what is included and not excluded, and no caches."""
+
+    def __init__(self, watched: Watched, directories: Iterable[str]) -> None:
+        super().__init__()
+        self._directories = [Path(each) for each in directories]
+        self._included = (*INCLUDED, *watched.included)
+        self._excluded = (*EXCLUDED, *watched.excluded)
+
+    def __call__(self, change: Change, path: str) -> bool:
+        # What the directories themselves are called, and what they are in, does not matter.
+        below = next(
+            (Path(path).relative_to(each) for each in self._directories if Path(path).is_relative_to(each)),
+            Path(path),
+        )
+        return (
+            _matches(below, self._included, path)
+            and not any(_matches(Path(part), self._excluded, path) for part in below.parts)
+            and super().__call__(change, str(below))
+        )
+
+
+def _matches(name: Path, patterns: Iterable[str], path: str) -> bool:
+    return any(fnmatch.fnmatch(name.name, each) or fnmatch.fnmatch(path, each) for each in patterns)

@@ -1,0 +1,130 @@
+"""A worker from within: ``python -m gateway.supervisor.worker CHANNEL PARENT``.
+
+It loads the gateway before it is told what to be, so that one can stand by: then only the application is
+still to be loaded. CHANNEL is a descriptor, PARENT the number of the supervisor's process.
+"""
+
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import trio
+
+from gateway import daemon
+from gateway.backend import StartError
+from gateway.config import Config, ConfigError
+from gateway.control.state import Worker
+from gateway.ending import Ending, Stage
+from gateway.leaving import leave
+from gateway.listener import ListeningSocket
+from gateway.logs import AccessLog, configure
+from gateway.orphan import GRACE, end_with
+from gateway.supervisor.channel import Channel, Start, write
+from gateway.supervisor.share import share_of, stop_time
+
+
+def main() -> int:
+    """Wait for the supervisor's word, and be what it says; the exit status."""
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        told = Start.receive(channel)
+        if told is None:
+            return 0
+        start, descriptors, rest = told
+        try:
+            config = share_of(start.document.load(), start.number, start.workers)
+        except ConfigError as error:
+            write(channel, failed=[str(mistake) for mistake in error.mistakes], status=2)
+            return 2
+        end_with(int(sys.argv[2]), grace=stop_time(config), silent=False)
+        configure(debug=config.debug, worker=start.number if start.workers > 1 else None)
+        failures: list[StartError] = []
+        try:
+            with ExitStack() as stack:
+                access_log = daemon.open_access_log(config, stack)
+                sockets = _sockets(config, start, descriptors)
+                trio.run(_serve, config, sockets, access_log, channel, rest)
+        except* StartError as errors:
+            failures.extend(daemon.leaves(errors))
+        if failures:
+            channel.setblocking(True)
+            write(channel, failed=[str(failure) for failure in failures], status=1)
+        return 1 if failures else 0
+
+
+def _sockets(config: Config, start: Start, descriptors: list[int]) -> list[ListeningSocket]:
+    """Those of the supervisor: the file of a Unix socket is not for a worker to remove."""
+    sockets = []
+    for number, descriptor in zip(start.listeners, descriptors, strict=True):
+        listening = ListeningSocket(socket.socket(fileno=descriptor))
+        listening.listener = config.listeners[number]
+        listening.shared = start.workers > 1
+        sockets.append(listening)
+    return sockets
+
+
+async def _serve(
+    config: Config,
+    sockets: list[ListeningSocket],
+    access_log: AccessLog | None,
+    channel: socket.socket,
+    received: bytes,
+) -> None:
+    ending = Ending()
+    async with Channel(channel.dup(), received) as spoken:
+        await _work(config, sockets, access_log, _Orders(spoken, ending), ending)
+
+
+async def _work(
+    config: Config,
+    sockets: list[ListeningSocket],
+    access_log: AccessLog | None,
+    orders: "_Orders",
+    ending: Ending,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_follow, signals, ending)
+            nursery.start_soon(orders.follow)
+            await daemon.work(
+                config, sockets, access_log, ending, on_ready=lambda state: orders.ready(state, nursery)
+            )
+            nursery.cancel_scope.cancel()
+
+
+async def _follow(signals: AsyncIterator[int], ending: Ending) -> None:
+    async for _ in signals:
+        ending.signalled()
+
+
+class _Orders:
+    """What the supervisor says, once the worker is on its way."""
+
+    def __init__(self, channel: Channel, ending: Ending) -> None:
+        self._channel = channel
+        self._ending = ending
+        self._state: Worker | None = None
+
+    def ready(self, state: Worker, nursery: trio.Nursery) -> None:
+        """Connections are accepted."""
+        self._state = state
+
+        async def say() -> None:
+            await self._channel.send(ready=True)
+
+        nursery.start_soon(say)
+
+    async def follow(self) -> None:
+        """Do what is said until cancelled; the supervisor's end is that of the worker, in order."""
+        async for message in self._channel.messages():
+            if "retire" in message:
+                self._ending.advance(Stage.RETIRING)
+            elif "ask" in message:
+                state = None if self._state is None else self._state.describe()
+                await self._channel.send(answer=message["ask"], state=state)
+        self._ending.advance(Stage.DRAINING)
+
+
+if __name__ == "__main__":
+    leave(main(), patience=GRACE)

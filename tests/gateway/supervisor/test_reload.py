@@ -1,0 +1,207 @@
+"""Reloads: new code and configuration, no connection lost; what is wrong leaves the workers as they are."""
+
+import http.client
+import os
+import pty
+import re
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import trio
+
+from tests.gateway.supervisor.supervised import (
+    APPLICATION,
+    CONFIG,
+    command,
+    get,
+    gone,
+    receive_until,
+    serving,
+    status,
+    supervised,
+    until,
+)
+from tests.gateway.test_daemon import Daemon
+from tests.gateway.websocket_client import Client
+
+TWO = CONFIG + "workers: 2\n"
+
+
+class Visitors:
+    """Clients that ask all the time, some on connections of their own, some on one that is kept."""
+
+    def __init__(self, running: Daemon) -> None:
+        self._address = running.address
+        self._enough = threading.Event()
+        self.failures: list[str] = []
+        self.seen: set[str] = set()
+        self.requests = 0
+        self._threads = [
+            threading.Thread(target=self._visit, args=(keep,)) for keep in (True, True, False, False)
+        ]
+
+    def __enter__(self) -> "Visitors":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _visit(self, keep: bool) -> None:
+        connection = http.client.HTTPConnection(*self._address, timeout=60)
+        while not self._enough.is_set():
+            try:
+                connection.request("GET", "/", headers={} if keep else {"Connection": "close"})
+                response = connection.getresponse()
+                body = response.read().decode()
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+                continue
+            self.requests += 1
+            self.seen.add(body.partition(" ")[0])
+            if response.status != 200:
+                self.failures.append(f"{response.status} {body}")
+        connection.close()
+
+
+def change(directory: Path, version: str) -> None:
+    (directory / "versioned.py").write_text(APPLICATION.replace('"one"', f'"{version}"'))
+
+
+def test_no_request_is_lost_while_code_is_replaced(tmp_path: Path) -> None:
+    with supervised(tmp_path, config=TWO) as running:
+        running.ready()
+        with Visitors(running) as visitors:
+            for version in ("two", "three"):
+                change(tmp_path, version)
+                done = command(tmp_path, "reload", "gateway.yaml")
+                assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+                until(lambda version=version: version in visitors.seen)  # type: ignore[misc]
+            change(tmp_path, "four")
+            running.process.send_signal(signal.SIGHUP)
+            until(lambda: "four" in visitors.seen)
+        assert visitors.failures == []
+        assert visitors.seen == {"one", "two", "three", "four"}
+        until(lambda: status(tmp_path)["reloads"] == 3)
+        assert status(tmp_path)["restarts"] == 0
+        running.process.terminate()
+        running.end()
+
+
+def test_what_runs_is_finished_or_told(tmp_path: Path) -> None:
+    """A response that has begun is finished by the old worker, WebSockets are closed with 1012."""
+    with supervised(tmp_path, config=TWO) as running:
+        running.ready()
+        before = set(serving(tmp_path))
+        with running.connect() as idle, running.connect() as busy:
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            receive_until(idle, b".")
+            busy.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+            receive_until(busy, b"begun \r\n")
+            change(tmp_path, "two")
+
+            async def websocket() -> int:
+                stream = await trio.open_tcp_stream(*running.address)
+                async with stream:
+                    opened = await Client.open(stream)
+                    await opened.send("x")
+                    assert str(await opened.receive()).startswith("one ")
+                    running.process.send_signal(signal.SIGHUP)
+                    code, _ = await opened.receive_close()
+                    return code
+
+            assert trio.run(websocket) == 1012
+            assert get(running).startswith("two ")
+            # A connection that was idle has one more request: it was perhaps on its way.
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            last = receive_until(idle, b".")
+            assert b"\r\nconnection: close\r\n" in last
+            assert b"one " in last
+            assert idle.recv(100) == b""
+            (tmp_path / "go").touch()
+            assert b"one " in receive_until(busy, b"\r\n0\r\n\r\n")
+        until(lambda: all(gone(pid) for pid in before))
+        running.process.terminate()
+        running.end()
+
+
+def test_mistakes_leave_what_serves(tmp_path: Path) -> None:
+    with supervised(tmp_path, config=TWO) as running:
+        running.ready()
+        control = f"unix:{tmp_path}/control.sock"
+        (tmp_path / "gateway.yaml").write_text(TWO + "nonsense: 1\n")
+        done = command(tmp_path, "reload", "--control", control)
+        assert done.returncode == 2
+        assert done.stderr.startswith("gateway: gateway.yaml:7: nonsense: unknown key; expected one of ")
+        failed = running.wait_for("reload failed")
+        assert failed["reason"] == [done.stderr.removeprefix("gateway: ").rstrip()]
+
+        (tmp_path / "gateway.yaml").write_text(TWO)
+        (tmp_path / "versioned.py").write_text("def broken(:\n")
+        done = command(tmp_path, "reload", "gateway.yaml")
+        assert done.returncode == 1
+        assert "the import of versioned failed: SyntaxError: " in done.stderr
+
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            (tmp_path / "gateway.yaml").write_text(TWO.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+            done = command(tmp_path, "reload", "gateway.yaml")
+        assert done.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+
+        assert get(running).startswith("one ")
+        assert status(tmp_path)["reloads"] == 0
+        running.process.terminate()
+        running.lines.append(running.process.stderr.read().decode() if running.process.stderr else "")
+        assert "".join(running.lines).count("Traceback") == 1  # of the mistake in the application, once
+        assert running.process.wait(30) == 0
+
+
+def test_listeners_follow_the_configuration(tmp_path: Path) -> None:
+    """One that stays is never closed, one that is new is opened, one that is gone is closed."""
+    config = TWO.replace("[{http", "[{http: 'unix:old.sock'}, {http", 1)
+    with supervised(tmp_path, config=config) as running:
+        before = running.wait_for('"ready"')["addresses"]
+        assert (tmp_path / "old.sock").exists()
+        config = TWO.replace("[{http", "[{http: 'unix:new.sock', mode: '0600'}, {http", 1)
+        config = config.replace("workers: 2", "workers: 1")
+        (tmp_path / "gateway.yaml").write_text(config)
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for('"reloaded"')
+        assert not (tmp_path / "old.sock").exists()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "new.sock"))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"one " in receive_until(client, b".")
+        with socket.create_connection(("127.0.0.1", int(before[1].rpartition(":")[2]))) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"one " in receive_until(client, b".")
+        assert len(serving(tmp_path)) == 1
+        running.process.terminate()
+        running.end()
+    assert not (tmp_path / "new.sock").exists()
+
+
+def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:
+    """SIGHUP reloads where there is no terminal, as with nginx; else it is the end of the terminal."""
+    (tmp_path / "versioned.py").write_text(APPLICATION)
+    (tmp_path / "gateway.yaml").write_text(TWO)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
+        os.execvp(sys.executable, [sys.executable, "-m", "gateway", "serve", "gateway.yaml"])
+    shown = b""
+    while b"ready" not in shown:
+        shown += os.read(terminal, 65536)
+    assert re.search(rb"http://127\.0\.0\.1:\d+", shown)
+    os.close(terminal)
+    _, ended = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(ended) == 0

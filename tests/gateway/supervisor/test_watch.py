@@ -1,0 +1,108 @@
+"""--reload: what is looked at, and what becomes of a change."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from watchfiles import Change
+
+from gateway.config import from_mapping
+from gateway.supervisor.watch import Watched, _Filter, code_directories
+from tests.gateway.supervisor.supervised import APPLICATION, CONFIG, get, status, supervised, until
+from tests.gateway.supervisor.test_reload import Visitors, change
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("main.py", True),
+        ("package/views.py", True),
+        ("templates/page.html", True),
+        ("templates/mail.j2", True),
+        ("data.sqlite3", False),
+        ("style.css", True),  # --reload-include
+        ("__pycache__/main.cpython-311.pyc", False),
+        (".git/hook.py", False),
+        (".venv/lib/python3.11/site-packages/flask/app.py", False),
+        ("node_modules/a/a.html", False),
+        ("main.py~", False),
+        (".#main.py", False),
+        ("generated/main.py", False),  # --reload-exclude
+        ("package/test_views.py", False),  # --reload-exclude
+    ],
+)
+def test_which_files_count(path: str, counts: bool) -> None:
+    """Below a directory whose own name does not matter."""
+    watched = Watched(included=("*.css",), excluded=("generated", "test_*.py"))
+    found = _Filter(watched, ["/home/.venv/app"])(Change.modified, f"/home/.venv/app/{path}")
+    assert found is counts
+
+
+def test_directories_are_those_of_the_applications(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    config = from_mapping(
+        {
+            "listeners": [{"http": "127.0.0.1:0"}],
+            "backends": {
+                "a": {"asgi": "x:y", "directory": "a"},
+                "b": {"wsgi": "x:y", "directory": "b"},
+                "c": {"scgi": {"spawn": {"wsgi": "x:y", "directory": "c"}}},
+                "d": {"http": "http://127.0.0.1:1"},
+            },
+            "routes": [{"backend": "a"}],
+        },
+        "",
+        tmp_path,
+    )
+    assert code_directories(config) == [tmp_path / "a", tmp_path / "b", tmp_path / "c"]
+
+
+def test_changes_show_and_lose_nothing(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--reload") as running:
+        running.ready()
+        with Visitors(running) as visitors:
+            for version in ("two", "three"):
+                change(tmp_path, version)
+                until(lambda version=version: version in visitors.seen)  # type: ignore[misc]
+
+            (tmp_path / "versioned.py").write_text("def broken(:\n")
+            failed = running.wait_for("reload failed")
+            assert failed["reason"][0].startswith(
+                "backend app: the import of versioned failed: SyntaxError: "
+            )
+            assert sum("Traceback" in line for line in running.lines) == 1
+
+            (tmp_path / "gateway.yaml").write_text(CONFIG + "nonsense: 1\n")
+            failed = running.wait_for("reload failed")
+            assert failed["reason"][0].startswith("gateway.yaml:6: nonsense: unknown key; ")
+
+            # Many files at once: put in the place of the old ones, as editors do it.
+            for number in range(10):
+                (tmp_path / f"new{number}").write_text("x = 1\n")
+            for number in range(10):
+                (tmp_path / f"new{number}").rename(tmp_path / f"part{number}.py")
+            (tmp_path / "new").write_text(CONFIG)
+            (tmp_path / "new").rename(tmp_path / "gateway.yaml")
+            change(tmp_path, "four")
+            until(lambda: "four" in visitors.seen)
+        assert visitors.failures == []
+        assert {"two", "three", "four"} <= visitors.seen
+        running.process.terminate()
+        logged = running.process.stderr.read().decode() if running.process.stderr else ""
+        assert running.process.wait(60) == 0
+    # The configuration is looked at apart from the code, so there may be two.
+    assert 1 <= logged.count('"reloading"') <= 2
+
+
+def test_first_mistake_is_waited_for(tmp_path: Path) -> None:
+    """As the servers do that have --reload: the developer is about to mend it."""
+    with supervised(tmp_path, "--reload", code="import absent\n") as running:
+        running.wait_for("waiting for changes")
+        (tmp_path / "versioned.py").write_text(APPLICATION)
+        (listener, _) = running.wait_for('"ready"')["addresses"]
+        running._address = ("127.0.0.1", int(listener.rpartition(":")[2]))
+        assert get(running).startswith("one ")
+        assert len(status(tmp_path)["workers"]) == 1
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0

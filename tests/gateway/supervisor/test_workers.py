@@ -1,0 +1,219 @@
+"""Several workers behind one address: what they share, how they end, what becomes of those that die."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.gateway.supervisor.supervised import (
+    CONFIG,
+    command,
+    get,
+    gone,
+    receive_until,
+    serving,
+    status,
+    supervised,
+    until,
+)
+from tests.gateway.test_daemon import ROOT
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def answer_of(client: socket.socket) -> int:
+    """Ask on a connection that stays open; the process that answers."""
+    client.sendall(REQUEST)
+    found = re.search(rb"\w+ (\d+)\.\Z", receive_until(client, b"."))
+    assert found
+    return int(found[1])
+
+
+def test_workers_share_what_is_bounded_and_are_looked_at_together(tmp_path: Path) -> None:
+    """limits.connections: 2 is one for each of two workers; status and metrics are of both."""
+    config = CONFIG + "workers: 2\nlimits: {connections: 2}\nmetrics: 127.0.0.1:0\n"
+    with supervised(tmp_path, config=config) as running:
+        addresses = running.ready()
+        metrics = addresses[2]
+        with running.connect() as first, running.connect() as second:
+            pids = {answer_of(first), answer_of(second)}
+            assert len(pids) == 2
+            described = status(tmp_path)
+            assert described["pid"] == running.process.pid
+            assert described["connections"] == 2
+            assert {each["pid"] for each in described["workers"]} == pids
+            assert [each["connections"] for each in described["workers"]] == [1, 1]
+            assert described["backends"] == {"app": {"kind": "asgi"}}
+        with urlopen(f"{metrics}/metrics", timeout=30) as response:
+            text = response.read().decode()
+        assert re.findall(r'^gateway_connections\{worker="(\d)"\}', text, re.MULTILINE) == ["1", "2"]
+        assert re.search(r'^process_resident_memory_bytes\{worker="2"\} ', text, re.MULTILINE)
+        assert 'gateway_workers{state="serving"} 2.0' in text
+        table = command(tmp_path, "status", "gateway.yaml").stdout
+        assert len(re.findall(r"^[12] +\d+ +serving ", table, re.MULTILINE)) == 2
+        running.process.terminate()
+        running.end()
+    assert all(gone(pid) for pid in pids)
+
+
+def test_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--workers", "2") as running:
+        running.ready()
+        before = serving(tmp_path)
+        os.kill(before[0], signal.SIGKILL)
+        ended = running.wait_for("worker ended")
+        assert (ended["pid"], ended["end"]) == (before[0], "signal 9 (SIGKILL)")
+        assert get(running).startswith("one ")  # by the other
+        until(lambda: len(serving(tmp_path)) == 2)
+        described = status(tmp_path)
+        assert described["restarts"] == 1
+        assert before[1] in serving(tmp_path)
+        assert before[0] not in serving(tmp_path)
+        # A crash of the application takes the connections of its own worker only.
+        with running.connect() as client:
+            client.sendall(b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(100) == b""
+        assert running.wait_for("worker ended")["end"] == "exit status 3"
+        assert get(running).startswith("one ")
+        running.process.terminate()
+        running.end()
+
+
+def test_running_requests_are_finished_and_nothing_is_left(tmp_path: Path) -> None:
+    """As with one process: idle connections end at once, what runs has its grace."""
+    with supervised(tmp_path, "--workers", "2") as running:
+        running.ready()
+        pids = serving(tmp_path)
+        with (
+            running.connect() as idle,
+            running.connect() as busy,
+        ):
+            answer_of(idle)
+            busy.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+            receive_until(busy, b"begun \r\n")
+            running.process.terminate()
+            assert idle.recv(100) == b""
+            running.wait_for("waiting for requests")
+            with pytest.raises(ConnectionRefusedError), running.connect():
+                pass
+            (tmp_path / "go").touch()
+            assert receive_until(busy, b"0\r\n\r\n").count(b"one ") == 1
+        running.end()
+    assert all(gone(pid) for pid in pids)
+
+
+def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--workers", "2") as running:
+        running.ready()
+        with running.connect() as busy:
+            busy.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+            receive_until(busy, b"begun \r\n")
+            running.process.terminate()
+            running.wait_for("waiting for requests")
+            running.process.terminate()
+            assert busy.recv(100) == b""
+        assert '"requests were cut off"' in running.end()
+
+
+def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--workers", "2") as running:
+        running.ready()
+        pids = serving(tmp_path)
+        running.process.kill()
+        running.process.wait(20)
+        until(lambda: all(gone(pid) for pid in pids))
+
+
+def test_mistake_of_the_application_is_told_once(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--workers", "3", code="import absent\n") as running:
+        assert running.process.wait(60) == 1
+        assert running.process.stderr is not None
+        logged = running.process.stderr.read().decode()
+    assert logged.count("Traceback") == 1
+    assert logged.endswith(
+        "gateway: backend app: the import of versioned failed: "
+        "ModuleNotFoundError: No module named 'absent'\n"
+    )
+
+
+def test_workers_that_cannot_start_any_more_end_the_daemon(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--workers", "2") as running:
+        running.ready()
+        pids = serving(tmp_path)
+        (tmp_path / "versioned.py").write_text("raise SystemExit('gone')\n")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert running.process.wait(100) == 1
+        assert running.process.stderr is not None
+        logged = running.process.stderr.read().decode()
+    assert "workers in a row could not start" in logged
+    assert logged.endswith("gateway: backend app: the import of versioned failed: SystemExit: gone\n")
+
+
+def test_address_that_is_taken_is_one_message(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        config = CONFIG.replace("127.0.0.1:0", f"127.0.0.1:{port}") + "workers: 2\n"
+        with supervised(tmp_path, config=config) as running:
+            logged = running.end(1)
+    assert logged.startswith(f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert logged.count("\n") == 1
+
+
+def test_stop_while_it_starts(tmp_path: Path) -> None:
+    code = "import sys, time\nprint('loading', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+    with supervised(tmp_path, "--workers", "2", code=code) as running:
+        assert running.process.stderr is not None
+        assert running.process.stderr.readline() == b"loading\n"
+        running.process.terminate()
+        assert '"stopped"' in running.end()
+
+
+def test_log_of_all_workers_is_one_file(tmp_path: Path) -> None:
+    config = CONFIG.replace("access_log: false", "access_log: {destination: access.log}") + "workers: 2\n"
+    with supervised(tmp_path, config=config + "limits: {connections: 2}\n") as running:
+        running.ready()
+        with (
+            running.connect() as first,
+            running.connect() as second,
+        ):
+            pids = {answer_of(client) for client in (first, second, first, second)}
+        assert len(pids) == 2
+        running.process.terminate()
+        running.end()
+    lines = (tmp_path / "access.log").read_text().splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("{") and line.endswith("}") for line in lines)
+
+
+def test_unix_socket_is_removed_by_the_supervisor_alone(tmp_path: Path) -> None:
+    config = CONFIG.replace("127.0.0.1:0", "unix:http.sock") + "workers: 2\n"
+    with supervised(tmp_path, config=config) as running:
+        running.wait_for('"ready"')
+        os.kill(serving(tmp_path)[0], signal.SIGTERM)  # by an operator: it ends in order, and is replaced
+        running.wait_for("worker ended")
+        assert (tmp_path / "http.sock").exists()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "http.sock"))
+            answer_of(client)
+        running.process.terminate()
+        running.end()
+    assert not (tmp_path / "http.sock").exists()
+
+
+def test_output_of_the_application_goes_where_that_of_the_daemon_goes(tmp_path: Path) -> None:
+    (tmp_path / "versioned.py").write_text("print('on stdout', flush=True)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", "--asgi", "versioned:app", "--listen", "127.0.0.1:0",
+         "--workers", "2"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "on stdout\n")
+    assert done.stderr == "gateway: backend app: 'versioned' has no attribute 'app'\n"
