@@ -11,6 +11,7 @@ from strawberry.asgi import GraphQL
 
 counter = 0
 changed: set[asyncio.Queue[int]] = set()
+nobody = asyncio.Event()
 
 
 @strawberry.type
@@ -22,6 +23,12 @@ class Query:
     @strawberry.field
     async def subscribers(self) -> int:
         return len(changed)
+
+    @strawberry.field
+    async def subscribers_have_left(self) -> bool:
+        """Answers when they have."""
+        await nobody.wait()
+        return True
 
 
 @strawberry.type
@@ -41,12 +48,15 @@ class Subscription:
     async def counts(self) -> AsyncIterator[int]:
         queue: asyncio.Queue[int] = asyncio.Queue()
         changed.add(queue)
+        nobody.clear()
         try:
             yield counter
             while True:
                 yield await queue.get()
         finally:
             changed.remove(queue)
+            if not changed:
+                nobody.set()
 
     @strawberry.subscription
     async def up_to(self, last: int) -> AsyncIterator[int]:
