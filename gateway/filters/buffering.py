@@ -83,6 +83,7 @@ class _BufferedResponder(PassingResponder):
         "_memory_size",
         "_passes",
         "_room",
+        "_sending",
         "_trailers",
         "failure",
     )
@@ -99,6 +100,8 @@ class _BufferedResponder(PassingResponder):
         self._passes = False
         """Nothing is held: each call goes on to the inner Responder."""
         self._ended = self._finished = False
+        self._sending = False
+        """The sending task waits for the client."""
         self._trailers: Headers | None = None
         self._changed = trio.Event()
         """There is something to do for the sending task."""
@@ -138,7 +141,8 @@ class _BufferedResponder(PassingResponder):
 
     async def write_file(self, descriptor: int, offset: int, count: int) -> None:
         self._changed.set()
-        while self._holds:
+        # Not while the other task sends: one at a time may, and this goes behind what is held.
+        while self._holds or self._sending:
             await self._wait_for_room()
         self._passes = True
         await self._responder.write_file(descriptor, offset, count)
@@ -221,7 +225,10 @@ class _BufferedResponder(PassingResponder):
                 piece = self._take()
                 if piece:
                     self._responder.write(piece)
-                await self._responder.flush()
+                if not self._passes:
+                    self._sending = True
+                    await self._responder.flush()
+                    self._sending = False
                 self._room.set()
                 if not self._holds and not self._ended:
                     if self._finished:

@@ -723,6 +723,45 @@ def test_ext_7_misuse_of_trailers(
     assert raised[0] is error
 
 
+# --- behind filters
+
+
+@each
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"buffering": {"memory": "1KiB", "file": "1MiB"}},
+        {"headers": {"response": {"set": {"x-set": "1"}}}},
+        {"limit_rate": "100MiB"},
+    ],
+    ids=["buffering", "headers", "limit_rate"],
+)
+def test_extensions_behind_filters_of_the_route(
+    loop: str, version: str, route: dict[str, Any], path: Path
+) -> None:
+    """EXT-4, EXT-6, EXT-7: they are nothing to the filters, which pass them on."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(PROMISED)
+        await send({"type": "http.response.early_hint", "links": [b"</x>"]})
+        await send(MORE)
+        with path.open("rb") as file:
+            await send({"type": "http.response.zerocopysend", "file": file, "more_body": True})
+        await send(BODY)
+        await send({"type": "http.response.trailers", "headers": [(b"x-a", b"1")]})
+
+    async def main() -> None:
+        whole = {"routes": [{"backend": "api", **route}]}
+        async with hosting(app, loop, lifespan="off", whole=whole) as served:
+            answered = await ask(served, version, "/", ("te", "trailers"))
+            assert answered.body == b"ok" + CONTENT + b"ok"
+            assert answered.ended
+            assert answered.trailers == [(b"x-a", b"1")]
+            assert [status for status, _ in answered.informed] == [103]
+
+    run(main)
+
+
 # --- debug
 
 DEBUG: Final = {"type": "http.response.debug", "info": {"template": "x.html"}}

@@ -626,6 +626,30 @@ def test_asgi_13_ready_event_without_a_checkpoint(version: str) -> None:
     assert polled == ["http.request", "http.disconnect"]
 
 
+@both_versions
+def test_asgi_13_ready_message_of_a_websocket_without_a_checkpoint(version: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with trio.testing.assert_no_checkpoints():
+            assert (await receive())["type"] == "websocket.connect"
+        await send(ACCEPT)
+        assert (await receive())["text"] == "first"
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.testing.assert_no_checkpoints():
+            assert (await receive())["text"] == "second"
+        await send({"type": "websocket.send", "text": "done"})
+
+    async def main() -> None:
+        async with (
+            hosting(app, "trio", lifespan="off") as served,
+            websocket(served, version) as (client, _),
+        ):
+            await client.send("first")
+            await client.send("second")
+            assert await client.receive() == "done"
+
+    run(main)
+
+
 @each
 def test_asgi_13_pending_receive_can_be_cancelled(loop: str, version: str) -> None:
     """It loses nothing: what comes then belongs to the next one."""
