@@ -34,8 +34,11 @@ What makes and runs it all:
     terminal     whether the daemon belongs to one
     control/     the socket for gateway status, reload and stop, and metrics
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
+    hosted/      WSGI and ASGI applications in processes of their own: this gateway once more
+    slots        how much of a backend runs at the same time, and who waits
     process      the life of a program; confinement: its user and limits; executable: why it cannot be run
-    loading      finds module:attribute
+    loading      finds module:attribute; virtualenv: packages of a virtual environment
+    stacks       what a thread is doing, for what hangs; memory: the collector of cycles
 """
 
 __version__ = "0.1.0"

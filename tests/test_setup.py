@@ -104,6 +104,20 @@ def test_no_class_inherits_from_one_of_a_library(monkeypatch: pytest.MonkeyPatch
     assert found == []
 
 
+def test_no_class_says_object_of_an_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The annotation is looked up when the module is imported, where the name is not found: KeyError."""
+    found = [
+        f"{path}:{each.lineno}"
+        for path in compiled_modules(monkeypatch)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        for each in node.body
+        if isinstance(each, ast.AnnAssign)
+        and any(isinstance(part, ast.Name) and part.id == "object" for part in ast.walk(each.annotation))
+    ]
+    assert found == []
+
+
 KNOWN = {*sys.stdlib_module_names, "gateway", "protocols"}
 
 

@@ -252,6 +252,7 @@ class BackendBuilder:
             kind,
             {**options, "env": {}},
             blocked_after=patience(self._config.blocked_after, debug=self._config.debug),
+            debug=self._config.debug,
         )
         spawned = SpawnedApplication(
             name,

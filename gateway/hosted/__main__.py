@@ -28,11 +28,12 @@ def main() -> int:
     if arguments.parent is not None:
         end_with(arguments.parent)
     os.chdir(arguments.directory)
-    configure(format="json")
+    hosted = Hosted.decode(arguments.options)
+    configure(format="json", debug=hosted.debug)
     failures: list[StartError] = []
     try:
         report = Report(arguments.report, arguments.max_requests)
-        trio.run(run, Hosted.decode(arguments.options), arguments.name, report)
+        trio.run(run, hosted, arguments.name, report)
     except* StartError as errors:
         failures.extend(_leaves(errors))
     for failure in failures:

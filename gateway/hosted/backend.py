@@ -77,28 +77,20 @@ class HostedBackend:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Pass the request on, and its answer back. Raises as the backend in the process does."""
-        upgrade = request.upgrade
-        switch: Switch | None = None
-        fields: Headers = [
-            _HOST,
-            (REQUEST, told_request(request)),
-            (CONNECTION, told_connection(request.connection)),
-        ]
         expects = False
-        if upgrade is not None and self._websocket and upgrade.protocol == "websocket":
-            switch = Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout)
-            fields += _SWITCHES
-        else:
-            fields += _TAKES_TRAILERS
-            length = request.body.length
-            if length is None:
-                fields.append(_CHUNKED)
-            elif length:
-                fields.append((_LENGTH, b"%d" % length))
-            if length != 0 and request.version != "1.0" and request.header(b"expect") is not None:
-                expects = True
-                fields.append(_CONTINUE)
+        switch: Switch | None = None
         try:
+            fields: Headers = [
+                _HOST,
+                (REQUEST, told_request(request)),
+                (CONNECTION, told_connection(request.connection)),
+            ]
+            upgrade = request.upgrade
+            if upgrade is not None and self._websocket and upgrade.protocol == "websocket":
+                switch = Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout)
+                fields += _SWITCHES
+            else:
+                expects = _add_framing(fields, request)
             await self._upstream.exchange(
                 request,
                 responder,
@@ -123,3 +115,18 @@ class HostedBackend:
                         Cause.MALFORMED, str(wrong), backend=self.name, address="", phase=Phase.HEAD
                     ) from wrong
                 raise failure
+
+
+def _add_framing(fields: Headers, request: Request) -> bool:
+    """Say how the body of *request* comes; whether it waits for 100 (Continue)."""
+    fields += _TAKES_TRAILERS
+    length = request.body.length
+    if length is None:
+        fields.append(_CHUNKED)
+    elif length:
+        fields.append((_LENGTH, b"%d" % length))
+    # RFC 9110 10.1.1: from an HTTP/1.0 client it is ignored.
+    if length != 0 and request.version != "1.0" and request.header(b"expect") is not None:
+        fields.append(_CONTINUE)
+        return True
+    return False

@@ -9,18 +9,22 @@ from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 
 
-def encode(kind: Kind, options: Options, *, blocked_after: float) -> str:
+def encode(kind: Kind, options: Options, *, blocked_after: float, debug: bool) -> str:
     """For the command line. Secrets do not belong there; variables come by the environment."""
-    return json.dumps({"kind": kind, "options": options, "blocked_after": blocked_after})
+    return json.dumps({"kind": kind, "options": options, "blocked_after": blocked_after, "debug": debug})
 
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """What `encode` was told; *blocked_after* is in seconds, 0 for never (`gateway.watchdog`)."""
+    """What `encode` was told.
+
+    *blocked_after* is in seconds, 0 for never (`gateway.watchdog`); *debug*: debug events are logged.
+    """
 
     kind: Kind
     options: Options
     blocked_after: float
+    debug: bool
 
     @classmethod
     def decode(cls, text: str) -> "Hosted":

@@ -6,13 +6,12 @@ client sends can be taken for anything else, and nothing of it is lost. The proc
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, RequestError
 from gateway.request import Address, Connection, Request
 from gateway.tls.facts import TlsFacts
-from protocols.errors import RemoteProtocolError
+from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.events import Headers
 from protocols.memo import Memo
 
@@ -27,16 +26,22 @@ _KNOWN: Final = 1024
 """Connections that are remembered: one has many requests."""
 
 
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _written(value: Any) -> bytes:
     """JSON that may stand in a field: ASCII, without a control character (RFC 9110 5.5)."""
-    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f").encode("ascii")
+    return _encode(value).replace("\x7f", "\\u007f").encode("ascii")
 
 
 # --- a request
 
 
 def told_request(request: Request) -> bytes:
-    """*request* without its connection and its body, as the process is told of it."""
+    """*request* without its connection and its body, as the process is told of it.
+
+    Raises LocalProtocolError for header fields that HTTP cannot carry.
+    """
     return _written(
         [
             request.method,
@@ -49,7 +54,7 @@ def told_request(request: Request) -> bytes:
             request.path_rest,
             request.known_id,
             request.variables,
-            [[name.decode("latin-1"), value.decode("latin-1")] for name, value in request.headers],
+            _told_fields(request.headers),
         ]
     )
 
@@ -67,17 +72,28 @@ def restore(request: Request, told: bytes) -> None:
         request.path_rest,
         known_id,
         request.variables,
-        headers,
+        fields,
     ) = json.loads(told)
     request.raw_path = raw_path.encode("latin-1")
     request.query = query.encode("latin-1")
-    request.headers = _fields(headers)
+    request.headers = _fields(fields)
     if known_id is not None:
         request.adopt_id(known_id)
 
 
-def _fields(told: Sequence[Sequence[str]]) -> Headers:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in told]
+def _told_fields(headers: Headers) -> str:
+    """Names and values, each on a line of its own: as one text they take half the time."""
+    lines = b"\n".join([b"\n".join(field) for field in headers])
+    if headers and lines.count(b"\n") != 2 * len(headers) - 1:
+        raise LocalProtocolError("a header field has a line feed in it")  # RFC 9110 5.5
+    return lines.decode("latin-1")
+
+
+def _fields(told: str) -> Headers:
+    if not told:
+        return []
+    lines = told.encode("latin-1").split(b"\n")
+    return list(zip(lines[::2], lines[1::2], strict=True))
 
 
 # --- its connection
@@ -157,7 +173,7 @@ class ToldFailure(GatewayError):
 def told_failure(error: BackendError | RequestError, request: Request) -> bytes:
     """*error*, that *request* came to."""
     if isinstance(error, RequestError):
-        fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in error.headers]
+        fields = _told_fields(error.headers)
         return _written([request.id, "request", error.status, error.detail, error.close, fields])
     return _written(
         [
@@ -194,5 +210,5 @@ def failure_of(told: bytes, backend: str) -> ToldFailure:
                 last_words=last_words,
             )
         return ToldFailure(failure, str(id_))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise RemoteProtocolError(f"not a failure that this gateway tells of: {error}") from error

@@ -4,7 +4,6 @@ The threads are looked at now and then, so that a call costs nothing for it. A c
 is not stuck, however slow the client is.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -20,13 +19,15 @@ LOOKS: Final = 4
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
 class _Seen:
-    """A call as it was seen in a thread."""
+    """A call as it was seen in a thread, for the first time at the clock time *since*."""
 
-    call: object
-    since: float
-    told: bool = False
+    __slots__ = ("call", "since", "told")
+
+    def __init__(self, call: ApplicationCall, since: float) -> None:
+        self.call = call
+        self.since = since
+        self.told = False
 
 
 class StuckWatch:
@@ -76,7 +77,6 @@ class StuckWatch:
         )
 
     def _tell_ended(self, seen: _Seen, now: float) -> None:
-        assert isinstance(seen.call, ApplicationCall)
         log.warning(
             "application call that was stuck has ended",
             backend=self._backend,

@@ -19,11 +19,12 @@ from gateway.hosted.told import (
 )
 from gateway.request import Request
 from gateway.tls.facts import TlsFacts
-from protocols.errors import RemoteProtocolError
+from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.http1 import encode_response_head
 from tests.gateway.conftest import FakeConnection, make_request
 
 bytes_of_fields = st.binary(max_size=20)
+names_and_values = bytes_of_fields.filter(lambda value: b"\n" not in value)
 paths = st.binary(max_size=20).map(lambda raw: "/" + raw.decode("utf-8", "surrogateescape"))
 
 
@@ -41,7 +42,7 @@ def as_sent(value: bytes) -> bytes:
     raw_path=bytes_of_fields,
     query=bytes_of_fields,
     host=st.text(max_size=10),
-    headers=st.lists(st.tuples(bytes_of_fields, bytes_of_fields)),
+    headers=st.lists(st.tuples(names_and_values.filter(bool), names_and_values)),
     variables=st.none() | st.dictionaries(st.text(), st.text()),
 )
 def test_request(**facts: Any) -> None:
@@ -62,6 +63,15 @@ def test_request(**facts: Any) -> None:
     restore(told, as_sent(told_request(request)))
     for name in ("method", "path", "raw_path", "query", "version", "headers", "host", "mount", "variables"):
         assert getattr(told, name) == getattr(request, name)
+
+
+@pytest.mark.parametrize("field", [(b"a\nb", b"c"), (b"a", b"b\nc")])
+def test_field_that_http_cannot_carry(field: tuple[bytes, bytes]) -> None:
+    """No front lets one in; a filter may make one of what a client has sent."""
+    request = make_request()
+    request.headers = [field]
+    with pytest.raises(LocalProtocolError):
+        told_request(request)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -143,7 +153,9 @@ def test_failure_of_the_client() -> None:
         b"null",
         json.dumps(["id", "backend", "no such cause", "", "", "run", None, []]).encode(),
         json.dumps(["id", "backend", "proxy_internal_response", "", "", "no phase", None, []]).encode(),
-        json.dumps(["id", "request", "x", "", False, []]).encode(),
+        json.dumps(["id", "request", "x", "", False, ""]).encode(),
+        json.dumps(["id", "request", 400, "", False, [1]]).encode(),
+        json.dumps(["id", "request", 400, "", False, "odd"]).encode(),
     ],
 )
 def test_what_is_no_failure(told: bytes) -> None:
