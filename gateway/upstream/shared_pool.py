@@ -174,7 +174,8 @@ class SharedPool(Pool):
             elif self._may_dial():
                 return self._placed(await self._dial(request), codec, reused=False)
             else:
-                self._freed = trio.Event()
+                if self._freed.is_set():  # otherwise others wait for it, too
+                    self._freed = trio.Event()
                 with trio.move_on_at(deadline):
                     await self._freed.wait()
                 if trio.current_time() >= deadline:

@@ -627,12 +627,12 @@ def test_places_that_aborted_requests_have_are_waited_for() -> None:
         await until(lambda: upstream.servers[0].in_flight == 0)
 
         async def ends() -> None:
-            await until(lambda: upstream.servers[0].in_flight == 1)
+            await until(lambda: upstream.servers[0].in_flight == 2)
             ended.set()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ends)
-            assert await ask_all(served, get("/x")) == [(200, b"fine")]
+            assert await ask_all(served, get("/x"), get("/y")) == [(200, b"fine")] * 2
 
     sharing(application, test, multiplex={"requests": 2})
     assert len(application.begun) == 1
