@@ -3,6 +3,7 @@ matter, and of a whole daemon where its end does.
 """
 
 import http.client
+import json
 import signal
 from pathlib import Path
 from typing import Any, Final
@@ -151,6 +152,10 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     else:
+        if scope["path"] == "/long":
+            say("reached")
+            await scope["extensions"]["gateway.shutdown"]["wait"]()
+            say("answered")
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -237,7 +242,7 @@ def test_complaint_51_failure_after_the_startup_ends_the_daemon(tmp_path: Path, 
 @both_loops
 @pytest.mark.parametrize("outcome", ["complete", "failed"])
 def test_asgi_21_shutdown_comes_last_and_is_waited_for(tmp_path: Path, loop: str, outcome: str) -> None:
-    """After the connections are closed."""
+    """After the last request, and the connections."""
     lines = (
         *STARTS,
         "await receive()",
@@ -250,14 +255,15 @@ def test_asgi_21_shutdown_comes_last_and_is_waited_for(tmp_path: Path, loop: str
     with daemon(tmp_path, lifespan(tmp_path, loop, *lines)) as running:
         running.ready()
         client = http.client.HTTPConnection(*running.address, timeout=20)
-        client.request("GET", "/")
-        assert client.getresponse().read() == b"ok"
+        client.request("GET", "/long")
+        running.wait_for('"reached"')
         running.process.send_signal(signal.SIGTERM)
+        assert client.getresponse().read() == b"ok"
         logged = running.end()
         client.close()
-    events = [event for event in ('"stopped"', '"shutting down"', '"shut down"') if event in logged]
-    assert len(events) == 3
-    assert logged.index('"stopped"') < logged.index('"shutting down"') < logged.index('"shut down"')
+    events = [json.loads(line)["event"] for line in logged.splitlines()]
+    wanted = ["answered", "shutting down", "shut down"]
+    assert [event for event in events if event in wanted] == wanted
     assert ("half done" in logged) == (outcome == "failed")
 
 
