@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import Abort, RaiseCancelT, current_task, reschedule, wait_task_rescheduled
 
 from gateway.backends.asgi.host import Application, Event, Exchange, Scope
 from gateway.backends.asgi.stepping import GuestLoop
@@ -153,10 +153,8 @@ class AsyncioHost:
         return result
 
     async def _enter(self, crossing: "_Crossing", main: Coroutine[Any, Any, None]) -> None:
-        crossing.task = task = self._loop.begin(main)
-        if not crossing.released:
-            crossing.visitor = current_task()
-            await wait_task_rescheduled(crossing.abort)
+        crossing.task = task = self._loop.create_task(main)
+        await wait_task_rescheduled(crossing.abort)
         if not crossing.done:
             # asyncio itself holds its tasks by weak references only.
             self._background.add(task)
@@ -215,20 +213,18 @@ class _Crossing:
         "_patience",
         "_raise_cancel",
         "_scope",
+        "_visitor",
+        "_waiting",
         "done",
-        "released",
         "result",
         "task",
-        "visitor",
     )
 
     def __init__(self, host: AsyncioHost, scope: Scope) -> None:
         self._host = host
         self._scope = scope
-        self.visitor: Task | None = None
-        """The trio task, while it waits."""
-        self.released = False
-        """It need not wait, or not any more."""
+        self._visitor = current_task()
+        self._waiting = True
         self._left = False
         self._error: BaseException | None = None
         self._raise_cancel: RaiseCancelT | None = None
@@ -244,17 +240,17 @@ class _Crossing:
         except BaseException as error:  # raised again by finish(), in the trio task
             self._error = error
         self.done = True
-        if not self.released:
-            self.release()
+        if self._waiting:
+            self._waiting = False
+            reschedule(self._visitor)
         elif self._left and self._error is not None:
             self._log_late(self._error)
 
     def release(self) -> None:
         """Let the trio task go on."""
-        self.released = True
-        if self.visitor is not None:
-            visitor, self.visitor = self.visitor, None
-            reschedule(visitor)
+        if self._waiting:
+            self._waiting = False
+            reschedule(self._visitor)
 
     def abort(self, raise_cancel: RaiseCancelT) -> Abort:
         """The trio task was cancelled: cancel the asyncio task, which decides when it ends."""
@@ -271,7 +267,7 @@ class _Crossing:
         self.release()
 
     def _give_up(self) -> None:
-        if not self.released:
+        if self._waiting:
             log.warning(
                 "application ignores its cancellation",
                 backend=self._host.name,

@@ -12,8 +12,8 @@ hand the thread back to trio. The stepper then parks until one of these happens:
 and runs the loop again, by its public calls only. No thread, no translation of callbacks: inside,
 ``asyncio.get_running_loop()``, timers, executors, streams and libraries that ask `sniffio` see asyncio.
 
-A task that trio's side begins takes its first step at once, where it is begun (:meth:`GuestLoop.begin`): most
-requests are answered within it, and cost no turn of the stepper.
+A request waits for the stepper to be begun. To take the first step of its task at once, where it came in, was
+tried and measured: it saves the turn, but with several connections the requests run faster one after another.
 
 Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`), and
 cannot stop or close the loop; nor can it have signal handlers, which are the daemon's. Between two steps
@@ -22,12 +22,11 @@ the loop looks stopped to the thread that steps it, and running to all others.
 
 import asyncio
 import selectors
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from threading import get_ident
-from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
+from typing import Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
 import structlog
@@ -97,18 +96,9 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """The stepper waits for something to do."""
         self._home: int | None = None
         """The thread that steps the loop."""
-        self._beginning = False
-        """A first step runs, outside of the loop's own."""
-        self._takes_first_step = False
-        self._first_step: tuple[Callable[[], object], Context] | None = None
         self._executors: list[ThreadPoolExecutor] = []
         super().__init__(self._readiness)
         self._readiness.stop = super().stop
-        self._home_asyncgen_hooks = self._asyncgen_hooks = sys.get_asyncgen_hooks()
-        self.call_soon(self._remember_asyncgen_hooks)
-
-    def _remember_asyncgen_hooks(self) -> None:
-        self._asyncgen_hooks = sys.get_asyncgen_hooks()
 
     # --- stepping
 
@@ -118,7 +108,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """Run the loop whenever there is something to run, until cancelled."""
         descriptor = self._readiness.fileno()
         self._home = get_ident()
-        self._home_asyncgen_hooks = sys.get_asyncgen_hooks()
         pump.watch(descriptor, self._on_readable)
         try:
             async with trio.open_nursery() as nursery:
@@ -161,36 +150,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """A task raised what ends a program, and asyncio passes on."""
         log.error("uncaught in asyncio", backend=self._name, reason="a task exits", exc_info=error)
 
-    def begin(self, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        """Make a task of *coroutine*, from trio's side, and take its first step at once.
-
-        In debug mode it is the loop that takes it, and measures how long it takes.
-        """
-        if self.get_debug():
-            return self.create_task(coroutine)
-        _library.name = "asyncio"
-        # What run_forever does around the steps of tasks.
-        sys.set_asyncgen_hooks(*self._asyncgen_hooks)
-        asyncio._set_running_loop(self)
-        self._beginning = True
-        try:
-            if self.get_task_factory() is not None:
-                return self.create_task(coroutine)  # which begins as the application's factory likes
-            # A task has its first step called soon when it is made.
-            self._takes_first_step = True
-            task = asyncio.Task(coroutine, loop=self)
-            if self._first_step is not None:
-                (step, context), self._first_step = self._first_step, None
-                context.run(step)
-        except (SystemExit, KeyboardInterrupt) as error:
-            self.on_exit(error)
-        finally:
-            self._beginning = self._takes_first_step = False
-            asyncio._set_running_loop(None)
-            sys.set_asyncgen_hooks(*self._home_asyncgen_hooks)
-            _library.name = "trio"
-        return task
-
     def wake(self) -> None:
         """There is something to run (from the loop's own thread; within a step it does nothing)."""
         if self._parked:
@@ -228,7 +187,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def is_running(self) -> bool:
         """Whether callbacks run now; to other threads, whether they will (asgiref asks)."""
-        return self._beginning or super().is_running() or self._home not in (None, get_ident())
+        return super().is_running() or self._home not in (None, get_ident())
 
     def call_soon(
         self,
@@ -237,10 +196,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """As asyncio's; from outside of a step it wakes the stepper."""
-        if self._takes_first_step:
-            self._takes_first_step = False
-            self._first_step = callback, context  # type: ignore[assignment]  # a task's step has both
-            return None  # type: ignore[return-value]  # which a task does not look at
         if self._parked:
             if get_ident() != self._home:
                 # Documented to be wrong, but on other loops it works when they happen to be awake.
@@ -272,7 +227,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """As asyncio's. What leads from the loop back to itself is let go."""
         super().close()
         self._readiness.stop = _nothing
-        self._asyncgen_hooks = self._home_asyncgen_hooks
         self._stepper = None
 
     def add_signal_handler(

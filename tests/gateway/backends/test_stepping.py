@@ -1,18 +1,15 @@
-"""What is different in the loop that trio steps: a first step at once, who may ask from where, wake-ups."""
+"""What is different in the loop that trio steps: who may ask from where, and what wakes it."""
 
 import asyncio
 import gc
-import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import pytest
 import sniffio
 import trio
 import trio.testing
-from structlog.testing import capture_logs
 
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.pump import Pump
@@ -41,64 +38,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await trio.lowlevel.checkpoint()
 
 
-# ---- the first step
-
-
-def test_a_task_takes_its_first_step_where_it_is_begun() -> None:
-    async def first_step() -> str:
-        assert asyncio.get_running_loop().is_running()
-        assert asyncio.current_task() in asyncio.all_tasks()
-        return sniffio.current_async_library()
-
-    async def check(loop: GuestLoop) -> None:
-        hooks = sys.get_asyncgen_hooks()
-        task = loop.begin(first_step())
-        assert task.result() == "asyncio"
-        assert sniffio.current_async_library() == "trio"
-        assert sys.get_asyncgen_hooks() == hooks
-        assert asyncio._get_running_loop() is None
-        assert not loop.is_running()
-
-    beside(check)
-
-
-def test_a_task_goes_on_in_the_loop() -> None:
-    steps: list[asyncio.Task[Any] | None] = []
-
-    async def go_on() -> None:
-        steps.append(asyncio.current_task())
-        await asyncio.sleep(0)
-        steps.append(asyncio.current_task())
-        await asyncio.sleep(0.001)
-        steps.append(asyncio.current_task())
-
-    async def check(loop: GuestLoop) -> None:
-        task = loop.begin(go_on())
-        assert steps == [task]
-        await until(task.done)
-        assert steps == [task] * 3
-
-    beside(check)
-
-
-def test_what_the_first_step_schedules_is_run() -> None:
-    called: list[str] = []
-
-    async def schedule() -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_soon(called.append, "soon")
-        loop.call_later(0.001, called.append, "later")
-        asyncio.create_task(asyncio.sleep(0)).add_done_callback(lambda _: called.append("task"))
-
-    async def check(loop: GuestLoop) -> None:
-        assert loop.begin(schedule()).done()
-        await until(lambda: len(called) == 3)
-        assert sorted(called) == ["later", "soon", "task"]
-
-    beside(check)
-
-
-def test_an_async_generator_of_the_first_step_is_the_loops() -> None:
+def test_an_async_generator_that_is_left_is_closed_on_the_loop() -> None:
     closed: list[str] = []
 
     async def numbers() -> AsyncIterator[int]:
@@ -113,43 +53,14 @@ def test_an_async_generator_of_the_first_step_is_the_loops() -> None:
         await anext(generator)
 
     async def check(loop: GuestLoop) -> None:
-        assert loop.begin(leave_it()).done()
+        task = loop.create_task(leave_it())
+        await until(task.done)
         gc.collect()
         await until(lambda: bool(closed))
+        assert sniffio.current_async_library() == "trio"
 
     beside(check)
     assert closed == ["asyncio"]
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
-def test_an_applications_own_task_factory_is_used() -> None:
-    async def where() -> int:
-        await asyncio.sleep(0)
-        return 1
-
-    async def check(loop: GuestLoop) -> None:
-        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
-        task = loop.begin(where())
-        await until(task.done)
-        assert task.result() == 1
-
-    beside(check)
-
-
-def test_a_first_step_that_exits_is_logged() -> None:
-    async def leave() -> None:
-        raise SystemExit(3)
-
-    async def check(loop: GuestLoop) -> None:
-        task = loop.begin(leave())
-        assert isinstance(task.exception(), SystemExit)
-        after = loop.begin(asyncio.sleep(0, "still here"))
-        await until(after.done)
-        assert after.result() == "still here"
-
-    with capture_logs() as logs:
-        beside(check)
-    assert [entry["event"] for entry in logs] == ["uncaught in asyncio"]
 
 
 # ---- who asks from where
@@ -178,7 +89,7 @@ def test_a_future_is_resolved_from_everywhere() -> None:
 
     async def check(loop: GuestLoop) -> None:
         futures = [loop.create_future() for _ in range(3)]
-        tasks = [loop.begin(wait_for(future)) for future in futures]
+        tasks = [loop.create_task(wait_for(future)) for future in futures]
         await trio.testing.wait_all_tasks_blocked(0.01)
         futures[0].set_result("trio")
         await until(tasks[0].done)
