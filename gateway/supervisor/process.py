@@ -30,15 +30,19 @@ LAST_WORDS_TIME: Final = 1.0
 class Worker:
     """A process that stands by at first. `begin` tells it what to be, `run` follows it to its end."""
 
-    def __init__(self, *, stdin: int | None = None) -> None:
-        """Start the process, with *stdin* as its standard input. Raises StartError."""
+    def __init__(self, *, stdin: int | None = None, caches: bool = True) -> None:
+        """Start the process, with *stdin* as its standard input; without *caches* it writes no bytecode.
+
+        Raises StartError.
+        """
         ours, theirs = socket.socketpair()
         try:
             with theirs, open(os.devnull, "rb") as null:
                 self._process: Process = spawn(
                     # -P: a directory called `gateway` in this one must not stand in for the package.
                     [
-                        *(sys.executable, "-P", "-m", "gateway.supervisor.worker"),
+                        *(sys.executable, "-P", *(() if caches else ("-B",))),
+                        *("-m", "gateway.supervisor.worker"),
                         *(str(theirs.fileno()), str(os.getpid())),
                     ],
                     env=os.environb,

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from gateway.config import ASGIBackend, Backend, CGIBackend, Config, Pool
+from gateway.config import ASGIBackend, Backend, CGIBackend, Config, Pool, Spawn, SpawnedApp
+from gateway.config.spawn import Supervised
 
 MARGIN: Final = 5.0
 """Seconds beyond all that a worker may wait for at its end; one that takes longer is stuck."""
@@ -11,7 +12,8 @@ MARGIN: Final = 5.0
 def share_of(config: Config, number: int, workers: int) -> Config:
     """*config* for the worker *number* (from 1 on) of so many: it knows nothing of what the others do.
 
-    Connections of clients, those to a server, and CGI programs at a time are divided, each gets at least one.
+    Connections of clients, those to a server, CGI programs at a time, and processes of applications are
+    divided; each gets at least one.
     What is counted for each client is counted by each worker.
     """
     if workers == 1:
@@ -32,16 +34,42 @@ def part(total: int, number: int, workers: int) -> int:
 
 
 def _backend(backend: Backend, number: int, workers: int) -> Backend:
-    if isinstance(backend, CGIBackend):
-        if backend.max_processes is None:
-            return backend
-        return backend.model_copy(update={"max_processes": part(backend.max_processes, number, workers)})
+    changes: dict[str, Any] = {}
+    if isinstance(backend, CGIBackend) and backend.max_processes is not None:
+        changes["max_processes"] = part(backend.max_processes, number, workers)
     pool: Pool | None = getattr(backend, "pool", None)
-    if pool is None or pool.connections is None:
-        return backend
-    return backend.model_copy(
-        update={"pool": pool.model_copy(update={"connections": part(pool.connections, number, workers)})}
-    )
+    if pool is not None and pool.connections is not None:
+        connections = part(pool.connections, number, workers)
+        changes["pool"] = pool.model_copy(update={"connections": connections})
+    target = getattr(backend, "target", None)
+    if isinstance(target, Spawn):
+        changes["target"] = target.model_copy(update={"spawn": _processes(target.spawn, number, workers)})
+    own: Supervised | None = getattr(backend, "process", None)
+    if own is not None:
+        changes["process"] = _processes(own, number, workers)
+    return backend.model_copy(update=changes) if changes else backend
+
+
+def _processes(supervised: Supervised, number: int, workers: int) -> Supervised:
+    """Each worker has processes of its own: it alone knows which of its requests they have."""
+    whole = supervised.processes
+    least = part(whole.min, number, workers) if whole.min else 0
+    most = max(part(whole.max, number, workers), least)
+    processes = whole.model_copy(update={"min": least, "max": most})
+    return supervised.model_copy(update={"processes": processes})
+
+
+def cannot_be_shared(config: Config, workers: int) -> list[str]:
+    """What several workers cannot have: a program at one address, which each of them would start."""
+    found = []
+    for name, backend in config.backends.items():
+        spawn: SpawnedApp | None = getattr(backend, "spawn", None)
+        if workers > 1 and spawn is not None and spawn.address is not None:
+            found.append(
+                f"backend {name}: a program at the address {spawn.address} can be started once only, and "
+                f"{workers} workers would each: take {{socket}} or {{port}}, or workers: 1"
+            )
+    return found
 
 
 def stop_time(config: Config, *, hurried: bool = False) -> float:

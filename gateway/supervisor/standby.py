@@ -9,10 +9,15 @@ from gateway.supervisor.process import Worker
 class Standby:
     """Keeps *count* of them once `refill` is called."""
 
-    def __init__(self, count: int = 0, *, stdin: int | None = None) -> None:
-        """*stdin* is what the workers have as their standard input; None for the null device."""
+    def __init__(self, count: int = 0, *, stdin: int | None = None, caches: bool = True) -> None:
+        """*stdin* is what the workers have as their standard input, None for the null device.
+
+        Without *caches* they keep no compiled modules: those are known by size and second of their source,
+        and one that is saved twice in a second would stay as it was.
+        """
         self._count = count
         self._stdin = stdin
+        self._caches = caches
         self._waiting: list[Worker] = []
 
     def take(self) -> Worker:
@@ -21,12 +26,15 @@ class Standby:
             worker = self._waiting.pop(0)
             if worker.alive:
                 return worker
-        return Worker(stdin=self._stdin)
+        return self._start()
 
     def refill(self) -> None:
         """Start those that are missing. Raises StartError."""
         while len(self._waiting) < self._count:
-            self._waiting.append(Worker(stdin=self._stdin))
+            self._waiting.append(self._start())
+
+    def _start(self) -> Worker:
+        return Worker(stdin=self._stdin, caches=self._caches)
 
     async def aclose(self) -> None:
         """End all."""

@@ -19,6 +19,7 @@ from gateway.config.document import Document
 from gateway.logs import configure
 from gateway.supervisor.generation import Generation, WorkerError
 from gateway.supervisor.process import Worker
+from gateway.supervisor.share import cannot_be_shared
 from gateway.supervisor.sockets import Sockets
 from gateway.supervisor.standby import Standby
 from gateway.supervisor.watch import Watched, Watcher
@@ -71,7 +72,9 @@ class Supervisor:
         self._windows = Windows(self)
         count = self._count(config)
         # Interactive debuggers read from the terminal, which only one process can do.
-        self._standby = Standby(count if watched else 0, stdin=0 if count == 1 else None)
+        self._standby = Standby(
+            count if watched else 0, stdin=0 if count == 1 else None, caches=watched is None
+        )
         self._restarts = 0
         """Those of generations that have ended."""
         self._wanted: list[Reload] = []
@@ -207,6 +210,8 @@ class Supervisor:
 
     async def _advance(self, document: Document, config: Config, generations: trio.Nursery) -> None:
         """Put workers of *config* in the place of those that serve. Raises StartError and WorkerError."""
+        if reasons := cannot_be_shared(config, self._count(config)):
+            raise WorkerError(reasons)
         opened = self._sockets.open(config)
         served = self._opened
         generation = Generation(document, config, opened, count=self._count(config), standby=self._standby)

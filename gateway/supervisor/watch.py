@@ -4,6 +4,7 @@ Changes are gathered until there is none for `QUIET` ms, so that many files save
 """
 
 import fnmatch
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ INCLUDED: Final = ("*.py", "*.html", "*.htm", "*.jinja", "*.jinja2", "*.j2", "*.
 EXCLUDED: Final = (".*", "venv", "site-packages")
 
 log = structlog.get_logger()
+
+# It counts the changes on the terminal; we say what has changed.
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)

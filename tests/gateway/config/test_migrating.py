@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.cli import main
 from gateway.config import ConfigError, from_mapping, load
 
 CHECKOUT = Path(__file__).parents[3]
@@ -24,6 +26,7 @@ BACKENDS: list[dict[str, Any]] = [
     {"ajp": "127.0.0.1:1"},
     {"cgi": "/usr/lib/cgi-bin"},
     {"wsgi": "app:app"},
+    {"asgi": "app:app"},
 ]
 PLACES: list[dict[str, Any]] = [
     # Where a setting may be: in the place of `here`.
@@ -75,12 +78,26 @@ NOT_OURS = {"alias", "Alias", "Forwarded", "$proxy_host", "proxy_pass"}
 
 
 @pytest.mark.parametrize("text", sorted(set(settings()) - NOT_OURS))
-def test_setting_can_be_written(tmp_path: Path, text: str) -> None:
+def test_setting_can_be_written(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if text.startswith(("--", "gateway ")):
+        (tmp_path / "src").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert_is_understood(text)
+        return
     setting = json.loads(json.dumps(yaml.safe_load(text)))  # names are text: 404
     if isinstance(setting, str):
         assert setting in SETTINGS | {"spawn"}
     else:
         assert any(has_place(put(place, setting), tmp_path) for place in PLACES)
+
+
+def assert_is_understood(text: str) -> None:
+    """Options are known, and have values of their types; commands are understood as a whole."""
+    words = shlex.split(text)
+    name, arguments = (words[1], words[2:]) if words[0] == "gateway" else ("serve", words)
+    command = main.commands[name]
+    parameters = command.make_context(name, arguments).params
+    assert any(value not in (None, (), False) for value in parameters.values())
 
 
 def has_place(part: dict[str, Any], directory: Path) -> bool:

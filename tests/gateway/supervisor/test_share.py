@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.config import CGIBackend, Config, FastCGIBackend, from_mapping
-from gateway.supervisor.share import MARGIN, part, share_of, stop_time
+from gateway.supervisor.share import MARGIN, cannot_be_shared, part, share_of, stop_time
 
 
 def config(**settings: Any) -> Config:
@@ -40,6 +40,29 @@ def test_what_is_for_all_is_divided(tmp_path: Path) -> None:
     assert (php.pool.connections, php.pool.queue) == (3, 7)
     assert tools.max_processes == 4
     assert share.backends["any"] == whole.backends["any"]
+
+
+def test_processes_are_divided(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    whole = config(
+        backends={
+            "a": {"scgi": {"spawn": {"wsgi": "a:b", "directory": directory, "processes": 5}}},
+            "b": {"asgi": "a:b", "directory": directory, "process": {"processes": {"min": 0, "max": 6}}},
+            "c": {"http": {"spawn": {"command": ["true"], "address": "127.0.0.1:1"}}},
+        }
+    )
+
+    def processes(number: int, workers: int) -> list[tuple[int, int]]:
+        share = share_of(whole, number, workers).backends
+        found = [share["a"].spawn.processes, share["b"].process.processes]  # type: ignore[union-attr]
+        return [(each.min, each.max) for each in found]
+
+    assert processes(1, 2) == [(3, 3), (0, 3)]
+    assert processes(2, 2) == [(2, 2), (0, 3)]
+    assert processes(8, 8) == [(1, 1), (0, 1)]
+    assert cannot_be_shared(whole, 1) == []
+    (reason,) = cannot_be_shared(whole, 2)
+    assert reason.startswith("backend c: a program at the address 127.0.0.1:1 can be started once only")
 
 
 def test_time_to_stop_is_that_of_the_slowest(tmp_path: Path) -> None:

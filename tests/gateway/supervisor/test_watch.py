@@ -1,5 +1,6 @@
 """--reload: what is looked at, and what becomes of a change."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -93,6 +94,19 @@ def test_changes_show_and_lose_nothing(tmp_path: Path) -> None:
         assert running.process.wait(60) == 0
     # The configuration is looked at apart from the code, so there may be two.
     assert 1 <= logged.count('"reloading"') <= 2
+
+
+def test_code_that_is_saved_twice_in_a_second_is_new(tmp_path: Path) -> None:
+    """importlib knows compiled modules by the second and the size of their source."""
+    with supervised(tmp_path, "--reload") as running:
+        running.ready()
+        assert get(running).startswith("one ")
+        saved = os.stat(tmp_path / "versioned.py")
+        change(tmp_path, "two")
+        os.utime(tmp_path / "versioned.py", ns=(saved.st_mtime_ns, saved.st_mtime_ns))
+        until(lambda: get(running).startswith("two "))
+        running.process.terminate()
+        running.end()
 
 
 def test_first_mistake_is_waited_for(tmp_path: Path) -> None:
