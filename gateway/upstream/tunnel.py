@@ -6,8 +6,8 @@ behind CONNECT (`gateway.connect`).
     client ◄─► Duplex ◄─► Tunnel ◄─► PumpStream ◄─► server
 
 Promises: each direction waits for its reader, and ends by itself: one side's end is passed on, and the other
-may go on sending. Nothing is copied for `idle` seconds, and the tunnel ends. What breaks on one side is
-raised, so that the front can let the other see that it was no orderly end.
+may go on sending. Nothing is copied for `idle` seconds, and the tunnel ends, whichever sides have ended by
+then. What breaks on one side is raised, silence too, so that the other can see that it was no orderly end.
 """
 
 from math import inf
@@ -38,12 +38,15 @@ class Tunnel:
     async def run(self, first: bytes) -> None:
         """Copy, beginning with the server's *first* bytes.
 
-        Raises trio.BrokenResourceError if the server broke the connection, ClientGone.
+        Raises trio.BrokenResourceError if the server broke the connection, ClientGone, also for silence.
         """
         self._stream.write_deadline = inf
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._copy_to_server, nursery.cancel_scope)
-            await self._copy_to_client(first, nursery.cancel_scope)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._copy_to_server, nursery.cancel_scope)
+                await self._copy_to_client(first, nursery.cancel_scope)
+        finally:
+            self._stream.on_hangup_deadline = None
         if self._failure is not None:
             raise self._failure
 
@@ -58,6 +61,7 @@ class Tunnel:
                 if not data:
                     break
             await duplex.end()
+            self._await_client(scope)
         except (ClientGone, trio.BrokenResourceError, trio.TooSlowError) as failure:
             self._end(failure, scope)
 
@@ -86,10 +90,20 @@ class Tunnel:
             self._active = self._pump.now
             return data
 
+    def _await_client(self, scope: trio.CancelScope) -> None:
+        """The server has ended, and nobody waits for it any more: the sweeper looks after the other side."""
+        stream = self._stream
+        deadline = self._active + self._idle
+        if self._pump.now < deadline:
+            stream.on_hangup_deadline = lambda: self._await_client(scope)
+            stream.hangup_deadline = deadline
+        else:
+            self._end(trio.TooSlowError("nothing passed in time"), scope)
+
     def _end(self, failure: Exception, scope: trio.CancelScope) -> None:
         """Neither direction goes on."""
         if isinstance(failure, trio.TooSlowError):
             log.info("tunnel ended", reason="nothing passed in time", seconds=self._idle)
-        elif self._failure is None:
-            self._failure = failure
+            failure = ClientGone("nothing passed in time")
+        self._failure = self._failure or failure
         scope.cancel()

@@ -3,19 +3,21 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import trio
 from structlog.testing import capture_logs
 
 from gateway.request import Request
 from protocols.http2 import ErrorCode
 from tests.gateway.http2_client import Answered, Client, entering
-from tests.gateway.served import (
+from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
     Behaviour,
     ScriptedBackend,
     Served,
     backend,
     gateway_of,
     pass_time,
+    quick_sweeper,
     read_all,
     reset,
     run,
@@ -202,6 +204,30 @@ def test_reset_of_the_client() -> None:
         await until(lambda: bool(seen))
 
     through(behave, talk)
+    assert seen == [trio.BrokenResourceError]
+
+
+@pytest.mark.usefixtures("quick_sweeper")
+@pytest.mark.parametrize("ends", [False, True])
+def test_silence(ends: bool) -> None:
+    """It ends a tunnel, also one whose target has ended its side; that is no orderly end to either side."""
+    seen: list[type[Exception]] = []
+
+    async def behave(stream: trio.SocketStream) -> None:
+        if ends:
+            await stream.send_eof()
+        try:
+            await read_all(stream)
+        except trio.BrokenResourceError as error:
+            seen.append(type(error))
+
+    async def talk(client: Client, target: ScriptedBackend, _served: Served) -> None:
+        _, got = await opened(client, target.address)
+        await client.until(lambda: got.reset is not None)
+        assert got.ended is ends
+        assert got.reset == ErrorCode.CONNECT_ERROR
+
+    through(behave, talk, timeouts={"tunnel": "300ms"})
     assert seen == [trio.BrokenResourceError]
 
 
