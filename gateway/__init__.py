@@ -13,10 +13,13 @@ What stands beside it:
     resolver     names of servers to their addresses, and how long that holds
     networks     sets of clients by address, for routes and trusted proxies
     template     texts with placeholders, for redirects, answers, fields and variables
+    notice       the daemon's end, told to what would not end by itself
     environ      the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
     intake       which request bodies a backend takes
     spool        those of unknown length, stored until it is known
     passing      the Responder that filters of responses are made of
+    derived      requests that the gateway makes from a client's
+    slots        how much of a backend runs at the same time, and who waits
     local_redirect  the answer of a program that is another path of this server
     errors       what can go wrong, and whose fault it is
     failure/     the one place where it becomes a response, and in which form
@@ -31,11 +34,11 @@ What makes and runs it all:
     daemon       opens listeners and backends, stops them from the inside out; ending: in which steps
     supervisor/  several workers, replaced without a gap
     restarts     when what has died is started again; orphan: what becomes of it when we die
-    terminal     whether the daemon belongs to one
+    terminal     whether the daemon belongs to one; leaving: its end despite threads that stay
+    watchdog     tells of a blocked event loop
     control/     the socket for gateway status, reload and stop, and metrics
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
     hosted/      WSGI and ASGI applications in processes of their own: this gateway once more
-    slots        how much of a backend runs at the same time, and who waits
     process      the life of a program; confinement: its user and limits; executable: why it cannot be run
     loading      finds module:attribute; virtualenv: packages of a virtual environment
     stacks       what a thread is doing, for what hangs; memory: the collector of cycles

@@ -1,4 +1,4 @@
-"""Failures of the gateway, typed by whose fault they are; `failure.py` maps each to its response.
+"""Failures of the gateway, typed by whose fault they are; `failure/` maps each to its response.
 
 Protocol errors (`protocols.errors`) are mapped to these at the one place where a codec is driven.
 """

@@ -16,6 +16,10 @@ No sockets, no trio, no clock, no logging in here; a test imports the package wi
 ``ajp``               AJP/1.3, both roles
 ``http1``             HTTP/1.1 (RFC 9112) over httptools, both roles
 ``websocket``         WebSocket (RFC 6455) over wsproto, the server's side
-``http2``             HTTP/2 (RFC 9113) over h2, the server's role
+``http2``             HTTP/2 (RFC 9113), the server's role
+``proxy_protocol``    the PROXY header (versions 1 and 2) in front of a connection
+``forwarded``         X-Forwarded-* and Forwarded (RFC 7239)
+``trailers``          which trailer fields may pass, for all HTTP
+``reasons``           the reason phrases of statuses
 ====================  ====================================================================
 """

@@ -5,7 +5,6 @@ command for people, and knows nothing of the daemon. ::
 
     __main__    the command line, loading, signals
     bootstrap   runs it by the Python of a virtual environment
-    orphan      ends the process when its supervisor is gone
     report      tells the supervisor that it is ready, or has served enough
     listener    accepts connections on descriptor 0 until SIGTERM, lets what runs finish
     flup        FastCGI and SCGI, by the library of that name

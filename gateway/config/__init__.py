@@ -22,6 +22,8 @@ source     YAML, environment variables, lines
 env_file   files of environment variables
 base       what all models share
 wording    how mistakes are said
+document   the text of a configuration, as workers get it
+descriptions  what each setting is for, for the schema and the documentation
 """
 
 from gateway.config.backends.ajp import AJPBackend

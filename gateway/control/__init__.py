@@ -11,4 +11,5 @@ With several workers the supervisor answers (`gateway.supervisor.windows`), by a
 ``metrics``   the same in Prometheus' format
 ``handlers``  what the control socket and the metrics listener answer
 ``client``    the other end of the control socket, for the commands
+``table``      the state as tables on a terminal
 """

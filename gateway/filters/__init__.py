@@ -17,6 +17,7 @@ The second row is around a backend, whatever the route. The response comes back 
 ``mirror``             a copy of each request for a second backend
 ``split``              one of several backends, by weight
 ``concurrency``        how many requests an application has at the same time
+``end_to_end``         fields that filters add are passed on, whatever the client's Connection names
 ``sendfile``           X-Sendfile and X-Accel-Redirect: the application names what is to be sent
 
 A route without them has none of this on its way.

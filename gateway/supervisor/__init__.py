@@ -12,6 +12,7 @@
 ``generation``  the workers of one configuration: the first alone, then the others; restarts
 ``process``     one worker as the supervisor sees it
 ``worker``      the same process from within
+``standby``     workers that have loaded the gateway, and wait to be told what to be
 ``channel``     what the two say to each other
 ``sockets``     which listening sockets stay, are opened and closed when the configuration changes
 ``share``       what one of several workers gets of what is bounded for all

@@ -11,6 +11,7 @@
     check ─► dial ─► a question of its own ─► health
 
 ``upstream``   one request: which server, a try, and what then
+``spawned``    the same for applications that the gateway has started
 ``group``      the servers of one backend: who may be chosen, who is ejected
 ``balance``    how one of several is chosen; plain functions
 ``sticky``     clients that stay with their server by a cookie
@@ -20,6 +21,7 @@
 ``check``      active health checks: each server is asked now and then
 ``capabilities``  what FastCGI applications tell of themselves: each server is asked at the start, and again
 ``retry``      whether there is another try after a failure; a plain decision
+``lookout``    whether a server that keeps a request waiting is frozen
 ``replay``     request bodies that can be sent twice
 ``queue``      requests that wait for a connection; first come, first served
 ``hold``       requests that wait for a server to come back

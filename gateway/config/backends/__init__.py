@@ -7,6 +7,6 @@
     application  applications behind FastCGI, SCGI and uwsgi
     ajp          servlet containers
     http         web servers
-    python       ASGI and WSGI applications inside the daemon
+    python       ASGI and WSGI applications, inside the daemon or in processes of their own
     kinds        all of them, as one type
 """

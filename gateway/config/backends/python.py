@@ -1,4 +1,4 @@
-"""The configuration of Python applications inside the daemon."""
+"""The configuration of Python applications, inside the daemon or in processes of their own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,7 +103,7 @@ class WebSocket(Model):
 
 
 class ASGIBackend(PythonApplication, BackendModel):
-    """An ASGI 3 application inside the daemon."""
+    """An ASGI application."""
 
     kind: ClassVar[str] = "asgi"
 
@@ -147,7 +147,7 @@ class ASGIBackend(PythonApplication, BackendModel):
 
 
 class WSGIBackend(PythonApplication, WithLength):
-    """A WSGI application inside the daemon, on threads."""
+    """A WSGI application, on threads."""
 
     kind: ClassVar[str] = "wsgi"
 
