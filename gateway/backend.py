@@ -1,5 +1,6 @@
 """What a backend is: one awaitable call per request, and a lifetime around all of them."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import trio
@@ -42,3 +43,12 @@ class Backend(Handler, Protocol):
 
 class StartError(Exception):
     """A backend or listener cannot start; the message says which and why, for the operator."""
+
+
+def start_errors(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+    """The errors in *group*, however deep."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from start_errors(error)
+        else:
+            yield error

@@ -23,7 +23,7 @@ from typing import Any, Final
 import structlog
 import trio
 
-from gateway.backend import StartError
+from gateway.backend import StartError, start_errors
 from gateway.build import Gateway, build
 from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
@@ -64,7 +64,7 @@ def serve(config: Config) -> int:
             metrics = config.metrics and _opened(own_listener(config.metrics), stack)
             trio.run(run, config, list(chain(*sockets)), access_log, Windows(control or [], metrics or []))
     except* StartError as errors:
-        failures.extend(leaves(errors))
+        failures.extend(start_errors(errors))
     for failure in failures:
         print(f"gateway: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -290,12 +290,3 @@ class Connections:
         for _, entrance in self._listening:
             if entrance.end_idle_one():
                 return
-
-
-def leaves(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
-    """The errors in *group*, however deep."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from leaves(error)
-        else:
-            yield error

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from gateway.appserver.report import Report
-from gateway.backend import StartError
+from gateway.backend import StartError, start_errors
 from gateway.hosted.options import Hosted
 from gateway.hosted.server import run
 from gateway.logs import configure
@@ -35,17 +35,10 @@ def main() -> int:
         report = Report(arguments.report, arguments.max_requests)
         trio.run(run, hosted, arguments.name, report)
     except* StartError as errors:
-        failures.extend(_leaves(errors))
+        failures.extend(start_errors(errors))
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
-
-
-def _leaves(group: BaseExceptionGroup[StartError]) -> list[StartError]:
-    found: list[StartError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 if __name__ == "__main__":

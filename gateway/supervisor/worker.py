@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import trio
 
 from gateway import daemon
-from gateway.backend import StartError
+from gateway.backend import StartError, start_errors
 from gateway.config import Config, ConfigError
 from gateway.control.state import Worker
 from gateway.ending import Ending, Stage
@@ -46,7 +46,7 @@ def main() -> int:
                 sockets = _sockets(config, start, descriptors)
                 trio.run(_serve, config, sockets, access_log, channel, rest)
         except* StartError as errors:
-            failures.extend(daemon.leaves(errors))
+            failures.extend(start_errors(errors))
         if failures:
             channel.setblocking(True)
             write(channel, failed=[str(failure) for failure in failures], status=1)
