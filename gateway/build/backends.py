@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Final, TypedDict, assert_never
+from typing import assert_never
 
 from gateway import config as models
 from gateway.backend import Backend
@@ -16,16 +16,14 @@ from gateway.backends.cgi.program import ProgramRules
 from gateway.backends.cgi.transcript import Transcript
 from gateway.backends.http import HttpBackend
 from gateway.backends.python import Kind, Options, make_asgi, make_wsgi
+from gateway.build.processes import hosted_application, hosted_upstream, spawned_application
 from gateway.build.python import asgi_options, wsgi_options
+from gateway.build.rewriting import response_rewriter
 from gateway.build.slots import of_programs, of_threads
 from gateway.build.upstream import build_upstream, check_health
-from gateway.config import SpawnedApp
 from gateway.config.backends.application import Multiplex
 from gateway.config.backends.python import OwnProcess
-from gateway.config.balancing import Balanced, Pool, Server, Timeouts
-from gateway.config.rewriting import Cookies
-from gateway.config.spawn import Supervised
-from gateway.confinement import ResourceLimits, User
+from gateway.config.balancing import Server
 from gateway.environ import variable_name
 from gateway.front.service import Service
 from gateway.hosted.backend import HostedBackend
@@ -35,13 +33,12 @@ from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.resolver import Resolver
-from gateway.spawn import GiveUp, Processes, Recycling, SpawnedApplication
 from gateway.spawn import Protocol as SpawnProtocol
+from gateway.spawn import SpawnedApplication
 from gateway.template import Template
 from gateway.upstream.check import PingQuestion
 from gateway.upstream.introduction import ProxyVersion
 from gateway.upstream.multiplex import SharingPolicy
-from gateway.upstream.rewriting import CookieRules, ResponseRewriter
 from gateway.upstream.shared_pool import Sharing
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
@@ -52,14 +49,6 @@ from protocols.fastcgi import NOT_FOR_AUTHORIZERS, FastCgiClient, Role
 from protocols.http1 import Http1Client
 from protocols.scgi import ScgiClient
 from protocols.uwsgi import PING, PONG, UwsgiClient
-
-KEPT_FOR_HOSTED: Final = 256
-"""Connections that are kept to an application in a process of its own: a few KiB each on either side."""
-
-HOSTED_HEAD: Final = 16 * 1024 * 1024
-HOSTED_FIELDS: Final = 10_000
-"""Bytes, and fields, of a response head of such an application. Inside the gateway's process neither has a
-bound; here they have one that only a mistake reaches."""
 
 
 class BackendBuilder:
@@ -178,7 +167,7 @@ class BackendBuilder:
                 return container
             case models.HTTPBackend():
                 upstream = self._upstream(name, "http", config, Http1Client)
-                upstream.rewriter = _rewriter(config, upstream)
+                upstream.rewriter = response_rewriter(config, upstream)
                 server = HttpBackend(
                     name,
                     upstream=upstream,
@@ -254,31 +243,13 @@ class BackendBuilder:
             blocked_after=patience(self._config.blocked_after, debug=self._config.debug),
             debug=self._config.debug,
         )
-        spawned = SpawnedApplication(
-            name,
-            protocol="http",
-            hosted=described,
-            directory=config.directory,
-            virtualenv=config.virtualenv,
-            env=config.variables,
-            **_supervision(process),
-        )
-        self.spawned.append(spawned)
-        upstream = build_upstream(
-            SpawnedUpstream,
-            name,
-            Balanced(timeouts=_hosted_timeouts(process), retry=process.retry, hold=process.hold),
-            [Server.model_construct(address=spawned.address)],
-            Pool(idle=KEPT_FOR_HOSTED),
-            self._pump,
-            lambda: Http1Client(headers=HOSTED_HEAD, header_count=HOSTED_FIELDS),
-        )
-        upstream.attach(spawned)
+        application = hosted_application(name, config, process, described)
+        self.spawned.append(application)
         return HostedBackend(
             name,
-            upstream=upstream,
+            upstream=hosted_upstream(name, process, application, self._pump),
             pump=self._pump,
-            announce=spawned.announce_end,
+            announce=application.announce_end,
             notice=self._notice,
             websocket=kind == "asgi",
             tunnel_timeout=self._config.timeouts.tunnel or inf,
@@ -315,7 +286,7 @@ class BackendBuilder:
                 resolver=self._resolver,
                 sharing=sharing,
             )
-        spawned = _spawned(name, protocol, config.spawn)
+        spawned = spawned_application(name, protocol, config.spawn)
         self.spawned.append(spawned)
         servers = [Server.model_construct(address=spawned.address)]
         upstream = build_upstream(
@@ -367,39 +338,6 @@ def _transcript(config: models.Transcript | None) -> Transcript | None:
     return Transcript(str(config.file), size=config.size, always=config.always, excerpt=config.excerpt)
 
 
-def _rewriter(config: models.HTTPBackend, upstream: Upstream) -> ResponseRewriter | None:
-    rules = config.rewrite_location if isinstance(config.rewrite_location, tuple) else ()
-    if config.rewrite_location is False and config.cookies is None:
-        return None
-    own = None if config.host in (None, "preserve", "upstream") else config.host
-    origins = []
-    for server in upstream.servers:
-        scheme = b"https" if server.dialer.secure else b"http"
-        origins.append((scheme, server.dialer.authority))
-        if own is not None:
-            origins.append((scheme, own.encode("ascii")))
-    return ResponseRewriter(
-        origins,
-        locations=config.rewrite_location is not False,
-        rules=[(rule.begin.encode("ascii"), Template.parse(rule.to)) for rule in rules],
-        cookies=None if config.cookies is None else _cookie_rules(config.cookies),
-    )
-
-
-def _cookie_rules(config: Cookies) -> CookieRules:
-    return CookieRules(
-        path=config.path if not isinstance(config.path, dict) else _encoded(config.path),
-        domain=config.domain if not isinstance(config.domain, dict) else _encoded(config.domain),
-        secure=config.secure,
-        http_only=config.http_only,
-        same_site=None if config.same_site is None else config.same_site.capitalize().encode("ascii"),
-    )
-
-
-def _encoded(mapping: dict[str, str]) -> dict[bytes, bytes]:
-    return {key.encode("ascii"): value.encode("ascii") for key, value in mapping.items()}
-
-
 def _host_policy(config: models.HTTPBackend) -> str:
     if config.host is not None:
         return config.host
@@ -413,63 +351,6 @@ def _script_root(config: models.FastCGIBackend) -> ScriptRoot | None:
     assert config.script_split is not None
     assert config.script_index is not None
     return ScriptRoot(str(config.root), split=config.script_split, index=config.script_index)
-
-
-def _hosted_timeouts(process: OwnProcess) -> Timeouts:
-    """As in the gateway's own process, the application may take as long as it likes, if it is not bounded."""
-    first_byte = inf if process.timeout is None else process.timeout
-    return Timeouts.model_construct(connect=5.0, send=inf, first_byte=first_byte, read=inf)
-
-
-def _spawned(name: str, protocol: SpawnProtocol, config: SpawnedApp) -> SpawnedApplication:
-    env: dict[str, str] = {}
-    for variables in (*config.env_file, config.env):
-        env.update(variables)
-    return SpawnedApplication(
-        name,
-        protocol=protocol,
-        command=config.command,
-        wsgi=config.wsgi,
-        address=config.address,
-        directory=config.directory,
-        virtualenv=config.virtualenv,
-        env=env,
-        stop_signal=config.stop_signal,
-        **_supervision(config),
-    )
-
-
-def _supervision(config: Supervised) -> "_Supervision":
-    processes, give_up = config.processes, config.give_up
-    return {
-        "processes": Processes(processes.min, processes.max, processes.spare, processes.idle_time),
-        "pass_env": config.pass_env,
-        "user": config.account,
-        "limits": None if config.limits is None else config.limits.for_children(),
-        "startup_time": config.startup_time,
-        "stop_time": config.stop_time,
-        "give_up": None if give_up is None else GiveUp(give_up.deaths, give_up.within),
-        "recycling": Recycling(
-            max_requests=config.max_requests,
-            max_requests_jitter=config.max_requests_jitter,
-            max_age=config.max_age,
-            max_age_jitter=config.max_age_jitter,
-            max_memory=config.max_memory or 0,
-        ),
-    }
-
-
-class _Supervision(TypedDict):
-    """What is said alike of all processes that the gateway starts."""
-
-    processes: Processes
-    pass_env: Sequence[str] | None
-    user: User | None
-    limits: ResourceLimits | None
-    startup_time: float
-    stop_time: float
-    give_up: GiveUp | None
-    recycling: Recycling
 
 
 def _droppable(headers: Sequence[str]) -> list[str]:

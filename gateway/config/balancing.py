@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from gateway.config.base import Model, Place, written
+from gateway.config.base import Model, Place, pointless, written
 from gateway.config.server_tls import TlsOrFlag
 from gateway.config.values.addresses import ConnectServer, ServerAddress, Upstream
 from gateway.config.values.numbers import Count, CountOrNone, ErrorStatus, Flag
@@ -139,14 +139,17 @@ class Connections(Model):
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-        yield from queue_contradictions(data)
+        yield from queue_contradictions(data, bound="connections")
 
 
-def queue_contradictions(pool: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-    """What is wrong with the queue of a *pool* of which only the configuration says how large it is."""
-    for key in ("queue", "queue_time"):
-        if key in pool and pool.get("connections") is None:
-            yield (key,), "nothing waits as long as there may be any number: expected connections"
+def queue_contradictions(
+    data: dict[str, Any], *, bound: str, below: Place = ()
+) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the queue in *data*, the mapping at *below*, where nothing but *bound* fills it."""
+    if data.get(bound) is None:
+        yield from pointless(
+            data, "queue", "queue_time", because=f"without {bound} no request waits", below=below
+        )
 
 
 class Pool(Connections):
@@ -203,9 +206,8 @@ class Retry(Model):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         if data.get("tries") == 1:
-            for key in ("time", "per_try", "status", "methods"):
-                if key in data:
-                    yield (key,), "there is no second try: expected tries: 2 or more"
+            because = "there is no second try: expected tries: 2 or more"
+            yield from pointless(data, "time", "per_try", "status", "methods", because=because)
 
 
 class Check(Model):
@@ -251,9 +253,8 @@ def check_contradictions(health: Any, *, pings: bool, spawned: bool) -> Iterator
     elif not asks and (not pings or check.get("ping") is False):
         yield place, "expected the path that is asked for"
     elif not asks:
-        for key in ("method", "host", "status", "body"):
-            if key in check:
-                yield (*place, key), "a ping has none: expected path"
+        because = "a ping has none: expected path"
+        yield from pointless(check, "method", "host", "status", "body", because=because, below=place)
 
 
 def _path_only(value: Any) -> Any:
@@ -282,9 +283,8 @@ class Health(Model):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         if data.get("failures") == 0:
-            for key in ("eject_time", "max_ejected", "slow", "slow_start"):
-                if key in data:
-                    yield (key,), "with failures: 0 no server is ever left out"
+            because = "with failures: 0 no server is ever left out"
+            yield from pointless(data, "eject_time", "max_ejected", "slow", "slow_start", because=because)
 
 
 class Balanced(Model):

@@ -10,7 +10,7 @@ whether directories that requests need exist and whether certificates and their 
 read error pages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -25,6 +25,15 @@ Place: TypeAlias = tuple[str | int, ...]
 def written(default: Any) -> Any:
     """A default as it is written in the file (``10s``), which the field's type parses like any value."""
     return Field(default=default)
+
+
+def pointless(
+    data: Mapping[str, Any], *keys: str, because: str, below: Place = ()
+) -> Iterator[tuple[Place, str]]:
+    """A mistake for each of *keys* that *data*, the mapping at *below*, has in vain, *because* of what."""
+    for key in keys:
+        if key in data:
+            yield (*below, key), because
 
 
 MISTAKE = "mistake"

@@ -11,6 +11,7 @@ Nothing is expanded: ``$`` is a character like others.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 _LINE: Final = re.compile(
@@ -43,6 +44,14 @@ def parse_env_file(text: str) -> dict[str, str]:
             raise ValueError(f"line {text.count(chr(10), 0, position) + 1}: NUL ends no variable")
         found[line["name"]] = value
         position = line.end()
+    return found
+
+
+def merged(*sources: Mapping[str, str]) -> dict[str, str]:
+    """The variables of all *sources*; later ones win."""
+    found: dict[str, str] = {}
+    for source in sources:
+        found.update(source)
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from gateway.config.base import Model, Place, written
+from gateway.config.base import Model, Place, pointless, written
 from gateway.config.filters import (
     Buffering,
     ForwardAuth,
@@ -206,9 +206,7 @@ def _about_connect(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         if "CONNECT" in methods:
             yield ("match", "method"), "CONNECT is for routes with connect: others never get it"
         return
-    for key in _NOT_FOR_TUNNELS:
-        if key in data:
-            yield (key,), "has no meaning for connect"
+    yield from pointless(data, *_NOT_FOR_TUNNELS, because="has no meaning for connect")
     for key in ("path", "query"):
         if match.get(key) is not None:
             yield ("match", key), f"CONNECT has no {key}: expected host, client, header or scheme"

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gateway.config.base import Model, Place, written
 from gateway.config.confined import Confined
+from gateway.config.env_file import merged
 from gateway.config.values.addresses import Connect
 from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Count, CountOrNone
@@ -107,6 +108,11 @@ class SpawnedApp(Supervised):
     """Files of NAME=VALUE lines (.env) that are added too; later files and env win."""
     stop_signal: StopSignal = written("TERM")
     """What asks one process to finish its requests and end."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All that is added to their environment."""
+        return merged(*self.env_file, self.env)
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:

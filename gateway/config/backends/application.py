@@ -17,7 +17,7 @@ from gateway.config.balancing import (
     queue_contradictions,
     server_contradictions,
 )
-from gateway.config.base import Model, Place, written
+from gateway.config.base import Model, Place, pointless, written
 from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.files import FileName, FilePath
@@ -120,12 +120,10 @@ class FastCGIBackend(_SocketBackend):
         pool = data.get("pool")
         if isinstance(pool, dict):
             if not data.get("keep_connection"):
-                for key in KEEPING:
-                    if key in pool:
-                        yield ("pool", key), "without keep_connection: true no connection is kept"
+                because = "without keep_connection: true no connection is kept"
+                yield from pointless(pool, *KEEPING, because=because, below=("pool",))
             if not (data.get("get_values") or data.get("multiplex")):
-                for place, message in queue_contradictions(pool):
-                    yield ("pool", *place), message
+                yield from queue_contradictions(pool, bound="connections", below=("pool",))
         if data.get("role") == "authorizer" and data.get("root") is not None:
             yield ("root",), "an authorizer runs no scripts: it has no SCRIPT_NAME (FastCGI 6.3)"
         if data.get("multiplex"):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from gateway.config.backends.common import CGIFamily
+from gateway.config.balancing import queue_contradictions
 from gateway.config.base import Model, Place, written
 from gateway.config.confined import Confined
 from gateway.config.values.files import FileName, FilePath, ProgramOrDirectory, check_runnable
@@ -79,9 +80,7 @@ class CGIBackend(CGIFamily, Confined):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from super().contradictions(data)
-        for key in ("queue", "queue_time"):
-            if key in data and data.get("max_processes") is None:
-                yield (key,), "without max_processes no request waits"
+        yield from queue_contradictions(data, bound="max_processes")
 
     @field_validator("path")
     @classmethod

@@ -14,7 +14,7 @@ from gateway.config.balancing import (
     check_contradictions,
     server_contradictions,
 )
-from gateway.config.base import Place
+from gateway.config.base import Place, pointless
 from gateway.config.rewriting import Cookies, RewriteLocation
 from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
 from gateway.config.spawn import Spawn, SpawnedApp
@@ -51,9 +51,8 @@ class HTTPBackend(BackendModel, Balanced):
         target = data.get("http")
         pool = data.get("pool")
         if data.get("proxy_protocol") is not None and isinstance(pool, dict):
-            for key in KEEPING:
-                if key in pool:
-                    yield ("pool", key), "with proxy_protocol no connection is kept: each is one client's"
+            because = "with proxy_protocol no connection is kept: each is one client's"
+            yield from pointless(pool, *KEEPING, because=because, below=("pool",))
         yield from check_contradictions(data.get("health"), pings=False, spawned=is_spawn(target))
         if not is_spawn(target):
             yield from server_contradictions("http", target)

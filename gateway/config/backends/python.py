@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field, field_validator
 
 from gateway.config.backends.common import BackendModel, WithLength
-from gateway.config.balancing import Retry
+from gateway.config.balancing import Retry, queue_contradictions
 from gateway.config.base import Model, Place, written
+from gateway.config.env_file import merged
 from gateway.config.spawn import Supervised
 from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Count, CountOrNone, Flag
@@ -74,10 +75,7 @@ class PythonApplication(Model):
     @property
     def variables(self) -> dict[str, str]:
         """All that is set for it."""
-        found: dict[str, str] = {}
-        for each in (*self.env_file, self.env):
-            found.update(each)
-        return found
+        return merged(*self.env_file, self.env)
 
 
 Extension: TypeAlias = Literal[
@@ -141,9 +139,7 @@ class ASGIBackend(PythonApplication, BackendModel):
         yield from super().contradictions(data)
         if data.get("loop") == "trio" and data.get("asyncio_debug"):
             yield ("asyncio_debug",), "the application runs on trio"
-        for key in ("queue", "queue_time"):
-            if key in data and data.get("concurrency") is None:
-                yield (key,), "without concurrency no request waits"
+        yield from queue_contradictions(data, bound="concurrency")
 
 
 class WSGIBackend(PythonApplication, WithLength):

@@ -257,7 +257,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
             ".sticky.cookie: expected the name of a cookie, got 'a b'",
             ".sticky.secret: expected text of at least 16 characters, best from a variable: ${SECRET}",
         ]),
-        ({"scgi": "a:1", "pool": {"queue": 3}}, [".pool.queue: nothing waits as long as there may be any number: expected connections"]),
+        ({"scgi": "a:1", "pool": {"queue": 3}}, [".pool.queue: without connections no request waits"]),
         ({"scgi": "a:1", "pool": {"idle": 3}}, [".pool.idle: unknown key; expected one of connections, queue, queue_time"]),
         ({"scgi": ["a:1", {"address": "a:1"}]}, [".scgi[1]: 'a:1' is there already: expected a weight in place of two"]),
         ({"http": ["http://a", "http://a"]}, [".http[1]: 'http://a' is there already: expected a weight in place of two"]),
@@ -283,7 +283,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
             ".split: scripts are looked for below a root: split needs root",
             ".index: scripts are looked for below a root: index needs root",
         ]),
-        ({"fastcgi": "a:1", "pool": {"queue": 1}}, [".pool.queue: nothing waits as long as there may be any number: expected connections"]),
+        ({"fastcgi": "a:1", "pool": {"queue": 1}}, [".pool.queue: without connections no request waits"]),
         ({"fastcgi": "a:1", "pool": {"idle": 1}}, [".pool.idle: without keep_connection: true no connection is kept"]),
         ({"fastcgi": "a:1", "multiplex": True}, [".multiplex: only a connection that is kept can be shared: expected keep_connection: true"]),
         ({"fastcgi": "a:1", "multiplex": "yes"}, [
