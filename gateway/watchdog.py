@@ -65,18 +65,20 @@ class Watchdog:
             before, looked = looked, time.monotonic()
             worked_before, worked = worked, time.process_time()
             overslept = looked - before - self._interval
-            if overslept >= self._after and worked - worked_before < overslept / 10:
-                since = looked  # the process was stopped, or the machine asleep
-            elif self._beats != seen:
+            # Without any work the process was stopped, or the machine asleep: that is nobody's fault.
+            stood_still = overslept >= self._after and worked - worked_before < overslept / 10
+            if self._beats != seen:
                 if told is not None:
                     log.warning("event loop goes on", seconds=round(looked - since, 1), **told)
-                elif overslept >= self._after:
+                elif overslept >= self._after and not stood_still:
                     log.warning(
                         "event loop was blocked",
                         seconds=round(overslept, 1),
                         reason="code in C let no other thread run",
                     )
                 seen, since, told = self._beats, looked, None
+            elif stood_still and told is None:
+                since = looked
             elif told is None and looked - since >= self._after:
                 told = request_of(sys._current_frames().get(thread))
                 seconds = round(looked - since, 1)

@@ -28,7 +28,7 @@ from tests.conformance.test_asgi_rules import (
     each,
     errors,
 )
-from tests.gateway.served import Served
+from tests.gateway.served import Served, until
 from tests.gateway.test_daemon import daemon
 
 
@@ -68,7 +68,7 @@ def test_wait_can_be_cancelled(loop: str, version: str) -> None:
     async def main() -> None:
         async with hosting(app, loop, lifespan="off") as served:
             assert (await ask(served, version)).body == b"ok"
-            assert served.notice.listeners == 0
+            await until(lambda: served.notice.listeners == 0)
             stop(served)
 
     run(main)
@@ -104,7 +104,7 @@ def test_listening_application_is_told_in_the_end(loop: str, version: str, compl
             served.notice.hurry()
             answered = await conversation.answer()
             assert (answered.body, answered.ended) == (b"okbye", completes)
-            assert served.notice.listeners == 0
+            await until(lambda: served.notice.listeners == 0)
 
     with capture_logs() as logs:
         run(main)
