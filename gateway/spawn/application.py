@@ -73,6 +73,8 @@ _BROKEN_OFF: Final = frozenset({Cause.REFUSED, Cause.TERMINATED, Cause.INCOMPLET
 
 _ENDLESS: Final = Life()
 
+_NONE_YET: Final = "none was started"
+
 
 @dataclass(eq=False, slots=True)
 class _Process(Member):
@@ -147,7 +149,7 @@ class SpawnedApplication:
         self._count_due = inf
         self._quiet: trio.Event | None = None
         self._held: trio.Event | None = None
-        self._last_end = "none was started"
+        self._last_end = _NONE_YET
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self.renew_connections: Callable[[], None] = _nothing
         """Closes the connections that are kept for later, and keeps none of those in use."""
@@ -269,6 +271,8 @@ class SpawnedApplication:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Start the processes, say so, and keep them running until cancelled.
 
+        Of our own, one is ready when that is said, or has failed.
+
         Raises StartError if there is no such command or it cannot be started.
         """
         command = self._command()
@@ -282,12 +286,21 @@ class SpawnedApplication:
                     failure = error
                     nursery.cancel_scope.cancel()  # those that were started
                 else:
-                    task_status.started()
+                    if self._hosted is not None and self._bounds.least:
+                        nursery.start_soon(self._tell_started, task_status)
+                    else:
+                        task_status.started()
                     await self._supervise(command, nursery)
         assert failure is not None, "the processes are kept running until cancelled"
         program = command.words[0]
         problem = f"{program} cannot be started: {explain(program, failure)}"
         raise StartError(f"backend {self.name}: {problem}") from failure
+
+    async def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
+        """As in the gateway's own process: when the application serves, or it is known that it does not."""
+        while self._last_end == _NONE_YET and not any(member.ready for member in self._members):
+            await self._changed.wait()
+        task_status.started()
 
     def _command(self) -> Command:
         if not os.path.isdir(self._directory):

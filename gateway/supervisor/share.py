@@ -12,8 +12,8 @@ MARGIN: Final = 5.0
 def share_of(config: Config, number: int, workers: int) -> Config:
     """*config* for the worker *number* (from 1 on) of so many: it knows nothing of what the others do.
 
-    Connections of clients, those to a server, CGI programs at a time, and processes of applications are
-    divided; each gets at least one.
+    Connections of clients, those to a server, CGI programs at a time, the concurrency of ASGI applications, and
+    processes of applications are divided; each gets at least one.
     What is counted for each client is counted by each worker.
     """
     if workers == 1:
@@ -37,6 +37,8 @@ def _backend(backend: Backend, number: int, workers: int) -> Backend:
     changes: dict[str, Any] = {}
     if isinstance(backend, CGIBackend) and backend.max_processes is not None:
         changes["max_processes"] = part(backend.max_processes, number, workers)
+    if isinstance(backend, ASGIBackend) and backend.concurrency is not None:
+        changes["concurrency"] = part(backend.concurrency, number, workers)
     pool: Pool | None = getattr(backend, "pool", None)
     if pool is not None and pool.connections is not None:
         connections = part(pool.connections, number, workers)

@@ -453,6 +453,23 @@ def test_one_that_does_not_start_is_a_503_that_says_why(directory: str) -> None:
     assert b"the application did not start: no database" in answer.body
 
 
+def test_the_gateway_is_ready_when_the_application_is(directory: str, tmp_path: Path) -> None:
+    """So a reload has no gap, and who waits for the daemon need not wait for the application."""
+    log = tmp_path / "life"
+
+    async def test(served: Served) -> str:
+        return log.read_text()
+
+    data = config(directory, asgi="hosted_asgi:app", env={"LIFE_LOG": str(log)})
+    assert serving(data, test) == "startup\n"
+    data = config(directory, {"processes": {"min": 0, "max": 1}}, asgi="hosted_asgi:app")
+
+    async def ask_first(served: Served) -> int:
+        return (await ask(served)).status
+
+    assert serving(data, ask_first) == 299  # started by the first request, which waits for it
+
+
 def test_an_application_that_cannot_be_imported(directory: str) -> None:
     async def test(served: Served) -> Response:
         while b"no process is alive" not in (answer := await ask(served)).body:

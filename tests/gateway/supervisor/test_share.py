@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import CGIBackend, Config, FastCGIBackend, from_mapping
+from gateway.config import ASGIBackend, CGIBackend, Config, FastCGIBackend, from_mapping
 from gateway.supervisor.share import MARGIN, cannot_be_shared, part, share_of, stop_time
 
 
@@ -29,6 +29,7 @@ def test_what_is_for_all_is_divided(tmp_path: Path) -> None:
             "php": {"fastcgi": "127.0.0.1:9000", "pool": {"connections": 5, "queue": 7}},
             "tools": {"cgi": str(tmp_path), "max_processes": 8},
             "any": {"fastcgi": "127.0.0.1:9000"},
+            "api": {"asgi": "a:b", "directory": str(tmp_path), "concurrency": 7},
         },
     )
     assert share_of(whole, 1, 1) is whole
@@ -39,6 +40,9 @@ def test_what_is_for_all_is_divided(tmp_path: Path) -> None:
     assert (share.limits.connections, share.limits.connections_per_client) == (500, 10)
     assert (php.pool.connections, php.pool.queue) == (3, 7)
     assert tools.max_processes == 4
+    api = share.backends["api"]
+    assert isinstance(api, ASGIBackend)
+    assert api.concurrency == 4
     assert share.backends["any"] == whole.backends["any"]
 
 
