@@ -12,8 +12,8 @@ MARGIN: Final = 5.0
 def share_of(config: Config, number: int, workers: int) -> Config:
     """*config* for the worker *number* (from 1 on) of so many: it knows nothing of what the others do.
 
-    Connections of clients, those to a server, CGI programs at a time, the concurrency of ASGI applications, and
-    processes of applications are divided; each gets at least one.
+    Connections of clients, those to a server, CGI programs at a time, the concurrency of ASGI applications,
+    and processes of applications are divided; each gets at least one.
     What is counted for each client is counted by each worker.
     """
     if workers == 1:
