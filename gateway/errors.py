@@ -6,6 +6,7 @@ Protocol errors (`protocols.errors`) are mapped to these at the one place where 
 import traceback
 from collections.abc import Sequence
 from enum import Enum
+from typing import TypeVar
 
 from protocols.events import Headers
 
@@ -133,11 +134,41 @@ class BackendError(GatewayError):
         self.retry_after = retry_after
         self.last_words = last_words
 
+    def log_fields(self) -> dict[str, str]:
+        """What the log says of it."""
+        return {
+            "backend": self.backend,
+            "address": self.address,
+            "phase": self.phase.value,
+            "cause": self.cause.value,
+            "detail": self.detail,
+        }
+
+    def another(self, kind: "type[AnyBackendError]") -> "AnyBackendError":
+        """The same failure once more, as one of that *kind*: for another request, or in other words."""
+        return kind(
+            self.cause,
+            self.detail,
+            backend=self.backend,
+            address=self.address,
+            phase=self.phase,
+            errno=self.errno,
+            retry_after=self.retry_after,
+            last_words=self.last_words,
+        )
+
+
+AnyBackendError = TypeVar("AnyBackendError", bound=BackendError)
+
 
 class TargetError(BackendError):
     """The failure of a server that a client has chosen (CONNECT), which is no backend: *backend* is its host
     and port in the client's words.
     """
+
+    def log_fields(self) -> dict[str, str]:
+        fields = super().log_fields()
+        return {"target": fields.pop("backend"), **fields}
 
 
 class ClientGone(GatewayError):

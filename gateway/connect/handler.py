@@ -88,14 +88,7 @@ class Connect:
             except BackendError as error:
                 failure = error
         assert failure is not None, "there is one address at least"
-        raise TargetError(
-            failure.cause,
-            failure.detail,
-            backend=failure.backend,
-            address=failure.address,
-            phase=failure.phase,
-            errno=failure.errno,
-        ) from failure
+        raise failure.another(TargetError) from failure
 
     async def _hosts(self, target: TcpAddress, deadline: float) -> Sequence[str]:
         """The addresses of *target* that may be connected to. Raises RequestError (403), TargetError."""

@@ -162,22 +162,14 @@ def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
             # Chosen by the client: nothing that the operator has to mend.
             log.info(
                 "tunnel failed",
-                target=error.backend,
-                address=error.address,
-                phase=error.phase.value,
-                cause=error.cause.value,
-                detail=error.detail,
+                **error.log_fields(),
                 request_id=request.id,
                 answered=answered,
             )
         case BackendError():
             log.error(
                 "backend failed",
-                backend=error.backend,
-                address=error.address,
-                phase=error.phase.value,
-                cause=error.cause.value,
-                detail=error.detail,
+                **error.log_fields(),
                 request_id=request.id,
                 method=request.method,
                 target=request.subject,

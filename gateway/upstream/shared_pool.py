@@ -170,7 +170,7 @@ class SharedPool(Pool):
                 dial.joined += 1
                 await dial.done.wait()
                 if dial.failure is not None:
-                    raise _same(dial.failure)
+                    raise dial.failure.another(BackendError)
             elif self._may_dial():
                 return self._placed(await self._dial(request), codec, reused=False)
             else:
@@ -268,15 +268,3 @@ class SharedPool(Pool):
 
 def _nothing(_pool: SharedPool) -> None:
     pass
-
-
-def _same(failure: BackendError) -> BackendError:
-    """The failure of one request as that of another."""
-    return BackendError(
-        failure.cause,
-        failure.detail,
-        backend=failure.backend,
-        address=failure.address,
-        phase=failure.phase,
-        errno=failure.errno,
-    )

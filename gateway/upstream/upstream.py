@@ -486,11 +486,7 @@ class Upstream:
         if not tries.held:
             log.warning(
                 "backend try failed",
-                backend=self._backend,
-                address=failure.address,
-                phase=failure.phase.value,
-                cause=failure.cause.value,
-                detail=failure.detail,
+                **failure.log_fields(),
                 request_id=request.id,
                 method=request.method,
                 target=request.path,
