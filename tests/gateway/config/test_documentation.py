@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 import gateway.config as models
 from gateway.config import balancing, confined, load, rewriting, server_tls, spawn
-from gateway.config.backends import application, python
+from gateway.config.backends import application, common, python
 from gateway.config.base import Model
 from gateway.config.descriptions import descriptions
 from gateway.config.filters import (
@@ -34,7 +34,12 @@ SECTIONS: dict[str, type[Model]] = {
     "access_log": models.AccessLog,
     "timeouts (clients)": models.ClientTimeouts,
     "limits": models.ClientLimits,
+    "all backends": common.BackendModel,
+    "request bodies": common.WithLength,
+    "variables": common.CGIFamily,
+    "backends with servers": balancing.Balanced,
     "cgi": models.CGIBackend,
+    "user, group": confined.Confined,
     "limits (programs)": confined.ProcessLimits,
     "transcript": models.Transcript,
     "fastcgi": models.FastCGIBackend,
@@ -43,6 +48,7 @@ SECTIONS: dict[str, type[Model]] = {
     "uwsgi": models.UWSGIBackend,
     "ajp": models.AJPBackend,
     "http": models.HTTPBackend,
+    "Python applications": python.PythonApplication,
     "wsgi": models.WSGIBackend,
     "asgi": models.ASGIBackend,
     "websocket": models.WebSocket,
@@ -60,6 +66,7 @@ SECTIONS: dict[str, type[Model]] = {
     "health": balancing.Health,
     "check": balancing.Check,
     "spawn": spawn.SpawnedApp,
+    "supervised processes": spawn.Supervised,
     "processes": spawn.SpawnedProcesses,
     "give_up": spawn.GiveUp,
     "routes": models.Route,
@@ -75,7 +82,23 @@ SECTIONS: dict[str, type[Model]] = {
     "buffering": Buffering,
     "request_buffering": RequestBuffering,
 }
-"""Headings of the document, and the model whose settings stand below each."""
+"""Headings of the document, and the model whose settings stand below each.
+
+Settings that several models inherit stand once, below the heading of the model that they are from.
+"""
+
+HEADINGS = {model: heading for heading, model in SECTIONS.items()}
+
+
+def inherited(model: type[Model]) -> list[str]:
+    """The other headings below which settings of *model* stand."""
+    return [HEADINGS[ancestor] for ancestor in model.__mro__[1:] if ancestor in HEADINGS]
+
+
+def home(model: type[Model], name: str) -> str:
+    """The heading below which the setting *name* of *model* stands."""
+    origin = next(each for each in model.__mro__ if name in vars(each).get("__annotations__", {}))
+    return HEADINGS.get(origin, HEADINGS[model])
 
 
 def default(field: FieldInfo) -> str:
@@ -98,7 +121,8 @@ def rows() -> Iterator[tuple[str, str]]:
     for heading, model in SECTIONS.items():
         described = descriptions(model)
         for name, field in model.model_fields.items():
-            yield heading, row(field.alias or name, field, described[name])
+            if home(model, name) == heading:
+                yield heading, row(field.alias or name, field, described[name])
 
 
 def section(heading: str) -> str:
@@ -114,6 +138,18 @@ def test_setting_is_documented(heading: str, line: str) -> None:
     assert line in section(heading).splitlines()
 
 
+def links() -> Iterator[tuple[str, str]]:
+    for heading, model in SECTIONS.items():
+        if not model.__subclasses__():
+            for other in inherited(model):
+                yield heading, re.sub(r"[^a-z -]", "", other.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize(("heading", "anchor"), list(links()))
+def test_section_leads_to_inherited_settings(heading: str, anchor: str) -> None:
+    assert f"(#{anchor})" in section(heading)
+
+
 def every(model: type[Model]) -> Iterator[type[Model]]:
     for kind in model.__subclasses__():
         # Tests have models of their own.
@@ -126,8 +162,7 @@ def test_every_model_has_a_section() -> None:
     found = {model for model in every(Model) if model.model_fields}
     # These are parts of others: what they add is in the sections of those.
     assert {model.__name__ for model in found - set(SECTIONS.values())} <= {
-        "Spawn", "BackendModel", "WithLength", "CGIFamily", "_SocketBackend", "Confined", "Balanced",
-        "Connections", "FastCGIPool", "Supervised", "PythonApplication",
+        "Spawn", "_SocketBackend", "Connections", "FastCGIPool",
     }  # fmt: skip
 
 
