@@ -28,6 +28,10 @@ log = structlog.get_logger()
 ACCEPT_BATCH: Final = 64
 """Connections accepted in one turn, so that a flood of them cannot hold the worker."""
 
+SHARED_BATCH: Final = 4
+"""The same where other processes accept too: what is taken at once is theirs no more. Of 64 clients that come
+together one of two workers gets all with batches of 64, and 48 at most with these."""
+
 EXHAUSTED_PAUSE: Final = 0.1
 """Seconds to wait for a descriptor to become free; the kernel gives no event for that."""
 
@@ -218,6 +222,7 @@ async def accept(
 ) -> None:
     """Hand every accepted connection to *take*, until cancelled; while *caps* is full none is accepted."""
     sock = listening.sock
+    batch = SHARED_BATCH if listening.shared else ACCEPT_BATCH
     while True:
         await trio.lowlevel.wait_readable(sock)
         if caps is not None and caps.full:
@@ -225,7 +230,7 @@ async def accept(
                 await caps.wait_for_room()
             continue  # another listener may have taken it
         try:
-            for _ in range(ACCEPT_BATCH):
+            for _ in range(batch):
                 if caps is not None and caps.full:
                     break
                 connection, _address = sock.accept()

@@ -92,6 +92,8 @@ class Process:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process alone: what it has started for a request can end with the request."""
+        if self.returncode is not None:
+            return  # the descriptor is closed, its number may be another's
         with contextlib.suppress(ProcessLookupError, PermissionError):
             signal.pidfd_send_signal(self.pidfd, number)
 

@@ -25,6 +25,9 @@ A worker is a new interpreter, not a fork: what it loads is what is in the files
 All workers accept on the same sockets, so that a connection which waits is taken by whoever is there. With
 a socket for each (SO_REUSEPORT) the kernel would spread connections more evenly, but those that wait at a
 worker would be lost with it, at each reload; and they would wait for it while others have nothing to do.
+Each connection wakes all workers that wait; those that come too late have spent some 30 µs, and they had
+nothing to do. (EPOLLEXCLUSIVE would wake one, but is not passed on by an epoll that is waited for by another,
+and wakes mostly the same one.)
 
 The supervisor's own end: SIGTERM and SIGINT let all workers finish, a second one hurries them. When it is
 killed, workers see the end of their channel and finish by themselves.

@@ -178,6 +178,18 @@ def test_reap_says_whether_it_has_ended() -> None:
     trio.run(main)
 
 
+def test_signal_after_the_end_goes_nowhere() -> None:
+    """The number of the pidfd is somebody else's then."""
+    child = Child("/bin/sh", "-c", "exit 0")
+
+    async def main() -> None:
+        await child.process.wait()
+        assert await child.read_all() == b""
+        child.process.send_signal(signal.SIGTERM)
+
+    trio.run(main)
+
+
 def test_terminate_is_polite_first() -> None:
     async def main() -> None:
         child = Child(

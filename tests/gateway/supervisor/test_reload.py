@@ -24,7 +24,7 @@ from tests.gateway.supervisor.supervised import (
     supervised,
     until,
 )
-from tests.gateway.test_daemon import Daemon
+from tests.gateway.test_daemon import ROOT, Daemon
 from tests.gateway.websocket_client import Client
 
 TWO = CONFIG + "workers: 2\n"
@@ -196,7 +196,7 @@ def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
-        os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
+        os.environ["PYTHONPATH"] = str(ROOT)
         os.execvp(sys.executable, [sys.executable, "-m", "gateway", "serve", "gateway.yaml"])
     shown = b""
     while b"ready" not in shown:
