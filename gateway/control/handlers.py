@@ -1,12 +1,14 @@
 """What the control socket and the metrics listener answer: for one process, or for all workers."""
 
 import json
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from gateway.control.metrics import CONTENT_TYPE
 from gateway.errors import RequestError
 from gateway.request import Request, Responder, respond
 from gateway.router import Route, Router
+
+METRICS_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+"""Of Prometheus' text format."""
 
 
 class Daemon(Protocol):
@@ -66,7 +68,7 @@ class _Metrics:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         _only(request, "GET")
-        await respond(responder, 200, [(b"content-type", CONTENT_TYPE)], await self._daemon.metrics())
+        await respond(responder, 200, [(b"content-type", METRICS_TYPE)], await self._daemon.metrics())
 
 
 async def _respond_json(responder: Responder, status: int, value: object) -> None:

@@ -1,6 +1,7 @@
 """The state of workers as metrics: https://prometheus.io/docs/instrumenting/exposition_formats/.
 
-Nothing is counted for it: what is known anyway is read when somebody asks.
+Nothing is counted for it: what is known anyway is read when somebody asks. Only then is this module imported:
+the library takes a while.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,8 +13,6 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.upstream.health import State
-
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _SERVED = (State.UP.value, State.TRIAL.value)
 
