@@ -202,10 +202,6 @@ REQUESTS = (
 )
 
 
-WITHOUT_PUSH = {"drop_extensions": "http.response.push"}
-"""The one thing that is not offered to an application in a process of its own."""
-
-
 async def answers(served: Served) -> list[tuple[int, Any, bytes]]:
     """What is answered to each of the requests, over HTTP/1.1 and as many over HTTP/2."""
     found: list[tuple[int, Any, bytes]] = []
@@ -235,8 +231,8 @@ async def answers(served: Served) -> list[tuple[int, Any, bytes]]:
     [
         {"wsgi": "hosted_wsgi:facts"},
         {"wsgi": "hosted_wsgi:facts", "body": "stream"},
-        {"asgi": "hosted_asgi:app", "loop": "trio", **WITHOUT_PUSH},
-        {"asgi": "hosted_asgi:app", "loop": "asyncio", **WITHOUT_PUSH},
+        {"asgi": "hosted_asgi:app", "loop": "trio"},
+        {"asgi": "hosted_asgi:app", "loop": "asyncio"},
     ],
 )
 def test_the_application_sees_the_same(directory: str, app: dict[str, Any]) -> None:
