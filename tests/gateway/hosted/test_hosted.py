@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import trio
 from structlog.testing import capture_logs
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 from gateway.config import ConfigError, from_mapping
 from tests.gateway.http2_client import Client as H2Client
@@ -325,6 +327,28 @@ def test_websocket(directory: str, loop: str, tmp_path: Path) -> None:
     )
     serving(config(directory, asgi="hosted_asgi:app", loop=loop, env={"LIFE_LOG": str(log)}), test)
     assert log.read_text().splitlines() == ["startup", "gone 1012", "shutdown"]
+
+
+def test_websocket_over_http2(directory: str) -> None:
+    """RFC 8441: the client's stream, HTTP/1.1 between the processes."""
+
+    async def test(served: Served) -> None:
+        async with entering(served), await served.connect() as stream:
+            client = H2Client(stream)
+            await client.begin()
+            headers = [("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat")]
+            stream_id = await client.request(
+                "/x", *headers, method="CONNECT", end=False, protocol="websocket"
+            )
+            answer = client.answers[stream_id]
+            websocket = Connection(ConnectionType.CLIENT)
+            await client.send_body(stream_id, websocket.send(TextMessage("hi")), end=False)
+            await client.until(lambda: bool(answer.received))
+            assert (answer.status, answer.header(b"sec-websocket-protocol")) == (200, b"chat")
+            websocket.receive_data(answer.body)
+            assert [event.data for event in websocket.events() if isinstance(event, TextMessage)] == ["2hihi"]
+
+    serving(config(directory, asgi="hosted_asgi:app"), test)
 
 
 def test_continue_waits_for_the_application(directory: str) -> None:
