@@ -117,14 +117,14 @@ class PumpStream:
         Raises TooSlowError after ``read_deadline``, BrokenResourceError if the connection is gone.
         """
         if self._readable:
+            if self._full_reads >= _FULL_READS:
+                # Before the data is taken: a peer that floods must not keep the task from its cancellation.
+                self._full_reads = 0
+                await trio.lowlevel.checkpoint()
             data = self.receive_nowait()
             if data is not None:
                 if self._readable:
                     self._full_reads += 1
-                    if self._full_reads >= _FULL_READS:
-                        # Shielded: the data is taken already, and must not be lost.
-                        self._full_reads = 0
-                        await trio.lowlevel.cancel_shielded_checkpoint()
                 return data
         if self._reader is not None:
             raise trio.BusyResourceError("another task is receiving from this stream")

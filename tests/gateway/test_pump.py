@@ -1,5 +1,6 @@
 """The readiness pump over real sockets: both directions, hang-ups, deadlines, cancellation, closing."""
 
+import contextlib
 import gc
 import os
 import socket
@@ -325,6 +326,21 @@ def test_cancelled_receive_loses_nothing(kind: str) -> None:
         assert await stream.receive_some() == b"kept"
 
     pumped(kind, test)
+
+
+def test_flood_does_not_keep_a_task_from_its_cancellation() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        sock = peer.socket
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            for _ in range(64):
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        os.write(sock.fileno(), bytes(READ_SIZE))
+                assert len(await stream.receive_some()) == READ_SIZE
+        assert scope.cancelled_caught
+
+    pumped("unix", test)
 
 
 @KINDS
