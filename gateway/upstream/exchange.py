@@ -32,6 +32,7 @@ from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.tls.errors import TlsBrokenError
 from gateway.upstream.lookout import Lookout
+from gateway.upstream.multiplex import RequestStream
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.stderr import ErrorStream
@@ -247,7 +248,7 @@ class Exchange:
             if taken < len(data):
                 await self._send_rest(memoryview(data)[taken:])
         except trio.BrokenResourceError as error:
-            if connection.reused:
+            if self._is_excused():
                 raise StaleConnectionError from error
             # The application may have answered before it closed its end; if so, that is the answer.
             self.sent = False
@@ -524,7 +525,7 @@ class Exchange:
             if data:
                 self._phase = _HEAD
                 self.answered_at = self._pump.now
-            elif connection.reused and self.companion is None:
+            elif self.companion is None and self._is_excused():
                 raise StaleConnectionError
         return data
 
@@ -616,9 +617,17 @@ class Exchange:
 
     # --- failures
 
+    def _is_excused(self) -> bool:
+        """Whether the end of the connection may have nothing to do with the request."""
+        connection = self._connection
+        if connection.reused:
+            return True
+        stream = connection.stream
+        return isinstance(stream, RequestStream) and stream.accompanied and not connection.repairs
+
     def _ended_early(self, broken: trio.BrokenResourceError) -> Exception:
         """The connection broke; before the first byte on a reused one that is the pool's risk."""
-        if self._phase is _FIRST_BYTE and self._connection.reused and self.companion is None:
+        if self._phase is _FIRST_BYTE and self.companion is None and self._is_excused():
             return StaleConnectionError()
         cause = Cause.TERMINATED
         if isinstance(broken, TlsBrokenError) and broken.alert:

@@ -65,6 +65,7 @@ class RequestStream(PumpStream):
         "_connection",
         "_end",
         "_waiting",
+        "accompanied",
         "begun",
         "ended",
         "request_id",
@@ -80,6 +81,8 @@ class RequestStream(PumpStream):
         self._end: Exception | None = None
         self.waiting_bytes = 0
         self.request_id = request_id
+        self.accompanied = False
+        """Whether there were others on the connection, whose doing its end may be."""
         self.begun = False
         """Whether the application has heard of the request."""
         self.ended = False
@@ -236,6 +239,8 @@ class SharedConnection:
         """When requests were aborted that the application has not ended yet."""
         self.places = places
         """Requests that there may be at the same time."""
+        self.exclusive = False
+        """As long as its first request runs there may be no other."""
         self.served = 0
         """Requests begun so far."""
         self.opened_at = pump.now
@@ -254,7 +259,10 @@ class SharedConnection:
 
     @property
     def has_room(self) -> bool:
-        return not self.closed and not self.retired and self._codec.active < self.places
+        if self.closed or self.retired:
+            return False
+        active = self._codec.active
+        return active < self.places and not (self.exclusive and active)
 
     @property
     def paused(self) -> bool:
@@ -264,6 +272,11 @@ class SharedConnection:
     def open(self) -> RequestStream:
         """A stream for a new request; there has to be room."""
         stream = RequestStream(self._pump, self, self._codec.begin())
+        if self._codec.active > 1:
+            stream.accompanied = True
+            if len(self._streams) == 1:
+                for alone in self._streams.values():
+                    alone.accompanied = True
         self._streams[stream.request_id] = stream
         self.served += 1
         if self._full:

@@ -22,6 +22,8 @@ class UpstreamConnection:
     reused: bool = False
     shared: bool = False
     """It is a part of one that other requests are on at the same time (`multiplex`)."""
+    repairs: bool = False
+    """Another one has failed its request before."""
     idle_since: float = 0.0
     epoch: int = 0
     requests: int = 0

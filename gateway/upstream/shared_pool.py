@@ -4,6 +4,9 @@ As long as it has not, this is a `Pool` like any other: a connection for each re
 goes to the first connection with a free place, so that the others grow old and are closed; or to one that is
 being made; or to a new one. No more requests are begun on one that is paused or has served enough, unless
 there may be no other.
+
+When a connection breaks, nobody knows whose request has broken it. Those that are sent again get connections
+of their own, if there may be any: so one that ends every connection does not end others twice.
 """
 
 import sys
@@ -59,9 +62,9 @@ class _Dial:
 
     __slots__ = ("done", "failure", "joined")
 
-    def __init__(self) -> None:
+    def __init__(self, joined: int) -> None:
         self.done = trio.Event()
-        self.joined = 1
+        self.joined = joined
         """Requests that will be on it."""
         self.failure: BackendError | None = None
 
@@ -147,10 +150,11 @@ class SharedPool(Pool):
         return connection.served >= policy.requests or now >= connection.opened_at + policy.age
 
     def _placed(
-        self, connection: SharedConnection, codec: ClientCodec, *, reused: bool
+        self, connection: SharedConnection, codec: ClientCodec, *, reused: bool = False, repairs: bool = False
     ) -> UpstreamConnection:
         placed = self.add(connection.open(), codec)
         placed.reused = reused
+        placed.repairs = repairs
         placed.shared = True
         return placed
 
@@ -161,10 +165,12 @@ class SharedPool(Pool):
         as `Dialer.dial`, and BackendError (OVERLOADED) if there may be no more, and no place becomes free.
         """
         deadline = trio.current_time() + PLACE_SECONDS
+        if repairs and self.makes_room():
+            return self._placed(await self._dial(request, exclusive=True), codec, repairs=True)
         while True:
             connection = self._find()
             if connection is not None:
-                return self._placed(connection, codec, reused=not repairs)
+                return self._placed(connection, codec, reused=not repairs, repairs=repairs)
             dial = next((each for each in self._dials if each.joined < self._places), None)
             if dial is not None:
                 dial.joined += 1
@@ -172,7 +178,7 @@ class SharedPool(Pool):
                 if dial.failure is not None:
                     raise dial.failure.another(BackendError)
             elif self._may_dial():
-                return self._placed(await self._dial(request), codec, reused=False)
+                return self._placed(await self._dial(request), codec, repairs=repairs)
             else:
                 if self._freed.is_set():  # otherwise others wait for it, too
                     self._freed = trio.Event()
@@ -187,8 +193,8 @@ class SharedPool(Pool):
                         phase=Phase.QUEUE,
                     )
 
-    async def _dial(self, request: Request) -> SharedConnection:
-        dial = _Dial()
+    async def _dial(self, request: Request, *, exclusive: bool = False) -> SharedConnection:
+        dial = _Dial(joined=self._places if exclusive else 1)
         self._dials.append(dial)
         try:
             stream = await self.dialer.dial(request)
@@ -208,12 +214,14 @@ class SharedPool(Pool):
             changed=self._look_at,
         )
         connection.epoch = self.epoch
+        connection.exclusive = exclusive
         self._connections.append(connection)
         self._sharing.start(connection)
         return connection
 
     def _look_at(self, connection: SharedConnection) -> None:
         """A place on *connection* is free, or it is closed."""
+        connection.exclusive = False
         if connection.closed:
             self._connections.remove(connection)
             if connection.lost:

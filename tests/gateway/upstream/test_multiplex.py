@@ -1,6 +1,7 @@
 """Several requests on one FastCGI connection: whose is what, slow clients, and whatever ends too soon."""
 
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -809,6 +810,33 @@ def test_dead_connection_is_the_end_of_all_its_requests() -> None:
         "/begun": ("body", "http_response_incomplete"),
         "/post": ("first byte", "connection_terminated"),
     }
+
+
+def test_request_that_ends_every_connection_does_not_end_others_twice() -> None:
+    """Nobody knows whose request has broken a connection: each is asked again on one of its own."""
+    come: Counter[str] = Counter()
+
+    async def behave(stream: RequestEnd) -> None:
+        path = await path_of(stream)
+        come[path] += 1
+        if come[path] == 1:
+            await until(lambda: come.total() >= 3)
+        if path == "/ends":
+            return
+        # The second connection of the one that ends them is gone, and two are there.
+        await until(lambda: come["/ends"] == 2 and application.counted.open == 2)
+        await stream.send_all(fine("fastcgi", path.encode()))
+
+    application = Application(behave)
+
+    async def test(served: Served, upstream: Upstream) -> None:
+        answers = await ask_all(served, get("/a"), get("/b"), get("/ends"))
+        assert [status for status, _ in answers] == [200, 200, 502]
+        # From then on their connections are for several again.
+        assert [connection.has_room for connection in connections_of(upstream)] == [True, True]
+
+    sharing(application, test)
+    assert [len(ids) for ids in application.begun] == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
