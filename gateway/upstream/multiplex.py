@@ -265,6 +265,11 @@ class SharedConnection:
         return active < self.places and not (self.exclusive and active)
 
     @property
+    def abandoned(self) -> bool:
+        """Whether all requests on it are aborted."""
+        return self._codec.active > 0 and not self._streams
+
+    @property
     def paused(self) -> bool:
         """Whether nothing is read, because the client of one request is slow."""
         return bool(self._full)

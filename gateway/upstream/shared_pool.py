@@ -26,7 +26,7 @@ from protocols.fastcgi import Capabilities
 # Not Final: compiled code would have its value for good, whatever tests set.
 PLACE_SECONDS: float = 5.0
 """How long a request waits for a place that an aborted one still has, where there may be no other
-connection."""
+connection; if nothing else is on that one it is closed then."""
 
 
 class Sharing:
@@ -179,19 +179,27 @@ class SharedPool(Pool):
                     raise dial.failure.another(BackendError)
             elif self._may_dial():
                 return self._placed(await self._dial(request), codec, repairs=repairs)
-            else:
+            elif trio.current_time() < deadline:
                 if self._freed.is_set():  # otherwise others wait for it, too
                     self._freed = trio.Event()
                 with trio.move_on_at(deadline):
                     await self._freed.wait()
-                if trio.current_time() >= deadline:
-                    raise BackendError(
-                        Cause.OVERLOADED,
-                        "aborted requests have all places on its connections",
-                        backend=self._sharing.backend,
-                        address=self.dialer.name,
-                        phase=Phase.QUEUE,
-                    )
+            elif not self._close_abandoned():
+                raise BackendError(
+                    Cause.OVERLOADED,
+                    "aborted requests have all places on its connections",
+                    backend=self._sharing.backend,
+                    address=self.dialer.name,
+                    phase=Phase.QUEUE,
+                )
+
+    def _close_abandoned(self) -> bool:
+        """Close a connection that has none but aborted requests, which the application has not ended."""
+        for connection in self._connections:
+            if connection.abandoned:
+                connection.close()
+                return True
+        return False
 
     async def _dial(self, request: Request, *, exclusive: bool = False) -> SharedConnection:
         dial = _Dial(joined=self._places if exclusive else 1)

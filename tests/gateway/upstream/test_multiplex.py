@@ -652,23 +652,33 @@ def test_places_that_aborted_requests_have_are_waited_for() -> None:
     assert len(application.begun) == 1
 
 
-def test_no_place_in_time_is_an_overload(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("aborted", "status"), [(1, 503), (2, 200)])
+def test_no_place_in_time(aborted: int, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an overload, unless nobody else is on the connection: then that makes room for another."""
     monkeypatch.setattr("gateway.upstream.shared_pool.PLACE_SECONDS", 0.02)
 
-    async def hangs(stream: RequestEnd) -> None:
-        await trio.sleep_forever()
+    async def behave(stream: RequestEnd) -> None:
+        path = await path_of(stream)
+        if path == "/hangs":
+            await trio.sleep_forever()
+        await stream.send_all(fine("fastcgi", path.encode()))
 
-    application = Application(hangs, {**MULTIPLEXES, "FCGI_MAX_CONNS": "1"}, ends_aborted=False)
+    application = Application(behave, {**MULTIPLEXES, "FCGI_MAX_CONNS": "1"}, ends_aborted=False)
 
     async def test(served: Served, upstream: Upstream) -> None:
-        for number in (1, 2):
-            async with await served.connect() as goes:
-                await goes.send_all(get("/hangs"))
-                await until(lambda number=number: sum(map(len, application.begun)) == number)  # type: ignore[misc]
-                reset(goes)
-            await until(lambda number=number: len(application.connections[0].aborted) == number)  # type: ignore[misc]
-        await until(lambda: upstream.servers[0].in_flight == 0)
-        assert [status for status, _ in await ask_all(served, get("/x"))] == [503]
+        async with await served.connect() as stays:
+            if aborted == 1:
+                await stays.send_all(get("/hangs"))
+            for number in range(1, aborted + 1):
+                async with await served.connect() as goes:
+                    await goes.send_all(get("/hangs"))
+                    there = number + 2 - aborted
+                    await until(lambda there=there: sum(map(len, application.begun)) == there)  # type: ignore[misc]
+                    reset(goes)
+                await until(lambda number=number: len(application.connections[0].aborted) == number)  # type: ignore[misc]
+            await until(lambda: upstream.servers[0].in_flight == 2 - aborted)
+            answers = await ask_all(served, *[get("/x")] * aborted)
+            assert {got for got, _ in answers} == {status}
 
     sharing(application, test, multiplex={"requests": 2})
 
