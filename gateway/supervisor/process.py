@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+import structlog
 import trio
 
 from gateway.backend import StartError
@@ -16,6 +17,8 @@ from gateway.listener import ListeningSocket
 from gateway.process import Process, spawn
 from gateway.supervisor.channel import Channel, Start
 from gateway.supervisor.share import stop_time
+
+log = structlog.get_logger()
 
 ANSWER_TIME: Final = 2.0
 """Seconds that a worker has to say what it does; one that is stuck says nothing."""
@@ -102,13 +105,15 @@ class Worker:
                 nursery.start_soon(self._listen)
                 with self._patience:
                     await self._process.wait()
+                if self._patience.cancelled_caught:
+                    log.warning("worker does not end: it is killed", number=self.number, pid=self.pid)
                 if self._process.returncode is not None:
                     # What it said last may still be on its way.
                     with trio.move_on_after(LAST_WORDS_TIME):
                         await self._heard_all.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            await self._process.terminate(CANCEL_GRACE)
+            await self._process.terminate(0 if self._patience.cancelled_caught else CANCEL_GRACE)
             await self._channel.aclose()
             self.ended.set()
             self._answered.set()

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from tests.gateway.supervisor.supervised import (
+    APPLICATION,
     CONFIG,
     command,
     get,
@@ -124,6 +125,26 @@ def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
             running.process.terminate()
             assert busy.recv(100) == b""
         assert '"requests were cut off"' in running.end()
+
+
+def test_worker_that_is_stuck_is_killed(tmp_path: Path) -> None:
+    """And says nothing of itself meanwhile."""
+    code = APPLICATION.replace(
+        'if scope["path"] == "/exit":', 'if scope["path"] == "/stuck": time.sleep(600)\n    if 0:'
+    )
+    config = CONFIG.replace('"versioned:app"', '"versioned:app", shutdown_timeout: 100ms')
+    config += "timeouts: {shutdown: 100ms}\n"
+    with supervised(tmp_path, "--workers", "2", config=config, code=f"import time\n{code}") as running:
+        running.ready()
+        pids = serving(tmp_path)
+        with running.connect() as client:
+            client.sendall(b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n")
+            running.wait_for("blocked")
+            assert sorted(each["state"] for each in status(tmp_path)["workers"]) == ["serving", "silent"]
+            running.process.terminate()
+            assert running.wait_for("worker does not end")["pid"] in pids
+        running.process.wait(60)
+    assert all(gone(pid) for pid in pids)
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
