@@ -127,9 +127,9 @@ def build_upstream(
         hold=Hold(config.hold),
         ping=ping,
     )
-    upstream.sharing = sharing
+    upstream.upkeep.sharing = sharing
     if any(entry.name is not None for entry in entries):
-        upstream.follow(Names(name, group, entries, resolver or Resolver()))
+        upstream.upkeep.follow(Names(name, group, entries, resolver or Resolver()))
     return upstream
 
 
@@ -172,7 +172,7 @@ def check_health(
         fall=config.fall,
         starts_down=config.start == "down",
     )
-    upstream.check_health(question, policy)
+    upstream.upkeep.check_health(question, policy)
 
 
 class _TlsMaker:

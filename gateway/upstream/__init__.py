@@ -12,6 +12,8 @@
 
 ``upstream``   one request: which server, a try, and what then
 ``spawned``    the same for applications that the gateway has started
+``upkeep``     what goes on beside the requests: names, checks, capabilities, idle connections
+``tries``      what became of the tries of one request
 ``group``      the servers of one backend: who may be chosen, who is ejected
 ``balance``    how one of several is chosen; plain functions
 ``sticky``     clients that stay with their server by a cookie

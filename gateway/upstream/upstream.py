@@ -26,8 +26,6 @@ import trio
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.upstream.capabilities import CapabilityProbe
-from gateway.upstream.check import Checker, CheckPolicy, Question
 from gateway.upstream.exchange import (
     CannotShareError,
     CrowdedError,
@@ -42,7 +40,6 @@ from gateway.upstream.health import is_fault
 from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
 from gateway.upstream.lookout import Lookout
 from gateway.upstream.multiplex import RequestStream
-from gateway.upstream.names import Names
 from gateway.upstream.ping import take_living
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.queue import Queue
@@ -50,14 +47,11 @@ from gateway.upstream.replay import can_rewind, keep, rewind
 from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.server import Server, ServerState
-from gateway.upstream.shared_pool import SharedPool, Sharing
 from gateway.upstream.switch import Switch
+from gateway.upstream.tries import Tries
+from gateway.upstream.upkeep import Upkeep
 from protocols.codec import ClientCodec
 from protocols.events import LocalRedirect, RequestHead, RequestVariables, ResponseHead
-from protocols.fastcgi import Capabilities
-
-EXPIRY_INTERVAL: Final = 5.0
-"""Seconds between two looks at idle connections."""
 
 _NOBODY: Final[list[Server]] = []
 
@@ -73,37 +67,6 @@ class UpstreamState:
     """Requests that wait for a connection."""
     held: int
     """Requests that wait for a server to come back."""
-
-
-class _Tries:
-    """What became of one request so far; made when the first try has failed."""
-
-    __slots__ = ("began", "count", "failure", "held", "pause", "sent", "tried")
-
-    def __init__(self, began: float) -> None:
-        self.began = began
-        """Clock time of the first: what it has waited in the queue before does not count."""
-        self.count = 0
-        self.sent = 0
-        """Tries that have sent something."""
-        self.tried: list[Server] = []
-        self.failure: BackendError | None = None
-        """The last one."""
-        self.held = False
-        self.pause = FIRST_PAUSE
-
-    def add(self, server: Server, failure: BackendError, sent: bool) -> None:
-        self.count += 1
-        self.sent += sent
-        self.tried.append(server)
-        self.failure = failure
-
-    def start_over(self) -> None:
-        """Each server may be asked again, which is not a new attempt: nothing was sent."""
-        self.count = 0
-        self.tried = []
-        self.held = True
-        self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
 
 class Upstream:
@@ -138,11 +101,7 @@ class Upstream:
         """For `Exchange.catch_stderr`, if the protocol has an error stream."""
         self.companion: Callable[[ResponseHead], None] | None = None
         """For `Exchange.companion`."""
-        self._checker: Checker | None = None
-        self._names: Names | None = None
-        self._probe: CapabilityProbe | None = None
-        self.sharing: Sharing | None = None
-        """Of connections that several requests are on at the same time."""
+        self.upkeep = Upkeep(backend, group, queue, hold)
         self._sticky = group.sticky
         self._statuses = retry.status
         self._looks_out = 0 < retry.per_try < timeouts.first_byte
@@ -165,80 +124,17 @@ class Upstream:
         """How the servers are."""
         return UpstreamState(self._group.snapshot(self._pump.now), len(self._queue.waiting), self._hold.count)
 
-    def check_health(self, question: Question, policy: CheckPolicy) -> None:
-        """Ask each server *question* while `run` runs. Call it before."""
-        self._checker = Checker(self._backend, question, policy, returned=self._welcome)
-        if policy.starts_down:
-            self._group.starts_down = True
-            for server in self._group.servers:
-                server.health.mark_down("not checked yet")
-
     def ask_capabilities(self) -> None:
         """Ask each FastCGI server what it takes, and keep to that, while `run` runs. Call it before."""
-        self._probe = CapabilityProbe(self._backend, is_there=self._is_there, learned=self._learn)
+        self.upkeep.ask_capabilities(self._is_there)
 
     def _is_there(self) -> bool:
         """Whether there is anybody behind the addresses who may be asked."""
         return True
 
-    def _learn(self, server: Server, told: Capabilities) -> None:
-        server.learn(told)
-        self._group.look_at_limits()
-        self._welcome(server)
-
-    def _doubt(self, server: Server) -> None:
-        """*server* may have been restarted."""
-        if self._probe is not None:
-            self._probe.doubt(server)
-
-    def _doubt_whose(self, pool: SharedPool) -> None:
-        for server in self._group.servers:
-            if server.pool is pool:
-                self._doubt(server)
-
-    def follow(self, names: Names) -> None:
-        """Have the servers that *names* say while `run` runs. Call it before."""
-        self._names = names
-        names.changed = self._look_again
-
-    def _look_again(self) -> None:
-        """There are other servers, which may have room."""
-        for server in self._group.servers:
-            self._welcome(server)
-
-    def _welcome(self, server: Server) -> None:
-        """*server* is up: requests that wait need wait no longer."""
-        self._hold.wake()
-        for _ in range(len(self._queue.waiting)):
-            self._queue.grant(server)
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Check the servers, and close idle connections that grow old, until cancelled; then all of them."""
-        try:
-            async with trio.open_nursery() as nursery:
-                if self._names is not None:
-                    await nursery.start(self._names.run)
-                if self._checker is not None:
-                    nursery.start_soon(self._checker.run, self._group)
-                if self._probe is not None:
-                    nursery.start_soon(self._probe.run, self._group)
-                if self.sharing is not None:
-                    self.sharing.lost = self._doubt_whose
-                    nursery.start_soon(self.sharing.run)
-                task_status.started()
-                while True:
-                    await trio.sleep(EXPIRY_INTERVAL)  # noqa: TID251 - the clock of the pools
-                    for server in self._group.servers:
-                        server.pool.close_expired()
-        finally:
-            for server in self._group.servers:
-                server.pool.close()
-
-    def renew(self) -> None:
-        """Use no connection again that is open now."""
-        for server in self._group.servers:
-            server.pool.renew()
-            self._doubt(server)
+        """Keep up the servers until cancelled; then close their connections."""
+        await self.upkeep.run(task_status=task_status)
 
     async def exchange(
         self,
@@ -263,10 +159,12 @@ class Upstream:
         pump = self._pump
         group = self._group
         started = pump.now
-        tries: _Tries | None = None
+        tries: Tries | None = None
         has_trailers = isinstance(head, RequestHead)
         if request.body.length != 0 and (
-            len(group.servers) > 1 or self.sharing is not None or self._retry.may_repeat(request.method)
+            len(group.servers) > 1
+            or self.upkeep.sharing is not None
+            or self._retry.may_repeat(request.method)
         ):
             request.body = keep(request.body)
         while True:
@@ -275,7 +173,7 @@ class Upstream:
                 server = await self._wait_for(request, server, tries)
             else:
                 server.enter(pump.now)
-            if own_host and (self._names is not None or len(group.servers) > 1):
+            if own_host and (self.upkeep.follows or len(group.servers) > 1):
                 assert isinstance(head, RequestHead)
                 fields = [(b"host", server.dialer.authority), *head.headers[1:]]
                 head = RequestHead(head.method, head.target, fields)
@@ -357,11 +255,11 @@ class Upstream:
                 if self._queue.waiting:
                     self._queue.grant(server)
             if tries is None:
-                tries = _Tries(began)
+                tries = Tries(began)
             tries.add(server, failure, exchange is not None)
             if not blameless and is_fault(failure):
                 group.failed(server, trio.current_time(), failure.detail)
-                self._doubt(server)
+                self.upkeep.doubt(server)
             await self._allow_another(request, responder, failure, tries)
 
     def _each_once(self) -> int:
@@ -369,7 +267,7 @@ class Upstream:
 
     # --- before a try
 
-    async def _wait_for(self, request: Request, server: Server | None, tries: _Tries | None) -> Server:
+    async def _wait_for(self, request: Request, server: Server | None, tries: Tries | None) -> Server:
         """A server that was entered. *server* has no room; None: no server is up. Raises BackendError."""
         pause = FIRST_PAUSE
         deadline = (trio.current_time() if tries is None else tries.began) + self._hold.time
@@ -391,14 +289,14 @@ class Upstream:
             raise self._too_busy(server, f"none of them became free in {queue.time:g} s")
         return entered
 
-    def _unwanted_of(self, request: Request, tries: _Tries | None, began: float) -> Unwanted | None:
+    def _unwanted_of(self, request: Request, tries: Tries | None, began: float) -> Unwanted | None:
         """The statuses for which there would be another try after the one that has begun at *began*."""
         if not self._may_follow(request, tries):
             return None
         return Unwanted(self._retry.status, (began if tries is None else tries.began) + self._retry.time)
 
     def _lookout_for(
-        self, request: Request, server: Server, tries: _Tries | None, began: float
+        self, request: Request, server: Server, tries: Tries | None, began: float
     ) -> Lookout | None:
         """For a try at *server*, begun at *began*, after which there would be another."""
         # Of several that fail in the middle of a request the second is the last, unless a number is told.
@@ -415,7 +313,7 @@ class Upstream:
             until=(began if tries is None else tries.began) + self._retry.time,
         )
 
-    def _may_follow(self, request: Request, tries: _Tries | None) -> bool:
+    def _may_follow(self, request: Request, tries: Tries | None) -> bool:
         """Whether there may be another try after the next one, if that one sends the request."""
         retry = self._retry
         count = 1 if tries is None else tries.count + 1
@@ -454,7 +352,7 @@ class Upstream:
             server.refuses_sharing(connection)
             self._group.look_at_limits()
         else:
-            self._doubt(server)
+            self.upkeep.doubt(server)
         if not can_rewind(request.body) or not (refused or self._retry.may_repeat(request.method)):
             return False
         rewind(request.body)
@@ -465,7 +363,7 @@ class Upstream:
         request: Request,
         responder: Responder,
         failure: BackendError,
-        tries: _Tries,
+        tries: Tries,
     ) -> None:
         """Return if there is another try after *failure*, once it may begin. Raises *failure* otherwise."""
         now = trio.current_time()

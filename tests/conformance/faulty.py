@@ -461,7 +461,7 @@ async def until_shared(served: Served, backends: Faulty) -> None:
     """Wait until the gateway knows which connections can be shared."""
     for route in served.service.router.routes:
         handler = route.handler
-        if isinstance(handler, ApplicationBackend) and handler._upstream.sharing is not None:
+        if isinstance(handler, ApplicationBackend) and handler._upstream.upkeep.sharing is not None:
             (server,) = handler._upstream.servers
             await until(lambda server=server: server.told is not None)  # type: ignore[misc]
     await until(lambda: not any(server.open for server in backends.asked))

@@ -297,7 +297,7 @@ def test_renewed_connections_finish_what_they_have() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask_all, served, get("/old"))
             await until(lambda: meeting.come == 1)
-            upstream.renew()
+            upstream.upkeep.renew()
             assert await ask_all(served, get("/new")) == [(200, b"/new")]
         await until(lambda: len(connections_of(upstream)) == 1)
 
