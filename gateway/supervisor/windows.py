@@ -56,12 +56,15 @@ class Windows:
         from gateway.listener import accept
         from gateway.pump import Pump
 
-        with scope:
-            async with trio.open_nursery() as nursery:
-                pump = Pump()
-                await nursery.start(pump.run)
-                entrance = Entrance(Service(pump, router, Timeouts(), Limits()))
-                await accept(listening, lambda sock: nursery.start_soon(entrance.serve, sock))
+        async with trio.open_nursery() as pumping:
+            pump = Pump()
+            await pumping.start(pump.run)
+            entrance = Entrance(Service(pump, router, Timeouts(), Limits()))
+            async with trio.open_nursery() as connections:
+                with scope:
+                    await accept(listening, lambda sock: connections.start_soon(entrance.serve, sock))
+                entrance.drain()  # who has asked for the reload that closes this is answered
+            pumping.cancel_scope.cancel()
 
 
 class _AllWorkers:

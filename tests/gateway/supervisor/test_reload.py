@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from gateway.control import client
 from tests.gateway.supervisor.supervised import (
     APPLICATION,
     CONFIG,
@@ -172,18 +173,20 @@ def test_listeners_follow_the_configuration(tmp_path: Path) -> None:
         assert (tmp_path / "old.sock").exists()
         config = TWO.replace("[{http", "[{http: 'unix:new.sock', mode: '0600'}, {http", 1)
         config = config.replace("workers: 2", "workers: 1")
-        (tmp_path / "gateway.yaml").write_text(config)
-        running.process.send_signal(signal.SIGHUP)
-        running.wait_for('"reloaded"')
+        (tmp_path / "gateway.yaml").write_text(config.replace("control.sock", "other.sock"))
+        done = command(tmp_path, "reload", "--control", f"unix:{tmp_path}/control.sock")
+        assert (done.returncode, done.stderr) == (0, "")
         assert not (tmp_path / "old.sock").exists()
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(tmp_path / "new.sock"))
-            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert b"one " in receive_until(client, b".")
-        with socket.create_connection(("127.0.0.1", int(before[1].rpartition(":")[2]))) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert b"one " in receive_until(client, b".")
-        assert len(serving(tmp_path)) == 1
+        assert not (tmp_path / "control.sock").exists()
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(tmp_path / "new.sock"))
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"one " in receive_until(visitor, b".")
+        with socket.create_connection(("127.0.0.1", int(before[1].rpartition(":")[2]))) as visitor:
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"one " in receive_until(visitor, b".")
+        described = client.status(tmp_path / "other.sock")
+        assert [each["state"] for each in described["workers"]][-1] == "serving"
         running.process.terminate()
         running.end()
     assert not (tmp_path / "new.sock").exists()
