@@ -66,6 +66,7 @@ class RequestStream(PumpStream):
         "_end",
         "_waiting",
         "accompanied",
+        "answered",
         "begun",
         "ended",
         "request_id",
@@ -83,6 +84,8 @@ class RequestStream(PumpStream):
         self.request_id = request_id
         self.accompanied = False
         """Whether there were others on the connection, whose doing its end may be."""
+        self.answered = False
+        """Whether something has come for it."""
         self.begun = False
         """Whether the application has heard of the request."""
         self.ended = False
@@ -118,6 +121,7 @@ class RequestStream(PumpStream):
 
     def deliver(self, record: bytes) -> None:
         """A record has come; `wake` follows."""
+        self.answered = True
         self._waiting.append(record)
         self.waiting_bytes += len(record)
         self._readable = True
@@ -409,10 +413,20 @@ class SharedConnection:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
             self.lost = not self.closed
             self._end(broken)
-        except RemoteProtocolError:
-            # Where records begin is not known any more: it is everybody's failure.
+        except RemoteProtocolError as error:
+            # Where records begin is not known any more: it is everybody's failure. Whose doing it is nobody
+            # knows; those that may try again have lost a connection.
+            if len(self._streams) > 1:
+                log.warning(
+                    "shared connection broken off",
+                    backend=self._backend,
+                    address=self._address,
+                    requests=len(self._streams),
+                    detail=str(error),
+                )
             for each in self._streams.values():
-                each.deliver(codec.offence)
+                if each.answered or not each.accompanied:
+                    each.deliver(codec.offence)
             self._end(None)
 
     def _distribute(self) -> None:
