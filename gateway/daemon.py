@@ -29,7 +29,7 @@ from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
 from gateway.control.handlers import control_router, metrics_router
-from gateway.control.state import Worker
+from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
@@ -93,7 +93,7 @@ class Windows:
     control: list[ListeningSocket] = field(default_factory=list)
     metrics: list[ListeningSocket] = field(default_factory=list)
 
-    def doors(self, worker: Worker) -> Iterator[Door]:
+    def doors(self, worker: WorkerState) -> Iterator[Door]:
         """Entrances that lead to what operators ask for, and to no route."""
         for sockets, make in ((self.control, control_router), (self.metrics, metrics_router)):
             if sockets:
@@ -104,7 +104,7 @@ class Windows:
 class _Alone:
     """The daemon as operators see it, where it is one process (`gateway.control.handlers.Daemon`)."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerState) -> None:
         self._worker = worker
 
     async def status(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ async def work(
     access_log: AccessLog | None,
     ending: Ending,
     *,
-    on_ready: Callable[[Worker], object],
+    on_ready: Callable[[WorkerState], object],
     windows: Windows | None = None,
 ) -> None:
     """Serve on *sockets* until *ending* says otherwise; *on_ready* is called once they are served.
@@ -178,7 +178,7 @@ async def work(
         gateway = build(config, pump, access_log)
         entrances = Entrances(config, gateway.service, sockets)
         gateway.services.extend(entrances.certificates)
-        worker = Worker(
+        worker = WorkerState(
             gateway.service,
             gateway.backends,
             {name: backend.kind for name, backend in config.backends.items()},

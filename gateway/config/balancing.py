@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag
 
 from gateway.config.base import Model, Place, pointless, written
 from gateway.config.server_tls import TlsOrFlag
-from gateway.config.values.addresses import ConnectServer, ServerAddress, Upstream
+from gateway.config.values.addresses import ConnectServer, ServerAddress, ServerUrl
 from gateway.config.values.numbers import Count, CountOrNone, ErrorStatus, Flag
 from gateway.config.values.quantities import Duration, Part, Timeout
 from gateway.config.values.requests import CheckHost, CheckTarget, CookieName, HashKey, Method, Statuses
@@ -34,7 +34,7 @@ class Server(Model):
 class HTTPServer(Model):
     """One of several web servers of a backend."""
 
-    origin: Upstream = Field(alias="url")
+    origin: ServerUrl = Field(alias="url")
     """Its URL without a path; https for TLS. A name, or srv: and the name of SRV records, may stand for
     several."""
     weight: Count = 1

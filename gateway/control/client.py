@@ -26,7 +26,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def status(path: Path) -> dict[str, Any]:
-    """What `state.Worker.describe` says. Raises ControlError."""
+    """What `state.WorkerState.describe` says. Raises ControlError."""
     described = json.loads(_ask(path, "GET", "/status"))
     assert isinstance(described, dict)
     return described

@@ -18,7 +18,7 @@ _SERVED = (State.UP.value, State.TRIAL.value)
 
 
 def metrics_of(described: dict[str, Any]) -> Iterator[Metric]:
-    """What Prometheus wants to know of a worker that `state.Worker.describe` has described."""
+    """What Prometheus wants to know of a worker that `state.WorkerState.describe` has described."""
     connections = GaugeMetricFamily("gateway_connections", "Connections of clients that are open.")
     connections.add_metric([], described["connections"])
     yield connections

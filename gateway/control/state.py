@@ -20,8 +20,8 @@ class Observed(Protocol):
 
 
 @dataclass(slots=True)
-class Worker:
-    """The process that serves."""
+class WorkerState:
+    """What the process that serves has, to be described."""
 
     service: Service
     backends: Mapping[str, Backend]

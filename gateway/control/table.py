@@ -14,7 +14,7 @@ _STYLES |= {"serving": "green", "starting": "yellow", "retiring": "yellow", "sil
 
 
 def show(described: dict[str, Any]) -> None:
-    """Print what `state.Worker.describe` says."""
+    """Print what `state.WorkerState.describe` says."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _UNBOUNDED  # for grep: one server is one line

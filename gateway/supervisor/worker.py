@@ -15,7 +15,7 @@ import trio
 from gateway import daemon
 from gateway.backend import StartError, start_errors
 from gateway.config import Config, ConfigError
-from gateway.control.state import Worker
+from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
 from gateway.leaving import leave
 from gateway.listener import ListeningSocket
@@ -104,9 +104,9 @@ class _Orders:
     def __init__(self, channel: Channel, ending: Ending) -> None:
         self._channel = channel
         self._ending = ending
-        self._state: Worker | None = None
+        self._state: WorkerState | None = None
 
-    def ready(self, state: Worker, nursery: trio.Nursery) -> None:
+    def ready(self, state: WorkerState, nursery: trio.Nursery) -> None:
         """Connections are accepted."""
         self._state = state
 

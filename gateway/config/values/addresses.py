@@ -111,7 +111,7 @@ def parse_nameserver(value: Any) -> TcpAddress:
     return address
 
 
-def parse_upstream(value: Any, info: ValidationInfo) -> Origin:
+def parse_server_url(value: Any, info: ValidationInfo) -> Origin:
     """The URL of an HTTP server: a host and a port (80 or 443 if left out), or a Unix socket.
 
     The URL has no path: the target goes to the backend as it came, without the route's ``mount``.
@@ -168,9 +168,9 @@ Nameserver: TypeAlias = Annotated[
     PlainValidator(parse_nameserver),
     WithJsonSchema({"type": "string", "examples": ["10.0.0.2", "127.0.0.1:5353"]}),
 ]
-Upstream: TypeAlias = Annotated[
+ServerUrl: TypeAlias = Annotated[
     Origin,
-    PlainValidator(parse_upstream),
+    PlainValidator(parse_server_url),
     WithJsonSchema({"type": "string", "examples": ["http://127.0.0.1:3000", "https://app.example"]}),
 ]
 
