@@ -21,6 +21,7 @@ COMPILED = (
     "gateway/backends/ajp.py",
     "gateway/backends/application.py",
     "gateway/backends/asgi/backend.py",
+    "gateway/backends/asgi/handshake.py",
     "gateway/backends/asgi/host.py",
     "gateway/backends/asgi/http.py",
     "gateway/backends/asgi/messages.py",

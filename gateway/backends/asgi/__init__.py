@@ -6,7 +6,8 @@
     scope       what an application is told of a request, and what it may do besides
     http        receive and send of one request
     messages    what applications send, checked
-    websocket   the same of one WebSocket connection
+    handshake   whether a client's offer of a WebSocket is right
+    websocket   receive and send of one WebSocket connection
     interface   applications of ASGI 2
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop

@@ -16,17 +16,13 @@ import trio
 
 from gateway.backend import StartError
 from gateway.backends.asgi.guest import AsyncioHost
+from gateway.backends.asgi.handshake import check_handshake
 from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.interface import Interface, as_single_callable
 from gateway.backends.asgi.lifespan import Lifespan, Mode
-from gateway.backends.asgi.scope import HttpExtensions, http_scope
-from gateway.backends.asgi.websocket import (
-    WebSocketExchange,
-    WebSocketSettings,
-    check_handshake,
-    websocket_scope,
-)
+from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_scope
+from gateway.backends.asgi.websocket import WebSocketExchange, WebSocketSettings
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
 from gateway.notice import ShutdownNotice

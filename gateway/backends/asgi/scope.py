@@ -1,10 +1,11 @@
-"""The connection scope of one HTTP request (ASGI-6), and what it announces (EXT-1)."""
+"""The connection scope of a request (ASGI-6) or a WebSocket (ASGI-14), and what it announces (EXT-1)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from gateway.backends.asgi.host import Scope
 from gateway.request import Address, Request
+from protocols.websocket import offered_subprotocols
 
 Extensions: TypeAlias = dict[str, dict[str, Any]]
 
@@ -47,6 +48,16 @@ def http_scope(request: Request, state: dict[str, Any], extensions: Extensions) 
     }
     if connection.tls is not None:
         extensions["tls"] = connection.tls.extension()
+    return scope
+
+
+def websocket_scope(request: Request, state: dict[str, Any], extensions: Extensions) -> Scope:
+    """The connection scope (ASGI-14); *state* is the lifespan's, copied shallowly."""
+    scope = http_scope(request, state, extensions)
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if request.connection.scheme == "https" else "ws"
+    scope["subprotocols"] = offered_subprotocols(request.headers)
     return scope
 
 

@@ -1,4 +1,4 @@
-"""One WebSocket connection as ASGI 3.0 sees it: the scope, and `receive` and `send`.
+"""One WebSocket connection as ASGI 3.0 sees it: `receive` and `send`.
 
 ::
 
@@ -15,7 +15,7 @@ in time is let go. Every end has its code: the client's own, 1000 when the appli
 fails, 1012 when the daemon stops: at once, or for an application that waits for the notice of that
 (``gateway.shutdown``) when it is urgent (`gateway.notice`).
 
-It checks the handshake (`check_handshake`) and works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
+The handshake was looked at before (`handshake`). It works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
 """
 
 from collections import deque
@@ -28,11 +28,11 @@ from typing import Any, Final
 import structlog
 import trio
 
-from gateway.backends.asgi.host import Event, Host, Message, Scope, wait_for_notice
+from gateway.backends.asgi.host import Event, Host, Message, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
-from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions, http_scope
+from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
 from gateway.backends.disconnect import ClientDisconnected
-from gateway.errors import ClientGone, GatewayError, RequestError
+from gateway.errors import ClientGone, GatewayError
 from gateway.notice import ShutdownNotice
 from gateway.request import Duplex, Request, Responder, Upgrade
 from protocols.errors import LocalProtocolError
@@ -46,7 +46,6 @@ from protocols.websocket import (
     WebSocketServer,
     accept_value,
     is_close_code,
-    is_key,
     negotiate,
     offered_subprotocols,
 )
@@ -101,44 +100,6 @@ _ACCEPTING: Final = _Stage.ACCEPTING
 _OPEN: Final = _Stage.OPEN
 _DENIED: Final = _Stage.DENIED
 _CLOSED: Final = _Stage.CLOSED
-
-
-# --- the handshake
-
-
-async def check_handshake(request: Request, responder: Responder) -> bool:
-    """Whether the client's part of the handshake is right (RFC 6455 4.2.1); a wrong version is answered here.
-
-    Raises RequestError (400) for another mistake.
-    """
-    if _only(request.headers, b"sec-websocket-version") != b"13":
-        # RFC 6455 4.4; RFC 9110 15.5.22: it says what would have been right.
-        headers = [(b"sec-websocket-version", b"13"), (b"upgrade", b"websocket")]
-        if not responder.try_respond(426, headers, b"the version of WebSocket that is spoken here is 13\n"):
-            await responder.flush()
-        return False
-    if request.version != "2" and not is_key(_only(request.headers, b"sec-websocket-key")):
-        raise RequestError(400, "Sec-WebSocket-Key is not 16 bytes in base64, given once")
-    return True
-
-
-def _only(headers: Headers, wanted: bytes) -> bytes:
-    """The value of the only field of that name; ``b""`` if it is missing or repeated."""
-    values = [value for name, value in headers if name == wanted]
-    return values[0] if len(values) == 1 else b""
-
-
-def websocket_scope(request: Request, state: dict[str, Any], extensions: Extensions) -> Scope:
-    """The connection scope (ASGI-14); *state* is the lifespan's, copied shallowly."""
-    scope = http_scope(request, state, extensions)
-    del scope["method"]
-    scope["type"] = "websocket"
-    scope["scheme"] = "wss" if request.connection.scheme == "https" else "ws"
-    scope["subprotocols"] = offered_subprotocols(request.headers)
-    return scope
-
-
-# --- the connection
 
 
 class WebSocketExchange:
