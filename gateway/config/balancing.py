@@ -133,9 +133,9 @@ class Connections(Model):
     """Connections to each server, in use or idle; by default any number. An application that serves one
     connection per process (php-fpm) wants as many as it has processes. Further requests wait in a queue."""
     queue: CountOrNone = 100
-    """Requests that wait for a connection; one more is answered 503 with Retry-After. 0: none waits."""
+    """Requests that may wait for a connection; more are answered 503 at once, with Retry-After."""
     queue_time: Timeout = written("5s")
-    """How long one waits; then it is answered 503."""
+    """How long one may wait, before it is answered 503."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:

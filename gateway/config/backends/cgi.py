@@ -68,9 +68,9 @@ class CGIBackend(CGIFamily, Confined):
     max_processes: Count | None = None
     """Programs that run at the same time; further requests wait."""
     queue: CountOrNone = 100
-    """Requests that may wait; more are answered 503 at once. With max_processes."""
+    """Requests that may wait, with max_processes; more are answered 503 at once, with Retry-After."""
     queue_time: Timeout = written("10s")
-    """How long one may wait, before it is answered 503. With max_processes."""
+    """How long one may wait, before it is answered 503."""
     catch_stderr: Regex | None = None
     """A regular expression: a line of standard error that it matches before the response has begun makes it a
     502 (nginx: fastcgi_catch_stderr)."""

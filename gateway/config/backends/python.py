@@ -125,9 +125,9 @@ class ASGIBackend(PythonApplication, BackendModel):
     """Requests and WebSocket connections that it has at the same time; by default any number (uvicorn:
     limit_concurrency). Further ones wait."""
     queue: CountOrNone = 100
-    """Requests that may wait; more are answered 503 at once. With concurrency."""
+    """Requests that may wait, with concurrency; more are answered 503 at once, with Retry-After."""
     queue_time: Timeout = written("10s")
-    """How long one may wait, before it is answered 503. With concurrency."""
+    """How long one may wait, before it is answered 503."""
     drop_extensions: Annotated[tuple[Extension, ...], Many()] = ()
     """Extensions of ASGI that are not offered to the application, because something in it does not know
     them: a middleware that knows no pathsend, behind which a framework sends files so."""
