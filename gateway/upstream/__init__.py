@@ -34,6 +34,7 @@
 ``dial``       connects, within a deadline
 ``introduction``  the PROXY header that a connection begins with, if it is to
 ``exchange``   drives any client codec: request out, response in, failures typed
+``outcome``    what it may come to beside an answer and a failure
 ``rewriting``  addresses and cookies in answers of web servers, as clients have to see them
 ``stderr``     the error stream of an application during one exchange
 ``switch``     what becomes of a 101

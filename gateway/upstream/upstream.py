@@ -26,20 +26,19 @@ import trio
 from gateway.errors import BackendError, Cause, Phase
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.upstream.exchange import (
-    CannotShareError,
-    CrowdedError,
-    Exchange,
-    StaleConnectionError,
-    Unwanted,
-    UnwantedStatus,
-    UpstreamTimeouts,
-)
+from gateway.upstream.exchange import Exchange, UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import is_fault
 from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
 from gateway.upstream.lookout import Lookout
 from gateway.upstream.multiplex import RequestStream
+from gateway.upstream.outcome import (
+    CannotShareError,
+    CrowdedError,
+    StaleConnectionError,
+    Unwanted,
+    UnwantedStatus,
+)
 from gateway.upstream.ping import take_living
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.queue import Queue
