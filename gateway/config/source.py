@@ -236,6 +236,8 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> SourceError:
     if error.problem == "exceeded maximum nesting depth":
         # libyaml >= 0.2.6 reads ahead and has a limit of its own, far beyond ours.
         return _too_deep(line)
+    if "alias" in message:
+        message += "; what begins with * needs quotes"
     if begun not in {None, line}:
         # What was opened and never closed shows only much later.
         message = f"{message} (begun in line {begun})"

@@ -114,7 +114,8 @@ def test_refuses_a_huge_file(tmp_path: Path) -> None:
         ("a:\n\t- x", "2: not YAML: while scanning for the next token, found character that cannot start any token"),
         ("a: 'x\n", "2: not YAML: while scanning a quoted scalar, found unexpected end of stream (begun in line 1)"),
         ("a: 1\n---\nb: 2\n", "2: not YAML: expected a single document in the stream, but found another document (begun in line 1)"),
-        ("a: *x\n", "1: not YAML: found undefined alias"),
+        ("a: *x\n", "1: not YAML: found undefined alias; what begins with * needs quotes"),
+        ("a: *:443\n", "1: not YAML: while scanning an alias, did not find expected alphabetic or numeric character; what begins with * needs quotes"),
     ],
 )  # fmt: skip
 def test_names_the_line_of_a_syntax_error(text: str, message: str) -> None:
