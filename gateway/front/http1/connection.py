@@ -213,6 +213,13 @@ class Http1Connection:
                 sound = await service.answer_failure(error, request, responder)
                 if self._upgrade is not None:
                     self._upgrade.break_off()
+            except BaseException:
+                # Cancelled: the daemon's grace is over, or that for a client which has closed its side.
+                if self._upgrade is not None:
+                    self._upgrade.break_off()
+                if not responder.ended:
+                    self._reset_if_ambiguous(responder)
+                raise
             finally:
                 self._responder = None
                 if service.access_log is not None:

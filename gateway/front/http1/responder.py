@@ -279,6 +279,9 @@ class Http1Responder:
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
                 self.ended = False  # not for the client: its part of the response is not whole
                 raise ClientGone(str(error)) from error
+            except BaseException:
+                self.ended = False
+                raise
 
     async def _wait_writable(self) -> None:
         """Wait for the client to take more, as long as it is not too slow in all."""

@@ -829,6 +829,30 @@ def test_http_1_0_response_to_a_client_that_was_too_slow_is_reset() -> None:
     served(test, answer, timeouts=SHORT)
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_http_1_0_response_that_is_cut_off_is_reset(ended: bool) -> None:
+    """H1-24: by the end of the daemon's grace."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.start(200, [])
+        await responder.flush()
+        responder.write(b"x" * 20_000_000 if ended else b"begun")
+        if ended:
+            responder.end()
+        await responder.flush()
+        await trio.sleep_forever()
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        await client.send_all(b"GET / HTTP/1.0\r\n\r\n")
+        await read_until(client, b"x" if ended else b"begun")
+        for connection in list(service.open):
+            connection._scope.cancel()
+        with pytest.raises(trio.BrokenResourceError):
+            await read_all(client)
+
+    served(test, answer)
+
+
 @pytest.mark.parametrize(("written", "seen"), [(b"123", b"123"), (b"1234567", b"")])
 def test_length_that_is_not_kept_cuts_the_connection(written: bytes, seen: bytes) -> None:
     """H1-24, WSGI-14: never more than was promised, and less is visible."""
