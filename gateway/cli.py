@@ -143,7 +143,7 @@ def serve(
         from gateway.leaving import leave
 
         gc.enable()
-        leave(run(loaded), patience=loaded.timeouts.shutdown)
+        leave(run(loaded.model_copy(update={"workers": 1})), patience=loaded.timeouts.shutdown)
     gc.enable()
     from gateway.supervisor.serve import serve as supervise
     from gateway.supervisor.watch import Watched

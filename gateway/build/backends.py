@@ -284,6 +284,7 @@ class BackendBuilder:
                 http=http,
                 introduces=introduces,
                 resolver=self._resolver,
+                workers=self._config.workers,
                 sharing=sharing,
             )
         spawned = spawned_application(name, protocol, config.spawn)

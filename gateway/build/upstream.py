@@ -61,13 +61,15 @@ def build_upstream(
     introduces: ProxyVersion | None = None,
     resolver: Resolver | None = None,
     processes: int = 1,
+    workers: int = 1,
     sharing: Sharing | None = None,
 ) -> AnyUpstream:
     """The *servers* of the backend called *name*. Raises StartError.
 
     *keeps*: whether connections are kept between requests. *http*: whether it is HTTP that they carry.
     *introduces*: the version of the PROXY header that they begin with. *processes*: how many there are behind
-    each address, as far as that is known. *sharing*: whether several requests may be on a connection.
+    each address, as far as that is known. *workers*: how many of the gateway use them. *sharing*: whether
+    several requests may be on a connection.
     """
     secure = _TlsMaker(name, config.tls, http)
     timeouts, health = config.timeouts, _health(config.health)
@@ -93,6 +95,7 @@ def build_upstream(
             connections=pool.connections,
             health=health,
             processes=processes,
+            workers=workers,
         )
 
     entries = [Entry(_name_of(server.address), partial(make, server)) for server in servers]

@@ -14,12 +14,14 @@ def share_of(config: Config, number: int, workers: int) -> Config:
 
     Connections of clients, those to a server, CGI programs at a time, the concurrency of ASGI applications,
     and processes of applications are divided; each gets at least one.
-    What is counted for each client is counted by each worker.
+    What is counted for each client is counted by each worker. What applications tell of themselves
+    (get_values) is divided when it is told.
     """
     if workers == 1:
-        return config
+        return config if config.workers == 1 else config.model_copy(update={"workers": 1})
     changes: dict[str, Any] = {
-        "backends": {name: _backend(backend, number, workers) for name, backend in config.backends.items()}
+        "workers": workers,
+        "backends": {name: _backend(backend, number, workers) for name, backend in config.backends.items()},
     }
     if config.limits.connections is not None:
         connections = part(config.limits.connections, number, workers)

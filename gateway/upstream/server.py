@@ -46,6 +46,7 @@ class Server(Candidate):
         "_configured",
         "_processes",
         "_sharing",
+        "_workers",
         "answered_at",
         "backup",
         "dialer",
@@ -66,9 +67,11 @@ class Server(Candidate):
         backup: bool = False,
         connections: int | None = None,
         processes: int = 1,
+        workers: int = 1,
     ) -> None:
         """*connections* is how many there may be in all, idle ones among them; None: any number, or what the
-        application tells. It is one of so many *processes* that tells it, for itself.
+        application tells. It is one of so many *processes* that tells it, for itself; and it tells so many
+        *workers* of the gateway, each of which takes its part.
         """
         super().__init__(pool.dialer.name, weight)
         self.pool = pool
@@ -77,6 +80,7 @@ class Server(Candidate):
         self.backup = backup
         self._configured = connections
         self._processes = processes
+        self._workers = workers
         self.limit = sys.maxsize if connections is None else connections
         self.told: Capabilities | None = None
         self.health = Health(health)
@@ -131,16 +135,15 @@ class Server(Candidate):
         self.told = told
         connections, requests = self._configured, None
         if connections is None:
-            connections, requests = told.connections, told.requests
-            if connections is not None:
-                connections *= self._processes
-            if requests is not None:
-                requests *= self._processes
+            connections, requests = self._part(told.connections), self._part(told.requests)
         limit = sys.maxsize if connections is None else connections
         self.pool.keep_at_most(limit)
         if self._sharing is not None:
             limit = self._sharing.learn(told, limit)
         self.limit = limit if requests is None else min(limit, requests)
+
+    def _part(self, told: int | None) -> int | None:
+        return None if told is None else max(told * self._processes // self._workers, 1)
 
     def refuses_sharing(self, connection: UpstreamConnection) -> None:
         """The application has refused a request because *connection* was used for another (FCGI-14)."""

@@ -33,6 +33,7 @@ def test_what_is_for_all_is_divided(tmp_path: Path) -> None:
         },
     )
     assert share_of(whole, 1, 1) is whole
+    assert share_of(whole, 1, 2).workers == 2
     share = share_of(whole, 1, 2)
     php, tools = share.backends["php"], share.backends["tools"]
     assert isinstance(php, FastCGIBackend)

@@ -142,6 +142,24 @@ def test_what_is_configured_is_known_better() -> None:
     asking(application, test, pool={"connections": 4})
 
 
+@pytest.mark.parametrize(("workers", "limit"), [(1, 7), (2, 3), (8, 1)])
+def test_each_worker_of_the_gateway_takes_its_part(workers: int, limit: int) -> None:
+    application = Application(values_record({**ANSWER, "FCGI_MAX_CONNS": "7"}))
+    limits: list[int] = []
+
+    async def main() -> None:
+        async with (
+            backend(application) as app,
+            gateway_of({**config_of(app.address), "workers": workers}) as served,
+        ):
+            server = upstream_of(served).servers[0]
+            await until(lambda: server.told is not None)
+            limits.append(server.limit)
+
+    run(main)
+    assert limits == [limit]
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", encode_unknown_type(GET_VALUES), values_record({}), b"HTTP/1.1 400 Bad Request\r\n\r\n"],
