@@ -15,14 +15,15 @@ bytes, because its client reads slowly, nothing is read from the connection: the
 new request goes there meanwhile, unless there is no other place; and once they have waited for `stall`
 seconds in all, the response of the slow one is broken off. Alone on its connection, it has all the time.
 
-A request that is given up is aborted (FCGI-16), and the connection goes on. Its place is free when the
-application has ended it.
+A request that is given up is aborted (FCGI-16), and the connection goes on, unless the application goes on
+sending and there is nobody else. Its place is free when the application has ended it.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
+from typing import Final
 
 import structlog
 import trio
@@ -38,6 +39,10 @@ from protocols.fastcgi.multiplex import Multiplexer
 ABORT_PATIENCE: float = 30.0
 """Seconds that an application has to end a request that was aborted; then it gets no more on that connection,
 which is closed when nobody waits for anything on it."""
+
+_ABANDONED_BYTES: Final = 1024 * 1024
+"""So much is read that comes for aborted requests only; then the connection is closed, as one is that a
+request has for itself: an application which goes on sending finds out so."""
 
 log = structlog.get_logger()
 
@@ -241,6 +246,8 @@ class SharedConnection:
         self._news = trio.Event()
         self._aborted: dict[int, float] = {}
         """When requests were aborted that the application has not ended yet."""
+        self._abandoned_bytes = 0
+        """That have come since there are no others."""
         self.places = places
         """Requests that there may be at the same time."""
         self.exclusive = False
@@ -406,6 +413,10 @@ class SharedConnection:
             while data := await stream.receive_some():
                 codec.receive_data(data)
                 self._distribute()
+                self._abandoned_bytes = self._abandoned_bytes + len(data) if self.abandoned else 0
+                if self._abandoned_bytes > _ABANDONED_BYTES:
+                    self.close()
+                    return
                 while self._full and not self.closed:
                     await self._until_taken()
             self.lost = True

@@ -604,6 +604,28 @@ def test_application_that_does_not_end_an_aborted_request(monkeypatch: pytest.Mo
     assert application.begun == [[1], [1]]
 
 
+def test_application_that_goes_on_sending_for_an_aborted_request() -> None:
+    """FCGI-16: as the connection of a single request would be, that of aborted ones is closed then."""
+
+    async def behave(stream: RequestEnd) -> None:
+        await path_of(stream)
+        await stream.send_all(encode_stream(STDOUT, 1, PLAIN))
+        while True:
+            await stream.send_all(encode_stream(STDOUT, 1, bytes(50_000)))
+
+    application = Application(behave, ends_aborted=False)
+
+    async def test(served: Served, upstream: Upstream) -> None:
+        async with await served.connect() as goes:
+            await goes.send_all(get("/"))
+            await read_until(goes, b"\r\n\r\n")
+            reset(goes)
+        await until(lambda: application.counted.open == 0)
+        assert connections_of(upstream) == []
+
+    sharing(application, test)
+
+
 def test_places_that_aborted_requests_have_are_waited_for() -> None:
     """Where there may be no other connection: until the application has ended one."""
     ended = trio.Event()
