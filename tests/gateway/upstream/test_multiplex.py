@@ -595,9 +595,12 @@ def test_application_that_does_not_end_an_aborted_request(monkeypatch: pytest.Mo
             await until(lambda: bool(application.connections))
             reset(goes)
         await until(lambda: application.connections[0].aborted == [1])
-        await pass_time(0.05)
-        upstream.servers[0].pool.close_expired()
-        assert not connections_of(upstream)
+
+        def gone() -> bool:
+            upstream.servers[0].pool.close_expired()
+            return not connections_of(upstream)
+
+        await until(gone)
         assert await ask_all(served, get("/x")) == [(200, b"fine")]
 
     sharing(application, test)
