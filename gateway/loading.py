@@ -40,7 +40,7 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
             where = f" (searched {directory} first)" if directory is not None else ""
             raise LoadError(f"there is no module {error.name!r}{where}") from error
         raise _failed(f"the import of {module_name}", error) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _failed(f"the import of {module_name}", error) from error
     for name in attribute.split("."):
         try:
@@ -80,7 +80,7 @@ def _made_by(factory: Any, target: str) -> Any:
         raise LoadError(f"{target} is not a factory, but a {type(factory).__name__}")
     try:
         return factory()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _failed(f"the factory {target}", error) from error
 
 

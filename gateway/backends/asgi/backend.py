@@ -166,14 +166,15 @@ class AsgiBackend:
             await self._host.enter(
                 self._app, http_scope(request, self._state, self._extensions.of(request)), exchange
             )
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # its own; signals come otherwise
+        except trio.Cancelled:
+            exchange.abandon()
+            raise
+        except BaseException as error:  # its own, all of them: signals come otherwise
             self._log_failure(error, exchange, request)
+            _pass_on_cancelled(error, exchange)
             raised = f"the application raised {type(error).__name__}"
             if not exchange.gone:
                 last_words = traceback_of(error)
-        except BaseException:
-            exchange.abandon()
-            raise
         finally:
             self._host.leave()
             exchange.leave()
@@ -207,14 +208,15 @@ class AsgiBackend:
                 await self._host.enter(
                     self._app, websocket_scope(request, self._state, exchange.extensions), exchange
                 )
-            except (Exception, SystemExit, KeyboardInterrupt) as error:
+            except trio.Cancelled:
+                exchange.abandon()
+                raise
+            except BaseException as error:
                 self._log_failure(error, exchange, request)
+                _pass_on_cancelled(error, exchange)
                 failed = True
                 if not exchange.gone:
                     last_words = traceback_of(error)
-            except BaseException:
-                exchange.abandon()
-                raise
             finally:
                 self._host.leave()
             exchange.finish(failed=failed)
@@ -251,6 +253,20 @@ class AsgiBackend:
             phase=phase,
             last_words=last_words,
         )
+
+
+def _pass_on_cancelled(error: BaseException, exchange: HttpExchange | WebSocketExchange) -> None:
+    """Raise what of *error* has to reach the cancel scope, if it came of a nursery that was cancelled.
+
+    The rest is the application's own: no scope would end it, and it would end the daemon.
+    """
+    cancelled = error.subgroup(trio.Cancelled) if isinstance(error, BaseExceptionGroup) else None
+    if cancelled is not None:
+        exchange.abandon()
+        try:
+            raise cancelled from None
+        finally:
+            del cancelled  # Its traceback holds this frame, and with it the request.
 
 
 def _raise_start_error(group: BaseExceptionGroup[BaseException]) -> NoReturn:

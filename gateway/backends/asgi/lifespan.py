@@ -73,7 +73,7 @@ class Lifespan:
             if self._mode != "off":
                 with self._scope:
                     await self._host.enter(self._app, scope, self)
-        except (Exception, SystemExit) as error:  # judged by how far it has come
+        except BaseException as error:  # the application's, as the scope keeps what was cancelled
             self._judge(error)
         finally:
             if self._stage is _Stage.STARTING and not self._refused and self._mode == "on":

@@ -134,8 +134,13 @@ def test_startup_failed_stops_the_start(loop: str, mode: str) -> None:
 @both_loops
 @pytest.mark.parametrize(
     ("steps", "reason"),
-    [([ValueError("bug")], "ValueError('bug')"), ([None], "it returned without completing its startup")],
-    ids=["raises", "returns"],
+    [
+        ([ValueError("bug")], "ValueError('bug')"),
+        ([KeyboardInterrupt()], "KeyboardInterrupt()"),
+        ([GeneratorExit()], "GeneratorExit()"),
+        ([None], "it returned without completing its startup"),
+    ],
+    ids=["raises", "raises an interrupt", "raises an exit", "returns"],
 )
 def test_on_needs_a_completed_startup(loop: str, steps: list[Any], reason: str) -> None:
     """Complaint 51: no start-up error is hidden."""

@@ -72,6 +72,7 @@ def test_calls_a_factory(tmp_path: Path) -> None:
         ("gw_broken:app", "the import of gw_broken failed: ZeroDivisionError: division by zero"),
         ("gw_needs:app", "the import of gw_needs failed: ModuleNotFoundError: No module named 'gw_other'"),
         ("gw_exits:app", "the import of gw_exits failed: SystemExit: 3"),
+        ("gw_interrupts:app", "the import of gw_interrupts failed: KeyboardInterrupt: "),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
@@ -79,6 +80,7 @@ def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
     write(tmp_path, "gw_broken.py", "1 / 0\n")
     write(tmp_path, "gw_needs.py", "import gw_other\n")
     write(tmp_path, "gw_exits.py", "raise SystemExit(3)\n")
+    write(tmp_path, "gw_interrupts.py", "raise KeyboardInterrupt\n")
     with capture_logs(), pytest.raises(StartError) as caught:
         load(target, tmp_path)
     assert str(caught.value) == f"backend api: {message.format(tmp_path)}"
@@ -95,6 +97,7 @@ def test_the_traceback_of_a_failed_import_is_logged(tmp_path: Path) -> None:
     ("attribute", "message"),
     [
         ("fails", "the factory gw_made:fails failed: ValueError: no"),
+        ("interrupts", "the factory gw_made:interrupts failed: KeyboardInterrupt: stop"),
         ("number", "gw_made:number is not a factory, but a int"),
         ("none", "gw_made:none is not callable, but a NoneType"),
     ],
@@ -103,7 +106,8 @@ def test_says_what_is_wrong_with_a_factory(tmp_path: Path, attribute: str, messa
     write(
         tmp_path,
         "gw_made.py",
-        "number = 1\ndef none(): pass\ndef fails():\n    raise ValueError('no')\n",
+        "number = 1\ndef none(): pass\ndef fails():\n    raise ValueError('no')\n"
+        "def interrupts():\n    raise KeyboardInterrupt('stop')\n",
     )
     with capture_logs(), pytest.raises(StartError) as caught:
         load(f"gw_made:{attribute}", tmp_path, factory=True)
