@@ -53,6 +53,10 @@ SETTLED: Final = 1.0
 """Seconds after which a command on the shared socket counts as ready: it cannot say so, but those that fail
 to start mostly do it sooner."""
 
+DYING: Final = 0.1
+"""Seconds in which a process that breaks off a connection because it dies has ended: its listening socket may
+outlive its connections, and requests that got into it would be lost."""
+
 HOLD: Final = 1.0
 """Seconds that new requests are held back at most, for the running ones to end before a command is stopped,
 and again for the command to end."""
@@ -502,6 +506,9 @@ class SpawnedApplication:
         while True:
             await member.doubted.wait()
             with trio.move_on_after(RESTART_PATIENCE):
+                with trio.move_on_after(DYING):
+                    await member.running.ended.wait()
+                    await trio.sleep_forever()  # until whoever attends it ends this too
                 while not endpoint.accepts():  # noqa: ASYNC110
                     await trio.sleep(FIRST_PROBE)  # noqa: TID251 - as when it was started
             member.doubted = trio.Event()
