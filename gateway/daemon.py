@@ -35,6 +35,7 @@ from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
 from gateway.memory import settle_memory
+from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.watchdog import Watchdog, patience
 
@@ -176,6 +177,7 @@ async def work(
     async with trio.open_nursery() as pumping:
         await pumping.start(pump.run)
         gateway = build(config, pump, access_log)
+        pumping.start_soon(_cut_off, ending, gateway.notice)
         entrances = Entrances(config, gateway.service, sockets)
         gateway.services.extend(entrances.certificates)
         worker = WorkerState(
@@ -197,6 +199,12 @@ async def work(
                     watching.cancel_scope.cancel()
             backends.cancel_scope.cancel()
         pumping.cancel_scope.cancel()
+
+
+async def _cut_off(ending: Ending, notice: ShutdownNotice) -> None:
+    """Applications that take their time to stop are not waited for either when the end is hurried."""
+    await ending.reached(Stage.HURRIED)
+    notice.cut_off()
 
 
 async def _start(gateway: Gateway, backends: trio.Nursery, ending: Ending) -> bool:

@@ -2,27 +2,36 @@
 
 It comes in two steps. At the beginning of the grace that requests have (``timeouts.shutdown``) it is for
 whoever wants to know; after ``timeouts.drain`` it is urgent: what still runs is told to end, and has the rest
-of the grace for it. Then everything is cancelled.
+of the grace for it. Then everything is cancelled, and what backends wait for at their own end is bounded by
+`ShutdownNotice.patience`, which a second signal cuts short.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+import trio
 
 Listener: TypeAlias = Callable[[bool], None]
 """Called with False at the beginning, with True when it is urgent; synchronously, in a trio task."""
+
+_HURRIED_PATIENCE: Final = 1.0
+"""Seconds for each thing that a backend still has to do after a second signal."""
 
 
 class ShutdownNotice:
     """One for a worker; whoever listens adds a callback and takes it away at its own end."""
 
-    __slots__ = ("_listeners", "begun", "urgent")
+    __slots__ = ("_listeners", "_waits", "begun", "hurried", "urgent")
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
+        self._waits: list[trio.CancelScope] = []
         self.begun = False
         """The daemon has begun to stop."""
         self.urgent = False
         """What runs should end now."""
+        self.hurried = False
+        """A second signal has come: nothing is worth waiting for."""
 
     @property
     def listeners(self) -> int:
@@ -49,6 +58,20 @@ class ShutdownNotice:
         if not self.urgent:
             self.urgent = True
             self._tell()
+
+    def cut_off(self) -> None:
+        """A second signal: what backends wait for is over in a second."""
+        self.hurried = True
+        for wait in self._waits:
+            wait.deadline = min(wait.deadline, trio.current_time() + _HURRIED_PATIENCE)
+
+    def patience(self, seconds: float) -> trio.CancelScope:
+        """A shielded scope for something that a backend waits for at its end, *seconds* at most."""
+        if self.hurried:
+            seconds = min(seconds, _HURRIED_PATIENCE)
+        wait = trio.CancelScope(deadline=trio.current_time() + seconds, shield=True)
+        self._waits.append(wait)
+        return wait
 
     def _tell(self) -> None:
         for listener in list(self._listeners.values()):

@@ -250,20 +250,35 @@ def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
         assert '"requests were cut off"' in running.end()
 
 
+def test_second_signal_ends_the_wait_for_an_application_that_does_not_stop(tmp_path: Path) -> None:
+    with daemon(tmp_path, asgi("{shutdown: 60s}", "endless_application:stopping", "on")) as running:
+        running.ready()
+        running.process.terminate()
+        running.wait_for("reached")
+        running.process.terminate()
+        assert '"application did not shut down in time"' in running.end()
+
+
 ASGI = """
 import sys, trio
 async def app(scope, receive, send):
     print("reached", file=sys.stderr, flush=True)
     await trio.sleep_forever()
+
+async def stopping(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await app(scope, receive, send)
 """
 
 
-def asgi(timeouts: str) -> str:
+def asgi(timeouts: str, target: str = "endless_application:app", lifespan: str = "off") -> str:
     """A configuration whose application never answers."""
     return (
         "listeners: [{http: '127.0.0.1:0'}]\n"
         f"timeouts: {timeouts}\n"
-        "backends: {app: {asgi: 'endless_application:app', loop: trio, lifespan: off}}\n"
+        f"backends: {{app: {{asgi: '{target}', loop: trio, lifespan: {lifespan}}}}}\n"
         "routes: [{backend: app}]\n"
     )
 

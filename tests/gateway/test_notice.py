@@ -1,5 +1,9 @@
 """The notice of the daemon's end; what applications make of it is in tests/conformance/test_asgi_drain.py."""
 
+import pytest
+import trio
+import trio.testing
+
 from gateway.notice import ShutdownNotice
 
 
@@ -32,3 +36,31 @@ def test_listener_may_leave_while_others_are_told() -> None:
     notice.hurry()
     assert told == ["first", "second", "second"]
     assert notice.listeners == 1
+
+
+@pytest.mark.parametrize(("hurried", "waits"), [(None, 60.0), (0.0, 1.0), (5.0, 6.0), (59.5, 60.0)])
+def test_patience_is_cut_short_by_a_second_signal(hurried: float | None, waits: float) -> None:
+    """What was waited for already, and what comes to be, is over a second later."""
+
+    async def main() -> None:
+        notice = ShutdownNotice()
+        if hurried == 0.0:
+            notice.cut_off()
+        async with trio.open_nursery() as nursery:
+            if hurried:
+                nursery.start_soon(cut_off, notice, hurried)
+            began = trio.current_time()
+            with trio.CancelScope() as outer:
+                outer.cancel()
+                with notice.patience(60.0) as patience:
+                    await trio.sleep_forever()
+            assert patience.cancelled_caught
+            waited.append(trio.current_time() - began)
+
+    async def cut_off(notice: ShutdownNotice, after: float) -> None:
+        await trio.sleep(after)  # noqa: TID251 - it is a time
+        notice.cut_off()
+
+    waited: list[float] = []
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert waited == [pytest.approx(waits)]

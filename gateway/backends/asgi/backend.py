@@ -110,7 +110,7 @@ class AsgiBackend:
                 try:
                     await self._serve(host, nursery, task_status)
                 finally:
-                    await host.aclose(self._shutdown_timeout)
+                    await host.aclose(self._patience())
         except BaseExceptionGroup as group:
             _raise_start_error(group)
 
@@ -130,8 +130,11 @@ class AsgiBackend:
             task_status.started()
             await trio.sleep_forever()
         finally:
-            await host.drain(self._shutdown_timeout)
-            await lifespan.stop(self._shutdown_timeout)
+            await host.drain(self._patience())
+            await lifespan.stop(self._patience())
+
+    def _patience(self) -> trio.CancelScope:
+        return self._notice.patience(self._shutdown_timeout)
 
     def _load(self) -> Application:
         app = load_application(

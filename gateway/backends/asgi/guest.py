@@ -80,24 +80,24 @@ class AsyncioHost:
             finally:
                 self._loop.close()
 
-    async def drain(self, timeout: float) -> None:
-        """Wait for what the application does after its responses, *timeout* seconds at most."""
+    async def drain(self, patience: trio.CancelScope) -> None:
+        """Wait for what the application does after its responses, within *patience*."""
 
         async def wait() -> None:
             await asyncio.wait(self._background)
 
         if self._background:
-            with trio.move_on_after(timeout, shield=True):
+            with patience:
                 await self._cross(wait)
 
-    async def aclose(self, timeout: float) -> None:
-        """Cancel what the application left running, wait *timeout* seconds for it, end the loop."""
+    async def aclose(self, patience: trio.CancelScope) -> None:
+        """Cancel what the application left running, wait for it within *patience*, end the loop."""
         try:
-            with trio.move_on_after(timeout, shield=True) as scope:
+            with patience:
                 await self._cross(self._cancel_all)
                 await trio.to_thread.run_sync(self._loop.shut_down_executors, abandon_on_cancel=True)
-            if scope.cancelled_caught:
-                log.warning("application ignores its end", backend=self.name, timeout=timeout)
+            if patience.cancelled_caught:
+                log.warning("application ignores its end", backend=self.name)
                 self._loop.abandon_executors()
         finally:
             self._nursery.cancel_scope.cancel()

@@ -55,12 +55,12 @@ class Host(Protocol):
         """Serve until :meth:`aclose` was called; the caller's cancellation does not end it."""
         ...
 
-    async def drain(self, timeout: float) -> None:
-        """Wait for what the application does after its responses, *timeout* seconds at most."""
+    async def drain(self, patience: trio.CancelScope) -> None:
+        """Wait for what the application does after its responses, within *patience*."""
         ...
 
-    async def aclose(self, timeout: float) -> None:
-        """End what the application left running, giving it *timeout* seconds, then the host."""
+    async def aclose(self, patience: trio.CancelScope) -> None:
+        """End what the application left running, within *patience*, then the host."""
         ...
 
     async def call(self, function: Callable[[], Result]) -> Result:
@@ -114,10 +114,10 @@ class TrioHost:
             task_status.started()
             await self._closed.wait()
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, patience: trio.CancelScope) -> None:
         pass
 
-    async def aclose(self, timeout: float) -> None:
+    async def aclose(self, patience: trio.CancelScope) -> None:
         self._closed.set()
 
     async def call(self, function: Callable[[], Result]) -> Result:

@@ -96,8 +96,8 @@ class Lifespan:
         if self._refused:
             raise StartError(f"backend {self._name}: the application did not start: {self._refused}")
 
-    async def stop(self, timeout: float) -> None:
-        """Shut the application down; after *timeout* seconds it is cancelled.
+    async def stop(self, patience: trio.CancelScope) -> None:
+        """Shut the application down; when *patience* is over it is cancelled.
 
         One that has not started is cancelled at once: there is nothing to shut down in order.
         """
@@ -105,10 +105,10 @@ class Lifespan:
         if self._stage is _Stage.STARTING:
             self._scope.cancel()
             return
-        with trio.move_on_after(timeout, shield=True) as scope:
+        with patience:
             await self._ended.wait()
-        if scope.cancelled_caught:
-            log.warning("application did not shut down in time", backend=self._name, timeout=timeout)
+        if patience.cancelled_caught:
+            log.warning("application did not shut down in time", backend=self._name)
         self._scope.cancel()
 
     def _judge(self, error: BaseException) -> None:

@@ -118,7 +118,7 @@ class ASGIBackend(PythonApplication, BackendModel):
     startup_timeout: Timeout = written("60s")
     """For the application to complete its start."""
     shutdown_timeout: Timeout = written("60s")
-    """For the application to complete its stop."""
+    """For the application to complete its stop; not after a second signal."""
     websocket: WebSocket = Field(default_factory=WebSocket)
     """Bounds of its WebSocket connections."""
     concurrency: Count | None = None

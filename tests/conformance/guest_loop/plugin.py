@@ -118,5 +118,5 @@ async def _run_in_host(test: Callable[[], Awaitable[None]]) -> None:
         try:
             await host.enter(app, {}, _NoExchange())
         finally:
-            await host.aclose(5)
+            await host.aclose(trio.CancelScope(deadline=trio.current_time() + 5, shield=True))
             nursery.cancel_scope.cancel()
