@@ -99,7 +99,7 @@ def with_gateway(
             assert (state.queued, state.held) == (0, 0)
             assert [server.in_flight for server in state.servers] == [0] * len(servers)
 
-    run(main, seconds=30.0)
+    run(main, seconds=120.0)
 
 
 def test_server_is_killed(servers: list[SmallServer]) -> None:

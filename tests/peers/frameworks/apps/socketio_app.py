@@ -1,10 +1,14 @@
 """A chat by Socket.IO."""
 
+import logging
 from typing import Any
 
 import socketio
 
-sio = socketio.AsyncServer(async_mode="asgi")
+# Its own logger writes to standard error by itself: also of clients that leave while they are answered.
+quiet = logging.getLogger("quiet")
+quiet.setLevel(logging.CRITICAL)
+sio = socketio.AsyncServer(async_mode="asgi", logger=quiet, engineio_logger=quiet)
 app = socketio.ASGIApp(sio, socketio_path="/socketio/socket.io")
 
 
