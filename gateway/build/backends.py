@@ -240,6 +240,7 @@ class BackendBuilder:
         described = encode(
             kind,
             {**options, "env": {}},
+            disconnect_grace=self._config.timeouts.disconnect_grace,
             blocked_after=patience(self._config.blocked_after, debug=self._config.debug),
             debug=self._config.debug,
         )

@@ -9,20 +9,32 @@ from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 
 
-def encode(kind: Kind, options: Options, *, blocked_after: float, debug: bool) -> str:
+def encode(
+    kind: Kind, options: Options, *, disconnect_grace: float, blocked_after: float, debug: bool
+) -> str:
     """For the command line. Secrets do not belong there; variables come by the environment."""
-    return json.dumps({"kind": kind, "options": options, "blocked_after": blocked_after, "debug": debug})
+    return json.dumps(
+        {
+            "kind": kind,
+            "options": options,
+            "disconnect_grace": disconnect_grace,
+            "blocked_after": blocked_after,
+            "debug": debug,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """What `encode` was told.
 
+    *disconnect_grace* is the seconds that an application has after it was told that its client has gone;
     *blocked_after* is in seconds, 0 for never (`gateway.watchdog`); *debug*: debug events are logged.
     """
 
     kind: Kind
     options: Options
+    disconnect_grace: float
     blocked_after: float
     debug: bool
 

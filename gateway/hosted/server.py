@@ -10,6 +10,7 @@ Nothing of a client is bounded here: the gateway has done that, and is the only 
 import signal
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from math import inf
 from typing import Final
 
@@ -37,9 +38,10 @@ _TIMEOUTS: Final = Timeouts(
     body=inf,
     send=inf,
     keep_alive=inf,
-    disconnect_grace=inf,
     tunnel=inf,
 )
+_LATER: Final = 1.0
+"""Seconds: the gateway, which has told that the client has gone, gives up first."""
 _LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
 """The request as it is told takes up to six times the bytes that its client has sent."""
 
@@ -55,7 +57,8 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
             notice = ShutdownNotice()
             backend = hosted.make_backend(name, pump, notice)
             inside = Inside(backend, report.request_ended)
-            service = Service(pump, Router([Route(inside)]), _TIMEOUTS, _LIMITS)
+            timeouts = replace(_TIMEOUTS, disconnect_grace=hosted.disconnect_grace + _LATER)
+            service = Service(pump, Router([Route(inside)]), timeouts, _LIMITS)
             server = _Server(service, report, notice)
             async with trio.open_nursery() as watching:
                 watching.start_soon(server.heed, signals)

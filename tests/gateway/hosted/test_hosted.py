@@ -61,7 +61,7 @@ def waiting(environ, start_response):
 """
 
 ASGI = """
-import os
+import asyncio, os
 
 started = os.environ.get("FAILS") is None
 log = os.environ.get("LIFE_LOG")
@@ -98,6 +98,13 @@ async def http(scope, receive, send):
             pass
         note("disconnect")
         return
+    if do == b"stay":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            note("cancelled")
     if do == b"extras":
         headers = [(b"trailer", b"x-sum"), (b"date", b"now"), (b"x-a", b"b")]
         await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
@@ -387,6 +394,29 @@ def test_the_application_learns_that_its_client_has_left(
     backend = {"wsgi": "hosted_wsgi:waiting"} if app == "wsgi" else {"asgi": "hosted_asgi:app"}
     data = config(directory, **backend, env={"LIFE_LOG": str(told)})
     data["timeouts"] = {"disconnect_grace": "1h"}
+    serving(data, test)
+
+
+@pytest.mark.parametrize("by", ["half-close", "reset"])
+def test_the_application_is_cancelled_if_it_does_not_heed_that(
+    directory: str, by: str, tmp_path: Path
+) -> None:
+    """As inside the daemon, after its grace: otherwise it would stay for good, and hold up the end."""
+    told = tmp_path / "life"
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as client:
+            await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Do: stay\r\n\r\n")
+            await read_until(client, b"begun\r\n")
+            if by == "half-close":
+                await client.send_eof()
+            else:
+                client.socket.close()
+            while "cancelled" not in told.read_text():
+                await trio.lowlevel.checkpoint()
+
+    data = config(directory, asgi="hosted_asgi:app", env={"LIFE_LOG": str(told)})
+    data["timeouts"] = {"disconnect_grace": "100ms"}
     serving(data, test)
 
 
