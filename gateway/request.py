@@ -142,10 +142,24 @@ class Duplex(Protocol):
 
     on_drain: Callable[[], None] | None
     """Called once, synchronously, when the daemon begins to stop: what runs has its grace from then on."""
+    on_disconnect: Callable[[], None] | None
+    """Called once, synchronously, when the client has ended its side or broken the connection or stream, of
+    which something may still be unread: for those who may not come to read its end."""
 
     @property
     def draining(self) -> bool:
         """Whether the daemon was stopping already when the switch was made, or is now."""
+        ...
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client had ended its side already when the switch was made, or has now."""
+        ...
+
+    def begin_grace(self) -> None:
+        """As far as the handler's protocol goes the client has left: the handler is cancelled when
+        ``timeouts.disconnect_grace`` has passed since the last call.
+        """
         ...
 
     async def receive(self) -> bytes:

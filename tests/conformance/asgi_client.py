@@ -261,6 +261,13 @@ class _Tunnel:
         answered.received.clear()
         return data
 
+    async def send_eof(self) -> None:
+        await self._client.send_body(self._stream_id, b"")
+
+    async def reset(self) -> None:
+        self._client.h2.reset_stream(self._stream_id, ErrorCodes.CANCEL)
+        await self._client.flush()
+
 
 @asynccontextmanager
 async def websocket(

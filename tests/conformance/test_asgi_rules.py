@@ -17,8 +17,9 @@ import trio
 import trio.testing
 from asgiref.wsgi import WsgiToAsgiInstance
 from structlog.testing import capture_logs
-from wsproto.events import Ping
+from wsproto.events import CloseConnection, Ping
 
+from gateway.backends.asgi.websocket import QUEUED_MESSAGES
 from tests.conformance.asgi_client import (
     Conversation,
     ask,
@@ -29,7 +30,9 @@ from tests.conformance.asgi_client import (
     websocket,
 )
 from tests.gateway.http2_client import Answered, entering
-from tests.gateway.served import GET, pass_time, read_until, until
+from tests.gateway.served import GET, pass_time, read_until, reset, until
+from tests.gateway.websocket_client import Client as WebSocket
+from tests.gateway.websocket_client import offer
 
 START: Final = {"type": "http.response.start", "status": 200}
 BODY: Final = {"type": "http.response.body", "body": b"ok"}
@@ -1164,6 +1167,142 @@ def test_asgi_18_connection_is_lost(loop: str, version: str) -> None:
         run(main)
     assert [(message["type"], message["code"]) for message in received] == [("websocket.disconnect", 1006)]
     assert errors(logs) == []
+
+
+# --- clients that leave a WebSocket
+
+
+async def closes(client: WebSocket) -> None:
+    """... and leaves it to the server to end the connection (RFC 6455 7.1.1)."""
+    await client.send_event(CloseConnection(1000))
+
+
+async def ends(client: WebSocket) -> None:
+    await client.stream.send_eof()
+
+
+async def ends_unread(client: WebSocket) -> None:
+    """The end is behind more messages than are taken ahead of the application."""
+    await client.stream.send_all(MESSAGE * (2 * QUEUED_MESSAGES))
+    await client.stream.send_eof()
+
+
+async def breaks(client: WebSocket) -> None:
+    stream: Any = client.stream
+    if isinstance(stream, trio.SocketStream):
+        reset(stream)
+    else:
+        await stream.reset()
+
+
+MESSAGE: Final = b"\x81\x81\0\0\0\0x"
+
+
+def leaving_websocket(
+    act: Callable[[Any, Any], Awaitable[None]],
+    loop: str,
+    version: str,
+    leave: Callable[[WebSocket], Awaitable[None]],
+    grace: str,
+) -> list[Any]:
+    """What is logged while the client of an application that does *act* leaves, until that has ended."""
+    app = Sockets(act)
+
+    async def main() -> None:
+        timeouts = {"disconnect_grace": grace}
+        async with (
+            hosting(app, loop, lifespan="off", whole={"timeouts": timeouts}) as served,
+            websocket(served, version) as (client, _),
+        ):
+            await leave(client)
+            await app.ended.wait()
+
+    with capture_logs() as logs:
+        run(main)
+    return logs
+
+
+@each
+@pytest.mark.parametrize("leave", [closes, ends, ends_unread, breaks])
+def test_asgi_18_who_never_receives_is_cancelled_after_the_grace(
+    loop: str, version: str, leave: Callable[[WebSocket], Awaitable[None]]
+) -> None:
+    """As ASGI-12 has it for HTTP."""
+
+    async def act(receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        await anyio.sleep_forever()
+
+    assert errors(leaving_websocket(act, loop, version, leave, "50ms")) == []
+
+
+@each
+@pytest.mark.parametrize("leave", [closes, ends, breaks])
+def test_asgi_4_send_raises_an_oserror_when_the_client_of_a_websocket_has_gone(
+    loop: str, version: str, leave: Callable[[WebSocket], Awaitable[None]]
+) -> None:
+    """... to an application that never receives."""
+    raised: list[BaseException] = []
+
+    async def act(receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": ""})
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    assert errors(leaving_websocket(act, loop, version, leave, "1m")) == []
+    (error,) = raised
+    assert isinstance(error, OSError)
+
+
+@both_loops
+def test_asgi_18_client_breaks_off_while_it_is_accepted(loop: str) -> None:
+    """Nobody may have heard of it before the answer to the handshake fails."""
+
+    async def main() -> None:
+        timeouts = {"disconnect_grace": "50ms"}
+        async with (
+            hosting(app, loop, lifespan="off", whole={"timeouts": timeouts}) as served,
+            served.connecting() as stream,
+        ):
+            clients.append(stream)
+            await stream.send_all(offer())
+            await app.ended.wait()
+
+    clients: list[trio.SocketStream] = []
+
+    async def act(receive: Any, send: Any) -> None:
+        reset(clients[0])
+        with pytest.raises(OSError, match="disconnected"):
+            await send(ACCEPT)
+        await anyio.sleep_forever()
+
+    app = Sockets(act)
+    with capture_logs() as logs:
+        run(main)
+    assert errors(logs) == []
+
+
+@both_loops
+def test_asgi_18_who_still_takes_messages_has_the_grace_anew(loop: str) -> None:
+    """What has come before the client left is the application's, however slowly it takes it."""
+    received: list[Any] = []
+    grace = 0.5
+
+    async def act(receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        while (message := await receive())["type"] != "websocket.disconnect":
+            received.append(message["text"])
+            due = anyio.current_time() + grace / 4
+            while anyio.current_time() < due:
+                await anyio.lowlevel.checkpoint()
+        received.append(message["code"])
+
+    assert errors(leaving_websocket(act, loop, "1.1", ends_unread, f"{grace}s")) == []
+    assert received == [*("x" * 2 * QUEUED_MESSAGES), 1006]
 
 
 # --- WSGI

@@ -15,6 +15,10 @@ in time is let go. Every end has its code: the client's own, 1000 when the appli
 fails, 1012 when the daemon stops: at once, or for an application that waits for the notice of that
 (``gateway.shutdown``) when it is urgent (`gateway.notice`).
 
+An application whose client has left is told so by `receive` and `send`, and has the grace to end
+(``timeouts.disconnect_grace``), anew with each message that it still takes of what came before; then its
+call is cancelled.
+
 The handshake was looked at before (`handshake`). It works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
 """
 
@@ -125,6 +129,7 @@ class WebSocketExchange:
         "_flushed",
         "_heeds",
         "_host",
+        "_left",
         "_notice",
         "_nursery",
         "_ping",
@@ -179,6 +184,8 @@ class WebSocketExchange:
         self._arrived: Event | None = None
         self._farewell: dict[str, Any] | None = None
         self._room: trio.Event | None = None
+        self._left = False
+        """The client has left an open connection: the application has the grace to end."""
         # Towards the client.
         self._backlog = bytearray()
         self._writing = False
@@ -227,6 +234,8 @@ class WebSocketExchange:
     def _next_message(self) -> Message:
         data = self._queue.popleft()
         self._queued -= len(data)
+        if self._left:
+            self._duplex.begin_grace()
         if self._room is not None and not self._queue:
             self._make_room()
         if isinstance(data, str):
@@ -247,6 +256,17 @@ class WebSocketExchange:
         """Called by the front: the client has closed its side before it was answered."""
         if self._stage is _CONNECTING or self._stage is _DENIED:
             self._disconnect(ABNORMAL, "")
+
+    def _on_disconnect(self) -> None:
+        """Called by the front: the client will send no more; the reader may not have come to the end."""
+        if self._stage is _OPEN:
+            self.gone = self._left = True
+            self._duplex.begin_grace()
+
+    def _leave(self, code: int, reason: str) -> None:
+        """The client has left, as its last messages or their absence say."""
+        self._on_disconnect()
+        self._disconnect(code, reason)
 
     def _disconnect(self, code: int, reason: str) -> None:
         """The connection is over for the application. What arrived before is still its."""
@@ -338,6 +358,9 @@ class WebSocketExchange:
         self._duplex.on_drain = self._restart
         if self._duplex.draining:
             self._restart()
+        self._duplex.on_disconnect = self._on_disconnect
+        if self._duplex.disconnected:
+            self._on_disconnect()
 
     def _accept_headers(self, message: Message) -> Headers:
         request = self._request
@@ -452,7 +475,7 @@ class WebSocketExchange:
 
     def _lose(self) -> None:
         """The client has gone without a word."""
-        self._disconnect(ABNORMAL, "")
+        self._leave(ABNORMAL, "")
         self._backlog.clear()
         self._set_deadline(-inf)
 
@@ -502,7 +525,7 @@ class WebSocketExchange:
                     break
         except ClientGone:
             self._lose()
-        self._duplex.on_drain = None
+        self._duplex.on_drain = self._duplex.on_disconnect = None
         # RFC 6455 7.1.1: the server closes first; what is still unsent has as long as the handshake.
         self._write_scope.deadline = trio.current_time() + self._settings.close_timeout
         while self._writing:
@@ -572,7 +595,7 @@ class WebSocketExchange:
             log.info("websocket failed", path=path, by="client", code=event.code, reason=event.reason)
         elif self._stage is _OPEN:
             log.debug("websocket closed", path=path, by="client", code=event.code, reason=event.reason)
-        self._disconnect(event.code, event.reason)
+        self._leave(event.code, event.reason)
 
     def _next_ping(self) -> float:
         interval = self._settings.ping_interval
@@ -591,7 +614,7 @@ class WebSocketExchange:
         if self._waiting_for_pong:
             log.info("websocket closed", path=self._request.path, by="gateway", reason="no pong in time")
             self._write(self._codec.close(_FAILED, "no pong in time"))
-            self._disconnect(ABNORMAL, "no pong in time")
+            self._leave(ABNORMAL, "no pong in time")
             return False
         self._ping += 1
         self._write(self._codec.ping(b"%d" % self._ping))

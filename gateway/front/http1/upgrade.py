@@ -65,11 +65,15 @@ class Http1Upgrade:
         responder = self._responder
         head = responder.switch(self.protocol, headers) if self.protocol else responder.connect(headers)
         stream = self._stream
-        # From here on the end of the client's side is data like any other, and not a client that left.
-        stream.on_hangup = None
-        stream.hangup_deadline = inf
         self._duplex = duplex = Http1Duplex(stream, self._codec.take_rest(), self._responder, self._service)
-        await duplex.send(head)
+        # From here on the end of the client's side is data like any other, and not a client that left.
+        stream.on_hangup = duplex.tell
+        stream.hangup_deadline = inf
+        try:
+            await duplex.send(head)
+        except ClientGone:
+            duplex.begin_grace()
+            raise
         self._responder.body_sent = 0
         return duplex
 
@@ -94,7 +98,16 @@ class Http1Duplex:
     ``timeouts.tunnel`` ends it when nothing passed either way for so long.
     """
 
-    __slots__ = ("_active", "_idle", "_received", "_responder", "_service", "_stream", "on_drain")
+    __slots__ = (
+        "_active",
+        "_idle",
+        "_received",
+        "_responder",
+        "_service",
+        "_stream",
+        "on_disconnect",
+        "on_drain",
+    )
 
     def __init__(
         self, stream: PumpStream, received: bytes, responder: Http1Responder, service: Service
@@ -105,11 +118,25 @@ class Http1Duplex:
         self._service = service
         self._idle = service.timeouts.tunnel
         self._active = service.pump.now
+        self.on_disconnect: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
+
+    @property
+    def disconnected(self) -> bool:
+        return self._stream.peer_closed
 
     @property
     def draining(self) -> bool:
         return self._service.closing
+
+    def tell(self) -> None:
+        """The client has closed its side, or the connection broke (called from the pump)."""
+        callback, self.on_disconnect = self.on_disconnect, None
+        if callback is not None:
+            callback()
+
+    def begin_grace(self) -> None:
+        self._stream.hangup_deadline = self._service.pump.now + self._service.timeouts.disconnect_grace
 
     async def receive(self) -> bytes:
         if self._received:

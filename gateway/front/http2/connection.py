@@ -95,6 +95,8 @@ class Http2Stream:
         if self.responder.on_disconnect is not None:
             self.told = True
         self.responder.disconnect()
+        if self.upgrade is not None:
+            self.upgrade.tell()
 
 
 class Http2Connection:
@@ -269,7 +271,10 @@ class Http2Connection:
                     stream.body.receive(event.data, event.size)
             case StreamEnded():
                 if event.stream_id in self._streams:
-                    self._streams[event.stream_id].body.finish(event.trailers)
+                    stream = self._streams[event.stream_id]
+                    stream.body.finish(event.trailers)
+                    if stream.upgrade is not None:
+                        stream.upgrade.tell()
             case StreamBroken():
                 if event.stream_id in self._streams:
                     self._lose(self._streams[event.stream_id], event.reason)
@@ -342,7 +347,12 @@ class Http2Connection:
             request.push = partial(self._push, stream, request, streams)
         if tunnel:
             stream.upgrade = Http2Upgrade(
-                event.protocol.decode("ascii"), stream.body, stream.responder, stream.outlet, service
+                event.protocol.decode("ascii"),
+                stream.body,
+                stream.responder,
+                stream.outlet,
+                stream.scope,
+                service,
             )
             request.upgrade = stream.upgrade
         return stream, request

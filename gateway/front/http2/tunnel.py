@@ -6,6 +6,8 @@ HTTP/1.1; a handler that accepts the offer gets the DATA of both directions, und
 
 from collections.abc import Callable
 
+import trio
+
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet
 from gateway.front.http2.responder import Http2Responder
@@ -17,18 +19,25 @@ from protocols.events import Headers
 class Http2Upgrade:
     """The offer of one stream. Implements `request.Upgrade`."""
 
-    __slots__ = ("_body", "_duplex", "_outlet", "_responder", "_service", "accepted", "protocol")
+    __slots__ = ("_body", "_duplex", "_outlet", "_responder", "_scope", "_service", "accepted", "protocol")
 
     def __init__(
-        self, protocol: str, body: Http2Body, responder: Http2Responder, outlet: Outlet, service: Service
+        self,
+        protocol: str,
+        body: Http2Body,
+        responder: Http2Responder,
+        outlet: Outlet,
+        scope: trio.CancelScope,
+        service: Service,
     ) -> None:
-        """*protocol* is ``""`` for CONNECT that is not extended."""
+        """*protocol* is ``""`` for CONNECT that is not extended; *scope* is that of the stream's task."""
         self.protocol = protocol
         self._service = service
         self._duplex: Http2Duplex | None = None
         self._body = body
         self._responder = responder
         self._outlet = outlet
+        self._scope = scope
         self.accepted = False
 
     async def accept(self, headers: Headers) -> Duplex:
@@ -37,8 +46,17 @@ class Http2Upgrade:
         self._responder.open_tunnel(kept)
         self.accepted = True
         await self._responder.flush()
-        self._duplex = duplex = Http2Duplex(self._body, self._outlet, self._responder, self._service)
+        self._duplex = duplex = Http2Duplex(
+            self._body, self._outlet, self._responder, self._scope, self._service
+        )
         return duplex
+
+    def tell(self) -> None:
+        """The client has ended its side, or reset the stream."""
+        duplex = self._duplex
+        if duplex is not None and duplex.on_disconnect is not None:
+            callback, duplex.on_disconnect = duplex.on_disconnect, None
+            callback()
 
     def drain(self) -> None:
         """The daemon is stopping."""
@@ -51,18 +69,34 @@ class Http2Upgrade:
 class Http2Duplex:
     """The bytes of a tunnel. Implements `request.Duplex`."""
 
-    __slots__ = ("_body", "_outlet", "_responder", "_service", "on_drain")
+    __slots__ = ("_body", "_outlet", "_responder", "_scope", "_service", "on_disconnect", "on_drain")
 
-    def __init__(self, body: Http2Body, outlet: Outlet, responder: Http2Responder, service: Service) -> None:
+    def __init__(
+        self,
+        body: Http2Body,
+        outlet: Outlet,
+        responder: Http2Responder,
+        scope: trio.CancelScope,
+        service: Service,
+    ) -> None:
+        self._scope = scope
         self._service = service
+        self.on_disconnect: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
         self._body = body
         self._outlet = outlet
         self._responder = responder
 
     @property
+    def disconnected(self) -> bool:
+        return self._body.complete or self._responder.disconnected
+
+    @property
     def draining(self) -> bool:
         return self._service.closing
+
+    def begin_grace(self) -> None:
+        self._scope.deadline = trio.current_time() + self._service.timeouts.disconnect_grace
 
     async def receive(self) -> bytes:
         return await self._body.read()

@@ -606,10 +606,11 @@ def test_others_ignore_the_offer(kind: str) -> None:
 class PipeDuplex:
     """A Duplex over a pair of sockets, as the front of HTTP/2 would give it."""
 
-    draining = False
+    draining = disconnected = False
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.on_drain: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         self._stream = stream
 
     async def receive(self) -> bytes:
@@ -626,6 +627,9 @@ class PipeDuplex:
 
     async def end(self) -> None:
         await self._stream.send_eof()
+
+    def begin_grace(self) -> None:
+        """Nobody is here to cancel the handler."""
 
 
 class PipeUpgrade:
