@@ -34,7 +34,7 @@ from gateway.ending import Ending, Stage
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
-from gateway.memory import settle_memory
+from gateway.memory import keep_loaded, settle_memory
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.watchdog import Watchdog, patience
@@ -173,6 +173,7 @@ async def work(
 
     Raises StartError (in groups) if a backend cannot start.
     """
+    keep_loaded()
     pump = Pump()
     async with trio.open_nursery() as pumping:
         await pumping.start(pump.run)

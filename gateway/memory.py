@@ -9,8 +9,17 @@ GC_THRESHOLD: Final = 20_000
 """New containers between two looks for cycles: a few MiB at most, and rare enough not to be felt."""
 
 
+def keep_loaded() -> None:
+    """Tell the collector of cycles that what was loaded so far stays.
+
+    Called before applications are loaded: walking the gateway's own modules, which leave hardly anything to
+    collect, takes 30 ms of its start.
+    """
+    gc.freeze()
+
+
 def settle_memory() -> None:
-    """Tell the collector of cycles that what was loaded stays, and to look less often.
+    """Tell the collector of cycles that the applications stay, too, and to look less often.
 
     By default CPython looks after every 700 new containers, which is every few requests, and walks all
     modules of the applications now and then: a tenth of an asyncio request. An application that has set

@@ -23,7 +23,7 @@ from gateway.front.service import Limits, Service, Timeouts
 from gateway.hosted.inside import Inside
 from gateway.hosted.options import Hosted
 from gateway.listener import ListeningSocket, accept
-from gateway.memory import settle_memory
+from gateway.memory import keep_loaded, settle_memory
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.router import Route, Router
@@ -50,6 +50,7 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 async def run(hosted: Hosted, name: str, report: Report) -> None:
     """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
+    keep_loaded()
     pump = Pump()
     with trio.open_signal_receiver(*_STOP_SIGNALS, END_ANNOUNCED, END_URGENT) as signals:
         async with trio.open_nursery() as pumping:
