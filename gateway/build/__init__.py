@@ -2,12 +2,14 @@
 
 ::
 
-    Config ─► gateway ─┬─► backends ─► upstream     what applications are behind, and their servers
+    Config ─► gateway ─┬─► backends ─► kinds/       what applications are behind, a module for each kind
+                       │     target ─► upstream     and their servers, for those that have any
                        └─► routes                   conditions, action, and the filters around it
     Config, Gateway ─► entrances                    what stands behind each listening socket
 
-Parts of a backend: ``processes`` that are started for it, ``python`` applications as plain options, ``slots``
-for what runs at the same time, ``rewriting`` of answers.
+``parts`` is what backends of all kinds are made with. What some of them have in common: ``application`` for
+FastCGI, SCGI and uwsgi; ``python`` for applications as plain options, ``hosted`` for those in processes of
+their own; ``processes`` that are started for a backend; ``rewriting`` of answers.
 """
 
 from gateway.build.gateway import Gateway, build

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from gateway.backend import Backend, Runnable
-from gateway.build.backends import BackendBuilder
+from gateway.build.backends import make_backend
+from gateway.build.parts import Parts
 from gateway.build.routes import RouteBuilder, filtered_backend
 from gateway.config import Config
 from gateway.failure.pages import FailurePages
@@ -31,12 +32,12 @@ class Gateway:
 def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
     """Make everything; nothing is started."""
     notice = ShutdownNotice()
-    builder = BackendBuilder(config, pump, notice)
+    parts = Parts(config, pump, notice)
     backends: dict[str, Backend] = {
-        name: builder.backend(name, backend) for name, backend in config.backends.items()
+        name: make_backend(parts, name, backend) for name, backend in config.backends.items()
     }
     handlers = {
-        name: filtered_backend(name, config.backends[name], backend, dispatch=builder.dispatch)
+        name: filtered_backend(parts, name, config.backends[name], backend)
         for name, backend in backends.items()
     }
     routes = RouteBuilder(config, handlers, pump)
@@ -67,5 +68,5 @@ def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
         proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
         failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),
     )
-    builder.service = service
-    return Gateway(service, [*builder.spawned, *backends.values(), *routes.services], backends, notice)
+    parts.service = service
+    return Gateway(service, [*parts.spawned, *backends.values(), *routes.services], backends, notice)

@@ -1,13 +1,13 @@
 """What becomes of addresses and cookies in the answers of web servers, as configured."""
 
-from gateway import config as models
+from gateway.config.backends.http import HTTPBackend
 from gateway.config.rewriting import Cookies
 from gateway.template import Template
 from gateway.upstream.rewriting import CookieRules, ResponseRewriter
 from gateway.upstream.upstream import Upstream
 
 
-def response_rewriter(config: models.HTTPBackend, upstream: Upstream) -> ResponseRewriter | None:
+def response_rewriter(config: HTTPBackend, upstream: Upstream) -> ResponseRewriter | None:
     """For the answers of *upstream*; None if nothing of them changes."""
     rules = config.rewrite_location if isinstance(config.rewrite_location, tuple) else ()
     if config.rewrite_location is False and config.cookies is None:

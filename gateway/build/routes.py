@@ -9,7 +9,8 @@ from math import inf
 from gateway import config as models
 from gateway.actions import Redirect, Respond
 from gateway.backend import Handler, Runnable
-from gateway.build.slots import of_requests
+from gateway.build.parts import Parts
+from gateway.config.backends.common import BackendModel
 from gateway.config.filters import HeaderChanges
 from gateway.config.filters import HeaderRules as HeaderConfig
 from gateway.config.filters import Mirror as MirrorConfig
@@ -24,7 +25,6 @@ from gateway.filters.mirror import Mirror
 from gateway.filters.request_buffering import RequestBufferingFilter
 from gateway.filters.sendfile import SendfileFilter
 from gateway.filters.split import Split
-from gateway.local_redirect import Dispatch
 from gateway.pump import Pump
 from gateway.resolver import Resolver
 from gateway.router import Route
@@ -32,11 +32,10 @@ from gateway.static import StaticFiles
 from gateway.template import Template
 
 
-def filtered_backend(name: str, config: models.Backend, backend: Handler, *, dispatch: Dispatch) -> Handler:
+def filtered_backend(parts: Parts, name: str, config: BackendModel, backend: Handler) -> Handler:
     """*backend* with what its configuration puts around it, whatever the route."""
     handler = backend
-    slots = of_requests(name, config)
-    if slots is not None:
+    if slots := parts.slots.get(name):
         handler = ConcurrencyFilter(handler, slots=slots, address=name)
     if config.x_sendfile or config.x_accel_redirect:
         handler = SendfileFilter(
@@ -44,7 +43,7 @@ def filtered_backend(name: str, config: models.Backend, backend: Handler, *, dis
             backend=name,
             roots=[str(root) for root in config.x_sendfile],
             accel=config.x_accel_redirect,
-            dispatch=dispatch,
+            dispatch=parts.dispatch,
         )
     return _with_headers(handler, config.headers)
 

@@ -21,62 +21,41 @@ values/    the scalars: durations, sizes, addresses, paths, patterns, templates
 source     YAML, environment variables, lines
 env_file   files of environment variables
 base       what all models share
+on_use     models that are loaded when a file uses them
 wording    how mistakes are said
 document   the text of a configuration, as workers get it
 descriptions  what each setting is for, for the schema and the documentation
 """
 
-from gateway.config.backends.ajp import AJPBackend
-from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
-from gateway.config.backends.cgi import CGIBackend, Transcript
-from gateway.config.backends.http import HTTPBackend
-from gateway.config.backends.kinds import KINDS, Backend
-from gateway.config.backends.python import ASGIBackend, WebSocket, WSGIBackend
-from gateway.config.balancing import Pool, Timeouts
+from gateway.config.backends.kinds import Backend
 from gateway.config.clients import ClientLimits, ClientTimeouts
 from gateway.config.listeners import Certificate, Hsts, Listener, Tls
 from gateway.config.load import ConfigError, Mistake, from_mapping, load, load_text, schema
 from gateway.config.routes import Connect, Match, Redirect, Respond, Route, Static
-from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.addresses import BackendAddress, ListenAddress, Network
 from gateway.config.whole import AccessLog, Config
 
 __all__ = [
-    "KINDS",
-    "AJPBackend",
-    "ASGIBackend",
     "AccessLog",
     "Backend",
     "BackendAddress",
-    "CGIBackend",
     "Certificate",
     "ClientLimits",
     "ClientTimeouts",
     "Config",
     "ConfigError",
     "Connect",
-    "FastCGIBackend",
-    "HTTPBackend",
     "Hsts",
     "ListenAddress",
     "Listener",
     "Match",
     "Mistake",
     "Network",
-    "Pool",
     "Redirect",
     "Respond",
     "Route",
-    "SCGIBackend",
-    "Spawn",
-    "SpawnedApp",
     "Static",
-    "Timeouts",
     "Tls",
-    "Transcript",
-    "UWSGIBackend",
-    "WSGIBackend",
-    "WebSocket",
     "from_mapping",
     "load",
     "load_text",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from gateway.config.base import Model, Place, pointless, written
+from gateway.config.base import Model, Place, pointless, queue_contradictions, written
 from gateway.config.server_tls import TlsOrFlag
 from gateway.config.values.addresses import ConnectServer, ServerAddress, ServerUrl
 from gateway.config.values.numbers import Count, CountOrNone, ErrorStatus, Flag
@@ -140,16 +140,6 @@ class Connections(Model):
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield from queue_contradictions(data, bound="connections")
-
-
-def queue_contradictions(
-    data: dict[str, Any], *, bound: str, below: Place = ()
-) -> Iterator[tuple[Place, str]]:
-    """What is wrong with the queue in *data*, the mapping at *below*, where nothing but *bound* fills it."""
-    if data.get(bound) is None:
-        yield from pointless(
-            data, "queue", "queue_time", because=f"without {bound} no request waits", below=below
-        )
 
 
 class Pool(Connections):

@@ -36,6 +36,16 @@ def pointless(
             yield (*below, key), because
 
 
+def queue_contradictions(
+    data: dict[str, Any], *, bound: str, below: Place = ()
+) -> Iterator[tuple[Place, str]]:
+    """What is wrong with the queue in *data*, the mapping at *below*, where nothing but *bound* fills it."""
+    if data.get(bound) is None:
+        yield from pointless(
+            data, "queue", "queue_time", because=f"without {bound} no request waits", below=below
+        )
+
+
 MISTAKE = "mistake"
 """The type of every error that leaves a model; its message is worded already."""
 

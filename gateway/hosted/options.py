@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from gateway.backend import Backend
-from gateway.backends.python import Kind, Options, make_asgi, make_wsgi
+from gateway.backends.python import Kind, Options
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 
@@ -44,6 +44,11 @@ class Hosted:
 
     def make_backend(self, name: str, pump: Pump, notice: ShutdownNotice) -> Backend:
         """The backend called *name*; *notice* is that of the end."""
+        # The process has one application: what the other kind takes is not loaded.
         if self.kind == "asgi":
+            from gateway.backends.asgi.from_options import make_asgi
+
             return make_asgi(name, self.options, pump, notice)
+        from gateway.backends.wsgi.from_options import make_wsgi
+
         return make_wsgi(name, self.options)

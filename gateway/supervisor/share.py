@@ -1,9 +1,13 @@
 """What one of several workers gets of what is bounded for all, and how long it may take to end."""
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from gateway.config import ASGIBackend, Backend, CGIBackend, Config, Pool, Spawn, SpawnedApp
-from gateway.config.spawn import Supervised
+from gateway.config import Config
+from gateway.config.backends.common import BackendModel
+
+if TYPE_CHECKING:  # of these, what is configured
+    from gateway.config.balancing import Connections
+    from gateway.config.spawn import Spawn, SpawnedApp, Supervised
 
 MARGIN: Final = 5.0
 """Seconds beyond all that a worker may wait for at its end; one that takes longer is stuck."""
@@ -35,26 +39,28 @@ def part(total: int, number: int, workers: int) -> int:
     return max(least + (number <= rest), 1)
 
 
-def _backend(backend: Backend, number: int, workers: int) -> Backend:
+def _backend(backend: BackendModel, number: int, workers: int) -> BackendModel:
+    """By the settings that it has, whatever its kind."""
     changes: dict[str, Any] = {}
-    if isinstance(backend, CGIBackend) and backend.max_processes is not None:
-        changes["max_processes"] = part(backend.max_processes, number, workers)
-    if isinstance(backend, ASGIBackend) and backend.concurrency is not None:
-        changes["concurrency"] = part(backend.concurrency, number, workers)
-    pool: Pool | None = getattr(backend, "pool", None)
+    for bound in ("max_processes", "concurrency"):
+        whole: int | None = getattr(backend, bound, None)
+        if whole is not None:
+            changes[bound] = part(whole, number, workers)
+    pool: Connections | None = getattr(backend, "pool", None)
     if pool is not None and pool.connections is not None:
         connections = part(pool.connections, number, workers)
         changes["pool"] = pool.model_copy(update={"connections": connections})
-    target = getattr(backend, "target", None)
-    if isinstance(target, Spawn):
-        changes["target"] = target.model_copy(update={"spawn": _processes(target.spawn, number, workers)})
+    target: Spawn | None = getattr(backend, "target", None)
+    spawn: SpawnedApp | None = getattr(target, "spawn", None)
+    if target is not None and spawn is not None:
+        changes["target"] = target.model_copy(update={"spawn": _processes(spawn, number, workers)})
     own: Supervised | None = getattr(backend, "process", None)
     if own is not None:
         changes["process"] = _processes(own, number, workers)
     return backend.model_copy(update=changes) if changes else backend
 
 
-def _processes(supervised: Supervised, number: int, workers: int) -> Supervised:
+def _processes(supervised: "Supervised", number: int, workers: int) -> "Supervised":
     """Each worker has processes of its own: it alone knows which of its requests they have."""
     whole = supervised.processes
     least = part(whole.min, number, workers) if whole.min else 0
@@ -80,8 +86,7 @@ def stop_time(config: Config, *, hurried: bool = False) -> float:
     """Seconds after which a worker that was told to end must have; *hurried*, without the requests' grace."""
     longest = 0.0
     for backend in config.backends.values():
-        if isinstance(backend, ASGIBackend):
-            longest = max(longest, backend.shutdown_timeout)
+        longest = max(longest, getattr(backend, "shutdown_timeout", 0.0))
         for processes in (getattr(backend, "spawn", None), getattr(backend, "process", None)):
             if processes is not None:
                 longest = max(longest, processes.stop_time)

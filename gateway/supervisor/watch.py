@@ -15,7 +15,9 @@ import structlog
 import trio
 from watchfiles import Change, DefaultFilter, awatch
 
-from gateway.config import ASGIBackend, Config, SpawnedApp, WSGIBackend
+from gateway.config import Config
+from gateway.config.backends.python import PythonApplication
+from gateway.config.spawn import SpawnedApp
 
 QUIET: Final = 50
 """Milliseconds without a change that end a change."""
@@ -115,7 +117,7 @@ def code_directories(config: Config) -> list[Path]:
     """Where the modules of the applications are."""
     found = []
     for backend in config.backends.values():
-        if isinstance(backend, ASGIBackend | WSGIBackend):
+        if isinstance(backend, PythonApplication):
             found.append(Path(backend.directory))
         spawn: SpawnedApp | None = getattr(backend, "spawn", None)
         if spawn is not None and spawn.wsgi is not None:

@@ -2,6 +2,7 @@
 
 ::
 
+    from_options  makes it of plain options
     backend     AsgiBackend: imports the application, calls it once per request
     scope       what an application is told of a request, and what it may do besides
     http        receive and send of one request

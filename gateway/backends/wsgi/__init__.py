@@ -2,6 +2,7 @@
 
 ::
 
+    from_options  makes the backend of plain options
     backend   one application: loads it, makes the environ, answers through the Responder
     threads   the worker threads, and the one wake-up that brings their results back
     call      one call of the application: the thread's half of the conversation

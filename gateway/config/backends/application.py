@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Le
 from pydantic import Field
 
-from gateway.config.backends.common import CGIFamily, DroppedHeaders, SocketTarget, Upgrades, is_spawn
+from gateway.config.backends.common import CGIFamily, DroppedHeaders, Upgrades
+from gateway.config.backends.target import SocketTarget, is_spawn
 from gateway.config.balancing import (
     KEEPING,
     Balanced,
@@ -14,10 +15,9 @@ from gateway.config.balancing import (
     Pool,
     Server,
     check_contradictions,
-    queue_contradictions,
     server_contradictions,
 )
-from gateway.config.base import Model, Place, pointless, written
+from gateway.config.base import Model, Place, pointless, queue_contradictions, written
 from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.files import FileName, FilePath
@@ -28,7 +28,6 @@ from gateway.config.values.texts import Regex
 
 
 class _SocketBackend(CGIFamily, Balanced):
-    kind: ClassVar[str]
     pings: ClassVar[bool] = False
     """Whether the protocol has a sign of life."""
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from gateway.config.backends.common import CGIFamily
-from gateway.config.balancing import queue_contradictions
-from gateway.config.base import Model, Place, written
+from gateway.config.base import Model, Place, queue_contradictions, written
 from gateway.config.confined import Confined
 from gateway.config.values.files import FileName, FilePath, ProgramOrDirectory, check_runnable
 from gateway.config.values.numbers import Count, CountOrNone, Flag

@@ -1,13 +1,14 @@
-"""What backends of several kinds have in common; for those with servers see `gateway.config.balancing`."""
+"""What backends of several kinds have in common; for those with servers see `gateway.config.balancing`.
 
-from typing import Annotated, Any, Literal, TypeAlias
+Every configuration loads this: what only some kinds need is elsewhere.
+"""
 
-from pydantic import Discriminator, Field, Tag
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from gateway.config.balancing import HTTPServers, Servers
+from pydantic import Field
+
 from gateway.config.base import Model, written
 from gateway.config.filters import HeaderRules
-from gateway.config.spawn import Spawn
 from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Flag
 from gateway.config.values.programs import VariableName
@@ -23,6 +24,9 @@ Variables: TypeAlias = dict[VariableName, LineTemplateText]
 
 class BackendModel(Model):
     """What all backends have in common."""
+
+    kind: ClassVar[str]
+    """The key that says what it is."""
 
     headers: HeaderRules | None = None
     """Header fields that are changed on the way to and from this backend, whatever the route."""
@@ -48,23 +52,3 @@ class CGIFamily(WithLength):
 
     variables: Variables = Field(default_factory=dict)
     """Variables added to those of the protocol; they win over header variables."""
-
-
-# ---- servers, or an application to spawn
-
-
-def _target_kind(value: Any) -> str:
-    return "<spawn>" if isinstance(value, Spawn) or is_spawn(value) else "<servers>"
-
-
-def is_spawn(value: Any) -> bool:
-    """Whether a target is an application to spawn, in the plain data."""
-    return isinstance(value, dict) and not {"address", "url"} & value.keys()
-
-
-SocketTarget: TypeAlias = Annotated[
-    Annotated[Servers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
-]
-HTTPTarget: TypeAlias = Annotated[
-    Annotated[HTTPServers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
-]

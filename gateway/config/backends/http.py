@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.config.backends.common import BackendModel, HTTPTarget, Upgrades, is_spawn
+from gateway.config.backends.common import BackendModel, Upgrades
+from gateway.config.backends.target import HTTPTarget, is_spawn
 from gateway.config.balancing import (
     KEEPING,
     Balanced,

@@ -1,66 +1,59 @@
-"""All kinds of backends: which one a mapping is tells its key."""
+"""All kinds of backends: which one a mapping is tells its key.
 
-from typing import Annotated, Any, TypeAlias
+The module of a kind is imported when a configuration has one of it: the others would take a tenth of the
+daemon's start.
+"""
 
-from pydantic import BeforeValidator, Discriminator, Tag
+from typing import Annotated, Any, Final, TypeAlias
 
-from gateway.config.backends.ajp import AJPBackend
-from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
-from gateway.config.backends.cgi import CGIBackend
-from gateway.config.backends.http import HTTPBackend
-from gateway.config.backends.python import ASGIBackend, WSGIBackend
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.config.backends.common import BackendModel
 from gateway.config.base import Model
+from gateway.config.on_use import OnUse
 from gateway.config.wording import alternatives, expected, suggestion
 
-KINDS = (
-    CGIBackend,
-    FastCGIBackend,
-    SCGIBackend,
-    UWSGIBackend,
-    AJPBackend,
-    HTTPBackend,
-    ASGIBackend,
-    WSGIBackend,
-)
-_KIND_NAMES = tuple(kind.kind for kind in KINDS)
+KINDS: Final = {
+    "cgi": OnUse("gateway.config.backends.cgi", "CGIBackend"),
+    "fastcgi": OnUse("gateway.config.backends.application", "FastCGIBackend"),
+    "scgi": OnUse("gateway.config.backends.application", "SCGIBackend"),
+    "uwsgi": OnUse("gateway.config.backends.application", "UWSGIBackend"),
+    "ajp": OnUse("gateway.config.backends.ajp", "AJPBackend"),
+    "http": OnUse("gateway.config.backends.http", "HTTPBackend"),
+    "asgi": OnUse("gateway.config.backends.python", "ASGIBackend"),
+    "wsgi": OnUse("gateway.config.backends.python", "WSGIBackend"),
+}
 
 
-def _exactly_one_kind(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    kinds = [key for key in value if key in _KIND_NAMES]
+def _kind_of(value: dict[str, Any]) -> str:
+    kinds = [key for key in value if key in KINDS]
     if len(kinds) > 1:
         raise ValueError(f"a backend is of one kind, got {alternatives(kinds).replace(' or ', ' and ')}")
     if not kinds:
-        guess = next(filter(None, (suggestion(key, _KIND_NAMES) for key in value)), "")
-        raise ValueError(
-            f"expected a kind of backend ({alternatives(_KIND_NAMES)}){'; ' * bool(guess)}{guess}"
-        )
-    return value
+        guess = next(filter(None, (suggestion(key, KINDS) for key in value)), "")
+        raise ValueError(f"expected a kind of backend ({alternatives(KINDS)}){'; ' * bool(guess)}{guess}")
+    return kinds[0]
 
 
-def _mapping(value: Any) -> Any:
-    if isinstance(value, dict | Model):
+def _made(value: Any, info: ValidationInfo) -> Model:
+    if isinstance(value, BackendModel):
         return value
-    raise expected(f"a mapping with a kind of backend ({alternatives(_KIND_NAMES)})", value)
+    if not isinstance(value, dict):
+        raise expected(f"a mapping with a kind of backend ({alternatives(KINDS)})", value)
+    return KINDS[_kind_of(value)].made(value, info)
 
 
-def _kind_of(value: Any) -> str | None:
-    if isinstance(value, dict):
-        return next((f"<{key}>" for key in value if key in _KIND_NAMES), None)
-    return f"<{value.kind}>" if isinstance(value, KINDS) else None
+class _ByKind:
+    """Metadata of a backend: it is made by the class of its kind."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(_made)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"oneOf": [handler(kind.model.__pydantic_core_schema__) for kind in KINDS.values()]}
 
 
-Backend: TypeAlias = Annotated[
-    Annotated[CGIBackend, Tag("<cgi>")]
-    | Annotated[FastCGIBackend, Tag("<fastcgi>")]
-    | Annotated[SCGIBackend, Tag("<scgi>")]
-    | Annotated[UWSGIBackend, Tag("<uwsgi>")]
-    | Annotated[AJPBackend, Tag("<ajp>")]
-    | Annotated[HTTPBackend, Tag("<http>")]
-    | Annotated[ASGIBackend, Tag("<asgi>")]
-    | Annotated[WSGIBackend, Tag("<wsgi>")],
-    Discriminator(_kind_of),
-    BeforeValidator(_exactly_one_kind),
-    BeforeValidator(_mapping),
-]
+Backend: TypeAlias = Annotated[BackendModel, _ByKind()]

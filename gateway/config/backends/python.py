@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
 from gateway.config.backends.common import BackendModel, WithLength
-from gateway.config.balancing import Retry, queue_contradictions
-from gateway.config.base import Model, Place, written
+from gateway.config.base import Model, Place, queue_contradictions, written
 from gateway.config.env_file import merged
-from gateway.config.spawn import Supervised
+from gateway.config.on_use import OnUse
 from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Count, CountOrNone, Flag
 from gateway.config.values.programs import (
@@ -25,17 +24,10 @@ from gateway.config.values.shapes import Many, Short
 from gateway.config.wording import expected
 from gateway.virtualenv import site_packages
 
-
-class OwnProcess(Supervised):
-    """Processes of its own for an application: what happens to them happens to no other."""
-
-    timeout: Timeout | None = None
-    """For the application to begin its answer; then the request is answered 504. By default as long as it
-    likes."""
-    retry: Retry = Field(default_factory=Retry)
-    """What is tried after a failure: with tries: 2, requests of a process that died go to another."""
-    hold: Duration = written(0)
-    """How long requests wait while no process can be reached, instead of failing at once."""
+if TYPE_CHECKING:
+    from gateway.config.backends.process import OwnProcess
+else:
+    OwnProcess = Annotated[Any, OnUse("gateway.config.backends.process", "OwnProcess")]
 
 
 def _process(value: Any) -> Any:
@@ -43,7 +35,7 @@ def _process(value: Any) -> Any:
         return None
     if value == "own":
         return {}
-    if value is None or isinstance(value, dict | OwnProcess):
+    if value is None or isinstance(value, dict | Model):
         return value
     raise expected("shared, own, or a mapping", value)
 

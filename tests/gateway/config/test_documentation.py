@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 import gateway.config as models
 from gateway.config import balancing, confined, load, rewriting, server_tls, spawn
-from gateway.config.backends import application, common, python
+from gateway.config.backends import ajp, application, cgi, common, http, process, python
 from gateway.config.base import Model
 from gateway.config.descriptions import descriptions
 from gateway.config.filters import (
@@ -38,21 +38,21 @@ SECTIONS: dict[str, type[Model]] = {
     "request bodies": common.WithLength,
     "variables": common.CGIFamily,
     "backends with servers": balancing.Balanced,
-    "cgi": models.CGIBackend,
+    "cgi": cgi.CGIBackend,
     "user, group": confined.Confined,
     "limits (programs)": confined.ProcessLimits,
-    "transcript": models.Transcript,
-    "fastcgi": models.FastCGIBackend,
+    "transcript": cgi.Transcript,
+    "fastcgi": application.FastCGIBackend,
     "multiplex": application.Multiplex,
-    "scgi": models.SCGIBackend,
-    "uwsgi": models.UWSGIBackend,
-    "ajp": models.AJPBackend,
-    "http": models.HTTPBackend,
+    "scgi": application.SCGIBackend,
+    "uwsgi": application.UWSGIBackend,
+    "ajp": ajp.AJPBackend,
+    "http": http.HTTPBackend,
     "Python applications": python.PythonApplication,
-    "wsgi": models.WSGIBackend,
-    "asgi": models.ASGIBackend,
-    "websocket": models.WebSocket,
-    "process": python.OwnProcess,
+    "wsgi": python.WSGIBackend,
+    "asgi": python.ASGIBackend,
+    "websocket": python.WebSocket,
+    "process": process.OwnProcess,
     "servers": balancing.Server,
     "servers of http": balancing.HTTPServer,
     "balance": balancing.Hash,

@@ -11,16 +11,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.config import (
-    ASGIBackend,
-    CGIBackend,
-    Config,
-    ConfigError,
-    FastCGIBackend,
-    SCGIBackend,
-    load,
-    load_text,
-)
+from gateway.config import Config, ConfigError, load, load_text
+from gateway.config.backends.application import FastCGIBackend, SCGIBackend
+from gateway.config.backends.cgi import CGIBackend
+from gateway.config.backends.python import ASGIBackend
 
 GOOD = """\
 listeners:

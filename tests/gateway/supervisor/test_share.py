@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.config import ASGIBackend, CGIBackend, Config, FastCGIBackend, from_mapping
+from gateway.config import Config, from_mapping
+from gateway.config.backends.application import FastCGIBackend
+from gateway.config.backends.cgi import CGIBackend
+from gateway.config.backends.python import ASGIBackend
 from gateway.supervisor.share import MARGIN, cannot_be_shared, part, share_of, stop_time
 
 
@@ -59,7 +62,7 @@ def test_processes_are_divided(tmp_path: Path) -> None:
 
     def processes(number: int, workers: int) -> list[tuple[int, int]]:
         share = share_of(whole, number, workers).backends
-        found = [share["a"].spawn.processes, share["b"].process.processes]  # type: ignore[union-attr]
+        found = [share["a"].spawn.processes, share["b"].process.processes]  # type: ignore[attr-defined]
         return [(each.min, each.max) for each in found]
 
     assert processes(1, 2) == [(3, 3), (0, 3)]

@@ -1,0 +1,57 @@
+"""What FastCGI, SCGI and uwsgi backends have in common."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
+from gateway.build.parts import Parts, templates
+from gateway.build.target import upstream_of
+from gateway.build.upstream import check_health
+from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
+from gateway.environ import variable_name
+from gateway.spawn import Protocol
+from gateway.upstream.check import PingQuestion
+from gateway.upstream.shared_pool import Sharing
+from protocols.codec import ClientCodec
+
+
+def application(
+    parts: Parts,
+    name: str,
+    config: FastCGIBackend | SCGIBackend | UWSGIBackend,
+    protocol: Protocol,
+    make_codec: Callable[[], ClientCodec],
+    *,
+    keeps: bool = False,
+    script_root: ScriptRoot | None = None,
+    withheld: frozenset[str] = frozenset(),
+    catch_stderr: str | None = None,
+    get_values: bool = False,
+    sharing: Sharing | None = None,
+    upgrades: UpgradePolicy | None = None,
+    ping: PingQuestion | None = None,
+    droppable: Sequence[str] = (),
+) -> ApplicationBackend:
+    """The backend called *name*, for an application behind *protocol*. Raises StartError."""
+    upstream = upstream_of(parts, name, protocol, config, make_codec, keeps=keeps, sharing=sharing)
+    upstream.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
+    if get_values:
+        upstream.ask_capabilities()
+    backend = ApplicationBackend(
+        name,
+        upstream=upstream,
+        dispatch=parts.dispatch,
+        script_root=script_root,
+        variables=templates(config.variables),
+        intake=parts.intake(name, config),
+        withheld=withheld,
+        upgrades=upgrades,
+        droppable=droppable,
+    )
+    check_health(upstream, config.health.check, make_codec, backend.probe_head, ping)
+    return backend
+
+
+def droppable(headers: Sequence[str]) -> list[str]:
+    """The variables of header fields that may be left out of a request that is too large."""
+    return [name for name in map(variable_name, (header.encode("ascii") for header in headers)) if name]

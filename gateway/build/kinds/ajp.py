@@ -1,0 +1,43 @@
+"""Servlet containers, by AJP."""
+
+from gateway.backends.ajp import AjpBackend
+from gateway.build.application import droppable
+from gateway.build.parts import Parts, templates
+from gateway.build.upstream import build_upstream, check_health
+from gateway.config.backends.ajp import AJPBackend
+from gateway.upstream.check import PingQuestion
+from gateway.upstream.upstream import Upstream
+from protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
+
+
+def make(parts: Parts, name: str, config: AJPBackend) -> AjpBackend:
+    """The backend called *name*; nothing of it is started. Raises StartError."""
+    packet_size, secret = config.packet_size, config.secret
+
+    def make_codec() -> AjpClient:
+        return AjpClient(packet_size=packet_size, secret=secret)
+
+    upstream = build_upstream(
+        Upstream,
+        name,
+        config,
+        config.servers,
+        config.pool,
+        parts.pump,
+        make_codec,
+        ping=config.ping,
+        resolver=parts.resolver,
+    )
+    container = AjpBackend(
+        name,
+        upstream=upstream,
+        dispatch=parts.dispatch,
+        intake=parts.intake(name, config),
+        variables=templates(config.variables),
+        packet_size=packet_size,
+        secret=secret,
+        droppable=droppable(config.drop_headers),
+    )
+    ping = PingQuestion(CPING_PACKET, CPONG_PACKET)
+    check_health(upstream, config.health.check, make_codec, container.probe_head, ping)
+    return container

@@ -1,0 +1,41 @@
+"""Web servers."""
+
+from gateway.backends.http import HttpBackend
+from gateway.build.parts import Parts
+from gateway.build.rewriting import response_rewriter
+from gateway.build.target import upstream_of
+from gateway.build.upstream import check_health
+from gateway.config.backends.http import HTTPBackend
+from gateway.upstream.introduction import ProxyVersion
+from protocols.http1 import Http1Client
+
+
+def make(parts: Parts, name: str, config: HTTPBackend) -> HttpBackend:
+    """The backend called *name*; nothing of it is started. Raises StartError."""
+    introduces: ProxyVersion | None = None
+    if config.proxy_protocol is not None:
+        introduces = 1 if config.proxy_protocol == "v1" else 2
+    # PP-10: a connection that begins with the header of one client is not used for another.
+    upstream = upstream_of(
+        parts, name, "http", config, Http1Client, keeps=introduces is None, introduces=introduces
+    )
+    upstream.rewriter = response_rewriter(config, upstream)
+    server = HttpBackend(
+        name,
+        upstream=upstream,
+        pump=parts.pump,
+        host=_host_policy(config),
+        forwarded=config.forwarded,
+        pseudonym=parts.pseudonym,
+        upgrades=frozenset(config.upgrade),
+        tunnel_timeout=parts.tunnel_timeout,
+    )
+    check_health(upstream, config.health.check, Http1Client, server.probe_head)
+    return server
+
+
+def _host_policy(config: HTTPBackend) -> str:
+    if config.host is not None:
+        return config.host
+    # A server chooses its certificate and its site by the same name, or answers 421 (RFC 9110 7.4).
+    return "upstream" if any(server.origin.secure for server in config.servers) else "preserve"

@@ -1,0 +1,54 @@
+"""What backends of all kinds are made with, and what comes of it beside them."""
+
+import secrets
+from math import inf
+
+from gateway.backend import Runnable
+from gateway.config import Config
+from gateway.config.backends.common import WithLength
+from gateway.front.service import Service
+from gateway.intake import BodyIntake
+from gateway.notice import ShutdownNotice
+from gateway.pump import Pump
+from gateway.request import Request, Responder
+from gateway.resolver import Resolver
+from gateway.slots import Slots
+from gateway.template import Template
+
+
+class Parts:
+    """What is the same for all backends of a worker."""
+
+    def __init__(self, config: Config, pump: Pump, notice: ShutdownNotice) -> None:
+        """*notice* is that of the daemon's end."""
+        self.config = config
+        self.pump = pump
+        self.notice = notice
+        self.resolver = Resolver(config.resolver)
+        # RFC 9110 7.6.3: a pseudonym in Via; the random part is how this gateway recognises a loop.
+        self.pseudonym = f"{config.via}-{secrets.token_hex(4)}"
+        self.tunnel_timeout = config.timeouts.tunnel or inf
+        self.spawned: list[Runnable] = []
+        """The applications that have to be started for backends."""
+        self.slots: dict[str, Slots] = {}
+        """By the name of a backend: how many requests it has at the same time, if it does not see to it."""
+        self.service: Service
+        """The whole service, which is made after the backends."""
+
+    async def dispatch(self, request: Request, responder: Responder) -> None:
+        """Answer a local redirect."""
+        await self.service.dispatch(request, responder)
+
+    def intake(self, name: str, config: WithLength) -> BodyIntake:
+        """How the backend called *name* takes bodies."""
+        return BodyIntake(
+            name,
+            config.body,
+            spool_memory=config.spool_memory,
+            max_body=self.config.limits.body if config.max_body is None else config.max_body,
+        )
+
+
+def templates(variables: dict[str, str]) -> dict[str, Template]:
+    """*variables* to be filled in for each request."""
+    return {name: Template.parse(text) for name, text in variables.items()}

@@ -1,0 +1,67 @@
+"""Where the requests of a backend go, as configured: to its servers, or to what is spawned for it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.build.parts import Parts
+from gateway.build.processes import spawned_application
+from gateway.build.upstream import build_upstream
+from gateway.config.balancing import Server
+from gateway.spawn import Protocol
+from gateway.upstream.introduction import ProxyVersion
+from gateway.upstream.shared_pool import Sharing
+from gateway.upstream.spawned import SpawnedUpstream
+from gateway.upstream.upstream import Upstream
+from protocols.codec import ClientCodec
+
+if TYPE_CHECKING:  # of these, what is configured
+    from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
+    from gateway.config.backends.http import HTTPBackend
+
+
+def upstream_of(
+    parts: Parts,
+    name: str,
+    protocol: Protocol,
+    config: "FastCGIBackend | SCGIBackend | UWSGIBackend | HTTPBackend",
+    make_codec: Callable[[], ClientCodec],
+    *,
+    keeps: bool = True,
+    introduces: ProxyVersion | None = None,
+    sharing: Sharing | None = None,
+) -> Upstream:
+    """The way to the application called *name*; see `build_upstream`. Raises StartError."""
+    if config.spawn is None:
+        return build_upstream(
+            Upstream,
+            name,
+            config,
+            config.servers,
+            config.pool,
+            parts.pump,
+            make_codec,
+            keeps=keeps,
+            http=protocol == "http",
+            introduces=introduces,
+            resolver=parts.resolver,
+            workers=parts.config.workers,
+            sharing=sharing,
+        )
+    spawned = spawned_application(name, protocol, config.spawn)
+    parts.spawned.append(spawned)
+    servers = [Server.model_construct(address=spawned.address)]
+    upstream = build_upstream(
+        SpawnedUpstream,
+        name,
+        config,
+        servers,
+        config.pool,
+        parts.pump,
+        make_codec,
+        keeps=keeps,
+        resolver=parts.resolver,
+        processes=config.spawn.processes.max,
+        sharing=sharing,
+    )
+    upstream.attach(spawned)
+    return upstream

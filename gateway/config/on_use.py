@@ -1,0 +1,35 @@
+"""Models that few configurations use: they are imported, and their validators built, with the first value."""
+
+from importlib import import_module
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.config.base import Model
+
+
+class OnUse:
+    """Metadata of a value that is the model called *name* in *module*, which is not imported before."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module = module
+        self._name = name
+
+    @property
+    def model(self) -> type[Model]:
+        """The model, imported now at the latest."""
+        found: type[Model] = getattr(import_module(self._module), self._name)
+        return found
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(self.made)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(self.model.__pydantic_core_schema__)
+
+    def made(self, value: Any, info: ValidationInfo) -> Model:
+        """The model of *value*. Raises ValidationError."""
+        return self.model.model_validate(value, context=info.context)
