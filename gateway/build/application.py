@@ -8,7 +8,6 @@ from gateway.build.parts import Parts, templates
 from gateway.build.target import upstream_of
 from gateway.build.upstream import check_health
 from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
-from gateway.environ import variable_name
 from gateway.spawn import Protocol
 from gateway.upstream.check import PingQuestion
 from gateway.upstream.shared_pool import Sharing
@@ -50,8 +49,3 @@ def application(
     )
     check_health(upstream, config.health.check, make_codec, backend.probe_head, ping)
     return backend
-
-
-def droppable(headers: Sequence[str]) -> list[str]:
-    """The variables of header fields that may be left out of a request that is too large."""
-    return [name for name in map(variable_name, (header.encode("ascii") for header in headers)) if name]

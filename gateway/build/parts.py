@@ -1,11 +1,13 @@
 """What backends of all kinds are made with, and what comes of it beside them."""
 
 import secrets
+from collections.abc import Sequence
 from math import inf
 
 from gateway.backend import Runnable
 from gateway.config import Config
 from gateway.config.backends.common import WithLength
+from gateway.environ import variable_name
 from gateway.front.service import Service
 from gateway.intake import BodyIntake
 from gateway.notice import ShutdownNotice
@@ -52,3 +54,8 @@ class Parts:
 def templates(variables: dict[str, str]) -> dict[str, Template]:
     """*variables* to be filled in for each request."""
     return {name: Template.parse(text) for name, text in variables.items()}
+
+
+def droppable(headers: Sequence[str]) -> list[str]:
+    """The variables of header fields that may be left out of a request that is too large."""
+    return [name for name in map(variable_name, (header.encode("ascii") for header in headers)) if name]

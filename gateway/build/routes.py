@@ -1,6 +1,7 @@
 """Makes the routes from their configuration: conditions, action, and the filters around it.
 
-The order of the filters is in `gateway.filters`.
+The order of the filters is in `gateway.filters`. Actions and filters that stand on much are imported for the
+routes that have them: files, tunnels and authorizers together take 15 ms of a start without.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,21 +15,16 @@ from gateway.config.backends.common import BackendModel
 from gateway.config.filters import HeaderChanges
 from gateway.config.filters import HeaderRules as HeaderConfig
 from gateway.config.filters import Mirror as MirrorConfig
-from gateway.connect.allowed import AllowedTargets
-from gateway.connect.handler import Connect
-from gateway.filters.authorize import AuthorizerFilter, ForwardAuthFilter
 from gateway.filters.buffering import BufferingFilter
 from gateway.filters.concurrency import ConcurrencyFilter
 from gateway.filters.headers import HeaderFilter, HeaderRules
 from gateway.filters.limit_rate import RateFilter
 from gateway.filters.mirror import Mirror
 from gateway.filters.request_buffering import RequestBufferingFilter
-from gateway.filters.sendfile import SendfileFilter
 from gateway.filters.split import Split
 from gateway.pump import Pump
 from gateway.resolver import Resolver
 from gateway.router import Route
-from gateway.static import StaticFiles
 from gateway.template import Template
 
 
@@ -38,6 +34,8 @@ def filtered_backend(parts: Parts, name: str, config: BackendModel, backend: Han
     if slots := parts.slots.get(name):
         handler = ConcurrencyFilter(handler, slots=slots, address=name)
     if config.x_sendfile or config.x_accel_redirect:
+        from gateway.filters.sendfile import SendfileFilter
+
         handler = SendfileFilter(
             handler,
             backend=name,
@@ -90,10 +88,15 @@ class RouteBuilder:
             key = None if route.split_by is None else Template.parse(route.split_by)
             return Split(self._handlers, route.backend, key=key)
         if route.static is not None:
+            from gateway.static.handler import StaticFiles
+
             return StaticFiles(route.static.root, index=route.static.index, symlinks=route.static.symlinks)
         if route.redirect is not None:
             return Redirect(Template.parse(route.redirect.to), status=route.redirect.status)
         if route.connect is not None:
+            from gateway.connect.allowed import AllowedTargets
+            from gateway.connect.handler import Connect
+
             return Connect(
                 AllowedTargets(route.connect.to),
                 pump=self._pump,
@@ -123,10 +126,14 @@ class RouteBuilder:
         if route.buffering is not None:
             handler = BufferingFilter(handler, memory=route.buffering.memory, file=route.buffering.file)
         if route.authorize is not None:
+            from gateway.filters.authorize import AuthorizerFilter
+
             handler = AuthorizerFilter(
                 handler, authorizer=self._handlers[route.authorize], name=route.authorize
             )
         if route.forward_auth is not None:
+            from gateway.filters.authorize import ForwardAuthFilter
+
             asked = route.forward_auth
             handler = ForwardAuthFilter(
                 handler,

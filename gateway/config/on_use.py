@@ -13,13 +13,13 @@ class OnUse:
     """Metadata of a value that is the model called *name* in *module*, which is not imported before."""
 
     def __init__(self, module: str, name: str) -> None:
-        self._module = module
-        self._name = name
+        self.module = module
+        self.name = name
 
     @property
     def model(self) -> type[Model]:
         """The model, imported now at the latest."""
-        found: type[Model] = getattr(import_module(self._module), self._name)
+        found: type[Model] = getattr(import_module(self.module), self.name)
         return found
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

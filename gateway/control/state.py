@@ -4,19 +4,21 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gateway import __version__
 from gateway.backend import Backend
 from gateway.front.service import Service
-from gateway.upstream.upstream import UpstreamState
+
+if TYPE_CHECKING:  # a daemon without servers behind it loads nothing of them
+    from gateway.upstream.upstream import UpstreamState
 
 
 @runtime_checkable
 class Observed(Protocol):
     """A backend whose servers can be looked at."""
 
-    def snapshot(self) -> UpstreamState: ...
+    def snapshot(self) -> "UpstreamState": ...
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class WorkerState:
     started_at: float
     """Seconds since the epoch."""
 
-    def upstreams(self) -> dict[str, UpstreamState]:
+    def upstreams(self) -> "dict[str, UpstreamState]":
         """The backends that have servers, by name."""
         return {
             name: backend.snapshot()
@@ -53,7 +55,7 @@ class WorkerState:
         }
 
 
-def _described(upstream: UpstreamState | None) -> dict[str, Any]:
+def _described(upstream: "UpstreamState | None") -> dict[str, Any]:
     if upstream is None:
         return {}
     servers = [{**asdict(server), "state": server.state.value} for server in upstream.servers]

@@ -20,7 +20,8 @@ from gateway.errors import BackendError, Cause, MachineError, Phase, RequestErro
 from gateway.local_redirect import Dispatch, follow
 from gateway.passing import PassingResponder
 from gateway.request import Request, Responder
-from gateway.static import Tree, send_file
+from gateway.static.handler import send_file
+from gateway.static.resolve import Tree
 from protocols.events import Headers
 
 _SENDFILE: Final = b"x-sendfile"

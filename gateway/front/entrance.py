@@ -13,7 +13,6 @@ import structlog
 
 from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
-from gateway.front.http2 import Http2Connection
 from gateway.front.proxy_header import ProxyHeaderStep
 from gateway.front.service import Service
 from gateway.pump import PumpStream
@@ -145,6 +144,9 @@ class Entrance:
             received = first.http2_preface
             if not received:
                 return
+        # It takes 10 ms to load: a daemon behind a proxy, or one that is tried, starts without.
+        from gateway.front.http2 import Http2Connection
+
         await self._serve_open(
             Http2Connection(
                 stream, service, client=client, server=server, scheme=scheme, tls=tls, received=received

@@ -4,8 +4,3 @@
 client's validators mean for it (304, 412, If-Range); ``ranges`` which parts it wants; ``mime`` what it is;
 ``handler`` answers.
 """
-
-from gateway.static.handler import StaticFiles, send_file
-from gateway.static.resolve import Symlinks, Tree
-
-__all__ = ["StaticFiles", "Symlinks", "Tree", "send_file"]

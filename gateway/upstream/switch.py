@@ -17,7 +17,7 @@ from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.tunnel import Tunnel
 from protocols.errors import RemoteProtocolError
 from protocols.events import Data, Headers, ResponseHead
-from protocols.websocket import accept_value
+from protocols.websocket.handshake import accept_value
 
 # RFC 9110 7.6.1: the front says its own; H2-16: only HTTP/1.1 has Sec-WebSocket-Accept.
 _OF_THE_CONNECTION: Final = frozenset(

@@ -1,11 +1,16 @@
 """What the start of the daemon spares: what takes long, and is not needed before the first answer."""
 
 import json
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.gateway.test_daemon import daemon
+import pytest
+
+from gateway.config.backends.kinds import KINDS
+from tests.gateway.test_daemon import ROOT, daemon
 
 # What there was when it was loaded, and what there is when it is asked.
 APPLICATION = """
@@ -40,3 +45,70 @@ routes: [{backend: app}]
 def test_own_modules_are_not_looked_through_for_cycles(tmp_path: Path) -> None:
     """They are out of the collector's sight before the application is loaded."""
     assert answer(tmp_path)["frozen"] > 10_000
+
+
+NEEDED_LATER = (
+    "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme", "prometheus_client",
+    "protocols.http2", "protocols.websocket.server", "protocols.fastcgi", "protocols.uwsgi", "protocols.ajp",
+    "gateway.front.http2", "gateway.tls.context", "gateway.static.handler", "gateway.connect.handler",
+    "gateway.upstream", "gateway.spawn", "gateway.hosted", "gateway.supervisor", "gateway.config.spawn",
+    "gateway.config.balancing",
+)  # fmt: skip
+"""What an ASGI application that answers requests of HTTP/1.1 needs nothing of."""
+
+
+def test_an_asgi_application_starts_with_no_more_than_it_needs(tmp_path: Path) -> None:
+    modules = answer(tmp_path)["modules"]
+    assert "gateway.backends.asgi.backend" in modules
+    families = tuple(f"{name}." for name in NEEDED_LATER)
+    assert [name for name in modules if f"{name}.".startswith(families)] == []
+
+
+# Goes as far as the daemon does before it starts backends, and tells what it has loaded for that.
+BUILDER = """
+import json
+import sys
+import trio
+from gateway.build import build
+from gateway.config import from_mapping
+from gateway.pump import Pump
+
+async def main():
+    build(from_mapping(json.loads(sys.argv[1]), "", "."), Pump(), None)
+
+trio.run(main)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+BACKENDS: dict[str, dict[str, Any]] = {
+    "cgi": {"cgi": "."},
+    "fastcgi": {"fastcgi": "unix:/x"},
+    "scgi": {"scgi": "unix:/x"},
+    "uwsgi": {"uwsgi": "unix:/x"},
+    "ajp": {"ajp": "127.0.0.1:1"},
+    "http": {"http": "http://127.0.0.1:1"},
+    "asgi": {"asgi": "a:b"},
+    "wsgi": {"wsgi": "a:b"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_that_are_not_configured_are_not_loaded(tmp_path: Path, kind: str) -> None:
+    config = {
+        "listeners": [{"http": "127.0.0.1:0"}],
+        "backends": {"app": BACKENDS[kind]},
+        "routes": [{"backend": "app"}],
+    }
+    told = subprocess.run(
+        [sys.executable, "-c", BUILDER, json.dumps(config)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    modules = set(json.loads(told.stdout))
+    makers = "gateway.build.kinds."
+    assert {name.removeprefix(makers) for name in modules if name.startswith(makers)} == {kind}
+    models = {of.module for of in KINDS.values()}
+    assert modules & models == {KINDS[kind].module}

@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError
 from protocols.events import NEED_DATA
-from protocols.websocket import (
-    Closed,
-    Deflate,
-    Pong,
-    WebSocketServer,
-    accept_value,
-    is_key,
-    negotiate,
-    offered_subprotocols,
-)
-from protocols.websocket.server import FRAMES_AT_A_TIME
+from protocols.websocket.deflate import Deflate, negotiate
+from protocols.websocket.handshake import accept_value, is_key, offered_subprotocols
+from protocols.websocket.server import FRAMES_AT_A_TIME, Closed, Pong, WebSocketServer
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 

@@ -9,6 +9,7 @@
     messages    what applications send, checked
     handshake   whether a client's offer of a WebSocket is right
     websocket   receive and send of one WebSocket connection
+    settings    how those are bounded
     interface   applications of ASGI 2
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop

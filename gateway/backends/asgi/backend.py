@@ -9,7 +9,7 @@ It serves HTTP, WebSocket and lifespan; other upgrades are ignored. Does not rel
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn, Protocol
 
 import structlog
 import trio
@@ -22,7 +22,7 @@ from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.interface import Interface, as_single_callable
 from gateway.backends.asgi.lifespan import Lifespan, Mode
 from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_scope
-from gateway.backends.asgi.websocket import WebSocketExchange, WebSocketSettings
+from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
 from gateway.notice import ShutdownNotice
@@ -34,6 +34,18 @@ log = structlog.get_logger()
 _CANCEL_PATIENCE: Final = 5.0
 """Seconds that an asyncio application may take to end a request that was cancelled: its client has gone, or
 the daemon's grace is over."""
+
+
+class _Exchange(Protocol):
+    """A request or a WebSocket, as far as it matters to failures."""
+
+    @property
+    def gone(self) -> bool: ...
+
+    @property
+    def told(self) -> bool: ...
+
+    def abandon(self) -> None: ...
 
 
 class AsgiBackend:
@@ -200,6 +212,9 @@ class AsgiBackend:
     async def _handle_websocket(self, request: Request, responder: Responder, upgrade: Upgrade) -> None:
         if not await check_handshake(request, responder):
             return
+        # With wsproto it takes 40 ms to load: whoever gets no WebSockets starts without.
+        from gateway.backends.asgi.websocket import WebSocketExchange
+
         failed = False
         last_words: list[str] = []
         async with trio.open_nursery() as nursery:
@@ -229,9 +244,7 @@ class AsgiBackend:
                 f"the application {outcome} before it accepted", last_words
             )
 
-    def _log_failure(
-        self, error: BaseException, exchange: HttpExchange | WebSocketExchange, request: Request
-    ) -> None:
+    def _log_failure(self, error: BaseException, exchange: _Exchange, request: Request) -> None:
         if exchange.gone or exchange.told:
             # Whatever it was doing, it was doing it for nobody.
             log.debug("application ended after its client", backend=self.name, exc_info=error)
@@ -258,7 +271,7 @@ class AsgiBackend:
         )
 
 
-def _pass_on_cancelled(error: BaseException, exchange: HttpExchange | WebSocketExchange) -> None:
+def _pass_on_cancelled(error: BaseException, exchange: _Exchange) -> None:
     """Raise what of *error* has to reach the cancel scope, if it came of a nursery that was cancelled.
 
     The rest is the application's own: no scope would end it, and it would end the daemon.

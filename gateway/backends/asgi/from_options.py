@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.backends.asgi.backend import AsgiBackend
-from gateway.backends.asgi.websocket import WebSocketSettings
+from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.python import take_surroundings
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump

@@ -3,7 +3,7 @@
 from gateway.errors import RequestError
 from gateway.request import Request, Responder
 from protocols.events import Headers
-from protocols.websocket import is_key
+from protocols.websocket.handshake import is_key
 
 
 async def check_handshake(request: Request, responder: Responder) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 
 from gateway.backends.asgi.host import Scope
 from gateway.request import Address, Request
-from protocols.websocket import offered_subprotocols
+from protocols.websocket.handshake import offered_subprotocols
 
 Extensions: TypeAlias = dict[str, dict[str, Any]]
 

@@ -24,7 +24,6 @@ The handshake was looked at before (`handshake`). It works the same over HTTP/1.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import Any, Final
@@ -35,24 +34,16 @@ import trio
 from gateway.backends.asgi.host import Event, Host, Message, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
+from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.notice import ShutdownNotice
 from gateway.request import Duplex, Request, Responder, Upgrade
 from protocols.errors import LocalProtocolError
 from protocols.events import NEED_DATA, Headers
-from protocols.websocket import (
-    ABNORMAL,
-    NO_STATUS,
-    Closed,
-    Deflate,
-    Pong,
-    WebSocketServer,
-    accept_value,
-    is_close_code,
-    negotiate,
-    offered_subprotocols,
-)
+from protocols.websocket.deflate import Deflate, negotiate
+from protocols.websocket.handshake import accept_value, offered_subprotocols
+from protocols.websocket.server import ABNORMAL, NO_STATUS, Closed, Pong, WebSocketServer, is_close_code
 
 log = structlog.get_logger()
 
@@ -69,19 +60,6 @@ _MESSAGES_PER_TURN: Final = 16
 _NORMAL: Final = 1000
 _FAILED: Final = 1011
 _RESTART: Final = 1012
-
-
-@dataclass(slots=True, frozen=True)
-class WebSocketSettings:
-    """What a backend is configured with: bytes and seconds."""
-
-    max_message: int = 16 * 1024 * 1024
-    ping_interval: float = 20.0
-    """Between a pong and the next ping; 0 sends none."""
-    ping_timeout: float = 20.0
-    compression: bool = True
-    close_timeout: float = 5.0
-    """For the client to answer a Close frame (RFC 6455 7.1.1), and to take what was sent before."""
 
 
 class _Stage(Enum):

@@ -1,8 +1,7 @@
 """Servlet containers, by AJP."""
 
 from gateway.backends.ajp import AjpBackend
-from gateway.build.application import droppable
-from gateway.build.parts import Parts, templates
+from gateway.build.parts import Parts, droppable, templates
 from gateway.build.upstream import build_upstream, check_health
 from gateway.config.backends.ajp import AJPBackend
 from gateway.upstream.check import PingQuestion

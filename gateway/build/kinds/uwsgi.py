@@ -1,8 +1,8 @@
 """Applications that speak the uwsgi protocol."""
 
 from gateway.backends.application import ApplicationBackend, UpgradePolicy
-from gateway.build.application import application, droppable
-from gateway.build.parts import Parts
+from gateway.build.application import application
+from gateway.build.parts import Parts, droppable
 from gateway.config.backends.application import UWSGIBackend
 from gateway.upstream.check import PingQuestion
 from protocols.uwsgi import PING, PONG, UwsgiClient

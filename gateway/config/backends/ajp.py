@@ -1,17 +1,30 @@
 """The configuration of servlet containers."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from gateway.config.backends.common import CGIFamily, DroppedHeaders
 from gateway.config.balancing import Balanced, Pool, Servers, check_contradictions, server_contradictions
 from gateway.config.base import Place, written
 from gateway.config.server_tls import tls_contradictions
-from gateway.config.values.quantities import PacketSize, Timeout
+from gateway.config.values.quantities import SIZE_SCHEMA, Timeout, parse_size
 from gateway.config.values.texts import SharedSecret
-from protocols.ajp import is_told
+from gateway.config.wording import expected
+from protocols.ajp import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE, is_told
+
+
+def parse_packet_size(value: Any) -> int:
+    """The size of an AJP packet."""
+    size = parse_size(value)
+    # AJP-1, and what Tomcat and Apache can be configured to.
+    if not DEFAULT_PACKET_SIZE <= size <= LARGEST_PACKET_SIZE:
+        raise expected("a size from 8KiB to 64KiB, as containers can be configured to", value)
+    return size
+
+
+PacketSize: TypeAlias = Annotated[int, PlainValidator(parse_packet_size), WithJsonSchema(SIZE_SCHEMA)]
 
 
 class AJPBackend(CGIFamily, Balanced):

@@ -7,7 +7,6 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from gateway.config.values.numbers import FromEnvironment
 from gateway.config.wording import expected
-from protocols.ajp import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE
 
 # ---- durations
 
@@ -75,14 +74,14 @@ def parse_size(value: Any) -> int:
     return size
 
 
-_SIZE_SCHEMA: Final = {
+SIZE_SCHEMA: Final = {
     "anyOf": [
         {"type": "string", "pattern": r"^[0-9]+(B|KiB|MiB|GiB|TiB)$|\$\{.+\}"},
         {"type": "integer", "minimum": 0},
     ]
 }
 
-Size: TypeAlias = Annotated[int, PlainValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
+Size: TypeAlias = Annotated[int, PlainValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
 """Bytes."""
 
 
@@ -94,7 +93,7 @@ def parse_limit(value: Any) -> int:
     return size
 
 
-Limit: TypeAlias = Annotated[int, PlainValidator(parse_limit), WithJsonSchema(_SIZE_SCHEMA)]
+Limit: TypeAlias = Annotated[int, PlainValidator(parse_limit), WithJsonSchema(SIZE_SCHEMA)]
 """Bytes, more than 0."""
 
 
@@ -107,19 +106,7 @@ def parse_buffer_size(value: Any) -> int:
     return size
 
 
-BufferSize: TypeAlias = Annotated[int, PlainValidator(parse_buffer_size), WithJsonSchema(_SIZE_SCHEMA)]
-
-
-def parse_packet_size(value: Any) -> int:
-    """The size of an AJP packet."""
-    size = parse_size(value)
-    # AJP-1, and what Tomcat and Apache can be configured to.
-    if not DEFAULT_PACKET_SIZE <= size <= LARGEST_PACKET_SIZE:
-        raise expected("a size from 8KiB to 64KiB, as containers can be configured to", value)
-    return size
-
-
-PacketSize: TypeAlias = Annotated[int, PlainValidator(parse_packet_size), WithJsonSchema(_SIZE_SCHEMA)]
+BufferSize: TypeAlias = Annotated[int, PlainValidator(parse_buffer_size), WithJsonSchema(SIZE_SCHEMA)]
 
 
 # ---- parts

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 from websockets.sync.client import connect as connect_websockets
 from wsproto.events import CloseConnection, Ping, Pong
 
-from gateway.backends.asgi.websocket import QUEUED_MESSAGES, WebSocketSettings
+from gateway.backends.asgi.settings import WebSocketSettings
+from gateway.backends.asgi.websocket import QUEUED_MESSAGES
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.router import Route, Router

@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
+from gateway.config.backends import ajp
 from gateway.config.values import (
     addresses,
     files,
@@ -184,7 +185,7 @@ HOST = "expected a host such as example.com or *.example.com, got "
         (quantities.Size, "9" * 40 + "B", "expected a size between 0 and 8388607TiB, got '" + "9" * 40 + "B'"),
         (quantities.Limit, 0, "expected a size larger than 0, got 0"),
         (quantities.BufferSize, "64KiB", "expected a size from 1 to 65535 bytes, the most that uwsgi can express, got '64KiB'"),
-        (quantities.PacketSize, 65537, "expected a size from 8KiB to 64KiB, as containers can be configured to, got 65537"),
+        (ajp.PacketSize, 65537, "expected a size from 8KiB to 64KiB, as containers can be configured to, got 65537"),
         (texts.SharedSecret, "", "expected a text of printable ASCII characters, in quotes"),
         (texts.SharedSecret, "a\nb", "expected a text of printable ASCII characters, in quotes"),
         (texts.SharedSecret, "ä", "expected a text of printable ASCII characters, in quotes"),

@@ -16,7 +16,7 @@ from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, ClientGone
 from gateway.request import Duplex, Request
 from protocols.events import Headers
-from protocols.websocket import accept_value
+from protocols.websocket.handshake import accept_value
 from tests.gateway.conftest import RecordingResponder, make_request
 from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
     Served,

@@ -1,0 +1,16 @@
+"""How WebSocket connections are bounded; what serves them is loaded with the first."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class WebSocketSettings:
+    """What a backend is configured with: bytes and seconds."""
+
+    max_message: int = 16 * 1024 * 1024
+    ping_interval: float = 20.0
+    """Between a pong and the next ping; 0 sends none."""
+    ping_timeout: float = 20.0
+    compression: bool = True
+    close_timeout: float = 5.0
+    """For the client to answer a Close frame (RFC 6455 7.1.1), and to take what was sent before."""
