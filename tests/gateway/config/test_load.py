@@ -4,6 +4,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import gateway
 from gateway.config import Config, ConfigError, load, load_text
 from gateway.config.backends.application import FastCGIBackend, SCGIBackend
 from gateway.config.backends.cgi import CGIBackend
@@ -498,3 +501,40 @@ def test_error_pages_are_bounded(tmp_path: Path) -> None:
 
 def test_routes_know_where_they_stand(tmp_path: Path) -> None:
     assert load_text(GOOD, "gateway.yaml", tmp_path).route_places == ("gateway.yaml:6", "gateway.yaml:8")
+
+
+# ---- plugins of pydantic
+
+PLUGIN = """
+class Plugin:
+    def new_schema_validator(self, schema, schema_type, schema_type_path, schema_kind, config, settings):
+        print(schema_type_path.name)
+        return None, None, None
+plugin = Plugin()
+"""
+
+MODELS = """
+from gateway.config import from_mapping
+from_mapping({"listeners": [{"http": "127.0.0.1:0"}], "routes": [{"respond": {}}]}, "", ".")
+from pydantic import BaseModel
+class OfAnApplication(BaseModel):
+    name: str
+"""
+
+
+def test_plugins_of_pydantic_are_for_applications_only(tmp_path: Path) -> None:
+    (tmp_path / "some_plugin.py").write_text(PLUGIN)
+    package = tmp_path / "some_plugin-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[pydantic]\nsome = some_plugin:plugin\n")
+    told = subprocess.run(
+        [sys.executable, "-c", MODELS],
+        cwd=tmp_path,
+        env={"PYTHONPATH": os.pathsep.join([str(Path(gateway.__file__).parents[1]), str(tmp_path)])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert told.stdout.split() == ["OfAnApplication"]
