@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from gateway import __version__
+from gateway.lean import import_structlog
 from gateway.options import DEFAULT_LISTEN, Reader
 from gateway.sections import SectionedCommand, option
 
@@ -137,6 +138,7 @@ def serve(
         raise click.UsageError(f"--{first} is for running without a file: put it into {config}.")
     reader = Reader(config, None if config is not None else _settings(given))
     gc.disable()  # Loading leaves no garbage, and looking for it takes a tenth of the start.
+    import_structlog()
     document, loaded = _load(reader)
     if not reload and (count or loaded.workers) == 1:
         from gateway.daemon import serve as run

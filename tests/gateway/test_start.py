@@ -48,8 +48,9 @@ def test_own_modules_are_not_looked_through_for_cycles(tmp_path: Path) -> None:
 
 
 NEEDED_LATER = (
-    "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme", "prometheus_client",
-    "protocols.http2", "protocols.websocket.server", "protocols.fastcgi", "protocols.uwsgi", "protocols.ajp",
+    "rich", "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme",
+    "prometheus_client", "protocols.http2", "protocols.websocket.server", "protocols.fastcgi",
+    "protocols.uwsgi", "protocols.ajp",
     "gateway.front.http2", "gateway.tls.context", "gateway.static.handler", "gateway.connect.handler",
     "gateway.upstream", "gateway.spawn", "gateway.hosted", "gateway.supervisor", "gateway.config.spawn",
     "gateway.config.balancing",
