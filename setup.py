@@ -43,6 +43,7 @@ COMPILED = (
     "gateway/local_redirect.py",
     "gateway/networks.py",
     "gateway/notice.py",
+    "gateway/outbox.py",
     "gateway/passing.py",
     "gateway/path_pattern.py",
     "gateway/pump.py",

@@ -3,8 +3,9 @@
 Why it exists: trio arms and disarms a socket in its own epoll for each wait, which costs more than
 parsing a request. Here each socket is registered once, edge-triggered; the pump's task waits for the
 epoll descriptor itself (an epoll descriptor is pollable), reads the sockets whose tasks are parked,
-and reschedules those tasks with the bytes. Writes are tried at once and park only when the kernel's
-buffer is full. It is still trio: tasks own their streams and every wait can be cancelled::
+and reschedules those tasks with the bytes. Writes are tried at once, or held until the end of the turn
+(`outbox`), and park only when the kernel's buffer is full. It is still trio: tasks own their streams and
+every wait can be cancelled::
 
     kernel ─► epoll ─► Pump.run ─► recv ─► reschedule(task that waits in receive_some)
                               └──► on_hangup (the peer closed while the task was busy elsewhere)
@@ -21,11 +22,13 @@ import select
 import socket
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import Final, cast
 
 import trio
 from outcome import Error
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from gateway.outbox import LARGEST, Outbox
 
 READ_SIZE: Final = 64 * 1024
 """Bytes asked from the kernel in one read: the default size of a pipe, and one FastCGI record."""
@@ -60,11 +63,14 @@ class PumpStream:
         "_error",
         "_fd",
         "_full_reads",
+        "_held",
+        "_outbox",
         "_pump",
         "_readable",
         "_reader",
         "_received",
         "_recv",
+        "_roomy",
         "_send",
         "_writer",
         "hangup_deadline",
@@ -83,6 +89,13 @@ class PumpStream:
         self._fd = sock.fileno()
         self._recv = sock.recv
         self._send = sock.send
+        self._outbox = pump.outbox
+        self._held = b""
+        """Counted as sent, and still here: until the end of the turn, or until the kernel has room."""
+        self._roomy = False
+        """The peer has sent something since the last write, which it has read then as a rule: the kernel
+        has room for a small one.
+        """
         # Something may be there already: the first receive_some tries before it parks.
         self._readable = True
         self._reader: Task | None = None
@@ -143,6 +156,7 @@ class PumpStream:
             return None
         except OSError as error:
             raise self._broken(error) from error
+        self._roomy = not self.hung_up
         # epoll(7): a short read from a stream socket means that it is drained, unless the end of
         # input is still to be read.
         self._readable = len(data) == READ_SIZE or self.peer_closed
@@ -162,12 +176,72 @@ class PumpStream:
     def try_send(self, data: bytes | memoryview) -> int:
         """Send what the kernel takes now; the number of bytes taken.
 
+        A small write may be held until the end of the turn (`outbox`), and counts as taken.
         Raises BrokenResourceError if the connection is gone.
         """
+        try:
+            return self._transmit(data)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def _transmit(self, data: bytes | memoryview) -> int:
+        """Hold or send *data*; the number of bytes taken. Raises OSError if the connection is gone."""
+        held = self._held
+        size = len(data)
+        if self._roomy and len(held) + size <= LARGEST and self._outbox.opened:
+            if held:
+                self._held = held + data
+            elif size:
+                self._held = bytes(data)
+                self._outbox.add(self)
+            return size
+        if held and not self._send_held():
+            return 0
+        self._roomy = False
         try:
             return self._send(data)
         except BlockingIOError:
             return 0
+
+    def _send_held(self) -> bool:
+        """Send what is held; whether all of it is sent. Raises OSError if the connection is gone."""
+        held, self._held = self._held, b""
+        self._roomy = False
+        try:
+            sent = self._send(held)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(held):
+            return True
+        self._held = held[sent:]
+        return False
+
+    def release(self) -> None:
+        """Send what is held, as far as the kernel takes it; the rest leaves when there is room.
+
+        Lets errors pass: whoever reads or writes next meets them.
+        """
+        if self._held:
+            try:
+                self._send_held()
+            except OSError as error:
+                self._broken(error)
+
+    @property
+    def unsent(self) -> bool:
+        """Something that counts as sent is still here."""
+        return bool(self._held)
+
+    async def _settle(self) -> None:
+        """Wait until all that counts as sent is with the kernel.
+
+        Raises TooSlowError after ``write_deadline``, BrokenResourceError.
+        """
+        try:
+            while self._held and not self._send_held():
+                await self.wait_writable()
+                if self.hung_up:
+                    raise trio.BrokenResourceError("the peer has gone before all was sent")
         except OSError as error:
             raise self._broken(error) from error
 
@@ -206,6 +280,9 @@ class PumpStream:
     async def _send_file(self, descriptor: int, offset: int, count: int, timeout: float) -> int:
         end = offset + count
         unchecked = 0
+        if self._held:
+            self.write_deadline = self._pump.now + timeout
+            await self._settle()
         while offset < end:
             try:
                 sent = os.sendfile(self._fd, descriptor, offset, end - offset)
@@ -254,10 +331,13 @@ class PumpStream:
         """
 
     async def send_eof(self) -> None:
-        """Close the sending side; receiving goes on."""
-        self._shut_down()
+        """Close the sending side; receiving goes on. Raises TooSlowError after ``write_deadline``."""
+        await self._settle()
+        self.shut_down()
 
-    def _shut_down(self) -> None:
+    def shut_down(self) -> None:
+        """Close the sending side at once. Raises BrokenResourceError if the connection is gone."""
+        self.release()
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -267,6 +347,8 @@ class PumpStream:
         """Close at once; the tasks that wait here get ClosedResourceError."""
         if self._fd < 0:
             return
+        self.release()
+        self._held = b""
         self._pump.detach(self._fd)
         self._fd = -1
         self.sock.close()
@@ -292,9 +374,13 @@ class PumpStream:
                 self._readable = True
             else:
                 self._read_for(reader)
-        if events & WRITE_EVENTS and self._writer is not None:
-            writer, self._writer = self._writer, None
-            reschedule(writer)
+        if events & WRITE_EVENTS:
+            if self._held:
+                self.release()
+            writer = self._writer
+            if writer is not None:
+                self._writer = None
+                reschedule(writer)
         if events & _CLOSED_EVENTS and self.on_hangup is not None:
             self.on_hangup()
 
@@ -308,6 +394,7 @@ class PumpStream:
             self._reader = None
             reschedule(reader, Error(self._broken(error)))
             return
+        self._roomy = not self.hung_up
         self._readable = self.peer_closed or len(data) == READ_SIZE
         self._reader = None
         reschedule(reader)
@@ -335,6 +422,7 @@ class PumpStream:
         if self._fd < 0:
             return trio.ClosedResourceError("the stream is closed")
         self.hung_up = True
+        self._roomy = False
         return trio.BrokenResourceError(os.strerror(error.errno or 0))
 
 
@@ -347,6 +435,7 @@ class Pump:
         self._watches: dict[int, Callable[[], None]] = {}
         self._detached: set[int] = set()
         """Descriptors forgotten since the last batch began: its events about them are about the dead."""
+        self.outbox = Outbox()
         self.now = trio.current_time()
 
     def attach(self, sock: socket.socket) -> PumpStream:
@@ -383,15 +472,23 @@ class Pump:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dispatch events until cancelled."""
+        # Not by inheritance: no compiled class can have an ancestor that is not.
+        outbox = cast("trio.abc.Instrument", self.outbox)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
+                trio.lowlevel.add_instrument(outbox)
+                self.outbox.opened = True
                 task_status.started()
                 descriptor = self._epoll.fileno()
                 while True:
                     await trio.lowlevel.wait_readable(descriptor)
                     self._dispatch()
         finally:
+            if self.outbox.opened:
+                self.outbox.opened = False
+                trio.lowlevel.remove_instrument(outbox)
+                self.outbox.release()
             self._epoll.close()
 
     def _dispatch(self) -> None:

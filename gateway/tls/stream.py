@@ -273,9 +273,7 @@ class TlsStream(PumpStream):
         """Send records as far as the kernel takes them; whether all are sent."""
         unsent = self._unsent
         try:
-            sent = self._send(unsent) if unsent else 0
-        except BlockingIOError:
-            return False
+            sent = self._transmit(unsent) if unsent else 0
         except OSError as error:
             raise self._broken(error) from error
         self._unsent = unsent[sent:]
@@ -321,7 +319,11 @@ class TlsStream(PumpStream):
             self._send_unasked()
 
     async def send_eof(self) -> None:
-        """Say close_notify, and close the sending side; receiving goes on."""
+        """Say close_notify, and close the sending side; receiving goes on.
+
+        Raises TooSlowError after ``write_deadline`` if something was held before.
+        """
+        await self._settle()
         self.conclude()
         self.write_deadline = self._pump.now + FAREWELL_SECONDS
         while not self._flush():
@@ -329,12 +331,14 @@ class TlsStream(PumpStream):
                 await self.wait_writable()
             except trio.TooSlowError:
                 break
-        self._shut_down()
+        with suppress(trio.TooSlowError):
+            await self._settle()
+        self.shut_down()
 
     def _ready(self, events: int) -> None:
+        super()._ready(events)
         if self._unsent and events & WRITE_EVENTS:
             self._send_unasked()
-        super()._ready(events)
 
     def _failed(self, failure: SSLError) -> trio.BrokenResourceError | trio.ClosedResourceError:
         if self._fd < 0:

@@ -17,7 +17,6 @@ status for which another server is to be asked. The caller may repair either.
 """
 
 import re
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -348,8 +347,9 @@ class Exchange:
         # A body that is not complete fails by itself.
         if self.sent and not self._over and self._switch is None:
             self.half_closed = True
-            with suppress(OSError):  # it is broken, which is found out elsewhere
-                self._connection.stream.sock.shutdown(socket.SHUT_WR)
+            # If it is broken, that is found out elsewhere.
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                self._connection.stream.shut_down()
 
     # --- receiving
 

@@ -72,6 +72,7 @@ class Tunnel:
                 self._active = self._pump.now
                 stream.write_deadline = self._pump.now + self._idle
                 await stream.send_all(data)
+            stream.write_deadline = self._pump.now + self._idle
             await stream.send_eof()
         except (ClientGone, trio.BrokenResourceError, trio.TooSlowError) as failure:
             self._end(failure, scope)

@@ -4,71 +4,20 @@ import contextlib
 import gc
 import os
 import socket
-import struct
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
-from gateway.pump import READ_SIZE, Pump, PumpStream
+from gateway.pump import READ_SIZE, PumpStream
+from tests.gateway.pumped import connected, fill, pumped, pumping, reset
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
 KINDS = pytest.mark.parametrize("kind", ["tcp", "unix"])
-
-
-def connected(kind: str) -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets."""
-    if kind == "unix":
-        return socket.socketpair()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        ours = socket.create_connection(listener.getsockname())
-        theirs, _ = listener.accept()
-    for sock in (ours, theirs):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return ours, theirs
-
-
-@asynccontextmanager
-async def pumping() -> AsyncIterator[Pump]:
-    async with trio.open_nursery() as nursery:
-        pump = Pump()
-        await nursery.start(pump.run)
-        yield pump
-        nursery.cancel_scope.cancel()
-
-
-def pumped(kind: str, test: Callable[[PumpStream, trio.SocketStream], Awaitable[None]]) -> None:
-    """Run *test* with a stream of the pump and its peer."""
-
-    async def main() -> None:
-        async with pumping() as pump:
-            ours, theirs = connected(kind)
-            stream = pump.attach(ours)
-            async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as peer:
-                await test(stream, peer)
-            stream.close()
-
-    run(main)
-
-
-def fill(stream: PumpStream) -> int:
-    """Send until the kernel takes no more; the bytes it took."""
-    total = 0
-    while sent := stream.try_send(b"x" * 65536):
-        total += sent
-    return total
-
-
-def reset(peer: trio.SocketStream) -> None:
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.socket.close()
 
 
 # ---- trio's own idea of a stream

@@ -121,7 +121,10 @@ class Http1Connection:
     def drain(self) -> None:
         """The daemon is stopping: an idle connection ends now, a busy one with its response."""
         if self.idle:
-            self._scope.cancel()
+            if self._stream.unsent:
+                self._stream.read_deadline = 0.0  # after what the client has still to take
+            else:
+                self._scope.cancel()
         elif self._responder is not None:
             self._responder.keep_alive = False
             if self._upgrade is not None:
@@ -189,7 +192,7 @@ class Http1Connection:
             except RequestError as refused:
                 return await self._refuse(refused.status, refused.detail, head)
             except trio.TooSlowError:
-                return False  # idle for too long
+                return stream.unsent  # idle for too long
             started_at = pump.now
             self._responder = responder = Http1Responder(
                 stream,
@@ -301,10 +304,12 @@ class Http1Connection:
         self.idle = True
         stream.hangup_deadline = inf
         stream.on_hangup = None
-        await stream.send_eof()
         now = trio.current_time()
-        end = now + timeouts.linger_total
         try:
+            stream.write_deadline = now + timeouts.send
+            await stream.send_eof()
+            now = trio.current_time()
+            end = now + timeouts.linger_total
             while now < end:
                 stream.read_deadline = min(now + timeouts.linger, end)
                 if not await stream.receive_some():

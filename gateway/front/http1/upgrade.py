@@ -185,7 +185,11 @@ class Http1Duplex:
             raise ClientGone(str(broken)) from broken
 
     async def end(self) -> None:
+        stream = self._stream
         try:
-            await self._stream.send_eof()
+            stream.write_deadline = trio.current_time() + self._idle
+            await stream.send_eof()
+        except trio.TooSlowError as late:
+            raise ClientGone("the client took nothing for too long") from late
         except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
             raise ClientGone(str(broken)) from broken

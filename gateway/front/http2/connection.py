@@ -621,6 +621,7 @@ class Http2Connection:
         stream.hangup_deadline = inf
         left = LINGER_BYTES
         try:
+            stream.write_deadline = trio.current_time() + self._service.timeouts.send
             await stream.send_eof()
             stream.read_deadline = trio.current_time() + LINGER_SECONDS
             while left > 0 and (data := await stream.receive_some()):

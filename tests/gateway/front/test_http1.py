@@ -1166,6 +1166,35 @@ def test_idle_connection_is_closed_when_the_service_drains() -> None:
     served(test)
 
 
+@pytest.mark.parametrize("end", ["drain", "idle for too long"])
+def test_idle_connection_ends_after_what_the_client_has_still_to_read(end: str) -> None:
+    """A client that asks and asks, and does not read: at last a part of an answer waits in the gateway."""
+    body = b"x" * 8192
+    requests = 0
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], body)
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        nonlocal requests
+        connection = None
+        while connection is None or not connection._stream.unsent:
+            await client.send_all(GET)
+            requests += 1
+            await until(lambda: any(each.idle for each in service.open))
+            await trio.testing.wait_all_tasks_blocked()
+            (connection,) = service.open
+        if end == "drain":
+            connection.drain()
+        else:
+            connection._stream.read_deadline = 0.0
+        found = responses(await read_all(client))
+        assert [each.body for each in found] == requests * [body]
+        assert all(each.complete for each in found)
+
+    served(test, answer)
+
+
 def test_access_log_has_status_and_size() -> None:
     entries: list[tuple[str, int, int]] = []
 
