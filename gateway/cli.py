@@ -7,7 +7,6 @@ The daemon and the configuration are imported by the commands that need them, so
 the completion of a shell answer at once.
 """
 
-import gc
 import json
 import sys
 from functools import partial
@@ -19,6 +18,7 @@ import click
 
 from gateway import __version__
 from gateway.lean import import_structlog
+from gateway.memory import loading
 from gateway.options import DEFAULT_LISTEN, Reader
 from gateway.sections import SectionedCommand, option
 
@@ -137,19 +137,18 @@ def serve(
         first = next(iter(given)).replace("_", "-")
         raise click.UsageError(f"--{first} is for running without a file: put it into {config}.")
     reader = Reader(config, None if config is not None else _settings(given))
-    gc.disable()  # Loading leaves no garbage, and looking for it takes a tenth of the start.
-    import_structlog()
-    document, loaded = _load(reader)
-    if not reload and (count or loaded.workers) == 1:
-        from gateway.daemon import serve as run
-        from gateway.leaving import leave
-
-        gc.enable()
+    with loading():
+        import_structlog()
+        document, loaded = _load(reader)
+        alone = not reload and (count or loaded.workers) == 1
+        if alone:
+            from gateway.daemon import serve as run
+            from gateway.leaving import leave
+        else:
+            from gateway.supervisor.serve import serve as supervise
+            from gateway.supervisor.watch import Watched
+    if alone:
         leave(run(loaded.model_copy(update={"workers": 1})), patience=loaded.timeouts.shutdown)
-    gc.enable()
-    from gateway.supervisor.serve import serve as supervise
-    from gateway.supervisor.watch import Watched
-
     watched = Watched(reader.files, reload_dir, reload_include, reload_exclude) if reload else None
     sys.exit(supervise(document, loaded, reader.read, workers=count, watched=watched))
 

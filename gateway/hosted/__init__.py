@@ -13,7 +13,7 @@ the filters::
     options    what the process is started with, and the backend that it makes of it
     server     the process: accepts on the socket that it inherits, until it is to stop
     inside     its handler: the request as the gateway has told it
-    __main__   its command line
+    command    its command line
 
 Between the two goes HTTP/1.1, for what it carries both ways already: bodies as they come, with back-pressure,
 100 (Continue), early hints, trailers, WebSocket after an upgrade. All other facts go as they are in fields of

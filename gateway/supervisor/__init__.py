@@ -11,7 +11,7 @@
 ``supervisor``  the lifetime of all: generations follow each other, and end
 ``generation``  the workers of one configuration: the first alone, then the others; restarts
 ``process``     one worker as the supervisor sees it
-``worker``      the same process from within
+``worker``      the same process from within; ``__main__`` loads it
 ``standby``     workers that have loaded the gateway, and wait to be told what to be
 ``channel``     what the two say to each other
 ``sockets``     which listening sockets stay, are opened and closed when the configuration changes

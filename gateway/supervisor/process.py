@@ -45,7 +45,7 @@ class Worker:
                     # -P: a directory called `gateway` in this one must not stand in for the package.
                     [
                         *(sys.executable, "-P", *(() if caches else ("-B",))),
-                        *("-m", "gateway.supervisor.worker"),
+                        *("-m", "gateway.supervisor"),
                         *(str(theirs.fileno()), str(os.getpid())),
                     ],
                     env=os.environb,

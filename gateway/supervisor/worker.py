@@ -1,12 +1,7 @@
-"""A worker from within: ``python -m gateway.supervisor.worker CHANNEL PARENT``.
-
-It loads the gateway before it is told what to be, so that one can stand by: then only the application is
-still to be loaded. CHANNEL is a descriptor, PARENT the number of the supervisor's process.
-"""
+"""A worker from within: it waits for what the supervisor says, and is that."""
 
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
@@ -17,17 +12,19 @@ from gateway.backend import StartError, start_errors
 from gateway.config import Config, ConfigError
 from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
-from gateway.leaving import leave
 from gateway.listener import ListeningSocket
 from gateway.logs import AccessLog, configure
-from gateway.orphan import GRACE, end_with
+from gateway.orphan import end_with
 from gateway.supervisor.channel import Channel, Start, write
 from gateway.supervisor.share import share_of, stop_time
 
 
-def main() -> int:
-    """Wait for the supervisor's word, and be what it says; the exit status."""
-    with socket.socket(fileno=int(sys.argv[1])) as channel:
+def work(descriptor: int, parent: int) -> int:
+    """Wait for the word of the supervisor, the process *parent*, and be what it says; the exit status.
+
+    *descriptor* is the channel to it.
+    """
+    with socket.socket(fileno=descriptor) as channel:
         told = Start.receive(channel)
         if told is None:
             return 0
@@ -37,7 +34,7 @@ def main() -> int:
         except ConfigError as error:
             write(channel, failed=[str(mistake) for mistake in error.mistakes], status=2)
             return 2
-        end_with(int(sys.argv[2]), grace=stop_time(config), silent=False)
+        end_with(parent, grace=stop_time(config), silent=False)
         configure(debug=config.debug, worker=start.number if start.workers > 1 else None)
         failures: list[StartError] = []
         try:
@@ -124,7 +121,3 @@ class _Orders:
                 state = None if self._state is None else self._state.describe()
                 await self._channel.send(answer=message["ask"], state=state)
         self._ending.advance(Stage.DRAINING)
-
-
-if __name__ == "__main__":
-    leave(main(), patience=GRACE)

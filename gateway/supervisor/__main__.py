@@ -1,0 +1,24 @@
+"""``python -m gateway.supervisor CHANNEL PARENT``: a worker, started by its supervisor.
+
+It loads the gateway before it is told what to be, so that one can stand by: then only the application is
+still to be loaded. CHANNEL is a descriptor, PARENT the number of the supervisor's process.
+"""
+
+import sys
+
+from gateway.lean import import_structlog
+from gateway.memory import loading
+
+
+def main() -> None:
+    """Be a worker, and exit with its status."""
+    with loading():
+        import_structlog()
+        from gateway.leaving import leave
+        from gateway.orphan import GRACE
+        from gateway.supervisor.worker import work
+    leave(work(int(sys.argv[1]), int(sys.argv[2])), patience=GRACE)
+
+
+if __name__ == "__main__":
+    main()
