@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from gateway.config.base import Place
 from gateway.config.descriptions import describe
-from gateway.config.source import Source, SourceError, place_in
 from gateway.config.whole import Config
 from gateway.escape import printable
 
@@ -78,6 +77,8 @@ def load_text(
     text: str, name: str, directory: str | os.PathLike[str], environment: Mapping[str, str] | None = None
 ) -> Config:
     """Read the text of a configuration called *name*, whose relative paths start at *directory*."""
+    from gateway.config.source import Source, SourceError  # with PyYAML 13 ms: the command line has no YAML
+
     try:
         source = Source(text, os.environ if environment is None else environment)
     except SourceError as error:
@@ -89,7 +90,7 @@ def load_text(
         config = _validated(source.data, directory)
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            place = place_in(source.data, details["loc"])
+            place = _place_in(source.data, details["loc"])
             # A value that could not be read is one mistake, not two.
             if not any(place[: len(broken)] == broken for broken in source.broken):
                 mistakes.append(_mistake(name, source.line(place), details["msg"], place))
@@ -108,7 +109,7 @@ def from_mapping(data: Mapping[str, Any], name: str, directory: str | os.PathLik
     except ValidationError as error:
         raise ConfigError(
             [
-                _mistake(name, None, details["msg"], place_in(data, details["loc"]))
+                _mistake(name, None, details["msg"], _place_in(data, details["loc"]))
                 for details in error.errors(include_url=False)
             ]
         ) from None
@@ -123,6 +124,23 @@ def schema() -> dict[str, Any]:
         **made,
         "title": "Gateway configuration",
     }
+
+
+def _place_in(data: Any, place: Place) -> Place:
+    """*place* as it is in *data*: without what the validation library adds on the way.
+
+    It adds the alternatives of a type (``<spawn>``), ``[key]``, and the details of abbreviated mappings.
+    """
+    found: Place = ()
+    missing: str | int = ""
+    for key in place:
+        inside = key in data if isinstance(data, dict) else isinstance(data, list) and key in range(len(data))
+        if inside:
+            data = data[key]
+            found = (*found, key)
+        missing = "" if inside else key
+    is_key = isinstance(data, dict) and isinstance(missing, str) and missing[:1] not in ("", "<", "[")
+    return (*found, missing) if is_key else found
 
 
 def _validated(data: Any, directory: str | os.PathLike[str]) -> Config:

@@ -32,23 +32,6 @@ _VARIABLE: Final = re.compile(r"\$\$|\$\{([^}]*)(\}?)")
 _REFERENCE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
 
 
-def place_in(data: Any, place: Place) -> Place:
-    """*place* as it is in *data*: without what the validation library adds on the way.
-
-    It adds the alternatives of a type (``<spawn>``), ``[key]``, and the details of abbreviated mappings.
-    """
-    found: Place = ()
-    missing: str | int = ""
-    for key in place:
-        inside = key in data if isinstance(data, dict) else isinstance(data, list) and key in range(len(data))
-        if inside:
-            data = data[key]
-            found = (*found, key)
-        missing = "" if inside else key
-    is_key = isinstance(data, dict) and isinstance(missing, str) and missing[:1] not in ("", "<", "[")
-    return (*found, missing) if is_key else found
-
-
 class SourceError(Exception):
     """The text cannot be read as YAML at all."""
 

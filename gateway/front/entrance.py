@@ -13,7 +13,6 @@ import structlog
 
 from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
-from gateway.front.proxy_header import ProxyHeaderStep
 from gateway.front.service import Service
 from gateway.pump import PumpStream
 from gateway.request import Address
@@ -77,6 +76,8 @@ class Entrance:
             return
         scheme = "http"
         if self._proxy_protocol:
+            from gateway.front.proxy_header import ProxyHeaderStep
+
             step = ProxyHeaderStep(sock, self._service, peer=client)
             await self._serve_open(step)
             if (header := step.header) is None:
@@ -144,7 +145,7 @@ class Entrance:
             received = first.http2_preface
             if not received:
                 return
-        # It takes 10 ms to load: a daemon behind a proxy, or one that is tried, starts without.
+        # It takes 10 ms to load: a daemon whose clients speak HTTP/1.1 does without.
         from gateway.front.http2 import Http2Connection
 
         await self._serve_open(

@@ -50,9 +50,9 @@ def test_own_modules_are_not_looked_through_for_cycles(tmp_path: Path) -> None:
 NEEDED_LATER = (
     "rich", "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme",
     "prometheus_client", "protocols.http2", "protocols.websocket.server", "protocols.fastcgi",
-    "protocols.uwsgi", "protocols.ajp",
-    "gateway.front.http2", "gateway.tls.context", "gateway.static.handler", "gateway.connect.handler",
-    "gateway.upstream", "gateway.spawn", "gateway.hosted", "gateway.supervisor", "gateway.config.spawn",
+    "protocols.uwsgi", "protocols.ajp", "gateway.front.http2", "gateway.front.proxy_header",
+    "gateway.tls.context", "gateway.static.handler", "gateway.connect.handler", "gateway.upstream",
+    "gateway.spawn", "gateway.hosted", "gateway.supervisor", "gateway.config.spawn",
     "gateway.config.balancing",
 )  # fmt: skip
 """What an ASGI application that answers requests of HTTP/1.1 needs nothing of."""
@@ -113,3 +113,4 @@ def test_kinds_that_are_not_configured_are_not_loaded(tmp_path: Path, kind: str)
     assert {name.removeprefix(makers) for name in modules if name.startswith(makers)} == {kind}
     models = {of.module for of in KINDS.values()}
     assert modules & models == {KINDS[kind].module}
+    assert "yaml" not in modules  # there was no file
