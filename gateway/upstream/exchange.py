@@ -334,7 +334,7 @@ class Exchange:
     def _first_deadline(self, now: float) -> float:
         """When somebody has to look at the wait for the first byte."""
         deadline = self._waiting_since + self._timeouts.first_byte
-        return deadline if self._lookout is None else min(deadline, now + self._lookout.seconds)
+        return deadline if self._lookout is None else min(deadline, self._lookout.next_look(now))
 
     def _tell_when_client_leaves(self) -> None:
         """Close our side when the client closes its own, as it would be seen in one process."""
@@ -519,8 +519,6 @@ class Exchange:
                         Cause.READ_TIMEOUT,
                         f"no byte for {lookout.seconds:g} s, nor an answer to anybody else",
                     ) from late
-                if not lookout.looks_again(now):
-                    self._lookout = None
                 stream.read_deadline = self._first_deadline(now)
 
     def _begin(self, head: ResponseHead, first: bytes) -> None:

@@ -1,6 +1,7 @@
 """When a server that keeps a request waiting counts as frozen; that it is then asked no further."""
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 import pytest
@@ -66,9 +67,19 @@ def test_server_is_waited_for_where_no_other_can_be_asked(first: Server, second:
 
 def test_there_is_no_other_try_after_the_time_of_retries(first: Server, second: Server) -> None:
     lookout = looking_out(group_of(first, second), first)
-    assert lookout.looks_again(114.0)
-    assert not lookout.looks_again(115.0)
+    assert lookout.next_look(100.0) == 105.0
+    assert lookout.next_look(114.0) == 119.0
+    assert lookout.next_look(115.0) == inf
     assert not lookout.is_frozen(120.0)
+
+
+def test_silence_counts_from_the_last_answer(first: Server, second: Server) -> None:
+    """Counted from the last look, a server that froze after the first would have time until the third."""
+    lookout = looking_out(group_of(first, second), first)
+    first.answered(0.1, 100.5)
+    assert not lookout.is_frozen(105.0)
+    assert lookout.next_look(105.0) == 105.5
+    assert lookout.is_frozen(105.5)
 
 
 # ---- in a backend
