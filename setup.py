@@ -3,6 +3,9 @@
 The sources stay ordinary Python: without a compiler, or with GATEWAY_COMPILE=0, the same modules are
 installed as they are, and cost up to a third more CPU per request. An editable installation is never
 compiled, because what is edited there has to be what runs.
+
+Compiled once more with a profile of its own work (`make build`), small requests cost another sixth less: of
+10 MB of machine code they run through a few hundred KB, which the compiler then keeps together.
 """
 
 import os
@@ -10,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pybind11.setup_helpers import ParallelCompile
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.dist import Distribution
@@ -93,7 +97,29 @@ def extensions() -> list[Extension]:
 
     found = sorted({str(path.relative_to(ROOT)) for pattern in COMPILED for path in ROOT.glob(pattern)})
     # A C file for each module: as one file of 100 MB they take the compiler three times as long.
-    return mypycify([*_MYPY_OPTIONS, *found], opt_level="3", debug_level="0", multi_file=True)
+    made: list[Extension] = mypycify(
+        [*_MYPY_OPTIONS, *found], opt_level="3", debug_level="0", multi_file=True
+    )
+    for extension in made:
+        extension.extra_compile_args += profile()
+        extension.extra_link_args += profile()
+    return made
 
 
+def profile() -> list[str]:
+    """What gcc is told about a profile, by GATEWAY_PROFILE: ``make:DIRECTORY`` or ``use:DIRECTORY``.
+
+    gcc finds a file's profile by the path of its object: both times that has to be the same.
+    """
+    how, _, directory = os.environ.get("GATEWAY_PROFILE", "").partition(":")
+    if how == "make":
+        return [f"-fprofile-generate={directory}"]
+    if how == "use":
+        # What was not run has none, and threads have counted, too: no reason for a warning, which mypyc
+        # makes an error.
+        return [f"-fprofile-use={directory}", "-fprofile-correction", "-Wno-error", "-Wno-missing-profile"]
+    return []
+
+
+ParallelCompile().install()  # all cores: setuptools compiles the files of an extension one by one
 setup(ext_modules=extensions() if wanted() else [])

@@ -17,7 +17,8 @@ Who runs where
 What of the gateway
     ``make bench`` builds it as ``pip install`` does, compiled where there is a C compiler (setup.py), and
     measures that. ``python -m benchmarks`` takes the sources if they are newer than the last build. The
-    version in the tables says "compiled" or not.
+    version in the tables says "compiled" or not. ``BENCHMARKED=DIRECTORY`` measures one that is installed
+    there (``pip install --target DIRECTORY .``).
 
 How all are configured
     One worker process (and one event loop or thread where a server lets one choose; eight application
