@@ -21,7 +21,7 @@ _HURRIED_PATIENCE: Final = 1.0
 class ShutdownNotice:
     """One for a worker; whoever listens adds a callback and takes it away at its own end."""
 
-    __slots__ = ("_listeners", "_waits", "begun", "hurried", "urgent")
+    __slots__ = ("_cut_off", "_listeners", "_waits", "begun", "urgent")
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
@@ -30,7 +30,7 @@ class ShutdownNotice:
         """The daemon has begun to stop."""
         self.urgent = False
         """What runs should end now."""
-        self.hurried = False
+        self._cut_off = trio.Event()
         """A second signal has come: nothing is worth waiting for."""
 
     @property
@@ -61,13 +61,17 @@ class ShutdownNotice:
 
     def cut_off(self) -> None:
         """A second signal: what backends wait for is over in a second."""
-        self.hurried = True
+        self._cut_off.set()
         for wait in self._waits:
             wait.deadline = min(wait.deadline, trio.current_time() + _HURRIED_PATIENCE)
 
+    async def until_cut_off(self) -> None:
+        """Wait for the second signal."""
+        await self._cut_off.wait()
+
     def patience(self, seconds: float) -> trio.CancelScope:
         """A shielded scope for something that a backend waits for at its end, *seconds* at most."""
-        if self.hurried:
+        if self._cut_off.is_set():
             seconds = min(seconds, _HURRIED_PATIENCE)
         wait = trio.CancelScope(deadline=trio.current_time() + seconds, shield=True)
         self._waits.append(wait)

@@ -21,6 +21,10 @@ END_URGENT: Final = signal.SIGUSR2
 """From the supervisor, to processes of `gateway.hosted`: the two steps of the notice that the gateway stops
 (`gateway.notice`). The stop signal comes after them."""
 
+END_AT_ONCE: Final = signal.SIGINT
+"""From the supervisor to processes of `gateway.hosted`, after the stop signal: nothing is waited for any
+more. It is not the same number again, because two that have not been taken yet would be one (signal(7))."""
+
 
 class Report:
     """*descriptor* is where to, None for nobody; *max_requests* 0 means any number."""

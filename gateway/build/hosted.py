@@ -12,6 +12,7 @@ from gateway.config.backends.python import PythonApplication
 from gateway.config.balancing import Balanced, Pool, Server, Timeouts
 from gateway.hosted.backend import HostedBackend
 from gateway.hosted.options import encode
+from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.spawn import SpawnedApplication
 from gateway.upstream.spawned import SpawnedUpstream
@@ -39,7 +40,7 @@ def hosted(
         blocked_after=patience(parts.config.blocked_after, debug=parts.config.debug),
         debug=parts.config.debug,
     )
-    application = _application(name, config, process, described)
+    application = _application(name, config, process, described, parts.notice)
     parts.spawned.append(application)
     return HostedBackend(
         name,
@@ -53,7 +54,7 @@ def hosted(
 
 
 def _application(
-    name: str, config: PythonApplication, process: OwnProcess, hosted: str
+    name: str, config: PythonApplication, process: OwnProcess, hosted: str, notice: ShutdownNotice
 ) -> SpawnedApplication:
     """A Python application in processes of its own; *hosted* is what `gateway.hosted.options` encodes."""
     return SpawnedApplication(
@@ -63,7 +64,7 @@ def _application(
         directory=config.directory,
         virtualenv=config.virtualenv,
         env=config.variables,
-        **supervision(process),
+        **supervision(process, notice),
     )
 
 

@@ -9,11 +9,14 @@ from typing import TypedDict
 
 from gateway.config.spawn import SpawnedApp, Supervised
 from gateway.confinement import ResourceLimits, User
+from gateway.notice import ShutdownNotice
 from gateway.spawn import GiveUp, Processes, Protocol, Recycling, SpawnedApplication
 
 
-def spawned_application(name: str, protocol: Protocol, config: SpawnedApp) -> SpawnedApplication:
-    """What a backend starts in place of an address."""
+def spawned_application(
+    name: str, protocol: Protocol, config: SpawnedApp, notice: ShutdownNotice
+) -> SpawnedApplication:
+    """What a backend starts in place of an address. *notice* is that of the daemon's end."""
     return SpawnedApplication(
         name,
         protocol=protocol,
@@ -24,7 +27,7 @@ def spawned_application(name: str, protocol: Protocol, config: SpawnedApp) -> Sp
         virtualenv=config.virtualenv,
         env=config.variables,
         stop_signal=config.stop_signal,
-        **supervision(config),
+        **supervision(config, notice),
     )
 
 
@@ -39,10 +42,11 @@ class Supervision(TypedDict):
     stop_time: float
     give_up: GiveUp | None
     recycling: Recycling
+    notice: ShutdownNotice
 
 
-def supervision(config: Supervised) -> Supervision:
-    """How the processes are supervised."""
+def supervision(config: Supervised, notice: ShutdownNotice) -> Supervision:
+    """How the processes are supervised. *notice* is that of the daemon's end."""
     processes, give_up = config.processes, config.give_up
     return {
         "processes": Processes(processes.min, processes.max, processes.spare, processes.idle_time),
@@ -59,4 +63,5 @@ def supervision(config: Supervised) -> Supervision:
             max_age_jitter=config.max_age_jitter,
             max_memory=config.max_memory or 0,
         ),
+        "notice": notice,
     }

@@ -47,7 +47,7 @@ def upstream_of(
             workers=parts.config.workers,
             sharing=sharing,
         )
-    spawned = spawned_application(name, protocol, config.spawn)
+    spawned = spawned_application(name, protocol, config.spawn, parts.notice)
     parts.spawned.append(spawned)
     servers = [Server.model_construct(address=spawned.address)]
     upstream = build_upstream(

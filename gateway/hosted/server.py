@@ -1,8 +1,8 @@
 """The process of an application: accepts on the socket that it inherits, until it is to stop.
 
 Signals: SIGTERM, SIGINT and SIGHUP stop it. It accepts no more then, says so, and serves what it has; the
-supervisor bounds the time. END_ANNOUNCED and END_URGENT are the notice that the gateway stops: what runs is
-told of it, and goes on.
+supervisor bounds the time, and the second of these signals ends it. END_ANNOUNCED and END_URGENT are the
+notice that the gateway stops: what runs is told of it, and goes on.
 
 Nothing of a client is bounded here: the gateway has done that, and is the only one who connects.
 """
@@ -10,6 +10,7 @@ Nothing of a client is bounded here: the gateway has done that, and is the only 
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from math import inf
 from typing import Final
@@ -84,6 +85,7 @@ class _Server:
         self._entrance = Entrance(service, http2=False)
         self._open = 0
         self._none_is_open = trio.Event()
+        self._serving = trio.CancelScope()
         self.starting = trio.CancelScope()
         self.stopping = trio.Event()
 
@@ -94,6 +96,9 @@ class _Server:
                 self._notice.begin()
             elif number == END_URGENT:
                 self._notice.hurry()
+            elif self.stopping.is_set():
+                self._notice.cut_off()
+                self._serving.cancel()
             else:
                 self.stopping.set()
                 self.starting.cancel()
@@ -103,6 +108,10 @@ class _Server:
         sock = socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR))
         sock.setblocking(False)  # of several processes that are woken for a connection, one gets it
         listening = ListeningSocket(sock)
+        with closing(listening), self._serving:
+            await self._serve(listening)
+
+    async def _serve(self, listening: ListeningSocket) -> None:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(

@@ -28,6 +28,7 @@ from gateway.backend import StartError
 from gateway.confinement import Confinement, ResourceLimits, User
 from gateway.errors import BackendError, Cause, Phase
 from gateway.executable import explain
+from gateway.notice import ShutdownNotice
 from gateway.process import describe_end
 from gateway.restarts import GiveUp, Restarts
 from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
@@ -96,7 +97,7 @@ class SpawnedApplication:
 
     ``directory`` is the working directory, and where modules are imported from. ``env`` is added to what
     ``pass_env`` names of the gateway's own environment, by default all. ``address`` is where a command
-    listens that opens its own socket. Times are in seconds.
+    listens that opens its own socket. *notice* is that of the gateway's end. Times are in seconds.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class SpawnedApplication:
         stop_time: float = 30.0,
         give_up: GiveUp | None = None,
         recycling: Recycling | None = None,
+        notice: ShutdownNotice | None = None,
     ) -> None:
         assert command or wsgi or hosted, "one of command, wsgi and hosted"
         self.name = name
@@ -140,6 +142,7 @@ class SpawnedApplication:
         self._stop_signal = stop_signal
         self._stop_time = stop_time
         self._recycling = recycling or Recycling()
+        self._notice = notice or ShutdownNotice()
         self._demand = Demand(self._bounds)
         self._restarts = Restarts(give_up)
         self._members: list[_Process] = []
@@ -418,6 +421,7 @@ class SpawnedApplication:
             on_report=lambda word: self._heard(member, word),
             stop_signal=self._stop_signal,
             stop_time=self._stop_time,
+            notice=self._notice,
         )
         self._members.append(member)
         log.info("application process started", backend=self.name, pid=member.running.pid)

@@ -24,13 +24,13 @@ _WITHHELD: Final = frozenset(
 class Command:
     """What each process is started with. One that *reports* is our own server, and gets more words then.
 
-    One that *has_entries* writes log entries as the gateway does.
+    One that is *hosted* is this gateway once more: it writes log entries, and is told when to end at once.
     """
 
     words: Sequence[str]
     env: Mapping[bytes, bytes]
     reports: bool = False
-    has_entries: bool = False
+    hosted: bool = False
 
     def argv(self, report: int, life: Life) -> list[str]:
         """For a process that reports on the descriptor *report*."""
@@ -87,7 +87,7 @@ def of_hosted(options: str, env: Mapping[str, str], *, backend: str, directory: 
     """The process of `gateway.hosted` for the application that *options* describe."""
     words = [sys.executable, "-P", "-u", "-m", "gateway.hosted", options]
     words += ["--directory", directory, "--name", backend, "--parent", str(os.getpid())]
-    return Command(words, _encoded(env), reports=True, has_entries=True)
+    return Command(words, _encoded(env), reports=True, hosted=True)
 
 
 _BOOTSTRAP: Final = Path(__file__).parents[1] / "appserver" / "bootstrap.py"

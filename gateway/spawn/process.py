@@ -1,7 +1,8 @@
 """One running process of an application: its output, what it reports, how it is stopped and ends.
 
 The ladder at the end of a life: the stop signal to the process itself, a time for it to finish what runs,
-SIGKILL to its whole group, reap. Its output is logged to the last line meanwhile.
+SIGKILL to its whole group, reap. Its output is logged to the last line meanwhile. When the end of the gateway
+is hurried, so is that of the process: our own is told, others have `HURRIED_TIME`, too.
 """
 
 import os
@@ -14,12 +15,17 @@ from typing import Final
 
 import trio
 
-from gateway.appserver.report import DRAINING, READY, SPENT
+from gateway.appserver.report import DRAINING, END_AT_ONCE, READY, SPENT
 from gateway.confinement import Confinement
+from gateway.notice import ShutdownNotice
 from gateway.process import Process, spawn
 from gateway.spawn.command import Command
 from gateway.spawn.output import Output
 from gateway.spawn.schedule import Life
+
+HURRIED_TIME: Final = 5.0
+"""Seconds that a process has left after a second signal to the gateway. Our own needs less to give up what it
+waits for (`gateway.notice`)."""
 
 READ_SIZE: Final = 16 * 1024
 """Bytes of output that are read at once: a flood must leave the event loop time for requests."""
@@ -37,6 +43,8 @@ class RunningProcess:
         *,
         stop_signal: signal.Signals,
         stop_time: float,
+        notice: ShutdownNotice,
+        heeds_hurry: bool,
     ) -> None:
         self.pid = process.pid
         self._process = process
@@ -45,6 +53,8 @@ class RunningProcess:
         self._on_report = on_report
         self._stop_signal = stop_signal
         self._stop_time = stop_time
+        self._notice = notice
+        self._heeds_hurry = heeds_hurry
         self._patience = trio.CancelScope()
         self._has_ended = False
         self.ended = trio.Event()
@@ -91,10 +101,20 @@ class RunningProcess:
     async def _end(self) -> None:
         if not self._has_ended and not self._patience.cancelled_caught:
             self.ask_to_stop()
-            with trio.CancelScope(deadline=self._patience.deadline, shield=True):
-                await self._follow()
+            with trio.CancelScope(deadline=self._patience.deadline, shield=True) as waiting:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hurry, waiting)
+                    await self._follow()
+                    nursery.cancel_scope.cancel()
         # Also after its own end: processes that it left behind would still accept.
         await self._process.terminate(0)
+
+    async def _hurry(self, waiting: trio.CancelScope) -> None:
+        """A second signal to the gateway is one to the process."""
+        await self._notice.until_cut_off()
+        if self._heeds_hurry:
+            self._process.send_signal(END_AT_ONCE)
+        waiting.deadline = min(waiting.deadline, trio.current_time() + HURRIED_TIME)
 
     async def _follow(self) -> None:
         """Read from it until it has ended."""
@@ -158,8 +178,12 @@ def start(
     on_report: Callable[[bytes], None],
     stop_signal: signal.Signals,
     stop_time: float,
+    notice: ShutdownNotice,
 ) -> RunningProcess:
-    """Start a process of *command*. Raises OSError if it cannot be started."""
+    """Start a process of *command*; *notice* is that of the gateway's end.
+
+    Raises OSError if it cannot be started.
+    """
     opened: list[int] = []
     try:
         for _ in range(3 if command.reports else 2):
@@ -182,7 +206,7 @@ def start(
     for descriptor in theirs:
         os.close(descriptor)
     outputs = {
-        descriptor: Output(backend, process.pid, stream, last_lines, has_entries=command.has_entries)
+        descriptor: Output(backend, process.pid, stream, last_lines, has_entries=command.hosted)
         for descriptor, stream in zip(ours[:2], ("stdout", "stderr"), strict=True)
     }
     return RunningProcess(
@@ -192,4 +216,6 @@ def start(
         on_report,
         stop_signal=stop_signal,
         stop_time=stop_time,
+        notice=notice,
+        heeds_hurry=command.hosted,
     )

@@ -250,8 +250,13 @@ def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
         assert '"requests were cut off"' in running.end()
 
 
-def test_second_signal_ends_the_wait_for_an_application_that_does_not_stop(tmp_path: Path) -> None:
-    with daemon(tmp_path, asgi("{shutdown: 60s}", "endless_application:stopping", "on")) as running:
+@pytest.mark.parametrize("process", ["shared", "own"])
+def test_second_signal_ends_the_wait_for_an_application_that_does_not_stop(
+    tmp_path: Path, process: str
+) -> None:
+    """One in a process of its own gets the signal, too."""
+    config = asgi("{shutdown: 60s}", "endless_application:stopping", "on", process)
+    with daemon(tmp_path, config) as running:
         running.ready()
         running.process.terminate()
         running.wait_for("reached")
@@ -259,8 +264,21 @@ def test_second_signal_ends_the_wait_for_an_application_that_does_not_stop(tmp_p
         assert '"application did not shut down in time"' in running.end()
 
 
+def test_second_signal_ends_the_wait_for_a_call_in_another_process(tmp_path: Path) -> None:
+    """It is of WSGI, and cannot be cancelled."""
+    config = slow().replace("slow_application:app'", "endless_application:wsgi', process: own")
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        with running.ask("/"):
+            running.wait_for("reached")
+            running.process.terminate()
+            running.wait_for("waiting for requests")
+            running.process.terminate()
+            assert '"application calls are still running"' in running.end()
+
+
 ASGI = """
-import sys, trio
+import sys, time, trio
 async def app(scope, receive, send):
     print("reached", file=sys.stderr, flush=True)
     await trio.sleep_forever()
@@ -270,15 +288,22 @@ async def stopping(scope, receive, send):
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await app(scope, receive, send)
+
+def wsgi(environ, start_response):
+    print("reached", file=sys.stderr, flush=True)
+    while True:
+        time.sleep(1)
 """
 
 
-def asgi(timeouts: str, target: str = "endless_application:app", lifespan: str = "off") -> str:
+def asgi(
+    timeouts: str, target: str = "endless_application:app", lifespan: str = "off", process: str = "shared"
+) -> str:
     """A configuration whose application never answers."""
     return (
         "listeners: [{http: '127.0.0.1:0'}]\n"
         f"timeouts: {timeouts}\n"
-        f"backends: {{app: {{asgi: '{target}', loop: trio, lifespan: {lifespan}}}}}\n"
+        f"backends: {{app: {{asgi: '{target}', loop: trio, lifespan: {lifespan}, process: {process}}}}}\n"
         "routes: [{backend: app}]\n"
     )
 

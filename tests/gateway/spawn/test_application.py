@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway.backend import StartError
 from gateway.errors import BackendError, Cause, Phase
+from gateway.notice import ShutdownNotice
 from gateway.restarts import FIRST_PAUSE, LONGEST_PAUSE
 from gateway.spawn import Processes, SpawnedApplication
 from gateway.spawn.application import RESTART_PATIENCE
@@ -101,6 +102,19 @@ def test_processes_share_the_socket() -> None:
             await first.send_all(f"{PID}; connection.recv(1)\n".encode())
             pid = await first.receive_some()
             assert await ask(application, PID) != pid
+
+    trio.run(running, application, test)
+
+
+def test_second_signal_to_the_gateway_ends_the_wait_for_a_process() -> None:
+    """complaints.md 40: whatever time it has been given, and does not use."""
+    notice = ShutdownNotice()
+    script = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SERVER}"
+    application = spawned(python(script), stop_time=3600, notice=notice)
+
+    async def test() -> None:
+        assert await ask(application, PID)
+        notice.cut_off()
 
     trio.run(running, application, test)
 
