@@ -32,6 +32,7 @@ from gateway.control.handlers import control_router, metrics_router
 from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
 from gateway.front.entrance import Entrance
+from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
 from gateway.memory import keep_loaded, settle_memory
@@ -138,7 +139,7 @@ async def run(
     addresses = [str(each) for each in (*sockets, *windows.control, *windows.metrics)]
     ending = Ending()
     # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with open_stop_signals() as signals:
         async with trio.open_nursery() as following:
             following.start_soon(_follow, signals, ending)
             await work(

@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.backend import StartError
+from gateway.interruption import interruptible
 from gateway.loading import LoadError, load_object
 from gateway.virtualenv import add_site_packages
 
@@ -44,10 +45,13 @@ def load_application(
     backend: str,
     surroundings: Surroundings = NOTHING,
 ) -> Any:
-    """As `gateway.loading.load_object`, with its *surroundings* in place first; raises StartError."""
+    """As `gateway.loading.load_object`, with its *surroundings* in place first.
+
+    Raises StartError, and Interrupted when a signal has said that the process is to stop.
+    """
     try:
         _prepare(surroundings, backend)
-        return load_object(target, directory=directory, factory=factory)
+        return interruptible(lambda: load_object(target, directory=directory, factory=factory))
     except LoadError as error:
         if error.own:
             # The traceback is the application's own, without the way through the gateway.

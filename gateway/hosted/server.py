@@ -7,7 +7,6 @@ notice that the gateway stops: what runs is told of it, and goes on.
 Nothing of a client is bounded here: the gateway has done that, and is the only one who connects.
 """
 
-import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -23,6 +22,7 @@ from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.hosted.inside import Inside
 from gateway.hosted.options import Hosted
+from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket, accept
 from gateway.memory import keep_loaded, settle_memory
 from gateway.notice import ShutdownNotice
@@ -46,14 +46,12 @@ _LATER: Final = 1.0
 _LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
 """The request as it is told takes up to six times the bytes that its client has sent."""
 
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 
 async def run(hosted: Hosted, name: str, report: Report) -> None:
     """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
     keep_loaded()
     pump = Pump()
-    with trio.open_signal_receiver(*_STOP_SIGNALS, END_ANNOUNCED, END_URGENT) as signals:
+    with open_stop_signals(END_ANNOUNCED, END_URGENT) as signals:
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             notice = ShutdownNotice()

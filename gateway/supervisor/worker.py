@@ -1,6 +1,5 @@
 """A worker from within: it waits for what the supervisor says, and is that."""
 
-import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from gateway.backend import StartError, start_errors
 from gateway.config import Config, ConfigError
 from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
+from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket
 from gateway.logs import AccessLog, configure
 from gateway.orphan import end_with
@@ -41,6 +41,8 @@ def work(descriptor: int, parent: int) -> int:
             with ExitStack() as stack:
                 access_log = daemon.open_access_log(config, stack)
                 sockets = _sockets(config, start, descriptors)
+                for each in sockets:
+                    stack.callback(each.close)
                 trio.run(_serve, config, sockets, access_log, channel, rest)
         except* StartError as errors:
             failures.extend(start_errors(errors))
@@ -80,7 +82,7 @@ async def _work(
     orders: "_Orders",
     ending: Ending,
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with open_stop_signals() as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_follow, signals, ending)
             nursery.start_soon(orders.follow)

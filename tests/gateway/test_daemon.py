@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -412,6 +413,46 @@ def test_signal_while_a_backend_starts(tmp_path: Path) -> None:
         running.wait_for("starting")
         running.process.terminate()
         assert '"ready"' not in running.end()
+
+
+IMPORTED = """
+import sys, time
+def start():
+    print('{"event": "importing"}', file=sys.stderr, flush=True)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt as error:
+        raise RuntimeError("the application has its own idea of it") from error
+start()
+"""
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("process", ["shared", "own"])
+@pytest.mark.parametrize("arguments", [[], ["--workers", "2"]])
+def test_signal_during_an_import(
+    tmp_path: Path, kind: str, number: signal.Signals, process: str, arguments: list[str]
+) -> None:
+    """Whatever the application makes of it; and the import of the next one does not begin."""
+    for name in ("slow_import", "another_slow_import"):
+        (tmp_path / f"{name}.py").write_text(IMPORTED)
+    config = (
+        "listeners: [{http: '127.0.0.1:0'}]\n"
+        "backends:\n"
+        f"  one: {{{kind}: 'slow_import:app', process: {process}}}\n"
+        f"  two: {{{kind}: 'another_slow_import:app', process: {process}}}\n"
+        "routes: [{backend: one}]\n"
+    )
+    with daemon(tmp_path, config, *arguments) as running:
+        running.wait_for("importing")
+        running.process.send_signal(number)
+        logged = running.end()
+        assert '"stopped"' in logged
+        assert "its own idea" not in logged
+        for pid in re.findall('"event": "application process started", .*"pid": ([0-9]+)', logged):
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(pid), 0)
 
 
 SPAWNING = """

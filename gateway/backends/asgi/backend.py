@@ -25,6 +25,7 @@ from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_sc
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
+from gateway.interruption import Interrupted
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
@@ -118,7 +119,8 @@ class AsgiBackend:
                     dropped=self._dropped_extensions,
                     debug=self._response_debug,
                 )
-                await nursery.start(host.run)
+                with trio.CancelScope(shield=True):
+                    await nursery.start(host.run)  # it would not hear that it is not wanted any more
                 try:
                     await self._serve(host, nursery, task_status)
                 finally:
@@ -133,7 +135,10 @@ class AsgiBackend:
 
     async def _serve(self, host: Host, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         # On its loop, as with other servers: modules may ask for the running loop when imported.
-        self._app = await host.call(self._load)
+        try:
+            self._app = await host.call(self._load)
+        except Interrupted:
+            await trio.sleep_forever()  # the signal cancels it
         lifespan = Lifespan(self._app, host, name=self.name, mode=self._lifespan)
         nursery.start_soon(lifespan.run)
         try:

@@ -23,6 +23,7 @@ from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
 from gateway.intake import BodyIntake
+from gateway.interruption import Interrupted
 from gateway.request import Body, Request, Responder, respond
 from gateway.slots import Slots
 
@@ -82,13 +83,16 @@ class WsgiBackend:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Import the application, start its threads, end them when cancelled."""
-        self._application = load_application(
-            self._target,
-            directory=self._directory,
-            factory=self._factory,
-            backend=self.name,
-            surroundings=self._surroundings,
-        )
+        try:
+            self._application = load_application(
+                self._target,
+                directory=self._directory,
+                factory=self._factory,
+                backend=self.name,
+                surroundings=self._surroundings,
+            )
+        except Interrupted:
+            await trio.sleep_forever()  # the signal cancels it
         self._threads.start()
         try:
             task_status.started()

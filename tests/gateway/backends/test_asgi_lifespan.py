@@ -7,7 +7,8 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from tests.gateway.backends.asgi_harness import answering, both_loops, serving, start_error
+from gateway.pump import Pump
+from tests.gateway.backends.asgi_harness import answering, both_loops, make_backend, serving, start_error
 from tests.gateway.conftest import RecordingResponder, make_request
 
 COMPLETE = {"type": "lifespan.startup.complete"}
@@ -230,3 +231,31 @@ def test_shutdown_has_a_time_limit(loop: str) -> None:
     with capture_logs() as logs:
         on_virtual_time(main)
     assert [entry["event"] for entry in logs] == ["application did not shut down in time"]
+
+
+@both_loops
+def test_start_that_is_not_wanted_any_more_ends(loop: str) -> None:
+    """At whichever checkpoint it hears of it, the first among them."""
+    started = 0
+
+    async def start(checkpoints: int) -> None:
+        async with trio.open_nursery() as sockets:
+            pump = Pump()
+            await sockets.start(pump.run)
+            async with trio.open_nursery() as backends:
+                backends.start_soon(cancel_after, checkpoints, backends.cancel_scope)
+                await backends.start(make_backend(lifespan(None, COMPLETE, None), pump, loop=loop).run)
+                nonlocal started
+                started += 1
+                await trio.Event().wait()
+            sockets.cancel_scope.cancel()
+
+    async def cancel_after(checkpoints: int, scope: trio.CancelScope) -> None:
+        for _ in range(checkpoints):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    checkpoints = 0
+    while not started:
+        trio.run(start, checkpoints)
+        checkpoints += 1
