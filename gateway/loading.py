@@ -5,6 +5,7 @@ Needs nothing but the standard library: it also runs in the processes of spawned
 
 import importlib
 import sys
+from collections.abc import Coroutine
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             where = f" (searched {directory} first)" if directory is not None else ""
-            raise LoadError(f"there is no module {error.name!r}{where}") from error
+            hint = ""
+            if error.name == module_name and module_name.endswith(".py"):
+                hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?"
+            raise LoadError(f"there is no module {error.name!r}{where}{hint}") from error
         raise _failed(f"the import of {module_name}", error) from error
     except BaseException as error:
         raise _failed(f"the import of {module_name}", error) from error
@@ -79,9 +83,13 @@ def _made_by(factory: Any, target: str) -> Any:
     if not callable(factory):
         raise LoadError(f"{target} is not a factory, but a {type(factory).__name__}")
     try:
-        return factory()
+        made = factory()
     except BaseException as error:
         raise _failed(f"the factory {target}", error) from error
+    if isinstance(made, Coroutine):
+        made.close()  # or Python complains that it was never awaited
+        raise LoadError(f"the factory {target} is asynchronous; expected a plain function")
+    return made
 
 
 def _failed(what: str, error: BaseException) -> LoadError:

@@ -120,7 +120,10 @@ def _cookie_only(value: Any) -> Any:
     return {"cookie": value} if isinstance(value, str) else value
 
 
-StickyOrName: TypeAlias = Annotated[Sticky, Short(_cookie_only, {"type": "string", "minLength": 1})]
+StickyOrName: TypeAlias = Annotated[
+    Sticky,
+    Short(_cookie_only, {"type": "string", "minLength": 1}, "the name of a cookie or a mapping with cookie"),
+]
 
 
 # ---- connections
@@ -254,7 +257,12 @@ def _path_only(value: Any) -> Any:
 class Health(Model):
     """When a server that fails is left out for a while."""
 
-    check: Annotated[Check, Short(_path_only, {"type": "string", "pattern": "^/"})] | None = None
+    check: (
+        Annotated[
+            Check, Short(_path_only, {"type": "string", "pattern": "^/"}, "a path or a mapping with path")
+        ]
+        | None
+    ) = None
     """A path that each server is asked for now and then, or a mapping; by default it is known by its requests
     only."""
 

@@ -1,6 +1,6 @@
 """The settings of filters (`gateway.filters`): what a route or a backend does to requests and responses."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -10,7 +10,6 @@ from gateway.config.values.quantities import Limit, Size
 from gateway.config.values.requests import HeaderPattern, ResponseHeaderName
 from gateway.config.values.shapes import Many
 from gateway.config.values.texts import LineTemplateText, PathTarget
-from gateway.config.wording import expected
 
 
 class HeaderChanges(Model):
@@ -81,15 +80,3 @@ class Mirror(Model):
 def mirrored(value: Any) -> Any:
     """The name of a backend for the mapping."""
     return {"backend": value} if isinstance(value, str) else value
-
-
-buffering_schema: Final[dict[str, Any]] = {"type": "boolean"}
-
-
-def switched_on(value: Any) -> Any:
-    """``true`` for a mapping with its defaults, ``false`` for none."""
-    if isinstance(value, bool):
-        return {} if value else None
-    if isinstance(value, str):
-        raise expected("true, false or a mapping", value)
-    return value

@@ -20,7 +20,7 @@ from gateway.config.values.tls import (
     RedirectHttps,
     TlsVersion,
 )
-from gateway.config.wording import NOT_YET, alternatives, expected, show
+from gateway.config.wording import NOT_YET, alternatives, show
 
 
 class Certificate(Model):
@@ -136,8 +136,6 @@ class Hsts(Model):
 def _tls(value: Any) -> Any:
     if value == "development":
         return {"development": True}
-    if isinstance(value, str):
-        raise expected("development, a mapping with certificate and key, or a list of such", value)
     return {"certificates": value} if isinstance(value, list) else value
 
 
@@ -159,7 +157,12 @@ class Listener(Model):
     proxy_protocol: Flag = False
     """Whether every connection begins with a PROXY header (version 1 or 2), as a load balancer sends it.
     Only trusted_proxies may connect then; all others are closed."""
-    tls: Annotated[Tls, Short(_tls, _TLS_SHORT)] | None = None
+    tls: (
+        Annotated[
+            Tls, Short(_tls, _TLS_SHORT, "development, a mapping with certificate and key, or a list of such")
+        ]
+        | None
+    ) = None
     """HTTPS: a certificate and its key, a list of them, or development."""
     hsts: Hsts | None = None
     """With tls: responses tell clients to come back by https only, if the application does not."""

@@ -12,9 +12,7 @@ from gateway.config.filters import (
     HeaderRules,
     Mirror,
     RequestBuffering,
-    buffering_schema,
     mirrored,
-    switched_on,
 )
 from gateway.config.values.addresses import Client
 from gateway.config.values.files import Directory, FileName
@@ -29,7 +27,7 @@ from gateway.config.values.requests import (
     ResponseHeaderName,
     WantedValue,
 )
-from gateway.config.values.shapes import AtLeastOne, Many, Short
+from gateway.config.values.shapes import AtLeastOne, Many, Short, Switched
 from gateway.config.values.targets import Target as ConnectTarget
 from gateway.config.values.texts import LineTemplateText, Target, TemplateText
 from gateway.config.wording import NOT_YET, alternatives, show
@@ -131,6 +129,7 @@ def _connect(value: Any) -> Any:
 _CONNECT_SHORT: Any = {
     "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]
 }
+_CONNECT_FORMS = "a host and port such as example.com:443, a list of such, or a mapping with to"
 
 
 class Route(Model):
@@ -145,13 +144,18 @@ class Route(Model):
     do not see it."""
     backend: OneOrShares | None = None
     """Action: pass the request to the backend of this name, or to one of several, as {blue: 9, green: 1}."""
-    static: Annotated[Static, Short(_static, {"type": "string", "minLength": 1})] | None = None
+    static: (
+        Annotated[
+            Static, Short(_static, {"type": "string", "minLength": 1}, "a directory or a mapping with root")
+        ]
+        | None
+    ) = None
     """Action: serve files from a directory."""
     redirect: Redirect | None = None
     """Action: send the client elsewhere."""
     respond: Respond | None = None
     """Action: answer this."""
-    connect: Annotated[Connect, Short(_connect, _CONNECT_SHORT)] | None = None
+    connect: Annotated[Connect, Short(_connect, _CONNECT_SHORT, _CONNECT_FORMS)] | None = None
     """Action: open a tunnel to the server that the client names (CONNECT), if it is one of these. Without
     such a route CONNECT is refused."""
     internal: Flag = False
@@ -162,7 +166,12 @@ class Route(Model):
     """A fastcgi backend with role: authorizer that decides whether the request may go on."""
     forward_auth: ForwardAuth | None = None
     """A backend that is asked, by HTTP or any other protocol, whether the request may go on."""
-    mirror: Annotated[Mirror, Short(mirrored, {"type": "string"})] | None = None
+    mirror: (
+        Annotated[
+            Mirror, Short(mirrored, {"type": "string"}, "the name of a backend or a mapping with backend")
+        ]
+        | None
+    ) = None
     """A second backend that gets a copy of each request, or how."""
     headers: HeaderRules | None = None
     """Header fields that are changed on the way to the action and back."""
@@ -170,9 +179,9 @@ class Route(Model):
     """Bytes per second that a response is sent with; by default as fast as the client takes it."""
     limit_rate_after: Size = 0
     """Bytes of a response that are sent before limit_rate begins."""
-    buffering: Annotated[Buffering | None, Short(switched_on, buffering_schema)] = None
+    buffering: Annotated[Buffering | None, Switched("memory and file")] = None
     """true, or how much of a response is taken from the backend before the client has read it."""
-    request_buffering: Annotated[RequestBuffering | None, Short(switched_on, buffering_schema)] = None
+    request_buffering: Annotated[RequestBuffering | None, Switched("memory")] = None
     """true, or how: the backend gets a request when its whole body is here."""
 
     @classmethod

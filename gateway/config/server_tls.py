@@ -8,7 +8,7 @@ from pydantic import model_validator
 from gateway.config.base import Model, Place, written
 from gateway.config.values.numbers import Flag
 from gateway.config.values.requests import ServerName
-from gateway.config.values.shapes import Short, switched_on
+from gateway.config.values.shapes import Switched
 from gateway.config.values.tls import CertificateFile, Ciphers, KeyFile, RevocationFile, TlsVersion
 
 
@@ -52,7 +52,7 @@ class ServerTls(Model):
         return self
 
 
-TlsOrFlag: TypeAlias = Annotated[ServerTls | None, Short(switched_on, {"type": "boolean"})]
+TlsOrFlag: TypeAlias = Annotated[ServerTls | None, Switched("verify and server_name")]
 
 
 SPAWNED_WITHOUT_TLS: Final = "what is spawned is on this machine, and reached without TLS"

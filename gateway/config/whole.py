@@ -14,9 +14,9 @@ from gateway.config.values.addresses import Client, ControlSocket, Listen, Names
 from gateway.config.values.files import Destination, ErrorPageFile, StatusPattern
 from gateway.config.values.numbers import Flag, Workers
 from gateway.config.values.quantities import Duration
-from gateway.config.values.shapes import AtLeastOne, Many, Short
+from gateway.config.values.shapes import AtLeastOne, Many, Switched
 from gateway.config.values.texts import Name
-from gateway.config.wording import NOT_YET, expected, show, suggestion
+from gateway.config.wording import NOT_YET, show, suggestion
 
 
 class AccessLog(Model):
@@ -26,14 +26,6 @@ class AccessLog(Model):
     """json, text, or auto: text on a terminal, JSON lines elsewhere."""
     destination: Destination = written("stderr")
     """stderr, stdout, or the path of a file that lines are appended to."""
-
-
-def _access_log(value: Any) -> Any:
-    if isinstance(value, bool):
-        return {} if value else None
-    if isinstance(value, str):
-        raise expected("true, false or a mapping with format and destination", value)
-    return value
 
 
 class Config(Model):
@@ -47,7 +39,7 @@ class Config(Model):
     """Where clients are accepted."""
     workers: Workers = written(1)
     """Processes that serve; auto is one for each core."""
-    access_log: Annotated[AccessLog | None, Short(_access_log, {"type": "boolean"})] = written(True)
+    access_log: Annotated[AccessLog | None, Switched("format and destination")] = written(True)
     """true, false, or where the log of requests goes and in which format."""
     debug: Flag = False
     """true, for development: error pages tell everything, and debug events of the gateway are logged too."""

@@ -23,7 +23,7 @@ from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.files import FileName, FilePath
 from gateway.config.values.numbers import Byte, Count, Flag
 from gateway.config.values.quantities import BufferSize, Limit, Timeout
-from gateway.config.values.shapes import Short, switched_on
+from gateway.config.values.shapes import Switched
 from gateway.config.values.texts import Regex
 
 
@@ -98,7 +98,7 @@ class FastCGIBackend(_SocketBackend):
     keep_connection: Flag = False
     """Whether connections are used again. An application that serves one connection per process
     (php-fpm) is blocked by idle ones, so they are closed by default."""
-    multiplex: Annotated[Multiplex | None, Short(switched_on, {"type": "boolean"})] = None
+    multiplex: Annotated[Multiplex | None, Switched("requests, buffer or stall")] = None
     """Whether several requests are sent over a connection at the same time (HAProxy: mpxs-conns): true, or a
     mapping. With keep_connection, for applications that say that they can; they are asked (get_values)."""
     get_values: Flag = False

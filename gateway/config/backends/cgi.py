@@ -73,7 +73,13 @@ class CGIBackend(CGIFamily, Confined):
     catch_stderr: Regex | None = None
     """A regular expression: a line of standard error that it matches before the response has begun makes it a
     502 (nginx: fastcgi_catch_stderr)."""
-    transcript: Annotated[Transcript, Short(_transcript, {"type": "string", "minLength": 1})] | None = None
+    transcript: (
+        Annotated[
+            Transcript,
+            Short(_transcript, {"type": "string", "minLength": 1}, "a file or a mapping with file"),
+        ]
+        | None
+    ) = None
     """A file that shows what went between the gateway and programs that failed (Apache: ScriptLog)."""
 
     @classmethod

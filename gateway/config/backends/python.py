@@ -21,7 +21,6 @@ from gateway.config.values.programs import (
 )
 from gateway.config.values.quantities import Duration, Limit, Timeout
 from gateway.config.values.shapes import Many, Short
-from gateway.config.wording import expected
 from gateway.virtualenv import site_packages
 
 if TYPE_CHECKING:
@@ -33,11 +32,7 @@ else:
 def _process(value: Any) -> Any:
     if value == "shared":
         return None
-    if value == "own":
-        return {}
-    if value is None or isinstance(value, dict | Model):
-        return value
-    raise expected("shared, own, or a mapping", value)
+    return {} if value == "own" else value
 
 
 class PythonApplication(Model):
@@ -53,7 +48,9 @@ class PythonApplication(Model):
     """Variables that are set before it is imported. Applications in the gateway's own process share them."""
     env_file: Annotated[tuple[EnvFile, ...], Many()] = ()
     """Files of NAME=VALUE lines (.env) that are set too; later files and env win."""
-    process: Annotated[OwnProcess | None, Short(_process, {"enum": ["own", "shared"]})] = written("shared")
+    process: Annotated[
+        OwnProcess | None, Short(_process, {"enum": ["own", "shared"]}, "shared, own, or a mapping")
+    ] = written("shared")
     """shared: it runs in the process that serves clients; own: in a process of its own, that the gateway
     starts and supervises, or a mapping that says how."""
 

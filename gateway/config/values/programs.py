@@ -72,9 +72,15 @@ Command: TypeAlias = Annotated[
 def parse_object_name(value: Any) -> str:
     """``module:attribute``, as Python servers write it."""
     name = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
-    if not isinstance(value, str) or not re.fullmatch(f"{name}:{name}", value):
-        raise expected("module:attribute, such as app:application", value)
-    return str(value)
+    if isinstance(value, str) and re.fullmatch(f"{name}:{name}", value):
+        return str(value)
+    example = "app:application"
+    if isinstance(value, str) and (file := _FILE_OF_OBJECT.fullmatch(value)):
+        example = f"{file[1].replace('/', '.')}:{file[2] or 'app'}"
+    raise expected(f"module:attribute, such as {example}", value)
+
+
+_FILE_OF_OBJECT: Final = re.compile(r"(?:\./)*(\w+(?:/\w+)*)\.py(?::(\w+))?")
 
 
 ObjectName: TypeAlias = Annotated[

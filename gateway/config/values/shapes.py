@@ -43,14 +43,26 @@ def _not_empty(value: Any) -> Any:
 
 
 class Short:
-    """Metadata of a mapping that may be written as a scalar, which *expand* turns into the mapping."""
+    """Metadata of a mapping that may be written as something shorter, which *expand* turns into the mapping.
 
-    def __init__(self, expand: Callable[[Any], Any], schema: dict[str, Any]) -> None:
+    What it leaves as it is, is wrong unless it is a mapping; *forms* says what is right.
+    """
+
+    def __init__(
+        self, expand: Callable[[Any], Any], schema: dict[str, Any], forms: str = "a mapping"
+    ) -> None:
         self.expand = expand
         self.schema = schema
+        self.forms = forms
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self.expand, handler(source))
+        return core_schema.no_info_before_validator_function(self._mapping, handler(source))
+
+    def _mapping(self, value: Any) -> Any:
+        expanded = self.expand(value)
+        if isinstance(expanded, str | int | float | list):
+            raise expected(self.forms, value)
+        return expanded
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -58,12 +70,16 @@ class Short:
         return {"anyOf": [handler(schema), self.schema]}
 
 
-def switched_on(value: Any) -> Any:
-    """*expand* for an optional mapping: true is one with all defaults, false is none."""
+class Switched(Short):
+    """`Short` for an optional mapping: true is one with all defaults, false none. *keys* are some of it."""
+
+    def __init__(self, keys: str) -> None:
+        super().__init__(_switched_on, {"type": "boolean"}, f"true, false or a mapping with {keys}")
+
+
+def _switched_on(value: Any) -> Any:
     if isinstance(value, bool):
         return {} if value else None
-    if isinstance(value, str):
-        raise expected("true, false or a mapping", value)
     return value
 
 

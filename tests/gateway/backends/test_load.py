@@ -67,6 +67,11 @@ def test_calls_a_factory(tmp_path: Path) -> None:
         ("gw_app", "expected 'module:attribute', got 'gw_app'"),
         ("gw_absent:app", "there is no module 'gw_absent' (searched {} first)"),
         ("gw_app.sub:app", "there is no module 'gw_app.sub' (searched {} first)"),
+        (
+            "gw_app.py:number",
+            "there is no module 'gw_app.py' (searched {} first); did you mean gw_app:number?",
+        ),
+        ("gw_absent.py:app", "there is no module 'gw_absent' (searched {} first)"),
         ("gw_app:absent", "'gw_app' has no attribute 'absent'"),
         ("gw_app:number", "gw_app:number is not callable, but a int"),
         ("gw_broken:app", "the import of gw_broken failed: ZeroDivisionError: division by zero"),
@@ -99,6 +104,7 @@ def test_the_traceback_of_a_failed_import_is_logged(tmp_path: Path) -> None:
         ("fails", "the factory gw_made:fails failed: ValueError: no"),
         ("interrupts", "the factory gw_made:interrupts failed: KeyboardInterrupt: stop"),
         ("number", "gw_made:number is not a factory, but a int"),
+        ("waits", "the factory gw_made:waits is asynchronous; expected a plain function"),
         ("none", "gw_made:none is not callable, but a NoneType"),
     ],
 )
@@ -107,7 +113,8 @@ def test_says_what_is_wrong_with_a_factory(tmp_path: Path, attribute: str, messa
         tmp_path,
         "gw_made.py",
         "number = 1\ndef none(): pass\ndef fails():\n    raise ValueError('no')\n"
-        "def interrupts():\n    raise KeyboardInterrupt('stop')\n",
+        "def interrupts():\n    raise KeyboardInterrupt('stop')\n"
+        "async def waits():\n    return print\n",
     )
     with capture_logs(), pytest.raises(StartError) as caught:
         load(f"gw_made:{attribute}", tmp_path, factory=True)

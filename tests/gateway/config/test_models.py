@@ -280,8 +280,9 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"fastcgi": "a:1", "multiplex": True}, [".multiplex: only a connection that is kept can be shared: expected keep_connection: true"]),
         ({"fastcgi": "a:1", "multiplex": "yes"}, [
             ".multiplex: only a connection that is kept can be shared: expected keep_connection: true",
-            ".multiplex: expected true, false or a mapping, got 'yes'",
+            ".multiplex: expected true, false or a mapping with requests, buffer or stall, got 'yes'",
         ]),
+        ({"fastcgi": "a:1", "keep_connection": True, "multiplex": 16}, [".multiplex: expected true, false or a mapping with requests, buffer or stall, got 16"]),
         ({"fastcgi": "a:1", "keep_connection": True, "multiplex": {"requests": 0, "buffer": 0, "stall": 0}}, [
             ".multiplex.requests: expected a number of at least 1, got 0",
             ".multiplex.buffer: expected a size larger than 0, got 0",
@@ -321,7 +322,7 @@ def test_a_file_needs_listeners_and_routes() -> None:
         ({"scgi": "unix:/x", "tls": True}, [".tls: a Unix socket has no name that its certificate is compared with: expected server_name"]),
         ({"scgi": {"spawn": {"command": ["a"]}}, "tls": True}, [".tls: what is spawned is on this machine, and reached without TLS"]),
         ({"http": {"spawn": {"command": ["a"]}}, "tls": {"verify": False}}, [".tls: what is spawned is on this machine, and reached without TLS"]),
-        ({"http": "https://a", "tls": "on"}, [".tls: expected true, false or a mapping, got 'on'"]),
+        ({"http": "https://a", "tls": "on"}, [".tls: expected true, false or a mapping with verify and server_name, got 'on'"]),
         ({"http": "https://a", "tls": {"verify": False, "ca": "/none.pem", "crl": "/none.crl"}}, [
             ".tls.ca: with verify: false no certificate is looked at",
             ".tls.crl: with verify: false no certificate is looked at",
@@ -427,7 +428,9 @@ def test_fastcgi_connections_are_not_kept_by_default() -> None:
             ".forward_auth.backend: there is no backend 'y'; expected one of b",
             ".mirror: there is no backend 'x'; expected one of b",
         ]),
-        ({"backend": "b", "buffering": "yes please"}, [".buffering: expected true, false or a mapping, got 'yes please'"]),
+        ({"backend": "b", "buffering": "yes please"}, [".buffering: expected true, false or a mapping with memory and file, got 'yes please'"]),
+        ({"static": 1}, [".static: expected a directory or a mapping with root, got 1"]),
+        ({"backend": "b", "mirror": ["b"]}, [".mirror: expected the name of a backend or a mapping with backend, got a list"]),
         ({"backend": "b", "match": {"cookie": {}}}, [".match.cookie: matching cookies is not supported yet: match the header"]),
         ({"backend": "b", "match": {"paht": "/"}}, [".match.paht: unknown key; did you mean path?"]),
         ({"backend": "b", "match": {"path": []}}, [".match.path: expected at least one, got an empty list"]),
@@ -466,6 +469,13 @@ def test_connect_is_a_target_a_list_or_a_mapping() -> None:
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
+        (
+            {"connect": 443},
+            [
+                ".connect: expected a host and port such as example.com:443, a list of such, or a mapping with to, "
+                "got 443"
+            ],
+        ),
         ({"connect": []}, [".connect: expected at least one, got an empty list"]),
         (
             {"connect": {"timeout": "0"}},

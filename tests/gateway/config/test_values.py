@@ -251,6 +251,8 @@ HOST = "expected a host such as example.com or *.example.com, got "
         (programs.ObjectName, "app", OBJECT + "'app'"),
         (programs.ObjectName, "a b:c", OBJECT + "'a b:c'"),
         (programs.ObjectName, "app.py:", OBJECT + "'app.py:'"),
+        (programs.ObjectName, "app.py", "expected module:attribute, such as app:app, got 'app.py'"),
+        (programs.ObjectName, "./a/b.py:c", "expected module:attribute, such as a.b:c, got './a/b.py:c'"),
         (requests.PathPattern, 5, "expected a path pattern such as /exact, /prefix/*, *.php or ~^/user/[0-9]+$, got 5"),
         (requests.PathPattern, "/a?b", "expected a path without a query (match it by query:), got '/a?b'"),
         (requests.PathPattern, "/a%20b", "paths are compared decoded: write '/a%20b' without percent signs"),
