@@ -4,7 +4,7 @@
 backend could read to its end is a request; what broke off is none.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -299,8 +299,10 @@ async def _with_each(
 
 
 @contextmanager
-def recording_gateway(directory: Path) -> Iterator[RecordingGateway]:
-    """The gateways, running until the end."""
+def recording_gateway(
+    directory: Path, kinds: Sequence[str] = KINDS, tunnels: Sequence[str] = ()
+) -> Iterator[RecordingGateway]:
+    """The gateways for *kinds*, running until the end. Clients may be connected (CONNECT) to *tunnels*."""
     program = directory / "record"
     program.write_text(_CGI_PROGRAM)
     program.chmod(0o755)
@@ -310,9 +312,12 @@ def recording_gateway(directory: Path) -> Iterator[RecordingGateway]:
     async def gateways() -> AsyncIterator[RecordingGateway]:
         async with AsyncExitStack() as stack:
             served, entered = {}, {}
-            for kind, config in (await _configurations(stack, program, record.path)).items():
+            connecting = [{"connect": list(tunnels)}] if tunnels else []
+            configurations = await _configurations(stack, program, record.path)
+            for kind in kinds:
+                config = configurations[kind]
                 mounted = {"match": {"path": f"{MOUNT}/*"}, "mount": MOUNT, "backend": kind}
-                mapping = {"backends": {kind: config}, "routes": [mounted, {"backend": kind}]}
+                mapping = {"backends": {kind: config}, "routes": [*connecting, mounted, {"backend": kind}]}
                 served[kind] = await stack.enter_async_context(gateway_of(mapping))
                 entered[kind] = Served(served[kind].service, None)
                 await stack.enter_async_context(entering(entered[kind]))

@@ -17,11 +17,11 @@ def test_backends_see_what_a_reader_sees(row: Row, recording: RecordingGateway) 
     """RFC 9113 10.3; H2-1 to H2-6, H2-14 to H2-16: at once, and each piece when the last was read."""
     for pieces in dict.fromkeys(((b"".join(row.sent),), row.sent)):
         received = recording.converse_http2(pieces)
-        wrong = {kind: _what_is_wrong(row, kind, received[kind], recording) for kind in KINDS}
+        wrong = {kind: what_is_wrong(row, kind, received[kind], recording) for kind in KINDS}
         assert not (found := {kind: what for kind, what in wrong.items() if what}), found
 
 
-def _what_is_wrong(row: Row, kind: str, received: bytes, recording: RecordingGateway) -> list[str]:
+def what_is_wrong(row: Row, kind: str, received: bytes, recording: RecordingGateway) -> list[str]:
     requests, errors = recording.take(kind)
     sound = row.broken_by is ErrorCodes.NO_ERROR
     early = any(request.seen == row.early for request in requests)

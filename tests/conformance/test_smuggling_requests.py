@@ -15,11 +15,11 @@ from tests.conformance.smuggling_requests import ROWS, Row
 def test_backends_see_what_a_reader_sees(row: Row, recording: RecordingGateway) -> None:
     """RFC 9112 11.2; H-1 to H-10, H1-1 to H1-20: the same requests for every kind, the right answers."""
     received = recording.converse(row.sent)
-    wrong = {kind: _what_is_wrong(row, kind, received[kind], recording) for kind in KINDS}
+    wrong = {kind: what_is_wrong(row, kind, received[kind], recording) for kind in KINDS}
     assert not (found := {kind: what for kind, what in wrong.items() if what}), found
 
 
-def _what_is_wrong(row: Row, kind: str, received: bytes, recording: RecordingGateway) -> list[str]:
+def what_is_wrong(row: Row, kind: str, received: bytes, recording: RecordingGateway) -> list[str]:
     requests, errors = recording.take(kind)
     wrong = errors + wrong_requests(requests, row.seen, row.fields)
     answers = read_responses(received, [request.method for request in row.seen])
