@@ -127,7 +127,7 @@ def serve(
 
     An ADDRESS is 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock; to listen on, also :8000 (every
     interface) and fd:3 (inherited). SIGINT and SIGTERM let running requests finish, then stop; SIGHUP
-    reloads, unless it comes from a terminal that closes.
+    reloads with several workers or --reload, unless it comes from a terminal that closes.
     """  # noqa: D301 - click reads \b
     given = {name: value for name, value in options.items() if value not in (None, ())}
     count = None if workers is None else _workers(workers)

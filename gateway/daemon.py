@@ -43,7 +43,8 @@ from gateway.watchdog import Watchdog, patience
 log = structlog.get_logger()
 
 NO_RELOAD: Final = (
-    "this daemon is one process, and nobody could take over: set workers to 2 or more, or restart it"
+    "this daemon is one process, and nobody could take over: restart it; with workers: 2 or more, or with "
+    "--reload, it can reload"
 )
 
 LAST_REQUEST_PATIENCE: Final = 5.0

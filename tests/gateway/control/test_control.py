@@ -102,6 +102,15 @@ def test_metrics_are_for_prometheus(running: Daemon, tmp_path: Path) -> None:
     assert "\nprocess_resident_memory_bytes " in text
 
 
+def test_one_process_cannot_reload_and_says_what_can(running: Daemon, tmp_path: Path) -> None:
+    done = command(tmp_path, "reload", "gateway.yaml")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("gateway: this daemon is one process")
+    for way in ("restart", "workers: 2", "--reload"):
+        assert way in done.stderr
+    assert status(tmp_path)["pid"] == running.process.pid  # it serves on
+
+
 def test_only_its_own_user_may_use_the_control_socket(running: Daemon, tmp_path: Path) -> None:
     assert stat.S_IMODE(os.stat(tmp_path / "control.sock").st_mode) == 0o600
 
