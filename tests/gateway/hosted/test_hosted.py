@@ -13,12 +13,12 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import TextMessage
+from wsproto.events import CloseConnection, TextMessage
 
 from gateway.config import ConfigError, from_mapping
 from tests.gateway.http2_client import Client as H2Client
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Response, Served, gateway_of, read_until, response
+from tests.gateway.served import Response, Served, gateway_of, read_until, reset, response
 from tests.gateway.websocket_client import Client as WebSocket
 
 WITHIN = 120
@@ -143,6 +143,11 @@ async def websocket(scope, receive, send):
         await send({"type": "websocket.close"})
         return
     await send({"type": "websocket.accept", "subprotocol": (scope["subprotocols"] or [None])[0]})
+    if scope["path"].endswith("/stays"):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            note("cancelled")
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
@@ -412,6 +417,30 @@ def test_the_application_is_cancelled_if_it_does_not_heed_that(
                 await client.send_eof()
             else:
                 client.socket.close()
+            while "cancelled" not in told.read_text():
+                await trio.lowlevel.checkpoint()
+
+    data = config(directory, asgi="hosted_asgi:app", env={"LIFE_LOG": str(told)})
+    data["timeouts"] = {"disconnect_grace": "100ms"}
+    serving(data, test)
+
+
+@pytest.mark.parametrize("by", ["close", "end", "reset"])
+def test_the_application_of_a_websocket_is_cancelled_if_it_does_not_receive(
+    directory: str, by: str, tmp_path: Path
+) -> None:
+    """ASGI-18: as inside the daemon."""
+    told = tmp_path / "life"
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as stream:
+            client = await WebSocket.open(stream, target=b"/stays")
+            if by == "close":
+                await client.send_event(CloseConnection(1000))
+            elif by == "end":
+                await stream.send_eof()
+            else:
+                reset(stream)
             while "cancelled" not in told.read_text():
                 await trio.lowlevel.checkpoint()
 
