@@ -35,7 +35,7 @@ from gateway.front.entrance import Entrance
 from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logs import AccessLog, configure
-from gateway.memory import keep_loaded, settle_memory
+from gateway.memory import settle_memory
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.watchdog import Watchdog, patience
@@ -175,7 +175,6 @@ async def work(
 
     Raises StartError (in groups) if a backend cannot start.
     """
-    keep_loaded()
     pump = Pump()
     async with trio.open_nursery() as pumping:
         await pumping.start(pump.run)

@@ -24,7 +24,7 @@ from gateway.hosted.inside import Inside
 from gateway.hosted.options import Hosted
 from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket, accept
-from gateway.memory import keep_loaded, settle_memory
+from gateway.memory import settle_memory
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.router import Route, Router
@@ -49,7 +49,6 @@ _LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
 
 async def run(hosted: Hosted, name: str, report: Report) -> None:
     """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
-    keep_loaded()
     pump = Pump()
     with open_stop_signals(END_ANNOUNCED, END_URGENT) as signals:
         async with trio.open_nursery() as pumping:
