@@ -97,20 +97,33 @@ class Watcher:
         recursive: bool,
         scope: trio.CancelScope,
     ) -> None:
+        end = trio.Event()
         with scope:
-            changes = awatch(
-                *paths,
-                watch_filter=wanted,
-                debounce=LONGEST,
-                step=QUIET,
-                recursive=recursive,
-                ignore_permission_denied=True,
-            )
-            async for change in changes:
-                self._on_change(sorted(path for _, path in change))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_set_at_end, end)
+                changes = awatch(
+                    *paths,
+                    watch_filter=wanted,
+                    debounce=LONGEST,
+                    step=QUIET,
+                    rust_timeout=0,  # none: the thread is told when to end
+                    stop_event=end,
+                    recursive=recursive,
+                    ignore_permission_denied=True,
+                )
+                async for change in changes:
+                    self._on_change(sorted(path for _, path in change))
 
     def _is_file(self, _change: Change, path: str) -> bool:
         return path in self._files
+
+
+async def _set_at_end(end: trio.Event) -> None:
+    """Set *end* when this is cancelled: whoever waits for a thread hears of it from the thread only."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        end.set()
 
 
 def code_directories(config: Config) -> list[Path]:
