@@ -8,7 +8,9 @@ Compiled once more with a profile of its own work (`make build`), small requests
 10 MB of machine code they run through a few hundred KB, which the compiler then keeps together.
 """
 
+import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -65,9 +67,20 @@ COMPILED = (
 _MYPY_OPTIONS = ("--config-file=", "--no-site-packages", "--ignore-missing-imports")
 """Types of libraries are not looked at: what is built is the same whether they are installed or not."""
 
+_DESCRIBES = frozenset(("egg_info", "dist_info", "sdist"))
+"""Commands that build nothing."""
+
+_TRANSLATED = "extensions.json"
+"""What has been translated, between the two steps of a build with a profile."""
+
+_INCLUDED = "included"
+"""What it includes of mypyc."""
+
 
 def wanted() -> bool:
     """Whether to compile. GATEWAY_COMPILE=1 insists on it: without a compiler the build then fails."""
+    if not _DESCRIBES.isdisjoint(sys.argv):
+        return False  # only metadata are wanted; translating takes a minute
     choice = os.environ.get("GATEWAY_COMPILE", "")
     if choice:
         return choice != "0"
@@ -92,33 +105,43 @@ def can_compile() -> bool:
 
 
 def extensions() -> list[Extension]:
-    """The modules above as extension modules."""
+    """The modules above as extension modules.
+
+    GATEWAY_PROFILE=make:DIRECTORY compiles them so that they count there how often what is run, and
+    GATEWAY_PROFILE=use:DIRECTORY once more, by those counts (gcc).
+    """
+    how, _, name = os.environ.get("GATEWAY_PROFILE", "").partition(":")
+    directory = Path(name)
+    if how == "make":
+        made = translate()
+        # What is included has the same path both times, too, by which gcc knows it.
+        shutil.copytree(made[0].include_dirs[0], directory / _INCLUDED, dirs_exist_ok=True)
+        for each in made:
+            each.include_dirs = [str(directory / _INCLUDED), "build"]
+            each.depends = []
+        (directory / _TRANSLATED).write_text(json.dumps([vars(each) for each in made]))
+        flags = [f"-fprofile-generate={directory}"]
+    elif how == "use":
+        # The same C files: mypyc does not always put things in the same order.
+        made = [Extension(**each) for each in json.loads((directory / _TRANSLATED).read_text())]
+        # What was not run has no counts, and threads may have disturbed some: no reason for a warning,
+        # which mypyc makes an error.
+        flags = [f"-fprofile-use={directory}", "-fprofile-correction", "-Wno-error", "-Wno-missing-profile"]
+    else:
+        return translate()
+    for each in made:
+        each.extra_compile_args += flags
+        each.extra_link_args += flags
+    return made
+
+
+def translate() -> list[Extension]:
+    """C files of the modules, below build/."""
     from mypyc.build import mypycify
 
     found = sorted({str(path.relative_to(ROOT)) for pattern in COMPILED for path in ROOT.glob(pattern)})
     # A C file for each module: as one file of 100 MB they take the compiler three times as long.
-    made: list[Extension] = mypycify(
-        [*_MYPY_OPTIONS, *found], opt_level="3", debug_level="0", multi_file=True
-    )
-    for extension in made:
-        extension.extra_compile_args += profile()
-        extension.extra_link_args += profile()
-    return made
-
-
-def profile() -> list[str]:
-    """What gcc is told about a profile, by GATEWAY_PROFILE: ``make:DIRECTORY`` or ``use:DIRECTORY``.
-
-    gcc finds a file's profile by the path of its object: both times that has to be the same.
-    """
-    how, _, directory = os.environ.get("GATEWAY_PROFILE", "").partition(":")
-    if how == "make":
-        return [f"-fprofile-generate={directory}"]
-    if how == "use":
-        # What was not run has none, and threads have counted, too: no reason for a warning, which mypyc
-        # makes an error.
-        return [f"-fprofile-use={directory}", "-fprofile-correction", "-Wno-error", "-Wno-missing-profile"]
-    return []
+    return mypycify([*_MYPY_OPTIONS, *found], opt_level="3", debug_level="0", multi_file=True)
 
 
 ParallelCompile().install()  # all cores: setuptools compiles the files of an extension one by one
