@@ -22,13 +22,14 @@ import select
 import socket
 from collections.abc import Callable
 from math import inf
+from time import perf_counter
 from typing import Final, cast
 
 import trio
 from outcome import Error
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
-from gateway.outbox import LARGEST, Outbox
+from gateway.outbox import GATHERED, LARGEST, LONGEST, Outbox
 
 READ_SIZE: Final = 64 * 1024
 """Bytes asked from the kernel in one read: the default size of a pipe, and one FastCGI record."""
@@ -63,6 +64,9 @@ class PumpStream:
         "_error",
         "_fd",
         "_full_reads",
+        "_gathered",
+        "_gathered_until",
+        "_gathering",
         "_held",
         "_outbox",
         "_pump",
@@ -92,6 +96,12 @@ class PumpStream:
         self._outbox = pump.outbox
         self._held = b""
         """Counted as sent, and still here: until the end of the turn, or until the kernel has room."""
+        self._gathered: list[bytes | memoryview] = []
+        """The same, of `try_send_more`; it leaves after ``_held``."""
+        self._gathering = 0
+        """Bytes that `try_send_more` may still hold in this turn, ..."""
+        self._gathered_until = 0.0
+        """... and until when, by `perf_counter`."""
         self._roomy = False
         """The peer has sent something since the last write, which it has read then as a rule: the kernel
         has room for a small one.
@@ -188,14 +198,14 @@ class PumpStream:
         """Hold or send *data*; the number of bytes taken. Raises OSError if the connection is gone."""
         held = self._held
         size = len(data)
-        if self._roomy and len(held) + size <= LARGEST and self._outbox.opened:
+        if self._roomy and len(held) + size <= LARGEST and self._outbox.opened and not self._gathered:
             if held:
                 self._held = held + data
             elif size:
                 self._held = bytes(data)
                 self._outbox.add(self)
             return size
-        if held and not self._send_held():
+        if (held or self._gathered) and not self._send_held():
             return 0
         self._roomy = False
         try:
@@ -203,8 +213,47 @@ class PumpStream:
         except BlockingIOError:
             return 0
 
+    def try_send_more(self, data: bytes | memoryview) -> int:
+        """As `try_send`, for a piece of more than `outbox.LARGEST` bytes of what goes on.
+
+        The first of a turn leaves at once; those that follow count as taken, and leave together (`outbox`).
+        """
+        size = len(data)
+        if not self._gathering:
+            sent = self.try_send(data)
+            if sent == size and self._outbox.opened:
+                self._gather()
+                self._outbox.add(self)
+            return sent
+        self._gathered.append(data)
+        self._gathering -= size
+        if self._gathering <= 0 or perf_counter() > self._gathered_until:
+            self._gathering = 0
+            try:
+                if self._send_held():
+                    self._gather()
+            except OSError as error:
+                raise self._broken(error) from error
+        return size
+
+    def try_settle(self) -> bool:
+        """Send what `try_send_more` holds, as far as the kernel takes it; whether nothing of it is left.
+
+        Raises BrokenResourceError if the connection is gone.
+        """
+        try:
+            return not self._gathered or self._send_held()
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def _gather(self) -> None:
+        self._gathering = GATHERED
+        self._gathered_until = perf_counter() + LONGEST
+
     def _send_held(self) -> bool:
         """Send what is held; whether all of it is sent. Raises OSError if the connection is gone."""
+        if self._gathered:
+            return self._send_gathered()
         held, self._held = self._held, b""
         self._roomy = False
         try:
@@ -216,12 +265,31 @@ class PumpStream:
         self._held = held[sent:]
         return False
 
+    def _send_gathered(self) -> bool:
+        pieces, self._gathered = self._gathered, []
+        if self._held:
+            pieces.insert(0, self._held)
+            self._held = b""
+        self._roomy = False
+        try:
+            sent = self.sock.sendmsg(pieces)
+        except BlockingIOError:
+            sent = 0
+        for index, piece in enumerate(pieces):
+            size = len(piece)
+            if sent < size:
+                self._gathered = [memoryview(piece)[sent:], *pieces[index + 1 :]]
+                return False
+            sent -= size
+        return True
+
     def release(self) -> None:
         """Send what is held, as far as the kernel takes it; the rest leaves when there is room.
 
         Lets errors pass: whoever reads or writes next meets them.
         """
-        if self._held:
+        self._gathering = 0
+        if self._held or self._gathered:
             try:
                 self._send_held()
             except OSError as error:
@@ -230,7 +298,12 @@ class PumpStream:
     @property
     def unsent(self) -> bool:
         """Something that counts as sent is still here."""
-        return bool(self._held)
+        return bool(self._held or self._gathered)
+
+    @property
+    def owed(self) -> int:
+        """How many bytes that is."""
+        return len(self._held) + sum(map(len, self._gathered))
 
     async def _settle(self) -> None:
         """Wait until all that counts as sent is with the kernel.
@@ -238,7 +311,7 @@ class PumpStream:
         Raises TooSlowError after ``write_deadline``, BrokenResourceError.
         """
         try:
-            while self._held and not self._send_held():
+            while self.unsent and not self._send_held():
                 await self.wait_writable()
                 if self.hung_up:
                     raise trio.BrokenResourceError("the peer has gone before all was sent")
@@ -280,7 +353,7 @@ class PumpStream:
     async def _send_file(self, descriptor: int, offset: int, count: int, timeout: float) -> int:
         end = offset + count
         unchecked = 0
-        if self._held:
+        if self.unsent:
             self.write_deadline = self._pump.now + timeout
             await self._settle()
         while offset < end:
@@ -349,6 +422,7 @@ class PumpStream:
             return
         self.release()
         self._held = b""
+        self._gathered = []
         self._pump.detach(self._fd)
         self._fd = -1
         self.sock.close()
@@ -375,7 +449,7 @@ class PumpStream:
             else:
                 self._read_for(reader)
         if events & WRITE_EVENTS:
-            if self._held:
+            if self._held or self._gathered:
                 self.release()
             writer = self._writer
             if writer is not None:

@@ -269,6 +269,10 @@ class TlsStream(PumpStream):
             sent = end
         return sent
 
+    def try_send_more(self, data: bytes | memoryview) -> int:
+        """As `try_send`: what is encrypted is no larger than a record."""
+        return self.try_send(data)
+
     def _flush(self) -> bool:
         """Send records as far as the kernel takes them; whether all are sent."""
         unsent = self._unsent

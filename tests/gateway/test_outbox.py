@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from gateway.outbox import LARGEST, LONGEST, MOST
+from gateway.outbox import GATHERED, LARGEST, LONGEST, MOST
 from gateway.pump import Pump, PumpStream
 from tests.gateway.pumped import fill, pumped, pumping, reset
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
@@ -191,6 +191,177 @@ def test_the_end_of_the_pump_leaves_nothing_behind() -> None:
     run(main)
 
 
+# ---- large pieces of what goes on
+
+PIECE = 2 * LARGEST
+
+
+def pieces(count: int) -> list[bytes]:
+    return [bytes([letter]) * PIECE for letter in range(ord("a"), ord("a") + count)]
+
+
+@KINDS
+def test_the_first_large_piece_of_a_turn_leaves_at_once_and_the_others_together(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        first, *others = pieces(4)
+        in_time = False
+        while not in_time:
+            await trio.lowlevel.checkpoint()
+            began = perf_counter()
+            assert stream.try_send_more(first) == PIECE
+            assert not stream.unsent
+            for piece in others:
+                assert stream.try_send_more(piece) == PIECE
+            in_time = perf_counter() - began < LONGEST
+            assert stream.owed == 3 * PIECE or not in_time
+            await trio.lowlevel.checkpoint()
+            assert not stream.unsent
+            assert await receive(peer, 4 * PIECE) == b"".join([first, *others])
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_large_pieces_leave_in_the_middle_of_a_turn_when_there_are_many(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        (piece,) = pieces(1)
+        stream.try_send_more(piece)
+        count = 1
+        before = -1
+        while stream.owed > before:
+            before = stream.owed
+            stream.try_send_more(piece)
+            count += 1
+        assert before < GATHERED
+        assert await receive(peer, count * PIECE) == count * piece
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_large_pieces_do_not_wait_for_the_end_of_a_long_turn(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        first, second, third = pieces(3)
+        stream.try_send_more(first)
+        began = perf_counter()
+        while perf_counter() - began <= LONGEST:
+            pass
+        stream.try_send_more(second)
+        assert not stream.unsent
+        stream.try_send_more(third)
+        assert await receive(peer, 3 * PIECE) == first + second + third
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_large_pieces_keep_their_place(kind: str) -> None:
+    """Behind what was held before, and before what comes after."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        first, second = pieces(2)
+        await ask(stream, peer)
+        assert stream.try_send(b"head") == 4
+        assert stream.try_send_more(first) == PIECE
+        assert stream.try_send_more(second) == PIECE
+        assert stream.try_send(b"end") == 3
+        whole = b"head" + first + second + b"end"
+        assert await receive(peer, len(whole)) == whole
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_an_answer_does_not_overtake_large_pieces(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        first, second = pieces(2)
+        assert stream.try_send_more(first) == PIECE
+        assert stream.try_send_more(second) == PIECE
+        with socket.socket(fileno=os.dup(peer.socket.fileno())) as bare:
+            bare.send(b"?")
+        assert stream.receive_nowait() == b"?"
+        assert stream.try_send(b"yes") == 3
+        whole = first + second + b"yes"
+        assert await receive(peer, len(whole)) == whole
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_a_slow_peer_gets_all_large_pieces_in_their_order(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        total = 32 * 1024 * 1024
+        numbers = range(total // PIECE)
+
+        async def send() -> None:
+            for number in numbers:
+                rest = memoryview(number.to_bytes(4, "big") * (PIECE // 4))
+                while rest:
+                    sent = stream.try_send_more(rest)
+                    rest = rest[sent:]
+                    if not sent:
+                        assert stream.owed < GATHERED + PIECE
+                        await stream.wait_writable()
+            await stream.send_eof()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            received = bytearray()
+            while data := await peer.receive_some(1 << 20):
+                received += data
+        assert bytes(received) == b"".join(number.to_bytes(4, "big") * (PIECE // 4) for number in numbers)
+
+    pumped(kind, test)
+
+
+def test_without_the_pump_large_pieces_leave_at_once() -> None:
+    async def main() -> None:
+        pump = Pump()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            stream = pump.attach(ours)
+            for piece in pieces(2):
+                assert stream.try_send_more(piece) == PIECE
+                assert not stream.unsent
+            stream.close()
+
+    run(main)
+
+
+@KINDS
+def test_who_has_gone_is_found_out_by_the_next_large_piece(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        first, second = pieces(2)
+        stream.try_send_more(first)
+        stream.try_send_more(second)
+        reset(peer)
+        await until(lambda: stream.hung_up)
+        assert not stream.unsent
+        with pytest.raises(trio.BrokenResourceError):
+            stream.try_send_more(first)
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_who_has_gone_is_found_out_when_large_pieces_leave(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        def send() -> None:
+            for _ in range(2 * GATHERED // PIECE):
+                stream.try_send_more(first)
+
+        (first,) = pieces(1)
+        stream.try_send_more(first)
+        stream.try_send_more(first)
+        reset(peer)
+        with pytest.raises(trio.BrokenResourceError):
+            send()
+        assert not stream.unsent
+
+    pumped(kind, test)
+
+
 # ---- the end of a stream
 
 
@@ -198,15 +369,18 @@ def test_the_end_of_the_pump_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("way", ["close", "shut_down", "send_eof"])
 def test_what_is_held_leaves_before_the_end(kind: str, way: str) -> None:
     async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        first, second = pieces(2)
         await ask(stream, peer)
         stream.try_send(b"bye")
+        stream.try_send_more(first)
+        stream.try_send_more(second)
         if way == "close":
             stream.close()
         elif way == "shut_down":
             stream.shut_down()
         else:
             await stream.send_eof()
-        assert await receive(peer, 3) == b"bye"
+        assert await receive(peer, 3 + 2 * PIECE) == b"bye" + first + second
         assert await peer.receive_some() == b""
 
     pumped(kind, test)

@@ -16,6 +16,7 @@ from gateway.errors import Cause, ClientGone, ResponseAborted
 from gateway.front.fields import BODILESS, NOTICED, parse_length
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
+from gateway.outbox import LARGEST
 from gateway.pump import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
@@ -259,11 +260,19 @@ class Http1Responder:
 
     def try_flush(self) -> bool:
         data = self._serialise()
-        return not data or self._try_send(data)
+        if data:
+            return self._try_send(data, more=len(data) > LARGEST and not self.ended)
+        return not self.ended or self._try_settle()
 
-    def _try_send(self, data: bytes | memoryview) -> bool:
+    def _try_settle(self) -> bool:
         try:
-            sent = self._stream.try_send(data)
+            return self._stream.try_settle()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ClientGone(str(error)) from error
+
+    def _try_send(self, data: bytes | memoryview, more: bool = False) -> bool:
+        try:
+            sent = self._stream.try_send_more(data) if more else self._stream.try_send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ClientGone(str(error)) from error
         if sent == len(data):
@@ -291,7 +300,7 @@ class Http1Responder:
         self._stream.write_deadline = began + self._patience.left
         await self._stream.wait_writable()
         # What was queued and has gone, framing left out.
-        gone = self.body_sent - len(self._unsent)
+        gone = self.body_sent - len(self._unsent) - self._stream.owed
         self._patience.spend(trio.current_time() - began, gone - self._gone)
         self._gone = gone
 

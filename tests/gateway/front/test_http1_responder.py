@@ -363,3 +363,30 @@ def test_trailers_need_chunks() -> None:
 
     responding(chunked)
     responding(plain, version10=True)
+
+
+@pytest.mark.parametrize("way", ["length", "chunks", "close"])
+def test_the_end_waits_for_large_pieces_that_are_held(way: str) -> None:
+    """Who waits for the client knows for how long it may take."""
+    piece = b"x" * 65536
+    count = 64
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        async def send() -> None:
+            responder.start(
+                200, [(b"content-length", b"%d" % (count * len(piece)))] if way == "length" else []
+            )
+            for _ in range(count):
+                responder.write(piece)
+                await responder.flush()
+            responder.end()
+            await responder.flush()
+            assert not responder._stream.unsent
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            taken = 0
+            while taken < count * len(piece):
+                taken += (await received(client)).count(b"x")
+
+    responding(test, version10=way == "close")
