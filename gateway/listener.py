@@ -38,7 +38,7 @@ EXHAUSTED_PAUSE: Final = 0.1
 TURN_OF_OTHERS: Final = 0.05
 """Seconds that other processes have to take a connection before an idle one is ended to make room for it."""
 
-UNSENT_BYTES: Final = 256 * 1024
+UNSENT_BYTES: Final = 512 * 1024
 """Bytes of a response that may wait in the kernel until the client's window opens (tcp(7),
 TCP_NOTSENT_LOWAT). Without it a slow client holds 4 MiB of kernel memory; and a client on the same machine
 gets a fifth less through, because its own acknowledgements do the sending."""
