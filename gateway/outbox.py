@@ -13,9 +13,10 @@ said something since the last write has read that, as a rule, and the kernel has
 rest stays with the stream, and leaves before anything else does, or before its end. Nothing is held for
 longer than :data:`LONGEST` and the step of one task: who computes does not keep the answers of others.
 
-Large pieces of a body that is streamed are held too, but not the first of a turn: what a program makes without
-a wait leaves in few large writes, and what comes now and then leaves at once (`PumpStream.try_send_more`).
-They are not copied. Here it is the kernel that takes what it has room for, and the rest that waits.
+Large pieces of a body that is streamed are held too, but not the first of a turn: what a program makes
+without a wait leaves in few large writes, and what comes now and then leaves at once
+(`PumpStream.try_send_more`). They are not copied. Whether the kernel has room for them is not known
+beforehand: what it does not take waits here, which the next piece finds out.
 """
 
 from time import perf_counter
