@@ -32,6 +32,7 @@ COMPILED = (
     "gateway/backends/asgi/http.py",
     "gateway/backends/asgi/messages.py",
     "gateway/backends/asgi/scope.py",
+    "gateway/backends/asgi/settings.py",
     "gateway/backends/asgi/websocket.py",
     "gateway/backends/forwarded.py",
     "gateway/backends/http.py",
