@@ -198,7 +198,13 @@ class PumpStream:
         """Hold or send *data*; the number of bytes taken. Raises OSError if the connection is gone."""
         held = self._held
         size = len(data)
-        if self._roomy and len(held) + size <= LARGEST and self._outbox.opened and not self._gathered:
+        if (
+            self._roomy
+            and len(held) + size <= LARGEST
+            and self._outbox.opened
+            and not self._gathered
+            and not (held and self._outbox.overdue)
+        ):
             if held:
                 self._held = held + data
             elif size:

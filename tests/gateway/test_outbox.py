@@ -159,6 +159,22 @@ def test_a_task_that_computes_does_not_keep_the_answers_of_others() -> None:
     run(main)
 
 
+@KINDS
+def test_a_task_that_computes_does_not_keep_what_it_goes_on_to_say(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        await ask(stream, peer)
+        began = perf_counter()
+        stream.try_send(b"first")
+        while perf_counter() - began <= 2 * LONGEST:
+            pass
+        stream.try_send(b"second")
+        assert arrived(peer) == b"firstsecond"
+        stream.try_send(b"third")
+        assert arrived(peer) == b"firstsecondthird"
+
+    pumped(kind, test)
+
+
 def test_without_the_pump_nothing_is_held() -> None:
     """Nobody would tell when a turn is over."""
 

@@ -133,7 +133,7 @@ class Http1Connection:
     # --- one request after the other
 
     async def _answer_requests(self) -> bool:
-        """Whether to linger: True unless the client has closed first.
+        """Whether to linger: True unless the client has closed first, and has been sent everything.
 
         The hot path: everything that is not the usual case is elsewhere.
         """
@@ -155,14 +155,14 @@ class Http1Connection:
                     self.idle = True
                     data = await stream.receive_some()
                     if not data:
-                        return False
+                        return stream.unsent
                     self.idle = False
                     codec.receive_data(data)
                     head = codec.next_request()
                     if head is NEED_DATA:
                         head = await self._receive_head()
                 if head is None:
-                    return False
+                    return stream.unsent
                 body = None if codec.body_length == 0 else self._make_body()
                 connects = False
                 if head.target[0] != _SLASH:

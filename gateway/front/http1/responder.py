@@ -147,6 +147,7 @@ class Http1Responder:
             return
         self._unsent = encode_response_head(status, b"", headers)
         await self.flush()
+        self._stream.release()  # it is for the time that the final response takes, which may be one step
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
         if self.started or self._bodiless or self._version10 or self._body is not None or status in BODILESS:

@@ -213,7 +213,7 @@ class Http2Connection:
                 if not sound:
                     streams.cancel_scope.cancel()
             self._output.finish()
-        if not self._left:
+        if not self._left or self._stream.unsent:
             await self._linger()
 
     async def _write(self) -> None:

@@ -1166,7 +1166,7 @@ def test_idle_connection_is_closed_when_the_service_drains() -> None:
     served(test)
 
 
-@pytest.mark.parametrize("end", ["drain", "idle for too long"])
+@pytest.mark.parametrize("end", ["drain", "idle for too long", "half-closed", "half-closed in a head"])
 def test_idle_connection_ends_after_what_the_client_has_still_to_read(end: str) -> None:
     """A client that asks and asks, and does not read: at last a part of an answer waits in the gateway."""
     body = b"x" * 8192
@@ -1186,8 +1186,14 @@ def test_idle_connection_ends_after_what_the_client_has_still_to_read(end: str) 
             (connection,) = service.open
         if end == "drain":
             connection.drain()
-        else:
+        elif end == "idle for too long":
             connection._stream.read_deadline = 0.0
+        else:
+            if end == "half-closed in a head":
+                await client.send_all(GET[:-2])
+            await client.send_eof()
+            await until(lambda: connection._stream.peer_closed)
+            await trio.testing.wait_all_tasks_blocked()
         found = responses(await read_all(client))
         assert [each.body for each in found] == requests * [body]
         assert all(each.complete for each in found)

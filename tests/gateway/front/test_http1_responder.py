@@ -365,6 +365,20 @@ def test_trailers_need_chunks() -> None:
     responding(plain, version10=True)
 
 
+def test_an_interim_response_leaves_at_once() -> None:
+    """Who has sent it may compute the final one without a wait."""
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        await client.send_all(b"?")
+        assert await responder._stream.receive_some() == b"?"
+        await responder.inform(103, [(b"link", b"</a.css>")])
+        assert not responder._stream.unsent
+        responder.try_respond(200, [], b"done")
+        assert (await received(client)).startswith(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n")
+
+    responding(test)
+
+
 @pytest.mark.parametrize("way", ["length", "chunks", "close"])
 def test_the_end_waits_for_large_pieces_that_are_held(way: str) -> None:
     """Who waits for the client knows for how long it may take."""

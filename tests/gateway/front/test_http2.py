@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import DataFrame, GoAwayFrame
 
 from gateway.errors import ClientGone, RequestError
 from gateway.front.entrance import Entrance
+from gateway.front.http2.connection import Http2Connection
 from gateway.front.service import Limits, Timeouts
 from gateway.request import Request, Responder, respond
 from gateway.tls.facts import TlsFacts
@@ -946,6 +947,34 @@ def test_client_that_goes_away_gets_its_answers() -> None:
         await client.end()
 
     talking(test, answer)
+
+
+def test_half_closed_client_reads_what_it_has_left_in_the_gateway() -> None:
+    """It asks and asks, and does not read: at last a part of an answer waits here."""
+    body = b"x" * 8192
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], body)
+
+    async def test(client: Client, entrance: Entrance, served: Served) -> None:
+        client.h2.increment_flow_control_window(2**31 - 1 - 65535)
+        await client.flush()
+        connection: Http2Connection | None = None
+        while connection is None or not connection._stream.unsent:
+            await client.request()
+            await trio.testing.wait_all_tasks_blocked()
+            (opened,) = entrance._open
+            assert isinstance(opened, Http2Connection)
+            connection = opened
+        stream = client.stream
+        assert isinstance(stream, trio.SocketStream)
+        await stream.send_eof()
+        await until(lambda: connection._stream.peer_closed)
+        await trio.testing.wait_all_tasks_blocked()
+        sent = sum(len(each.data) for each in parsed(await read_all(stream)) if isinstance(each, DataFrame))
+        assert sent == len(body) * len(client.answers)
+
+    talking(test, answer, credit=False)
 
 
 @pytest.mark.parametrize("abrupt", [True, False])
