@@ -133,6 +133,10 @@ class PumpStream:
         """Nothing can be here yet: the first receive waits for the kernel's word before it tries."""
         self._readable = False
 
+    def established(self) -> None:
+        """The connection is new: nothing that was written before waits for room."""
+        self._roomy = True
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Some bytes, ``b""`` once the peer has closed its side.
 

@@ -107,6 +107,7 @@ class Dialer:
         """
         deadline = trio.current_time() + self._timeout
         stream = await self._connect(deadline)
+        stream.established()
         try:
             if self._introduces is not None:
                 # PP-10: first of all, and TLS behind it. A fresh connection has room for it.
