@@ -10,8 +10,7 @@ WHEEL       := build/wheel
 PROFILED    := build/profiled
 PROFILE     := $(CURDIR)/build/profile
 IN_COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
-# The same order of things both times: mypyc goes through sets.
-PIP         := PYTHONHASHSEED=0 $(BIN)/pip --quiet --disable-pip-version-check
+PIP         := $(BIN)/pip --quiet --disable-pip-version-check
 PROFILING   := asgi-trio asgi-asyncio h2 tls websocket wsgi fastcgi uwsgi http cgi static-1k
 
 .PHONY: serve test test-compiled check format build bench coverage clean

@@ -1,11 +1,11 @@
 """Compiles the modules on the way of a request by mypyc, where there is a C compiler.
 
 The sources stay ordinary Python: without a compiler, or with GATEWAY_COMPILE=0, the same modules are
-installed as they are, and cost up to a third more CPU per request. An editable installation is never
+installed as they are, and cost up to half as much CPU time again. An editable installation is never
 compiled, because what is edited there has to be what runs.
 
-Compiled once more with a profile of its own work (`make build`), small requests cost another sixth less: of
-10 MB of machine code they run through a few hundred KB, which the compiler then keeps together.
+Compiled once more with a profile of its own work (`make build`), small requests cost another tenth to sixth
+less: of 10 MB of machine code they run through a few hundred KB, which the compiler then keeps together.
 """
 
 import json

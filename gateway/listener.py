@@ -40,9 +40,8 @@ TURN_OF_OTHERS: Final = 0.05
 
 UNSENT_BYTES: Final = 512 * 1024
 """Bytes of a response that may wait in the kernel until the client's window opens (tcp(7),
-TCP_NOTSENT_LOWAT). Without it a slow client holds 4 MiB of kernel memory; and a client on the same machine
-gets a fifth less through, because its own acknowledgements do the sending. With half of it the writes of
-`gateway.outbox` do not fit, and 1 GiB costs a fifth more."""
+TCP_NOTSENT_LOWAT). Without it a slow client holds 4 MiB of kernel memory; with half of it three quarters of
+the writes of `gateway.outbox.GATHERED` bytes are taken in part only."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 

@@ -1,4 +1,4 @@
-"""Small writes of one turn of the loop leave together, when the turn is over.
+"""What tasks write in one turn of the loop leaves together, when the turn is over.
 
 Why: a peer on the same machine that waits for one answer is woken by each, and goes to sleep again before
 the next, for which both sides pay; answers that leave one right after the other find it awake. With 64
@@ -10,14 +10,14 @@ connections that saves a third of the CPU time of a small response, and a quarte
 
 A write that is held counts as sent, as one that waits in the kernel does. So only answers are held: who has
 said something since the last write has read that, as a rule, and the kernel has room. Where it has not, the
-rest stays with the stream, and leaves before anything else does, or before its end. Nothing is held for
-longer than :data:`LONGEST` and the step of one task: who computes does not keep the answers of others, and
+rest stays with the stream, and leaves before anything else does, or before its end. Otherwise nothing is held
+for longer than :data:`LONGEST` and the step of one task: who computes does not keep the answers of others, and
 of what it says meanwhile the first piece at most.
 
-Large pieces of a body that is streamed are held too, but not the first of a turn: what a program makes
-without a wait leaves in few large writes, and what comes now and then leaves at once
+Large pieces of a body that is streamed by HTTP/1.1 without TLS are held too, but not the first of a turn:
+what a program makes without a wait leaves in few large writes, and what comes now and then leaves at once
 (`PumpStream.try_send_more`). They are not copied. Whether the kernel has room for them is not known
-beforehand: what it does not take waits here, which the next piece finds out.
+beforehand: what it does not take waits in the stream, which the next piece finds out.
 """
 
 from time import perf_counter
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from gateway.pump import PumpStream
 
 LARGEST: Final = 16 * 1024
-"""Bytes that a stream holds at most; larger writes are worth a system call of their own at once."""
+"""Bytes of small writes that a stream holds; larger ones are worth a system call of their own at once."""
 
 GATHERED: Final = 512 * 1024
-"""Bytes of large pieces that leave together, and that a peer which does not read can leave here. A peer on
-the same machine is woken by each write: 1 GiB in pieces of 64 KiB takes two thirds of the CPU time so."""
+"""Bytes of large pieces after which they leave together; a peer that does not read can leave as many with its
+stream, and the last piece. One on the same machine is woken by each write: 1 GiB in pieces of 64 KiB takes
+two thirds of the CPU time so."""
 
 MOST: Final = 32
 """Streams after which those held leave, in the middle of a turn."""

@@ -61,6 +61,7 @@ class PumpStream:
     """
 
     __slots__ = (
+        "_ending",
         "_error",
         "_fd",
         "_full_reads",
@@ -112,6 +113,9 @@ class PumpStream:
         self._writer: Task | None = None
         self._received = b""
         self._error: OSError | None = None
+        """Met when what was held left, and told to nobody yet."""
+        self._ending = False
+        """The sending side is to be closed when nothing is held any more."""
         self._full_reads = 0
         self.read_deadline = inf
         """Clock time at which a parked receive_some raises TooSlowError."""
@@ -170,6 +174,8 @@ class PumpStream:
             return None
         except OSError as error:
             raise self._broken(error) from error
+        if not data and self._error is not None:
+            raise self._broken(self._error) from self._error
         self._roomy = not self.hung_up
         # epoll(7): a short read from a stream socket means that it is drained, unless the end of
         # input is still to be read.
@@ -296,14 +302,16 @@ class PumpStream:
     def release(self) -> None:
         """Send what is held, as far as the kernel takes it; the rest leaves when there is room.
 
-        Lets errors pass: whoever reads or writes next meets them.
+        Lets errors pass: whoever writes next meets them, and who reads, in place of the end.
         """
         self._gathering = 0
         if self._held or self._gathered:
             try:
-                self._send_held()
+                if self._send_held() and self._ending:
+                    self.sock.shutdown(socket.SHUT_WR)
             except OSError as error:
                 self._broken(error)
+                self._error = error
 
     @property
     def unsent(self) -> bool:
@@ -419,8 +427,14 @@ class PumpStream:
         self.shut_down()
 
     def shut_down(self) -> None:
-        """Close the sending side at once. Raises BrokenResourceError if the connection is gone."""
+        """Close the sending side without waiting; what is held leaves before.
+
+        Raises BrokenResourceError if the connection is gone.
+        """
         self.release()
+        if self.unsent:
+            self._ending = True
+            return
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -477,6 +491,10 @@ class PumpStream:
         except OSError as error:
             self._reader = None
             reschedule(reader, Error(self._broken(error)))
+            return
+        if not data and self._error is not None:
+            self._reader = None
+            reschedule(reader, Error(self._broken(self._error)))
             return
         self._roomy = not self.hung_up
         self._readable = self.peer_closed or len(data) == READ_SIZE

@@ -429,6 +429,30 @@ def test_who_has_gone_is_found_out_by_the_next(kind: str) -> None:
     pumped(kind, test)
 
 
+@pytest.mark.parametrize("parked", [False, True])
+def test_who_has_broken_off_is_told_to_who_reads(parked: bool) -> None:
+    """The kernel tells an error once: not to be taken for the end of what the peer had to say."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        async def read() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+
+        await ask(stream, peer)
+        async with trio.open_nursery() as nursery:
+            if parked:
+                nursery.start_soon(read)
+                await wait_all_tasks_blocked()
+                reset(peer)
+            else:
+                reset(peer)
+                stream.try_send(b"yes")
+                stream.release()
+                nursery.start_soon(read)
+
+    pumped("tcp", test)
+
+
 # ---- a peer that speaks and does not read
 
 
@@ -474,6 +498,18 @@ def test_the_end_waits_for_a_rest(kind: str) -> None:
             nursery.start_soon(stream.send_eof)
             assert len(await receive(peer, total)) == total
             assert await peer.receive_some() == b""
+
+    pumped(kind, test)
+
+
+@KINDS
+def test_the_end_that_does_not_wait_comes_after_a_rest(kind: str) -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        total = await leave_a_rest(stream, peer)
+        stream.shut_down()
+        assert len(await receive(peer, total)) == total
+        assert await peer.receive_some() == b""
+        assert not stream.hung_up
 
     pumped(kind, test)
 

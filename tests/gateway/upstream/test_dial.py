@@ -56,7 +56,8 @@ async def speak(stream: PumpStream, listener: socket.socket) -> None:
     with theirs:
         assert not stream.peer_closed
         assert not stream.hung_up
-        assert stream.try_send(b"ping") == 4
+        await stream.send_all(b"ping")
+        await trio.lowlevel.checkpoint()
         assert theirs.recv(100) == b"ping"
         theirs.send(b"pong")
         assert await stream.receive_some() == b"pong"
