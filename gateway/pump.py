@@ -44,7 +44,7 @@ _CLOSED_EVENTS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _BROKEN_EVENTS: Final = select.EPOLLHUP | select.EPOLLERR
 
 _FULL_READS: Final = 16
-"""Reads that filled their buffer between two checkpoints, for the same reason."""
+"""Reads that filled their buffer between two checkpoints, so that one fast writer cannot hold the worker."""
 
 _CORKED_FILE: Final = 256 * 1024
 """Bytes from which a file is worth two more system calls."""

@@ -21,6 +21,8 @@ from gateway.escape import printable
 LARGEST_FILE = 16 * 2**20
 """Bytes of a configuration file; what is larger was named by mistake."""
 
+_PLUGINS_OFF: Final = "PYDANTIC_DISABLE_PLUGINS"
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -163,9 +165,6 @@ def _without_plugins() -> Iterator[None]:
             del os.environ[_PLUGINS_OFF]
         else:
             os.environ[_PLUGINS_OFF] = before
-
-
-_PLUGINS_OFF: Final = "PYDANTIC_DISABLE_PLUGINS"
 
 
 def _written(place: Place) -> str:

@@ -8,12 +8,12 @@ close_notify while the peer goes on sending, which Python's SSLSocket cannot::
     socket ─► recv ─► _incoming ─► OpenSSL ─► receive_some
     socket ◄─ send ◄─ _outgoing ◄─ OpenSSL ◄─ try_send
 
-Promises: `try_send` counts bytes whose records the kernel has taken whole. A record cannot be taken
-back: what was offered and not counted has to be offered again, alone or with more behind it, as for
-SSL_write(3); other bytes in its place break the stream. The end of the connection without close_notify
-is an end like any other (HTTP's framing says whether something is missing, RFC 9112 9.8), unless it has to be
-said: *says_end*. `close` says nothing, so that what is cut short looks so; `conclude` and `send_eof` say
-close_notify.
+Promises: `try_send` counts bytes whose records the kernel has taken whole, or will take at the end of the
+turn (`outbox`). A record cannot be taken back: what was offered and not counted has to be offered again,
+alone or with more behind it, as for SSL_write(3); other bytes in its place break the stream. The end of the
+connection without close_notify is an end like any other (HTTP's framing says whether something is missing,
+RFC 9112 9.8), unless it has to be said: *says_end*. `close` says nothing, so that what is cut short looks
+so; `conclude` and `send_eof` say close_notify.
 
 Both sides are here: the gateway is the server of its clients, and the client of servers behind it. It does
 not choose certificates (`context`, `client`). Renegotiation is off there.
@@ -270,7 +270,7 @@ class TlsStream(PumpStream):
         return sent
 
     def try_send_more(self, data: bytes | memoryview) -> int:
-        """As `try_send`: what is encrypted is no larger than a record."""
+        """As `try_send`: what is encrypted in one go is no larger than :data:`PIECE`."""
         return self.try_send(data)
 
     def _flush(self) -> bool:

@@ -66,7 +66,7 @@ class Http1Upgrade:
         head = responder.switch(self.protocol, headers) if self.protocol else responder.connect(headers)
         stream = self._stream
         self._duplex = duplex = Http1Duplex(stream, self._codec.take_rest(), self._responder, self._service)
-        # From here on the end of the client's side is data like any other, and not a client that left.
+        # From here on whoever uses the connection decides what the end of the client's side means.
         stream.on_hangup = duplex.tell
         stream.hangup_deadline = inf
         try:
