@@ -11,8 +11,8 @@ connections that saves a third of the CPU time of a small response, and a quarte
 A write that is held counts as sent, as one that waits in the kernel does. So only answers are held: who has
 said something since the last write has read that, as a rule, and the kernel has room. Where it has not, the
 rest stays with the stream, and leaves before anything else does, or before its end. Otherwise nothing is held
-for longer than :data:`LONGEST` and the step of one task: who computes does not keep the answers of others,
-and of what it says meanwhile the first piece at most.
+for longer than :data:`LONGEST` and the step of one task: who computes does not keep the answers of others.
+A piece of a response that goes on is not held over HTTP/1.1, for its own task may compute.
 
 Large pieces of a body that is streamed by HTTP/1.1 without TLS are held too, but not the first of a turn:
 what a program makes without a wait leaves in few large writes, and what comes now and then leaves at once

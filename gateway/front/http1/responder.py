@@ -262,7 +262,13 @@ class Http1Responder:
     def try_flush(self) -> bool:
         data = self._serialise()
         if data:
-            return self._try_send(data, more=len(data) > LARGEST and not self.ended)
+            if self.ended:
+                return self._try_send(data)
+            if len(data) > LARGEST:
+                return self._try_send(data, more=True)
+            sent = self._try_send(data)
+            self._stream.release()  # who goes on may compute for long without a wait
+            return sent
         return not self.ended or self._try_settle()
 
     def _try_settle(self) -> bool:

@@ -379,6 +379,21 @@ def test_an_interim_response_leaves_at_once() -> None:
     responding(test)
 
 
+def test_a_piece_of_what_goes_on_leaves_at_once() -> None:
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        await client.send_all(b"?")
+        assert await responder._stream.receive_some() == b"?"
+        responder.start(200, [])
+        responder.write(b"event")
+        assert responder.try_flush()
+        assert not responder._stream.unsent
+        responder.end()
+        assert responder.try_flush()
+        assert b"event" in await received(client)
+
+    responding(test)
+
+
 @pytest.mark.parametrize("way", ["length", "chunks", "close"])
 def test_the_end_waits_for_large_pieces_that_are_held(way: str) -> None:
     """Who waits for the client knows for how long it may take."""
