@@ -83,11 +83,11 @@ class Channel(trio.abc.AsyncResource):
         self._turn = trio.Lock()
 
     async def send(self, **message: Any) -> None:
-        """Say something; nobody hears it if the other end is gone."""
+        """Say something; nobody hears it if the other end is gone, or this one was closed meanwhile."""
         try:
             async with self._turn:
                 await self._stream.send_all(json.dumps(message).encode() + b"\n")
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
