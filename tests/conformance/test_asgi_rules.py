@@ -6,7 +6,6 @@ Each test names its rule. Lifespan is in test_asgi_lifespan_rules.py, extensions
 import contextvars
 import io
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -1275,10 +1274,16 @@ def test_asgi_18_client_breaks_off_while_it_is_accepted(loop: str) -> None:
 
     clients: list[trio.SocketStream] = []
 
+    async def talk(send: Any) -> None:
+        await send(ACCEPT)
+        while True:
+            await anyio.lowlevel.checkpoint()
+            await send({"type": "websocket.send", "text": "x"})
+
     async def act(receive: Any, send: Any) -> None:
         reset(clients[0])
-        with suppress(OSError):
-            await send(ACCEPT)
+        with pytest.raises(OSError, match="disconnected"):
+            await talk(send)
         await anyio.sleep_forever()
 
     app = Sockets(act)
