@@ -251,19 +251,9 @@ class HttpExchange:
                         self._start()
                     if body:
                         responder.write(body)
-                    if more:
-                        # `_flush_some`, without the call: most of what a stream costs here is calls.
-                        if not responder.try_flush():
-                            self._unpaused = 0
-                            await self._host.wait(responder.flush)
-                            return
-                        self._unpaused += 1
-                        if self._unpaused >= _EVENTS_PER_TURN:
-                            self._unpaused = 0
-                            await self._host.pause()
-                        return
-                    if self._trailers is not None:
-                        self._stage = _TRAILERS
+                    if more or self._trailers is not None:
+                        if not more:
+                            self._stage = _TRAILERS
                         await self._flush_some()
                         return
                     responder.end()
