@@ -47,7 +47,7 @@ class Parts:
             name,
             config.body,
             spool_memory=config.spool_memory,
-            max_body=self.config.limits.body if config.max_body is None else config.max_body,
+            max_body=self.config.largest_body(config.max_body),
         )
 
 

@@ -121,7 +121,7 @@ class RouteBuilder:
             handler = RequestBufferingFilter(
                 handler,
                 memory=route.request_buffering.memory,
-                max_body=self._max_body(route.request_buffering.max_body),
+                max_body=self._config.largest_body(route.request_buffering.max_body),
             )
         if route.buffering is not None:
             handler = BufferingFilter(handler, memory=route.buffering.memory, file=route.buffering.file)
@@ -153,11 +153,8 @@ class RouteBuilder:
             name=config.backend,
             percent=config.percent,
             memory=config.memory,
-            max_body=self._max_body(config.max_body),
+            max_body=self._config.largest_body(config.max_body),
         )
-
-    def _max_body(self, bound: int | None) -> int:
-        return self._config.limits.body if bound is None else bound
 
 
 def _describe(route: models.Route) -> str:

@@ -76,6 +76,10 @@ class Config(Model):
 
     _route_places: tuple[str, ...] = PrivateAttr(default=())
 
+    def largest_body(self, own: int | None) -> int:
+        """Bytes that a request body may have: *own*, or else what holds for all (`limits.body`)."""
+        return self.limits.body if own is None else own
+
     @property
     def route_places(self) -> tuple[str, ...]:
         """``file:line`` of each route, for people; empty if the configuration did not come from a file."""

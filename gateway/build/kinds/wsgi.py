@@ -21,7 +21,7 @@ def make(parts: Parts, name: str, config: WSGIBackend) -> Backend:
         "intake": {
             "policy": config.body,
             "spool_memory": config.spool_memory,
-            "max_body": parts.config.limits.body if config.max_body is None else config.max_body,
+            "max_body": parts.config.largest_body(config.max_body),
         },
     }
     if own is None:
