@@ -15,10 +15,10 @@ Who runs where
     figures mean something.
 
 What of the gateway
-    ``make bench`` builds it as ``pip install`` does, compiled where there is a C compiler (setup.py), and
-    measures that. ``python -m benchmarks`` takes the sources if they are newer than the last build. The
-    version in the tables says "compiled" or not. ``BENCHMARKED=DIRECTORY`` measures one that is installed
-    there (``pip install --target DIRECTORY .``).
+    ``make bench`` measures what ``make build`` makes: compiled twice, the second time with a profile, where
+    there is a C compiler (setup.py). ``python -m benchmarks`` takes the sources if they are newer than the
+    last build. The version in the tables says "compiled" or not. ``BENCHMARKED=DIRECTORY`` measures one that
+    is installed there (``pip install --target DIRECTORY .``).
 
 How all are configured
     One worker process (and one event loop or thread where a server lets one choose; eight application

@@ -145,7 +145,7 @@ class Entrance:
             received = first.http2_preface
             if not received:
                 return
-        # It takes 10 ms to load: a daemon whose clients speak HTTP/1.1 does without.
+        # It takes long to load: a daemon whose clients speak HTTP/1.1 does without.
         from gateway.front.http2 import Http2Connection
 
         await self._serve_open(

@@ -217,7 +217,7 @@ class AsgiBackend:
     async def _handle_websocket(self, request: Request, responder: Responder, upgrade: Upgrade) -> None:
         if not await check_handshake(request, responder):
             return
-        # With wsproto it takes 40 ms to load: whoever gets no WebSockets starts without.
+        # With wsproto it takes long to load: whoever gets no WebSockets starts without.
         from gateway.backends.asgi.websocket import WebSocketExchange
 
         failed = False
