@@ -3,7 +3,8 @@
 `gateway.spawn` starts it as ``python -m gateway.appserver PROTOCOL module:attribute``; it is no
 command for people, and knows nothing of the daemon. ::
 
-    __main__    the command line, loading, signals
+    __main__    loading, signals
+    arguments   the part of the command line that `gateway.hosted` has, too
     bootstrap   runs it by the Python of a virtual environment
     report      tells the supervisor that it is ready, or has served enough
     listener    accepts connections on descriptor 0 until SIGTERM, lets what runs finish

@@ -4,13 +4,12 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
+from gateway.appserver.arguments import parse
 from gateway.appserver.report import Report
 from gateway.loading import LoadError, load_object
-from gateway.orphan import end_with
 
 
 def _fastcgi(application: WSGIApplication, report: Report) -> None:
@@ -44,14 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="gateway.appserver", description=__doc__)
     parser.add_argument("protocol", choices=_SERVERS)
     parser.add_argument("target", metavar="module:attribute")
-    parser.add_argument("--directory", type=Path, default=Path())
-    parser.add_argument("--name", default="spawned", help="the backend's, for messages")
-    parser.add_argument("--parent", type=int, help="the process with which this one ends")
-    parser.add_argument("--report", type=int, metavar="FD", help="where the supervisor is told")
-    parser.add_argument("--max-requests", type=int, default=0, help="after which a replacement is wanted")
-    arguments = parser.parse_args()
-    if arguments.parent is not None:
-        end_with(arguments.parent)
+    arguments = parse(parser, name="spawned")
     try:
         application = load_object(arguments.target, directory=arguments.directory, factory=False)
     except LoadError as error:
