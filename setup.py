@@ -55,6 +55,7 @@ COMPILED = (
     "gateway/path_pattern.py",
     "gateway/pump.py",
     "gateway/request.py",
+    "gateway/resumption.py",
     "gateway/router.py",
     "gateway/target.py",
     "gateway/tls/stream.py",

@@ -5,7 +5,7 @@ signature (RFC 8446 2.2). Its certificate is looked at in full handshakes only. 
 """
 
 import ssl
-from socket import socket
+from socket import SocketType
 
 from gateway.pump import Pump
 from gateway.tls.stream import TlsStream
@@ -26,7 +26,7 @@ class ServerTls:
         self._name = name
         self._latest: ssl.SSLObject | None = None
 
-    def stream(self, pump: Pump, sock: socket) -> TlsStream:
+    def stream(self, pump: Pump, sock: SocketType) -> TlsStream:
         """A stream over *sock*, watched by *pump*; the handshake is still to come."""
         latest = self._latest
         stream = TlsStream(

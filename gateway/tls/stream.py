@@ -81,7 +81,7 @@ class TlsStream(PumpStream):
     def __init__(
         self,
         pump: Pump,
-        sock: socket.socket,
+        sock: socket.SocketType,
         context: SSLContext,
         *,
         server_side: bool = True,

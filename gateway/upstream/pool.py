@@ -13,23 +13,42 @@ from gateway.upstream.dial import Dialer
 from protocols.codec import ClientCodec
 
 
-@dataclass(slots=True, eq=False)
 class UpstreamConnection:
     """A connection to an application, and the codec that keeps its state."""
 
-    stream: PumpStream
-    codec: ClientCodec
-    reused: bool = False
-    shared: bool = False
-    """It is a part of one that other requests are on at the same time (`multiplex`)."""
-    repairs: bool = False
-    """Another one has failed its request before."""
-    idle_since: float = 0.0
-    epoch: int = 0
-    requests: int = 0
-    """That it has served and has been given back after."""
-    retires_at: float = inf
-    """Clock time from which it serves no other."""
+    __slots__ = (
+        "codec",
+        "epoch",
+        "idle_since",
+        "repairs",
+        "requests",
+        "retires_at",
+        "reused",
+        "shared",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        stream: PumpStream,
+        codec: ClientCodec,
+        *,
+        epoch: int = 0,
+        retires_at: float = inf,
+    ) -> None:
+        self.stream = stream
+        self.codec = codec
+        self.reused = False
+        self.shared = False
+        """It is a part of one that other requests are on at the same time (`multiplex`)."""
+        self.repairs = False
+        """Another one has failed its request before."""
+        self.idle_since = 0.0
+        self.epoch = epoch
+        self.requests = 0
+        """That it has served and has been given back after."""
+        self.retires_at = retires_at
+        """Clock time from which it serves no other."""
 
     def close(self) -> None:
         self.stream.conclude()  # RFC 9112 9.8: so the server can tell it from one that was cut

@@ -73,19 +73,6 @@ def test_what_is_no_answer_leaves_at_once(kind: str) -> None:
 
 
 @KINDS
-def test_the_first_write_on_a_new_connection_is_held_too(kind: str) -> None:
-    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
-        stream.established()
-        stream.try_send(b"first")
-        assert arrived(peer) == b""
-        await trio.lowlevel.checkpoint()
-        stream.try_send(b"second")
-        assert arrived(peer) == b"firstsecond"
-
-    pumped(kind, test)
-
-
-@KINDS
 def test_small_pieces_of_one_turn_are_one(kind: str) -> None:
     async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
         await ask(stream, peer)

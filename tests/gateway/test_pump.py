@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
-from gateway.pump import READ_SIZE, PumpStream
+from gateway.pump import READ_SIZE, Pump, PumpStream
 from tests.gateway.pumped import connected, fill, pumped, pumping, reset
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
 
@@ -176,6 +176,77 @@ def test_unread_data_costs_no_wake_ups() -> None:
         assert await stream.receive_some() == b"unread"
 
     pumped("tcp", test)
+
+
+# ---- what came together
+
+
+async def both(pump: Pump, receive: Callable[[PumpStream, int], Awaitable[None]]) -> None:
+    """Run *receive* for two streams, number 0 and 1, on which something comes in one batch."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    streams = [pump.attach(ours) for ours, _ in pairs]
+    for stream in streams:
+        assert stream.receive_nowait() is None
+
+    async with trio.open_nursery() as nursery:
+        for number, stream in enumerate(streams):
+            nursery.start_soon(receive, stream, number)
+        await wait_all_tasks_blocked()
+        for _, theirs in pairs:
+            theirs.send(b".")
+    for stream, (_, theirs) in zip(streams, pairs, strict=True):
+        stream.close()
+        theirs.close()
+
+
+def test_after_a_batch_all_have_had_what_came() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def receive(stream: PumpStream, _number: int) -> None:
+                await stream.receive_some()
+                seen.append("received")
+                await pump.after_batch()
+                seen.append("after")
+
+            await both(pump, receive)
+
+    run(main)
+    assert seen == ["received", "received", "after", "after"]
+
+
+def test_between_two_batches_there_is_nothing_to_wait_for() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await pump.after_batch()  # no checkpoint
+            assert not scope.cancelled_caught
+
+    run(main)
+
+
+def test_who_is_cancelled_after_a_batch_is_so_at_the_next_wait() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            scopes = [trio.CancelScope() for _ in range(2)]
+            seen: list[str] = []
+
+            async def receive(stream: PumpStream, number: int) -> None:
+                with scopes[number]:
+                    await stream.receive_some()
+                    await pump.after_batch()
+                    seen.append("after")
+                    scopes[1 - number].cancel()  # that of who waits still, too
+                    await trio.sleep_forever()
+
+            await both(pump, receive)
+            assert seen == ["after", "after"]
+            assert all(scope.cancelled_caught for scope in scopes)
+
+    run(main)
 
 
 # ---- hang-ups

@@ -21,11 +21,12 @@ from typing import Any, Final, TypeVar
 
 import structlog
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import Abort, RaiseCancelT
 
 from gateway.backends.asgi.host import Application, Event, Exchange, Scope
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.pump import Pump
+from gateway.resumption import Parking, running
 
 log = structlog.get_logger()
 
@@ -55,11 +56,11 @@ class AsyncioHost:
         self.name = name
         self.patience = patience
         self._pump = pump
-        self._loop = GuestLoop(name, trio.lowlevel.current_clock())
-        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix=name))
-        self._loop.set_exception_handler(self._log_uncaught)
+        self.loop = GuestLoop(name, trio.lowlevel.current_clock())
+        self.loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix=name))
+        self.loop.set_exception_handler(self._log_uncaught)
         if debug:
-            self._loop.set_debug(True)
+            self.loop.set_debug(True)
         self._background: set[asyncio.Task[None]] = set()
         # Set while `run` runs.
         self._nursery: trio.Nursery
@@ -73,12 +74,12 @@ class AsyncioHost:
             try:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    self._root = self._loop.create_task(self._be_root())
+                    self._root = self.loop.create_task(self._be_root())
                     self._root.add_done_callback(_MARK_OF_ROOT)
-                    await nursery.start(self._loop.run_stepped, self._pump)
+                    await nursery.start(self.loop.run_stepped, self._pump)
                     task_status.started()
             finally:
-                self._loop.close()
+                self.loop.close()
 
     async def drain(self, patience: trio.CancelScope) -> None:
         """Wait for what the application does after its responses, within *patience*."""
@@ -95,16 +96,16 @@ class AsyncioHost:
         try:
             with patience:
                 await self._cross(self._cancel_all)
-                await trio.to_thread.run_sync(self._loop.shut_down_executors, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(self.loop.shut_down_executors, abandon_on_cancel=True)
             if patience.cancelled_caught:
                 log.warning("application ignores its end", backend=self.name)
-                self._loop.abandon_executors()
+                self.loop.abandon_executors()
         finally:
             self._nursery.cancel_scope.cancel()
 
     async def _be_root(self) -> None:
         """A task as old as the loop: libraries tie what belongs to the loop to its oldest task."""
-        await self._loop.create_future()
+        await self.loop.create_future()
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {self._root, asyncio.current_task()}
@@ -113,7 +114,7 @@ class AsyncioHost:
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 log.error("task failed while it was cancelled", backend=self.name, exc_info=outcome)
-        await self._loop.shutdown_asyncgens()
+        await self.loop.shutdown_asyncgens()
         # To asyncio itself the mark is the order to stop the loop.
         self._root.remove_done_callback(_MARK_OF_ROOT)
         self._root.cancel()
@@ -138,10 +139,10 @@ class AsyncioHost:
 
         return await self._cross(calling)
 
-    async def enter(self, app: Application, scope: Scope, exchange: Exchange) -> None:
+    def enter(self, app: Application, scope: Scope, exchange: Exchange) -> Awaitable[None]:
         crossing = _Crossing(self, scope)
         exchange.on_complete = crossing.release
-        await self._enter(crossing, crossing.run(app, scope, exchange.receive, exchange.send))
+        return self._enter(crossing, crossing.run(app, scope, exchange.receive, exchange.send))
 
     def leave(self) -> None:
         """Each asyncio task had a context of its own."""
@@ -153,8 +154,8 @@ class AsyncioHost:
         return result
 
     async def _enter(self, crossing: "_Crossing", main: Coroutine[Any, Any, None]) -> None:
-        crossing.task = task = self._loop.create_task(main)
-        await wait_task_rescheduled(crossing.abort)
+        crossing.task = task = self.loop.create_task(main)
+        await Parking(crossing.abort)
         if not crossing.done:
             # asyncio itself holds its tasks by weak references only.
             self._background.add(task)
@@ -164,7 +165,7 @@ class AsyncioHost:
     # --- from the application back to trio
 
     async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
-        errand = _Errand(function, self._loop.create_future())
+        errand = _Errand(function, self.loop.create_future())
         self._nursery.start_soon(errand.run)
         error: BaseException | None = None
         try:
@@ -172,7 +173,7 @@ class AsyncioHost:
         except asyncio.CancelledError:
             if not errand.done:
                 errand.scope.cancel()
-                errand.waiter = self._loop.create_future()
+                errand.waiter = self.loop.create_future()
                 await errand.waiter
             raise
         finally:
@@ -223,7 +224,7 @@ class _Crossing:
     def __init__(self, host: AsyncioHost, scope: Scope) -> None:
         self._host = host
         self._scope = scope
-        self._visitor = current_task()
+        self._visitor = running()
         self._waiting = True
         self._left = False
         self._error: BaseException | None = None
@@ -242,7 +243,7 @@ class _Crossing:
         self.done = True
         if self._waiting:
             self._waiting = False
-            reschedule(self._visitor)
+            self._host.loop.resume_after_step(self._visitor)
         elif self._left and self._error is not None:
             self._log_late(self._error)
 
@@ -250,7 +251,7 @@ class _Crossing:
         """Let the trio task go on."""
         if self._waiting:
             self._waiting = False
-            reschedule(self._visitor)
+            self._host.loop.resume_after_step(self._visitor)
 
     def abort(self, raise_cancel: RaiseCancelT) -> Abort:
         """The trio task was cancelled: cancel the asyncio task, which decides when it ends."""

@@ -31,9 +31,10 @@ from typing import Final, NoReturn, TypeVar, TypeVarTuple
 import sniffio
 import structlog
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
 
 from gateway.pump import Pump
+from gateway.resumption import Parking, resume
 
 log = structlog.get_logger()
 
@@ -94,6 +95,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._stepper: Task | None = None
         self._parked = False
         """The stepper waits for something to do."""
+        self._again = False
+        """There has come something to do since the last step."""
+        self._leaving: list[Task] = []
+        """Tasks of trio that go on after the step."""
         self._home: int | None = None
         """The thread that steps the loop."""
         self._executors: list[ThreadPoolExecutor] = []
@@ -117,6 +122,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 task_status.started()
                 await self._step_forever()
         finally:
+            for task in self._leaving:
+                reschedule(task)
             self._home = None
             pump.unwatch(descriptor)
             self._alarm = trio.CancelScope()
@@ -125,14 +132,24 @@ class GuestLoop(asyncio.SelectorEventLoop):
         selector = self._readiness
         while True:
             idle_for = selector.idle_for
+            if self._leaving and self._let_go():
+                idle_for = 0
             if idle_for == 0:
                 await trio.lowlevel.checkpoint()
             else:
                 if idle_for is not None:
                     self._ring_at(self._now() + idle_for)
                 self._parked = True
-                await wait_task_rescheduled(self._abort_park)
+                await Parking(self._abort_park)
             self._step()
+
+    def _let_go(self) -> bool:
+        """Let the tasks of trio go on; whether that brought something to do for the loop."""
+        self._again = False
+        leaving, self._leaving = self._leaving, []
+        for task in leaving:
+            resume(task)
+        return self._again
 
     def _step(self) -> None:
         """Run the loop until it has nothing to run, or has had its iterations."""
@@ -156,6 +173,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
             self._parked = False
             assert self._stepper is not None
             reschedule(self._stepper)
+
+    def resume_after_step(self, task: Task) -> None:
+        """Let *task*, which waits in a `Parking`, go on when the step is over."""
+        self._leaving.append(task)
+        self.wake()
 
     def _on_readable(self) -> None:
         self._readiness.readable = True
@@ -201,6 +223,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 # Documented to be wrong, but on other loops it works when they happen to be awake.
                 return self.call_soon_threadsafe(callback, *args, context=context)
             self.wake()
+        self._again = True
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
@@ -212,6 +235,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """As asyncio's; from outside of a step it sets the alarm."""
         timer = super().call_at(when, callback, *args, context=context)
+        self._again = True
         if self._parked:
             if get_ident() == self._home:
                 self._ring_at(when)

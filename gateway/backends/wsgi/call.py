@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from wsgiref.types import WSGIApplication
 
 import structlog
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import Abort, RaiseCancelT, Task
 
 from gateway.backends.disconnect import BodyFailed, ClientDisconnected
 from gateway.backends.wsgi.head import parse_headers, parse_status
@@ -28,6 +28,7 @@ from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import RequestError, traceback_of
 from gateway.request import Request, Responder
+from gateway.resumption import Parking, resume, running
 from protocols.events import Headers
 
 log = structlog.get_logger()
@@ -55,6 +56,8 @@ class ApplicationCall:
     headers: Headers
     blocks: "deque[bytes] | None" = None
     """Parts of the body to be sent."""
+    whole = b""
+    """The whole body instead, if it came in one block."""
     sent = 0
     """Bytes of them that have been flushed."""
     file: tuple[int, int, int] | None = None
@@ -109,16 +112,16 @@ class ApplicationCall:
 
     async def submitted(self) -> None:
         """Have a thread run the call, and wait for its first post."""
-        self._task = current_task()
+        self._task = running()
         self.left = False
         self._threads.submit(self)
-        await wait_task_rescheduled(self._abort)
+        await Parking(self._abort)
 
     async def posted(self) -> None:
         """Wait for the next post."""
         if not self._posted:
-            self._task = current_task()
-            await wait_task_rescheduled(self._abort)
+            self._task = running()
+            await Parking(self._abort)
         self._posted = False
 
     def deliver(self) -> None:
@@ -128,7 +131,7 @@ class ApplicationCall:
         task = self._task
         if task is not None:
             self._task = None
-            reschedule(task)
+            resume(task)
         else:
             self._posted = True
 
@@ -136,7 +139,10 @@ class ApplicationCall:
         """All blocks that have been posted and not yet taken, as one."""
         blocks = self.blocks
         if not blocks:
-            return b""
+            whole = self.whole
+            if whole:
+                self.whole = b""
+            return whole
         first = blocks.popleft()
         if not blocks:
             return first
@@ -214,7 +220,8 @@ class ApplicationCall:
             self._fail(error)
         finally:
             # Always, even if the client is gone (PEP 3333).
-            close = getattr(result, "close", None)
+            # Not asked of what has none: that costs as much as the call of a small application.
+            close = None if type(result) is list or type(result) is tuple else getattr(result, "close", None)
             if close is not None:
                 self._close(close)
             # wsgi.input refers to this call: without the environ there is no cycle to collect.
@@ -291,7 +298,9 @@ class ApplicationCall:
             self._warn("the response is shorter than its Content-Length", missing=self._left)
             self.short = True
         self._begin(last=True)
-        if block:
+        if self.blocks is None:
+            self.whole = block
+        elif block:
             self._post_block(block)
         self.finished = True
         self._threads.post(self)

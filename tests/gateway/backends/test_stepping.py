@@ -13,6 +13,7 @@ import trio.testing
 
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.pump import Pump
+from gateway.resumption import Parking
 
 
 def beside(function: Callable[[GuestLoop], Awaitable[None]]) -> None:
@@ -30,6 +31,10 @@ def beside(function: Callable[[GuestLoop], Awaitable[None]]) -> None:
         loop.close()
 
     trio.run(main)
+
+
+def _stay(_raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -127,3 +132,79 @@ def test_a_closed_loop_is_let_go() -> None:
     beside(check)
     gc.collect()
     assert gone[0]() is None
+
+
+class TestTasksThatGoOnAfterAStep:
+    """Tasks of trio for which a step has brought something."""
+
+    @staticmethod
+    async def _visit(loop: GuestLoop, then: Callable[[], object] | None = None) -> None:
+        """Wait for a step, as a task of trio, and do something for the loop behind it."""
+        task = trio.lowlevel.current_task()
+        loop.call_soon(loop.resume_after_step, task)
+        await Parking(_stay)
+        if then is not None:
+            then()
+
+    def test_what_they_schedule_is_run(self) -> None:
+        done: list[str] = []
+
+        async def check(loop: GuestLoop) -> None:
+            await self._visit(loop, lambda: loop.call_soon(done.append, "soon"))
+            await until(lambda: done == ["soon"])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await self._visit(loop, lambda: loop.call_later(0.001, done.append, "later"))
+            await until(lambda: done == ["soon", "later"])
+
+        beside(check)
+
+    def test_they_go_on_outside_of_asyncio(self) -> None:
+        async def check(loop: GuestLoop) -> None:
+            seen: list[object] = []
+
+            def look() -> None:
+                seen.append(sniffio.current_async_library())
+                seen.append(asyncio._get_running_loop())
+
+            await self._visit(loop, look)
+            assert seen == ["trio", None]
+
+        beside(check)
+
+    def test_they_go_on_while_the_loop_is_busy(self) -> None:
+        async def check(loop: GuestLoop) -> None:
+            stopped = False
+
+            def again() -> None:
+                if not stopped:
+                    loop.call_soon(again)
+
+            loop.call_soon(again)
+            await self._visit(loop)
+            stopped = True
+
+        beside(check)
+
+    def test_they_go_on_though_the_stepper_is_cancelled(self) -> None:
+        async def main() -> None:
+            loop = GuestLoop("api", trio.lowlevel.current_clock())
+
+            def again() -> None:
+                loop.call_soon(again)
+
+            async def visit(stepping: trio.CancelScope) -> None:
+                loop.resume_after_step(trio.lowlevel.current_task())
+                stepping.cancel()
+                await Parking(_stay)
+
+            with trio.fail_after(30):
+                async with trio.open_nursery() as visitors, trio.open_nursery() as nursery:
+                    pump = Pump()
+                    await nursery.start(pump.run)
+                    await nursery.start(loop.run_stepped, pump)
+                    loop.call_soon(again)
+                    await trio.lowlevel.checkpoint()
+                    visitors.start_soon(visit, nursery.cancel_scope)
+            loop.close()
+
+        trio.run(main)

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from gateway.backend import StartError
 from gateway.backends.wsgi import WsgiBackend
 from gateway.backends.wsgi.call import AHEAD_BYTES
+from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.intake import BodyIntake
 from gateway.request import Body
@@ -89,6 +90,47 @@ def returning(result: Any, *headers: tuple[str, str]) -> Any:
         return result
 
     return app
+
+
+# --- threads
+
+
+def test_calls_of_one_turn_begin_together() -> None:
+    """A thread that begins in the middle of a turn would take the interpreter from it again and again."""
+    begun: list[str] = []
+
+    class Waiting:
+        """Implements `threads.Call`."""
+
+        def __init__(self) -> None:
+            self.called = threading.Event()
+
+        def run(self) -> None:
+            begun.append("call")
+            self.called.set()
+
+        def deliver(self) -> None:
+            pass
+
+    async def main() -> None:
+        threads = WorkerThreads("admin", 1)
+        threads.start()
+        await trio.testing.wait_all_tasks_blocked()
+        calls = [Waiting() for _ in range(3)]
+        for call in calls:
+            threads.submit(call)
+        assert not calls[0].called.wait(0.01)
+        begun.append("turn over")
+        await trio.testing.wait_all_tasks_blocked()
+        for call in calls:
+            await trio.to_thread.run_sync(call.called.wait)
+        last = Waiting()
+        threads.submit(last)
+        await threads.stop(1.0)
+        assert last.called.is_set()
+
+    trio.run(main)
+    assert begun == ["turn over", "call", "call", "call", "call"]
 
 
 # --- the environ
