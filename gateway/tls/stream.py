@@ -39,6 +39,7 @@ from outcome import Error
 from trio.lowlevel import Task, reschedule
 
 from gateway.pump import READ_SIZE, SENDFILE_CHUNK, WRITE_EVENTS, Pump, PumpStream
+from gateway.resumption import resume
 from gateway.tls.errors import NotTlsError, TlsBrokenError
 
 PIECE: Final = 64 * 1024
@@ -234,7 +235,7 @@ class TlsStream(PumpStream):
         if data is not None:
             self._received = data
             self._reader = None
-            reschedule(reader)
+            resume(reader)
 
     # --- sending
 

@@ -98,7 +98,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._again = False
         """There has come something to do since the last step."""
         self._leaving: list[Task] = []
-        """Tasks of trio that go on after the step."""
+        self.resume_after_step = self._leaving.append
+        """Within a step: let a task of trio, which waits in a `Parking`, go on behind it (a method)."""
         self._home: int | None = None
         """The thread that steps the loop."""
         self._executors: list[ThreadPoolExecutor] = []
@@ -146,7 +147,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def _let_go(self) -> bool:
         """Let the tasks of trio go on; whether that brought something to do for the loop."""
         self._again = False
-        leaving, self._leaving = self._leaving, []
+        leaving = self._leaving.copy()
+        self._leaving.clear()
         for task in leaving:
             resume(task)
         return self._again
@@ -173,11 +175,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
             self._parked = False
             assert self._stepper is not None
             reschedule(self._stepper)
-
-    def resume_after_step(self, task: Task) -> None:
-        """Let *task*, which waits in a `Parking`, go on when the step is over."""
-        self._leaving.append(task)
-        self.wake()
 
     def _on_readable(self) -> None:
         self._readiness.readable = True
