@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from gateway.backends.application import ApplicationBackend
 from gateway.backends.http import HttpBackend
 from gateway.upstream.health import State
+from gateway.upstream.hold import FIRST_PAUSE
 from gateway.upstream.upstream import Upstream
 from protocols.errors import Refusal
 from protocols.events import RequestHead
@@ -706,6 +707,24 @@ def test_requests_are_held_while_the_server_restarts() -> None:
         assert all(entry["held"] for entry in logs)
 
     run(main)
+
+
+def test_a_server_that_is_being_killed_is_not_asked_again_at_once() -> None:
+    """The kernel may close its connections first, and take new ones for it until it closes its listener."""
+    asked: list[float] = []
+
+    async def behave(stream: trio.SocketStream) -> None:
+        asked.append(trio.current_time())
+        await (cuts if len(asked) == 1 else named(b"a"))(stream)
+
+    async def main() -> None:
+        async with farm(behave, hold="5s") as (served, _):
+            with capture_logs() as logs:
+                assert await ask(served) == (200, b"a")
+        assert told(logs) == ["backend try failed"]
+
+    run(main)
+    assert asked[1] - asked[0] >= FIRST_PAUSE
 
 
 def test_holding_has_an_end() -> None:
