@@ -554,7 +554,9 @@ class Pump:
         self._detached: set[int] = set()
         """Descriptors forgotten since the last batch began: its events about them are about the dead."""
         self.outbox = Outbox()
-        self.now = trio.current_time()
+        self.clock = trio.lowlevel.current_clock().current_time
+        """`trio.current_time`, for less."""
+        self.now = self.clock()
         self._dispatching = False
         self._held_up: list[Task] = []
         """Those that wait in `after_batch`."""
@@ -623,7 +625,7 @@ class Pump:
             self._epoll.close()
 
     def _dispatch(self) -> None:
-        self.now = trio.current_time()
+        self.now = self.clock()
         streams = self._streams
         detached = self._detached
         detached.clear()

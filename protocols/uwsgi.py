@@ -91,7 +91,9 @@ class UwsgiClient(SingleRequestClient):
 
     def _encode_variables(self, variables: Mapping[str, str]) -> bytes:
         block = encode_variables(variables, buffer_size=self._buffer_size)
-        return PacketHeader(self._modifier1, len(block), self._modifier2).encode() + block
+        size = len(block)
+        # As PacketHeader.encode, without the tuple, which is not compiled.
+        return bytes((self._modifier1, size & 255, size >> 8, self._modifier2)) + block
 
     def receive_data(self, data: bytes) -> None:
         """Store bytes of the response; ``b""`` is the end of input."""

@@ -108,7 +108,7 @@ class Dialer:
         # A server on this machine is woken by each connection, unless they come together. The first write
         # follows each at once: who is woken by a connection finds the request there.
         await self._pump.after_batch()
-        deadline = trio.current_time() + self._timeout
+        deadline = self._pump.clock() + self._timeout
         stream = await self._connect(deadline)
         try:
             if self._introduces is not None:
