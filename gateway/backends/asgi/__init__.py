@@ -13,7 +13,8 @@
     interface   applications of ASGI 2
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
-    guest       an application on an asyncio loop, and the ways between the two
+    guest       an application on an asyncio loop, and what it awaits of trio
+    crossing    the way of a request into such an application, and back
     stepping    the asyncio loop in the same thread, and the trio task that steps it
 """
 

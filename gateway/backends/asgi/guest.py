@@ -1,11 +1,11 @@
 """An application on an asyncio loop in the worker's thread, and the ways between the two.
 
 The loop is `stepping.GuestLoop`, which a trio task steps. Each request of the trio side becomes an asyncio
-task there (`_Crossing`); what the application awaits of the trio side becomes a trio task (`_Errand`)::
+task there (`crossing`); what the application awaits of the trio side becomes a trio task (`_Errand`)::
 
-    enter, call ─► _Crossing ─► asyncio task of the application
-                                      │
-    trio task  ◄─ _Errand ◄───────── wait
+    enter, call ─► Crossing ─► asyncio task of the application
+                                     │
+    trio task ◄─ _Errand ◄───────── wait
 
 Promises: an application that ignores its cancellation is logged and left behind after ``patience`` seconds;
 what it leaves running is cancelled when the host ends, its async generators are closed, and its executor's
@@ -15,25 +15,21 @@ threads are waited for, within a time limit.
 import asyncio
 import asyncio.base_events
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import structlog
 import trio
-from trio.lowlevel import Abort, RaiseCancelT
 
+from gateway.backends.asgi.crossing import Crossing, Crossings
 from gateway.backends.asgi.host import Application, Event, Exchange, Scope
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.pump import Pump
-from gateway.resumption import Parking, running
 
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
-
-_ENDS_OF_CANCELLED: Final = (asyncio.CancelledError, BaseExceptionGroup)
-"""What a task may end with when it was cancelled, besides returning or failing."""
 
 
 def _nothing(*_: object) -> None:
@@ -54,14 +50,13 @@ class AsyncioHost:
 
     def __init__(self, name: str, *, pump: Pump, patience: float, debug: bool = False) -> None:
         self.name = name
-        self.patience = patience
         self._pump = pump
-        self.loop = GuestLoop(name, trio.lowlevel.current_clock())
-        self.loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix=name))
-        self.loop.set_exception_handler(self._log_uncaught)
+        self._loop = GuestLoop(name, trio.lowlevel.current_clock())
+        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix=name))
+        self._loop.set_exception_handler(self._log_uncaught)
         if debug:
-            self.loop.set_debug(True)
-        self._background: set[asyncio.Task[None]] = set()
+            self._loop.set_debug(True)
+        self._crossings = Crossings(self._loop, name, patience)
         # Set while `run` runs.
         self._nursery: trio.Nursery
         self._root: asyncio.Task[None]
@@ -74,20 +69,20 @@ class AsyncioHost:
             try:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    self._root = self.loop.create_task(self._be_root())
+                    self._root = self._loop.create_task(self._be_root())
                     self._root.add_done_callback(_MARK_OF_ROOT)
-                    await nursery.start(self.loop.run_stepped, self._pump)
+                    await nursery.start(self._loop.run_stepped, self._pump)
                     task_status.started()
             finally:
-                self.loop.close()
+                self._loop.close()
 
     async def drain(self, patience: trio.CancelScope) -> None:
         """Wait for what the application does after its responses, within *patience*."""
 
         async def wait() -> None:
-            await asyncio.wait(self._background)
+            await asyncio.wait(self._crossings.background)
 
-        if self._background:
+        if self._crossings.background:
             with patience:
                 await self._cross(wait)
 
@@ -96,16 +91,16 @@ class AsyncioHost:
         try:
             with patience:
                 await self._cross(self._cancel_all)
-                await trio.to_thread.run_sync(self.loop.shut_down_executors, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(self._loop.shut_down_executors, abandon_on_cancel=True)
             if patience.cancelled_caught:
                 log.warning("application ignores its end", backend=self.name)
-                self.loop.abandon_executors()
+                self._loop.abandon_executors()
         finally:
             self._nursery.cancel_scope.cancel()
 
     async def _be_root(self) -> None:
         """A task as old as the loop: libraries tie what belongs to the loop to its oldest task."""
-        await self.loop.create_future()
+        await self._loop.create_future()
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {self._root, asyncio.current_task()}
@@ -114,7 +109,7 @@ class AsyncioHost:
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 log.error("task failed while it was cancelled", backend=self.name, exc_info=outcome)
-        await self.loop.shutdown_asyncgens()
+        await self._loop.shutdown_asyncgens()
         # To asyncio itself the mark is the order to stop the loop.
         self._root.remove_done_callback(_MARK_OF_ROOT)
         self._root.cancel()
@@ -140,32 +135,23 @@ class AsyncioHost:
         return await self._cross(calling)
 
     def enter(self, app: Application, scope: Scope, exchange: Exchange) -> Awaitable[None]:
-        crossing = _Crossing(self, scope)
+        crossing = Crossing(self._crossings, scope)
         exchange.on_complete = crossing.release
-        return self._enter(crossing, crossing.run(app, scope, exchange.receive, exchange.send))
+        return crossing.wait_for(crossing.run(app, scope, exchange.receive, exchange.send))
 
     def leave(self) -> None:
         """Each asyncio task had a context of its own."""
 
     async def _cross(self, function: Callable[[], Awaitable[Result]]) -> Result:
-        crossing = _Crossing(self, {})
-        await self._enter(crossing, crossing.run(function))
+        crossing = Crossing(self._crossings, {})
+        await crossing.wait_for(crossing.run(function))
         result: Result = crossing.result
         return result
-
-    async def _enter(self, crossing: "_Crossing", main: Coroutine[Any, Any, None]) -> None:
-        crossing.task = task = self.loop.create_task(main)
-        await Parking(crossing.abort)
-        if not crossing.done:
-            # asyncio itself holds its tasks by weak references only.
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
-        crossing.finish()
 
     # --- from the application back to trio
 
     async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
-        errand = _Errand(function, self.loop.create_future())
+        errand = _Errand(function, self._loop.create_future())
         self._nursery.start_soon(errand.run)
         error: BaseException | None = None
         try:
@@ -173,7 +159,7 @@ class AsyncioHost:
         except asyncio.CancelledError:
             if not errand.done:
                 errand.scope.cancel()
-                errand.waiter = self.loop.create_future()
+                errand.waiter = self._loop.create_future()
                 await errand.waiter
             raise
         finally:
@@ -202,108 +188,6 @@ def _origins(context: dict[str, Any]) -> dict[str, str]:
         for key, value in context.items()
         if key in ("source_traceback", "handle_traceback") and value
     }
-
-
-class _Crossing:
-    """A trio task that waits for an asyncio task."""
-
-    __slots__ = (
-        "_error",
-        "_host",
-        "_left",
-        "_patience",
-        "_raise_cancel",
-        "_scope",
-        "_visitor",
-        "_waiting",
-        "done",
-        "result",
-        "task",
-    )
-
-    def __init__(self, host: AsyncioHost, scope: Scope) -> None:
-        self._host = host
-        self._scope = scope
-        self._visitor = running()
-        self._waiting = True
-        self._left = False
-        self._error: BaseException | None = None
-        self._raise_cancel: RaiseCancelT | None = None
-        self._patience: asyncio.TimerHandle | None = None
-        self.done = False
-        self.result: Any = None
-        self.task: asyncio.Task[None]
-
-    async def run(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
-        """The asyncio task."""
-        try:
-            self.result = await function(*arguments)
-        except BaseException as error:  # raised again by finish(), in the trio task
-            self._error = error
-        self.done = True
-        if self._waiting:
-            self._waiting = False
-            self._host.loop.resume_after_step(self._visitor)
-        elif self._left and self._error is not None:
-            self._log_late(self._error)
-
-    def release(self) -> None:
-        """Let the trio task go on."""
-        if self._waiting:
-            self._waiting = False
-            self._host.loop.resume_after_step(self._visitor)
-
-    def abort(self, raise_cancel: RaiseCancelT) -> Abort:
-        """The trio task was cancelled: cancel the asyncio task, which decides when it ends."""
-        host = self._host
-        self._raise_cancel = raise_cancel
-        self.task.cancel()
-        # A task that is cancelled before it began never comes to the end of run().
-        self.task.add_done_callback(self._on_done)
-        self._patience = self.task.get_loop().call_later(host.patience, self._give_up)
-        return Abort.FAILED
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self.done = True
-        self.release()
-
-    def _give_up(self) -> None:
-        if self._waiting:
-            log.warning(
-                "application ignores its cancellation",
-                backend=self._host.name,
-                patience=self._host.patience,
-                path=self._scope.get("path"),
-            )
-            self.release()
-
-    def finish(self) -> None:
-        """In the trio task again: raise what is to be raised."""
-        self._left = True
-        error, self._error = self._error, None
-        if self._patience is not None:
-            self._patience.cancel()
-        if self._raise_cancel is not None and (
-            not self.done or self.task.cancelled() or isinstance(error, _ENDS_OF_CANCELLED)
-        ):
-            self._raise_cancel()
-        if isinstance(error, asyncio.CancelledError):
-            raise RuntimeError("the application cancelled its own task") from error  # noqa: TRY004
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # Its traceback holds this frame, and with it the request.
-
-    def _log_late(self, error: BaseException) -> None:
-        if isinstance(error, Exception | SystemExit):
-            log.error(
-                "application failed after its response",
-                backend=self._host.name,
-                method=self._scope.get("method"),
-                path=self._scope.get("path"),
-                exc_info=error,
-            )
 
 
 class _Errand:

@@ -1,0 +1,144 @@
+"""A trio task that waits for an asyncio task: the way of a request into an application on asyncio, and back.
+
+::
+
+    trio task ─► wait_for ─► asyncio task: run ─► the application
+              ◄───────────── release (the response is complete), or its end
+
+It decides what the end of the one means to the other, when either is cancelled, too. It does not step the
+loop (`stepping`), and knows nothing of what the application awaits of trio (`guest`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from trio.lowlevel import Abort, RaiseCancelT
+
+from gateway.backends.asgi.host import Scope
+from gateway.backends.asgi.stepping import GuestLoop
+from gateway.resumption import Parking, running
+
+log = structlog.get_logger()
+
+_ENDS_OF_CANCELLED: Final = (asyncio.CancelledError, BaseExceptionGroup)
+"""What a task may end with when it was cancelled, besides returning or failing."""
+
+
+@dataclass(slots=True, frozen=True)
+class Crossings:
+    """What all crossings into one application have in common."""
+
+    loop: GuestLoop
+    name: str
+    """That of the application, for the log."""
+    patience: float
+    """Seconds that it may take to end after it was cancelled."""
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """What still runs though nobody waits for it: asyncio itself holds its tasks by weak references only."""
+
+
+class Crossing:
+    """One of them."""
+
+    # Class attributes are the values at first: an ordinary request sets only a few of them.
+
+    _waiting = True
+    _left = False
+    _done = False
+    _error: BaseException | None = None
+    _raise_cancel: RaiseCancelT | None = None
+    _patience: asyncio.TimerHandle | None = None
+    _task: "asyncio.Task[None] | None" = None
+    result: Any = None
+
+    def __init__(self, common: Crossings, scope: Scope) -> None:
+        self._common = common
+        self._scope = scope
+        self._visitor = running()
+
+    async def run(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        """The asyncio task."""
+        try:
+            self.result = await function(*arguments)
+        except BaseException as error:  # raised again by _finish(), in the trio task
+            self._error = error
+        self._done = True
+        if self._waiting:
+            self.release()
+        elif self._left and self._error is not None:
+            self._log_late(self._error)
+
+    def release(self) -> None:
+        """Let the trio task go on (from a step of the loop)."""
+        if self._waiting:
+            self._waiting = False
+            self._common.loop.resume_after_step(self._visitor)
+
+    async def wait_for(self, main: Coroutine[Any, Any, None]) -> None:
+        """The trio task: have *main*, which is `run`, run, and wait for its end or `release`.
+
+        Raises what the application has raised by then, and Cancelled if it has ended for that.
+        """
+        common = self._common
+        self._task = task = common.loop.create_task(main)
+        await Parking(self._abort)
+        if not self._done:
+            common.background.add(task)
+            task.add_done_callback(common.background.discard)
+        self._finish(task)
+
+    def _abort(self, raise_cancel: RaiseCancelT) -> Abort:
+        """The trio task was cancelled: cancel the asyncio task, which decides when it ends."""
+        task = self._task
+        assert task is not None
+        self._raise_cancel = raise_cancel
+        task.cancel()
+        # A task that is cancelled before it began never comes to the end of run().
+        task.add_done_callback(self._on_done)
+        self._patience = self._common.loop.call_later(self._common.patience, self._give_up)
+        return Abort.FAILED
+
+    def _on_done(self, task: "asyncio.Task[None]") -> None:
+        self._done = True
+        self.release()
+
+    def _give_up(self) -> None:
+        if self._waiting:
+            log.warning(
+                "application ignores its cancellation",
+                backend=self._common.name,
+                patience=self._common.patience,
+                path=self._scope.get("path"),
+            )
+            self.release()
+
+    def _finish(self, task: "asyncio.Task[None]") -> None:
+        """In the trio task again: raise what is to be raised."""
+        self._left = True
+        error, self._error = self._error, None
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._raise_cancel is not None and (
+            not self._done or task.cancelled() or isinstance(error, _ENDS_OF_CANCELLED)
+        ):
+            self._raise_cancel()
+        if isinstance(error, asyncio.CancelledError):
+            raise RuntimeError("the application cancelled its own task") from error  # noqa: TRY004
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # Its traceback holds this frame, and with it the request.
+
+    def _log_late(self, error: BaseException) -> None:
+        if isinstance(error, Exception | SystemExit):
+            log.error(
+                "application failed after its response",
+                backend=self._common.name,
+                method=self._scope.get("method"),
+                path=self._scope.get("path"),
+                exc_info=error,
+            )
