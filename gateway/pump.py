@@ -630,19 +630,21 @@ class Pump:
         detached = self._detached
         detached.clear()
         self._dispatching = True
-        for fd, events in self._epoll.poll(0):
-            if fd in detached:
-                continue
-            stream = streams.get(fd)
-            if stream is not None:
-                stream._ready(events)
-            elif fd in self._watches:
-                self._watches[fd]()
-        self._dispatching = False
-        if self._held_up:
-            held_up, self._held_up = self._held_up, []
-            for task in held_up:
-                resume(task)
+        try:
+            for fd, events in self._epoll.poll(0):
+                if fd in detached:
+                    continue
+                stream = streams.get(fd)
+                if stream is not None:
+                    stream._ready(events)
+                elif fd in self._watches:
+                    self._watches[fd]()
+        finally:
+            self._dispatching = False
+            if self._held_up:
+                held_up, self._held_up = self._held_up, []
+                for task in held_up:
+                    resume(task)
 
     async def _sweep(self) -> None:
         while True:

@@ -16,6 +16,7 @@ trio is not made as expected, `resume` is `reschedule`.
 """
 
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, Final, cast
 
 from outcome import Outcome
@@ -57,7 +58,7 @@ _Wait: Final = type(_NOWHERE)
 
 _run_context: Final = _find_run_context()
 _TOUCHED: Final = frozenset(
-    {"_abort_func", "_cancel_points", "_cancel_status", "_next_send_fn", "_schedule_points"}
+    {"_abort_func", "_cancel_points", "_cancel_status", "_next_send_fn", "_runner", "_schedule_points"}
 )
 
 DIRECT: Final = _run_context is not None and frozenset(Task.__slots__) >= _TOUCHED
@@ -82,7 +83,10 @@ class Parking:
     def __await__(self) -> Generator[Any, Outcome[Any] | None, None]:
         outcome = yield self._message
         if outcome is not None:
-            outcome.unwrap()
+            try:
+                outcome.unwrap()
+            finally:
+                del outcome  # An error's traceback holds this frame.
 
 
 def running() -> Task:
@@ -116,6 +120,9 @@ def resume(task: Task) -> None:
     task._schedule_points += 1
     task._cancel_points += 1
     task._abort_func = message.abort_func
+    runner = task._runner
+    if runner.ki_pending and task is runner.main_task:
+        task._attempt_delivery_of_pending_ki()
     if task._cancel_status.effectively_cancelled:
         task._attempt_delivery_of_any_pending_cancel()
 
@@ -123,12 +130,17 @@ def resume(task: Task) -> None:
 def _leave(task: Task, message: object, error: BaseException | None) -> None:
     """Let trio have in its next turn what came of a step: a *message*, or the end (StopIteration, too)."""
     reschedule(task)
-    if message is not _CHECKPOINT:
+    if message is _CHECKPOINT:
+        task._schedule_points += 1
+    else:
         # In place of the next step of the task, which has been.
-        task._next_send_fn = lambda _: _again(message, error)
+        task._next_send_fn = partial(_again, message, error)
 
 
-def _again(message: object, error: BaseException | None) -> object:
+def _again(message: object, error: BaseException | None, _outcome: object) -> object:
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # Its traceback holds this frame.
     return message

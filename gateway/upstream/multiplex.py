@@ -204,6 +204,7 @@ class RequestStream(PumpStream):
         self._fd = -1
         self.drop()
         self._connection.leave(self)
+        self._receiving.abandon()
         self._wake_with(trio.ClosedResourceError("the stream was closed by another task"))
 
     def sweep(self, now: float) -> None:

@@ -181,22 +181,28 @@ def test_unread_data_costs_no_wake_ups() -> None:
 # ---- what came together
 
 
-async def both(pump: Pump, receive: Callable[[PumpStream, int], Awaitable[None]]) -> None:
-    """Run *receive* for two streams, number 0 and 1, on which something comes in one batch."""
+async def both(
+    pump: Pump, receive: Callable[[PumpStream, int], Awaitable[None]], *, close: bool = False
+) -> None:
+    """Run *receive* for two streams, number 0 and 1, on which something comes in one batch; then, if *close*,
+    the end of the second.
+    """
     pairs = [socket.socketpair() for _ in range(2)]
     streams = [pump.attach(ours) for ours, _ in pairs]
-    for stream in streams:
-        assert stream.receive_nowait() is None
-
-    async with trio.open_nursery() as nursery:
-        for number, stream in enumerate(streams):
-            nursery.start_soon(receive, stream, number)
-        await wait_all_tasks_blocked()
-        for _, theirs in pairs:
-            theirs.send(b".")
-    for stream, (_, theirs) in zip(streams, pairs, strict=True):
-        stream.close()
-        theirs.close()
+    try:
+        async with trio.open_nursery() as nursery:
+            for number, stream in enumerate(streams):
+                assert stream.receive_nowait() is None
+                nursery.start_soon(receive, stream, number)
+            await wait_all_tasks_blocked()
+            for _, theirs in pairs:
+                theirs.send(b".")
+            if close:
+                pairs[1][1].close()
+    finally:
+        for stream, (_, theirs) in zip(streams, pairs, strict=True):
+            stream.close()
+            theirs.close()
 
 
 def test_after_a_batch_all_have_had_what_came() -> None:
@@ -245,6 +251,30 @@ def test_who_is_cancelled_after_a_batch_is_so_at_the_next_wait() -> None:
             await both(pump, receive)
             assert seen == ["after", "after"]
             assert all(scope.cancelled_caught for scope in scopes)
+
+    run(main)
+
+
+def test_who_waits_for_the_end_of_a_batch_that_fails_is_not_left_behind() -> None:
+    """What goes wrong in the pump ends the worker; a task that could not be cancelled would keep it."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def failing() -> None:
+        async with pumping() as pump:
+
+            async def receive(stream: PumpStream, _number: int) -> None:
+                stream.on_hangup = fail
+                await stream.receive_some()
+                await pump.after_batch()
+
+            await both(pump, receive, close=True)
+
+    async def main() -> None:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await failing()
+        assert caught.group_contains(ZeroDivisionError)
 
     run(main)
 

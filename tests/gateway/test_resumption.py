@@ -1,8 +1,10 @@
 """A task that is resumed is to trio, and to itself, what a task that is rescheduled is."""
 
 import gc
+import signal
 import weakref
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -236,6 +238,49 @@ def test_a_wait_is_a_checkpoint() -> None:
     trio.run(main)
 
 
+def test_a_plain_checkpoint_is_one_too() -> None:
+    async def waiter(place: Place) -> None:
+        await place.wait()
+        with trio.testing.assert_checkpoints():
+            await trio.lowlevel.checkpoint()
+        await place.wait()
+        with pytest.raises(AssertionError), trio.testing.assert_no_checkpoints():
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def main() -> None:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                place = await _parked(nursery, waiter)
+                place.wake()
+                await trio.testing.wait_all_tasks_blocked()
+                place.wake()
+
+    trio.run(main)
+
+
+def test_ctrl_c_reaches_the_main_task_at_its_next_wait() -> None:
+    async def wake(place: Place) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)
+        await trio.testing.wait_all_tasks_blocked()
+        place.wake()
+
+    async def main() -> None:
+        place = Place()
+        trio.lowlevel.spawn_system_task(wake, place)
+        place.parking = Parking(lambda _: Abort.FAILED)  # it cannot be interrupted here
+        await place.wait()
+        with trio.fail_after(5):
+            await trio.sleep_forever()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class TestCancelled:
     def test_while_it_waits(self) -> None:
         async def waiter(place: Place) -> None:
@@ -312,13 +357,54 @@ class TestCancelled:
         assert seen == ["shielded"]
 
 
-def test_abandoned_it_lets_go_of_its_owner() -> None:
-    gc.disable()
-    try:
+class TestNothingIsKept:
+    """What has gone is gone at once: there is no cycle that waits to be found."""
+
+    @pytest.fixture(autouse=True)
+    @staticmethod
+    def _no_collector() -> Iterator[None]:
+        gc.collect()
+        gc.disable()
+        yield
+        gc.enable()
+
+    def test_abandoned_it_lets_go_of_its_owner(self) -> None:
         place = Place()
         gone = weakref.ref(place)
         place.parking.abandon()
         del place
         assert gone() is None
-    finally:
-        gc.enable()
+
+    @pytest.mark.parametrize("end", ["return", "error from outside", "cancelled", "own error"])
+    def test_of_a_task_that_has_ended(self, end: str) -> None:
+        class Kept:
+            pass
+
+        async def waiter(place: Place) -> None:
+            kept = Kept()
+            gone.append(weakref.ref(kept))
+            with suppress(LookupError), trio.CancelScope() as scope:
+                scopes.append(scope)
+                await place.wait()
+                if end == "own error":
+                    raise LookupError(kept)
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                place = await _parked(nursery, waiter)
+                task = place.task
+                assert task is not None
+                if end == "cancelled":
+                    scopes.pop().cancel()
+                elif end == "error from outside":
+                    reschedule(task, Error(LookupError()))
+                else:
+                    place.wake()
+                place.parking.abandon()
+            del task, place
+            await trio.lowlevel.checkpoint()
+            assert gone[0]() is None
+
+        gone: list[weakref.ref[Kept]] = []
+        scopes: list[trio.CancelScope] = []
+        trio.run(main)

@@ -92,6 +92,8 @@ class Crossing:
 
     def _abort(self, raise_cancel: RaiseCancelT) -> Abort:
         """The trio task was cancelled: cancel the asyncio task, which decides when it ends."""
+        if not self._waiting:
+            return Abort.FAILED  # It goes on behind this step.
         task = self._task
         assert task is not None
         self._raise_cancel = raise_cancel

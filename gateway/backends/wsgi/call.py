@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from wsgiref.types import WSGIApplication
 
 import structlog
-from trio.lowlevel import Abort, RaiseCancelT, Task
+from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
 
 from gateway.backends.disconnect import BodyFailed, ClientDisconnected
 from gateway.backends.wsgi.head import parse_headers, parse_status
@@ -131,7 +131,12 @@ class ApplicationCall:
         task = self._task
         if task is not None:
             self._task = None
-            resume(task)
+            if self.finished:
+                resume(task)
+            else:
+                # Blocks gather until its turn. At once, each would be sent alone, and the thread post the
+                # next meanwhile.
+                reschedule(task)
         else:
             self._posted = True
 

@@ -107,7 +107,8 @@ class WorkerThreads:
         # Before the posts are looked at: one that comes from now on wakes again.
         self._wake_pending = False
         posted = self._posted
-        while posted:
+        # Not those that come meanwhile: they have their own callback, and the loop its turn before.
+        for _ in range(len(posted)):
             posted.popleft().deliver()
 
     def _thread_ended(self) -> None:

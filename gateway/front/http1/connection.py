@@ -143,6 +143,7 @@ class Http1Connection:
         pump = service.pump
         persistent = service.timeouts.keep_alive > 0
         patience = service.timeouts.header
+        followed = False
         while True:
             head: RequestHead | NeedData | None = None
             try:
@@ -153,7 +154,13 @@ class Http1Connection:
                 else:
                     stream.read_deadline = pump.now if service.draining else pump.now + patience
                     self.idle = True
-                    data = await stream.receive_some()
+                    data = stream.receive_nowait()
+                    if data is None:
+                        data = await stream.receive_some()
+                    elif data and followed:
+                        # It came while the one before was answered: as if it had been pipelined.
+                        self.idle = False
+                        await trio.lowlevel.checkpoint()
                     if not data:
                         return stream.unsent
                     self.idle = False
@@ -237,6 +244,7 @@ class Http1Connection:
             if body is not None and not (body.complete or await body.drain()):
                 return True
             patience = service.timeouts.keep_alive
+            followed = True
 
     async def _receive_head(self) -> RequestHead | None:
         """The next head, of which something has come; None if the client closed before the rest did."""

@@ -20,11 +20,16 @@ _published = ModuleType("application_of_a_test")
 sys.modules[_published.__name__] = _published
 
 
+def published(app: Any) -> str:
+    """The target that stands for *app*, until the next."""
+    _published.app = app  # type: ignore[attr-defined]
+    return f"{_published.__name__}:app"
+
+
 def make_backend(app: Any, pump: Pump, **options: Any) -> AsgiBackend:
     """A backend whose target is *app*."""
-    _published.app = app  # type: ignore[attr-defined]
     options.setdefault("lifespan", "off")
-    return AsgiBackend("api", target=f"{_published.__name__}:app", pump=pump, **options)
+    return AsgiBackend("api", target=published(app), pump=pump, **options)
 
 
 @asynccontextmanager

@@ -13,13 +13,15 @@ import pytest
 import sniffio
 import structlog
 import trio
+import trio.lowlevel
 import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.backends.asgi.scope import http_scope
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
-from tests.gateway.backends.asgi_harness import answering, both_loops, handle, serving
+from tests.gateway.backends.asgi_harness import answering, both_loops, handle, published, serving
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+from tests.gateway.served import gateway_of, read_all, responses, run
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"ok"}
@@ -605,6 +607,39 @@ def test_requests_do_not_share_context_variables(loop: str) -> None:
     seen: list[str] = []
     trio.run(main)
     assert seen == ["nobody", "alice", "nobody", "alice", "nobody"]
+
+
+def test_a_request_that_comes_while_another_is_answered_has_its_own_context_variables() -> None:
+    """It is here when the one before ends, and its task need not wait for it."""
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+    seen: list[str] = []
+
+    async def main() -> None:
+        asked, answered = trio.Event(), trio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(user.get())
+            user.set(scope["path"])
+            if scope["path"] == "/first":
+                asked.set()
+                await answered.wait()
+            await trio.lowlevel.checkpoint()
+            seen.append(user.get())
+            await send(START)
+            await send(BODY)
+
+        settings = {"asgi": published(app), "loop": "trio", "lifespan": "off"}
+        config = {"backends": {"app": settings}, "routes": [{"backend": "app"}]}
+        async with gateway_of(config) as served, await served.connect() as client:
+            await client.send_all(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asked.wait()
+            await client.send_all(b"GET /second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            answered.set()
+            assert len(responses(await read_all(client))) == 2
+
+    run(main)
+    assert seen == ["nobody", "/first", "nobody", "/second"]
 
 
 @both_loops

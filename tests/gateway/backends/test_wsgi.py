@@ -133,6 +133,35 @@ def test_calls_of_one_turn_begin_together() -> None:
     assert begun == ["turn over", "call", "call", "call", "call"]
 
 
+def test_what_is_posted_meanwhile_waits_for_its_turn() -> None:
+    """An application that posts as fast as it is answered does not keep the loop to itself."""
+    turns: list[str] = []
+
+    class Endless:
+        """Implements `threads.Call`: each delivery is followed by another one."""
+
+        def run(self) -> None:
+            pass
+
+        def deliver(self) -> None:
+            turns.append("delivered")
+            if turns.count("delivered") < 20:
+                threads.post(self)
+
+    threads = WorkerThreads("admin", 1)
+
+    async def main() -> None:
+        threads.start()
+        threads.post(Endless())
+        while turns.count("delivered") < 20:
+            await trio.lowlevel.checkpoint()
+            turns.append("loop")
+        await threads.stop(1.0)
+
+    trio.run(main)
+    assert turns[turns.index("delivered") :].count("loop") >= 18
+
+
 # --- the environ
 
 

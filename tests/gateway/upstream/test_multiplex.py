@@ -1,5 +1,6 @@
 """Several requests on one FastCGI connection: whose is what, slow clients, and whatever ends too soon."""
 
+import gc
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.pump import SWEEP_INTERVAL, Pump
-from gateway.upstream.multiplex import SharedConnection, SharingPolicy
+from gateway.upstream.multiplex import RequestStream, SharedConnection, SharingPolicy
 from gateway.upstream.shared_pool import SharedPool
 from gateway.upstream.upstream import Upstream
 from protocols.errors import Refusal
@@ -1075,3 +1076,21 @@ def test_shutdown_ends_open_connections() -> None:
                     await until(lambda: bool(application.connections))
 
     run(main)
+
+
+def test_a_stream_of_a_request_is_gone_with_it() -> None:
+    """Not when somebody looks for cycles."""
+
+    async def test(served: Served, upstream: Upstream) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await ask_all(served, get("/a"))
+                await until(lambda: not served.open)
+            left = [each for each in gc.get_objects() if type(each) is RequestStream]
+            assert len(left) <= 1  # what the loop above has in hand
+        finally:
+            gc.enable()
+
+    sharing(Application(Meeting(1)), test)
