@@ -1,6 +1,8 @@
 """FastCGI and SCGI by flup's threaded servers, with what they leave undone for a supervised process.
 
 * flup's main loop looks at its signals once a second and may sit in accept(); ours is `listener`.
+* flup's pool takes threads for idle that queued connections have claimed already: of two that come together
+  one may wait until another ends, and kept ones do not end. Here each connection has a thread of its own.
 * flup waits at the end for threads that wait for idle connections; here connections are ended in order.
 * flup's SCGI server opens its own socket, reads bodies without an end, gives an empty body as text, and
   closes a connection that still has unread body in it, which may reset it under the response.
@@ -10,6 +12,7 @@
 import io
 import logging
 import socket
+import threading
 import warnings
 from typing import Any, BinaryIO, Final
 from wsgiref.types import WSGIApplication
@@ -21,22 +24,30 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from flup.server import fcgi, fcgi_base, scgi, scgi_base
 
-# flup uses names of the threading module that have newer ones, each time it starts a thread.
-warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"flup\.")
-
 DRAIN_LIMIT: Final = 1024 * 1024
 """Bytes of a request body that are read and dropped after an answer that did not want them."""
 
 
 def serve_fastcgi(application: WSGIApplication, report: Report) -> None:
     """Serve *application* by FastCGI until told to stop."""
-    _FastCGIServer(application, multiprocess=True).serve(report)
+    _FastCGIServer(application, multiprocess=True, maxSpare=0).serve(report)
 
 
 def serve_scgi(application: WSGIApplication, report: Report) -> None:
     """Serve *application* by SCGI until told to stop."""
     # Its logger has a line for each request at INFO.
-    _SCGIServer(application, multiprocess=True, loggingLevel=logging.WARNING).serve(report)
+    _SCGIServer(application, multiprocess=True, loggingLevel=logging.WARNING, maxSpare=0).serve(report)
+
+
+def _run_in_thread(connection: Any) -> None:
+    """Serve one of flup's connections, which is new, in a thread of its own."""
+    connections = connection.server.connections
+    connections.opened(connection._sock)
+    try:
+        threading.Thread(target=connection.run, daemon=True).start()
+    except RuntimeError:  # there are no more threads: the web server may try another process
+        connection._sock.close()
+        connections.closed(connection._sock)
 
 
 def _complete(environ: dict[str, Any]) -> None:
@@ -61,8 +72,9 @@ class _FastCGIConnection(fcgi_base.Connection):  # type: ignore[misc]  # flup ha
         try:
             super().run()
         except OSError:
-            self._sock.close()  # the web server has gone
+            pass  # the web server has gone
         finally:
+            self._sock.close()  # flup does not always, and requests refer to it in a cycle
             self.server.connections.closed(self._sock)
 
     def _do_begin_request(self, record: Any) -> None:
@@ -80,8 +92,7 @@ class _FastCGIServer(fcgi.WSGIServer):  # type: ignore[misc]  # flup has no type
         self.connections.drain()
 
     def _accepted(self, connection: socket.socket) -> None:
-        self.connections.opened(connection)
-        self._threadPool.addJob(_FastCGIConnection(connection, "", self, None))
+        _run_in_thread(_FastCGIConnection(connection, "", self, None))
 
     def _sanitizeEnv(self, environ: dict[str, Any]) -> None:  # noqa: N802 (flup's name)
         _complete(environ)
@@ -133,8 +144,7 @@ class _SCGIServer(scgi.WSGIServer):  # type: ignore[misc]  # flup has no types
         self.connections.drain()
 
     def _accepted(self, connection: socket.socket) -> None:
-        self.connections.opened(connection)
-        self._threadPool.addJob(_SCGIConnection(connection, "", self, None))
+        _run_in_thread(_SCGIConnection(connection, "", self, None))
 
     def handler(self, request: Any) -> None:
         length = int(request.environ["CONTENT_LENGTH"])

@@ -78,7 +78,7 @@ def errors(environ, start_response):
 
 def meet(environ, start_response):
     start_response("200 OK", PLAIN)
-    meeting.wait(60)  # passes only if two requests run at the same time
+    meeting.wait(60)  # passes only if all twenty requests run at the same time
     return [b"met"]
 
 def slow(environ, start_response):
@@ -89,7 +89,7 @@ def slow(environ, start_response):
     start_response("200 OK", PLAIN)
     return [b"finished"]
 
-meeting = threading.Barrier(2)
+meeting = threading.Barrier(20)
 """
 
 

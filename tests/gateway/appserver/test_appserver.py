@@ -5,12 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.appserver.report import DRAINING, READY, SPENT
+from gateway.appserver.flup import _FastCGIServer, _SCGIServer
+from gateway.appserver.listener import OpenConnections
+from gateway.appserver.report import DRAINING, READY, SPENT, Report
 from protocols.codec import ClientCodec
 from protocols.fastcgi import FastCgiClient
 from protocols.scgi import ScgiClient
@@ -103,8 +107,8 @@ def test_application_may_complain(server: Server) -> None:
 
 
 def test_requests_run_at_the_same_time(server: Server) -> None:
-    first, second = server.start("meet"), server.start("meet")
-    assert first.read_until(None).body == second.read_until(None).body == b"met"
+    exchanges = [server.start("meet") for _ in range(20)]
+    assert [exchange.read_until(None).body for exchange in exchanges] == [b"met"] * 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -183,6 +187,33 @@ def test_idle_connection_does_not_keep_fastcgi_alive(tmp_path: Path) -> None:
         exchange = server.start("variables", codec=codec)
         exchange.read_until(None)
         assert server.stop() == 0
+
+
+def test_kept_fastcgi_connections_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """They are accepted together, since they are here before the server is."""
+    with Server("fastcgi", FastCgiClient, tmp_path) as server:
+        exchanges = [server.start("errors", codec=FastCgiClient(keep_connection=True)) for _ in range(20)]
+        for exchange in exchanges:
+            exchange.read_until(b"ok")
+        for exchange in exchanges:
+            exchange.read_until(None)
+
+
+@pytest.mark.parametrize("make_server", [_FastCGIServer, _SCGIServer])
+def test_connection_is_closed_if_there_is_no_thread_for_it(
+    make_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = make_server(None, maxSpare=0)
+    server.connections = OpenConnections(Report(None))
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with ours:
+        server._accepted(theirs)
+        assert ours.recv(1) == b""
+    server.connections.drain()
 
 
 def test_uwsgi_answers_ping(tmp_path: Path) -> None:
