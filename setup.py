@@ -27,7 +27,6 @@ COMPILED = (
     "gateway/backends/ajp.py",
     "gateway/backends/application.py",
     "gateway/backends/asgi/backend.py",
-    "gateway/backends/asgi/crossing.py",
     "gateway/backends/asgi/handshake.py",
     "gateway/backends/asgi/host.py",
     "gateway/backends/asgi/http.py",

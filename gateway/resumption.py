@@ -58,7 +58,7 @@ _Wait: Final = type(_NOWHERE)
 
 _run_context: Final = _find_run_context()
 _TOUCHED: Final = frozenset(
-    {"_abort_func", "_cancel_points", "_cancel_status", "_next_send_fn", "_runner", "_schedule_points"}
+    {"_abort_func", "_cancel_points", "_cancel_status", "_next_send_fn", "_schedule_points"}
 )
 
 DIRECT: Final = _run_context is not None and frozenset(Task.__slots__) >= _TOUCHED
@@ -120,7 +120,7 @@ def resume(task: Task) -> None:
     task._schedule_points += 1
     task._cancel_points += 1
     task._abort_func = message.abort_func
-    runner = task._runner
+    runner = current["runner"]
     if runner.ki_pending and task is runner.main_task:
         task._attempt_delivery_of_pending_ki()
     if task._cancel_status.effectively_cancelled:
