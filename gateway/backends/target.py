@@ -23,6 +23,8 @@ def target_below_mount(request: Request) -> bytes:
 
 def _has_dot_segments(request: Request) -> bool:
     raw_path = request.raw_path
+    if len(raw_path) == len(request.path):
+        return False  # whatever is decoded or left out makes it shorter
     return (b"/." in raw_path or b"%" in raw_path) and (
         unquote_to_bytes(raw_path) != request.path.encode("utf-8", "surrogateescape")
     )

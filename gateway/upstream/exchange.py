@@ -89,6 +89,7 @@ class UpstreamTimeouts:
 
 
 # A member of an Enum is found in 50 times the time of a global (CPython 3.11).
+_SEND: Final = Phase.SEND
 _FIRST_BYTE: Final = Phase.FIRST_BYTE
 _HEAD: Final = Phase.HEAD
 _BODY: Final = Phase.BODY
@@ -163,7 +164,7 @@ class Exchange:
         self._lookout = lookout
         self._waiting_since = inf
         """Clock time from which the first byte is waited for."""
-        self._phase = Phase.SEND
+        self._phase = _SEND
         self.sent = False
         """Whether the whole request went out, or into a codec that the application asks for it."""
         self._sending = False

@@ -37,9 +37,12 @@ def encode_response_head(status: int, reason: bytes, headers: Headers, lines: by
     return b"%b%b%b\r\n" % (status_line, encode_fields(headers), lines)
 
 
+_USUAL_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+
+
 def encode_request_head(method: bytes, target: bytes, fields: bytes) -> bytes:
     """Request line, *fields* as `encode_fields` made them, empty line."""
-    if not TOKEN.fullmatch(method):
+    if method not in _USUAL_METHODS and not TOKEN.fullmatch(method):
         raise LocalProtocolError(f"the method is not a token: {method!r}")
     if not TARGET.fullmatch(target):
         raise LocalProtocolError(f"not a request target: {target!r}")
