@@ -30,7 +30,7 @@ from outcome import Error
 from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
 
 from gateway.outbox import GATHERED, LARGEST, LONGEST, Outbox
-from gateway.resumption import Parking, resume, running
+from gateway.resumption import Parking, current_task, resume
 
 READ_SIZE: Final = 64 * 1024
 """Bytes asked from the kernel in one read: the default size of a pipe, and one FastCGI record."""
@@ -131,7 +131,8 @@ class PumpStream:
         self.hung_up = False
         """The connection is gone in both directions (reset, or closed on a Unix socket)."""
         self.on_hangup: Callable[[], None] | None = None
-        """Called from the pump's task when ``peer_closed`` or ``hung_up`` becomes true."""
+        """Called from the pump's task when ``peer_closed`` or ``hung_up`` has become true, after the tasks
+        that wait here have gone on."""
         self.hangup_deadline = inf
         self.on_hangup_deadline: Callable[[], None] | None = None
         """Called from the sweeper once ``hangup_deadline`` has passed."""
@@ -160,7 +161,7 @@ class PumpStream:
                 return data
         if self._reader is not None:
             raise trio.BusyResourceError("another task is receiving from this stream")
-        self._reader = running()
+        self._reader = current_task()
         await self._receiving
         return self._received
 
@@ -182,6 +183,11 @@ class PumpStream:
         # input is still to be read.
         self._readable = len(data) == READ_SIZE or self.peer_closed
         return data
+
+    @property
+    def readable(self) -> bool:
+        """A receive would try before it waits: something is here, as far as is known."""
+        return self._readable
 
     @property
     def quiet(self) -> bool:
@@ -398,7 +404,7 @@ class PumpStream:
         """Wait until the kernel's buffer has room again, after a send that took nothing."""
         if self._writer is not None:
             raise trio.BusyResourceError("another task is sending on this stream")
-        self._writer = running()
+        self._writer = current_task()
         if self._sending is None:
             self._sending = Parking(self._abort_send)
         await self._sending
@@ -454,10 +460,7 @@ class PumpStream:
         self._fd = -1
         self.sock.close()
         self._readable = True  # so that the next receive tries, and finds it closed
-        self._receiving.abandon()
-        if self._sending is not None:
-            self._sending.abandon()
-        self._wake_with(trio.ClosedResourceError("the stream was closed by another task"))
+        self._dismiss(trio.ClosedResourceError("the stream was closed by another task"))
 
     async def aclose(self) -> None:
         """Close, and pass a checkpoint."""
@@ -466,15 +469,21 @@ class PumpStream:
 
     # --- what the pump calls
 
-    def _ready(self, events: int) -> None:
-        """Take the events that epoll told: wake the parked writer, read for the parked reader.
-
-        These go on within the call, and may do what they like with the stream.
-        """
+    def _note(self, events: int) -> None:
+        """Remember the events that epoll told."""
         if events & _CLOSED_EVENTS:
             self.peer_closed = True
             if events & _BROKEN_EVENTS:
                 self.hung_up = True
+        if self._reader is None:
+            self._readable = True
+
+    def _ready(self, events: int) -> None:
+        """Take the events that were noted: wake the parked writer, read for the parked reader.
+
+        These go on within the call, and may do what they like with the stream. What has come is taken before
+        the end is told.
+        """
         if events & WRITE_EVENTS:
             if self._held or self._gathered:
                 self.release()
@@ -482,14 +491,12 @@ class PumpStream:
             if writer is not None:
                 self._writer = None
                 resume(writer)
-        if events & _CLOSED_EVENTS and self.on_hangup is not None:
-            self.on_hangup()
         if events & _READ_EVENTS:
             reader = self._reader
-            if reader is None:
-                self._readable = True
-            else:
+            if reader is not None:
                 self._read_for(reader)
+        if events & _CLOSED_EVENTS and self.on_hangup is not None:
+            self.on_hangup()
 
     def _read_for(self, reader: Task) -> None:
         """`receive_nowait` for a parked task, once more without the call: this is the hot path."""
@@ -523,7 +530,11 @@ class PumpStream:
             if self.on_hangup_deadline is not None:
                 self.on_hangup_deadline()
 
-    def _wake_with(self, error: Exception) -> None:
+    def _dismiss(self, error: Exception) -> None:
+        """Wake whoever waits here; nobody will again."""
+        self._receiving.abandon()
+        if self._sending is not None:
+            self._sending.abandon()
         for task in (self._reader, self._writer):
             if task is not None:
                 reschedule(task, Error(error))
@@ -554,9 +565,9 @@ class Pump:
         self._detached: set[int] = set()
         """Descriptors forgotten since the last batch began: its events about them are about the dead."""
         self.outbox = Outbox()
-        self.clock = trio.lowlevel.current_clock().current_time
+        self.time = trio.lowlevel.current_clock().current_time
         """`trio.current_time`, for less."""
-        self.now = self.clock()
+        self.now = self.time()
         self._dispatching = False
         self._held_up: list[Task] = []
         """Those that wait in `after_batch`."""
@@ -600,7 +611,7 @@ class Pump:
         awake, as in `outbox`. A quarter of the CPU time of a request that takes a connection of its own.
         """
         if self._dispatching:
-            self._held_up.append(running())
+            self._held_up.append(current_task())
             await _AFTER_BATCH
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -625,13 +636,21 @@ class Pump:
             self._epoll.close()
 
     def _dispatch(self) -> None:
-        self.now = self.clock()
+        self.now = self.time()
         streams = self._streams
         detached = self._detached
         detached.clear()
+        batch = self._epoll.poll(0)
+        # Who goes on first must not take for alive, or for silent, a connection of which the same batch says
+        # otherwise.
+        for fd, events in batch:
+            if events & _READ_EVENTS:
+                stream = streams.get(fd)
+                if stream is not None:
+                    stream._note(events)
         self._dispatching = True
         try:
-            for fd, events in self._epoll.poll(0):
+            for fd, events in batch:
                 if fd in detached:
                     continue
                 stream = streams.get(fd)

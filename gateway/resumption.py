@@ -5,27 +5,27 @@ queue and loop costs as much as to parse a request, twice where one is passed on
 tasks do, in a function that is compiled: they run until they wait again::
 
     trio's loop ─► step of the pump's task ─► resume(task) ─► its step, until it waits
-                                           └► resume(task) ─► ...
+                   (or of asyncio's stepper)└► resume(task) ─► ...
 
 Whatever else may happen, the task's end or a checkpoint, is left to trio in its next turn. To the task and to
 trio it is a step like others: the task is the current one, has its own context, and is cancelled at its next
 wait if a scope around it was. Instruments see it as a part of the step that it is within.
 
 This knows how trio takes a step (trio._core._run.unrolled_run), which is nobody's business but trio's. Where
-trio is not made as expected, `resume` is `reschedule`.
+trio has not the names that are used here, `resume` is `reschedule`.
 """
 
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Final, cast
 
+import trio
 from outcome import Outcome
 from trio.lowlevel import (
     Abort,
     RaiseCancelT,
     Task,
     cancel_shielded_checkpoint,
-    current_task,
     reschedule,
     wait_task_rescheduled,
 )
@@ -57,18 +57,25 @@ _NOWHERE: Final = _message(wait_task_rescheduled, _stay)
 _Wait: Final = type(_NOWHERE)
 
 _run_context: Final = _find_run_context()
-_TOUCHED: Final = frozenset(
-    {"_abort_func", "_cancel_points", "_cancel_status", "_next_send_fn", "_schedule_points"}
+_USED: Final = (
+    "_abort_func",
+    "_attempt_delivery_of_any_pending_cancel",
+    "_attempt_delivery_of_pending_ki",
+    "_cancel_points",
+    "_cancel_status",
+    "_next_send_fn",
+    "_schedule_points",
 )
 
-DIRECT: Final = _run_context is not None and frozenset(Task.__slots__) >= _TOUCHED
-"""Trio is made as expected."""
+DIRECT: Final = _run_context is not None and all(hasattr(Task, name) for name in _USED)
+"""Trio has all that is used here."""
 
 
 class Parking:
-    """A place for one task at a time to wait: as `trio.lowlevel.wait_task_rescheduled`, for less.
+    """A place to wait: as `trio.lowlevel.wait_task_rescheduled`, for less, and any number of times.
 
-    Whoever waits is woken by `resume` or `reschedule`. *abort* is that of `wait_task_rescheduled`.
+    Who waits is woken by `resume` or `reschedule`, whose value is dropped and whose error is raised. Who may
+    wait at a time is the owner's affair. *abort* is that of `wait_task_rescheduled`.
     """
 
     __slots__ = ("_message",)
@@ -89,16 +96,16 @@ class Parking:
                 del outcome  # An error's traceback holds this frame.
 
 
-def running() -> Task:
-    """`trio.lowlevel.current_task`, for less."""
+def current_task() -> Task:
+    """As `trio.lowlevel.current_task`, for less."""
     if not DIRECT:
-        return current_task()
+        return trio.lowlevel.current_task()
     task: Task = _run_context.__dict__["task"]
     return task
 
 
 def resume(task: Task) -> None:
-    """As `reschedule(task)`, from the step of another task. *task* waits in a `Parking`."""
+    """As `reschedule(task)`, from the step of another task and nowhere else. *task* waits in a `Parking`."""
     if not DIRECT:
         reschedule(task)
         return

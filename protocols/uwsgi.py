@@ -46,6 +46,10 @@ PING_PONG: Final = 100
 """modifier1 of a sign of life."""
 
 
+def _encode_header(modifier1: int, size: int, modifier2: int) -> bytes:
+    return bytes((modifier1, size & 255, size >> 8, modifier2))
+
+
 class PacketHeader(NamedTuple):
     """The four bytes before every packet."""
 
@@ -54,7 +58,7 @@ class PacketHeader(NamedTuple):
     modifier2: int
 
     def encode(self) -> bytes:
-        return bytes((self.modifier1, self.datasize & 255, self.datasize >> 8, self.modifier2))
+        return _encode_header(self.modifier1, self.datasize, self.modifier2)
 
     @classmethod
     def decode(cls, data: bytes) -> "PacketHeader":
@@ -91,9 +95,7 @@ class UwsgiClient(SingleRequestClient):
 
     def _encode_variables(self, variables: Mapping[str, str]) -> bytes:
         block = encode_variables(variables, buffer_size=self._buffer_size)
-        size = len(block)
-        # As PacketHeader.encode, without the tuple, which is not compiled.
-        return bytes((self._modifier1, size & 255, size >> 8, self._modifier2)) + block
+        return _encode_header(self._modifier1, len(block), self._modifier2) + block
 
     def receive_data(self, data: bytes) -> None:
         """Store bytes of the response; ``b""`` is the end of input."""

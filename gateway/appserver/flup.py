@@ -30,6 +30,7 @@ DRAIN_LIMIT: Final = 1024 * 1024
 
 def serve_fastcgi(application: WSGIApplication, report: Report) -> None:
     """Serve *application* by FastCGI until told to stop."""
+    # maxSpare: none of the pool's own threads.
     _FastCGIServer(application, multiprocess=True, maxSpare=0).serve(report)
 
 

@@ -108,7 +108,7 @@ class Dialer:
         # A server on this machine is woken by each connection, unless they come together. The first write
         # follows each at once: who is woken by a connection finds the request there.
         await self._pump.after_batch()
-        deadline = self._pump.clock() + self._timeout
+        deadline = self._pump.time() + self._timeout
         stream = await self._connect(deadline)
         try:
             if self._introduces is not None:
@@ -146,7 +146,7 @@ class Dialer:
             except BlockingIOError as full:
                 sock.close()
                 # unix(7): the listener's backlog is full. There is nothing to wait on.
-                if trio.current_time() + pause >= deadline:
+                if self._pump.time() + pause >= deadline:
                     raise self._failed(Cause.CONNECT_TIMEOUT, "the backlog stayed full") from full
                 await trio.sleep(pause)  # noqa: TID251 - back-off: the kernel gives no event
                 pause = min(2 * pause, 0.1)
@@ -196,7 +196,7 @@ class Dialer:
         """The TLS handshake, which nothing of a request has to do with yet."""
         assert self._tls is not None
         try:
-            await stream.handshake(deadline - trio.current_time())
+            await stream.handshake(deadline - self._pump.time())
         except NotTlsError as other:
             raise self._failed(Cause.TLS_FAILED, "the server does not speak TLS") from other
         except SSLCertVerificationError as bad:

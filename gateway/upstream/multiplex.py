@@ -28,10 +28,11 @@ from typing import Final
 import structlog
 import trio
 from outcome import Error
-from trio.lowlevel import Abort, RaiseCancelT, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import reschedule
 
 from gateway.errors import ResponseAborted
 from gateway.pump import READ_SIZE, Pump, PumpStream
+from gateway.resumption import Parking, current_task
 from protocols.errors import RemoteProtocolError
 from protocols.fastcgi.multiplex import Multiplexer
 
@@ -171,11 +172,7 @@ class RequestStream(PumpStream):
             raise trio.BusyResourceError("another task is sending on this stream")
         self._connection.queue(self)
         self._writer = current_task()
-        await wait_task_rescheduled(self._abort_turn)
-
-    def _abort_turn(self, _raise_cancel: RaiseCancelT) -> Abort:
-        self._writer = None
-        return Abort.SUCCEEDED
+        await Parking(self._abort_send)
 
     def take_turn(self) -> bool:
         """It is this one's turn to send; whether it still waits for that."""
@@ -204,8 +201,7 @@ class RequestStream(PumpStream):
         self._fd = -1
         self.drop()
         self._connection.leave(self)
-        self._receiving.abandon()
-        self._wake_with(trio.ClosedResourceError("the stream was closed by another task"))
+        self._dismiss(trio.ClosedResourceError("the stream was closed by another task"))
 
     def sweep(self, now: float) -> None:
         """Wake whoever has waited too long."""

@@ -6,7 +6,6 @@ server's concern (`gateway.upstream.server`).
 """
 
 from dataclasses import dataclass, replace
-from math import inf
 
 from gateway.pump import Pump, PumpStream
 from gateway.upstream.dial import Dialer
@@ -15,6 +14,8 @@ from protocols.codec import ClientCodec
 
 class UpstreamConnection:
     """A connection to an application, and the codec that keeps its state."""
+
+    # Not a dataclass, whose __init__ would not be compiled: some protocols take a connection a request.
 
     __slots__ = (
         "codec",
@@ -33,8 +34,8 @@ class UpstreamConnection:
         stream: PumpStream,
         codec: ClientCodec,
         *,
-        epoch: int = 0,
-        retires_at: float = inf,
+        epoch: int,
+        retires_at: float,
     ) -> None:
         self.stream = stream
         self.codec = codec

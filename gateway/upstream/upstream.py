@@ -392,7 +392,7 @@ class Upstream:
         if held:
             await self._hold.wait(tries.pause, deadline)
             tries.start_over()
-        elif self._least_tries > 1 and len(self._group.servers) == 1:
+        elif self._hold.time and failure.cause is not Cause.FAILED and len(self._group.servers) == 1:
             # A process that is killed takes connections until its last descriptor is closed.
             await trio.sleep(FIRST_PAUSE)  # noqa: TID251 - back-off: the kernel gives no event
         rewind(request.body)

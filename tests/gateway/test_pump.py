@@ -182,10 +182,14 @@ def test_unread_data_costs_no_wake_ups() -> None:
 
 
 async def both(
-    pump: Pump, receive: Callable[[PumpStream, int], Awaitable[None]], *, close: bool = False
+    pump: Pump,
+    receive: Callable[[PumpStream, int], Awaitable[None]],
+    *,
+    close: bool = False,
+    then: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run *receive* for two streams, number 0 and 1, on which something comes in one batch; then, if *close*,
-    the end of the second.
+    """Run *receive* for two streams, number 0 and 1, on which something comes in one batch; in the same, if
+    *close*, the end of the second, and what *then* does.
     """
     pairs = [socket.socketpair() for _ in range(2)]
     streams = [pump.attach(ours) for ours, _ in pairs]
@@ -199,6 +203,7 @@ async def both(
                 theirs.send(b".")
             if close:
                 pairs[1][1].close()
+            then()
     finally:
         for stream, (_, theirs) in zip(streams, pairs, strict=True):
             stream.close()
@@ -221,6 +226,60 @@ def test_after_a_batch_all_have_had_what_came() -> None:
 
     run(main)
     assert seen == ["received", "received", "after", "after"]
+
+
+def test_who_goes_on_first_knows_what_else_came_in_the_batch() -> None:
+    """A connection that is reused must not be one of whose end the kernel has told (RFC 9112 9.2)."""
+    seen: list[tuple[bool, bool]] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+            idle = []
+            for _ in range(2):
+                ours, theirs = socket.socketpair()
+                stream = pump.attach(ours)
+                assert stream.receive_nowait() is None
+                idle.append((stream, theirs))
+
+            async def receive(stream: PumpStream, _number: int) -> None:
+                await stream.receive_some()
+                seen.append((idle[0][0].quiet, idle[1][0].peer_closed))
+
+            def end() -> None:
+                idle[0][1].send(b"stray")
+                idle[1][1].close()
+
+            await both(pump, receive, then=end)
+            for stream, theirs in idle:
+                stream.close()
+                theirs.close()
+
+    run(main)
+    assert seen == [(False, True), (False, True)]
+
+
+def test_what_came_is_taken_before_the_end_is_told() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        seen: list[bytes | str] = []
+
+        async def receive() -> None:
+            with trio.CancelScope() as scope:
+                stream.on_hangup = scope.cancel
+                seen.append(await stream.receive_some())
+                await trio.sleep_forever()
+            seen.append("cancelled")
+
+        assert stream.receive_nowait() is None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await wait_all_tasks_blocked()
+            sock = peer.socket
+            await sock.send(b"the last")
+            sock.close()
+        assert seen == [b"the last", "cancelled"]
+        stream.on_hangup = None
+
+    pumped("unix", test)
 
 
 def test_between_two_batches_there_is_nothing_to_wait_for() -> None:

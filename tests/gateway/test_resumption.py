@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 from outcome import Error, Value
-from trio.lowlevel import Abort, RaiseCancelT, Task, checkpoint, current_task, reschedule
+from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
 
 from gateway import resumption
-from gateway.resumption import Parking, resume, running
+from gateway.resumption import Parking, current_task, resume
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -29,7 +29,7 @@ class Place:
         self.aborted = 0
 
     async def wait(self) -> None:
-        self.task = running()
+        self.task = current_task()
         await self.parking
 
     def wake(self) -> None:
@@ -88,17 +88,18 @@ def test_it_is_the_current_task_and_has_its_own_context() -> None:
     async def waiter(place: Place) -> None:
         variable.set("the task's")
         await place.wait()
-        seen.extend([variable.get(), current_task().name, running() is current_task()])
+        task = trio.lowlevel.current_task()
+        seen.extend([variable.get(), task.name, current_task() is task])
         variable.set("the task's, later")
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             place = await _parked(nursery, waiter)
             variable.set("the caller's")
-            caller = current_task()
+            caller = trio.lowlevel.current_task()
             place.wake()
+            assert trio.lowlevel.current_task() is caller
             assert current_task() is caller
-            assert running() is caller
             assert variable.get() == "the caller's"
 
     trio.run(main)
@@ -146,7 +147,7 @@ def test_it_may_do_all_that_tasks_do() -> None:
         await place.wait()
         await trio.lowlevel.checkpoint()
         seen.append("checkpoint")
-        await checkpoint()
+        await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.lowlevel.checkpoint)
         seen.append("nursery")

@@ -5,8 +5,9 @@
     trio task ─► wait_for ─► asyncio task: run ─► the application
               ◄───────────── release (the response is complete), or its end
 
-It decides what the end of the one means to the other, when either is cancelled, too. It does not step the
-loop (`stepping`), and knows nothing of what the application awaits of trio (`guest`).
+It decides what the end of the one means to the other, when either is cancelled, too. An application that
+ignores its cancellation is logged and left behind after ``patience`` seconds. It does not step the loop
+(`stepping`), and knows nothing of what the application awaits of trio (`guest`).
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from trio.lowlevel import Abort, RaiseCancelT
 
 from gateway.backends.asgi.host import Scope
 from gateway.backends.asgi.stepping import GuestLoop
-from gateway.resumption import Parking, running
+from gateway.resumption import Parking, current_task
 
 log = structlog.get_logger()
 
@@ -41,7 +42,7 @@ class Crossings:
 
 
 class Crossing:
-    """One of them."""
+    """A trio task that waits for an asyncio task."""
 
     # Class attributes are the values at first: an ordinary request sets only a few of them.
 
@@ -51,13 +52,13 @@ class Crossing:
     _error: BaseException | None = None
     _raise_cancel: RaiseCancelT | None = None
     _patience: asyncio.TimerHandle | None = None
-    _task: "asyncio.Task[None] | None" = None
+    _task: "asyncio.Task[None]"
     result: Any = None
 
     def __init__(self, common: Crossings, scope: Scope) -> None:
         self._common = common
         self._scope = scope
-        self._visitor = running()
+        self._visitor = current_task()
 
     async def run(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
         """The asyncio task."""
@@ -88,14 +89,13 @@ class Crossing:
         if not self._done:
             common.background.add(task)
             task.add_done_callback(common.background.discard)
-        self._finish(task)
+        self._finish()
 
     def _abort(self, raise_cancel: RaiseCancelT) -> Abort:
         """The trio task was cancelled: cancel the asyncio task, which decides when it ends."""
         if not self._waiting:
             return Abort.FAILED  # It goes on behind this step.
         task = self._task
-        assert task is not None
         self._raise_cancel = raise_cancel
         task.cancel()
         # A task that is cancelled before it began never comes to the end of run().
@@ -117,14 +117,14 @@ class Crossing:
             )
             self.release()
 
-    def _finish(self, task: "asyncio.Task[None]") -> None:
+    def _finish(self) -> None:
         """In the trio task again: raise what is to be raised."""
         self._left = True
         error, self._error = self._error, None
         if self._patience is not None:
             self._patience.cancel()
         if self._raise_cancel is not None and (
-            not self._done or task.cancelled() or isinstance(error, _ENDS_OF_CANCELLED)
+            not self._done or self._task.cancelled() or isinstance(error, _ENDS_OF_CANCELLED)
         ):
             self._raise_cancel()
         if isinstance(error, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""An application on an asyncio loop in the worker's thread, and the ways between the two.
+"""An application on an asyncio loop in the worker's thread, and what it awaits of trio.
 
 The loop is `stepping.GuestLoop`, which a trio task steps. Each request of the trio side becomes an asyncio
 task there (`crossing`); what the application awaits of the trio side becomes a trio task (`_Errand`)::
@@ -7,9 +7,8 @@ task there (`crossing`); what the application awaits of the trio side becomes a 
                                      │
     trio task ◄─ _Errand ◄───────── wait
 
-Promises: an application that ignores its cancellation is logged and left behind after ``patience`` seconds;
-what it leaves running is cancelled when the host ends, its async generators are closed, and its executor's
-threads are waited for, within a time limit.
+Promises: what the application leaves running is cancelled when the host ends, its async generators are
+closed, and its executor's threads are waited for, within a time limit.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import trio
 
 from gateway.notice import ShutdownNotice
-from gateway.resumption import running
+from gateway.resumption import current_task
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -130,7 +130,7 @@ class TrioHost:
     def leave(self) -> None:
         # The connection's task goes on in the context that it came with, from its next step on; the
         # front sees to it that each request begins in a step of its own. Cheaper than a task.
-        running().context = self._context.copy()
+        current_task().context = self._context.copy()
 
     async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
         return await function()

@@ -95,11 +95,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._stepper: Task | None = None
         self._parked = False
         """The stepper waits for something to do."""
-        self._again = False
-        """There has come something to do since the last step."""
+        self._work_came = False
+        """Something was scheduled since `_let_go` began."""
         self._leaving: list[Task] = []
-        self.resume_after_step = self._leaving.append
-        """Within a step: let a task of trio, which waits in a `Parking`, go on behind it (a method)."""
+        """Tasks of trio that go on after the step."""
         self._home: int | None = None
         """The thread that steps the loop."""
         self._executors: list[ThreadPoolExecutor] = []
@@ -123,8 +122,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 task_status.started()
                 await self._step_forever()
         finally:
-            for task in self._leaving:
-                reschedule(task)
             self._home = None
             pump.unwatch(descriptor)
             self._alarm = trio.CancelScope()
@@ -146,12 +143,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def _let_go(self) -> bool:
         """Let the tasks of trio go on; whether that brought something to do for the loop."""
-        self._again = False
-        leaving = self._leaving.copy()
-        self._leaving.clear()
+        self._work_came = False
+        leaving, self._leaving = self._leaving, []
         for task in leaving:
             resume(task)
-        return self._again
+        return self._work_came
 
     def _step(self) -> None:
         """Run the loop until it has nothing to run, or has had its iterations."""
@@ -175,6 +171,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
             self._parked = False
             assert self._stepper is not None
             reschedule(self._stepper)
+
+    def resume_after_step(self, task: Task) -> None:
+        """Within a step: let *task*, which waits in a `Parking`, go on behind it."""
+        self._leaving.append(task)
 
     def _on_readable(self) -> None:
         self._readiness.readable = True
@@ -220,7 +220,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 # Documented to be wrong, but on other loops it works when they happen to be awake.
                 return self.call_soon_threadsafe(callback, *args, context=context)
             self.wake()
-        self._again = True
+        self._work_came = True
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
@@ -232,7 +232,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """As asyncio's; from outside of a step it sets the alarm."""
         timer = super().call_at(when, callback, *args, context=context)
-        self._again = True
+        self._work_came = True
         if self._parked:
             if get_ident() == self._home:
                 self._ring_at(when)

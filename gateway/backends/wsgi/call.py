@@ -28,7 +28,7 @@ from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import RequestError, traceback_of
 from gateway.request import Request, Responder
-from gateway.resumption import Parking, resume, running
+from gateway.resumption import Parking, current_task, resume
 from protocols.events import Headers
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class ApplicationCall:
     whole = b""
     """The whole body instead, if it came in one block."""
     sent = 0
-    """Bytes of them that have been flushed."""
+    """Bytes of blocks that have been flushed."""
     file: tuple[int, int, int] | None = None
     """(descriptor, offset, count) of a file to be sent as the rest of the body."""
     finished = False
@@ -112,7 +112,7 @@ class ApplicationCall:
 
     async def submitted(self) -> None:
         """Have a thread run the call, and wait for its first post."""
-        self._task = running()
+        self._task = current_task()
         self.left = False
         self._threads.submit(self)
         await Parking(self._abort)
@@ -120,7 +120,7 @@ class ApplicationCall:
     async def posted(self) -> None:
         """Wait for the next post."""
         if not self._posted:
-            self._task = running()
+            self._task = current_task()
             await Parking(self._abort)
         self._posted = False
 
@@ -214,19 +214,19 @@ class ApplicationCall:
         """Call the application, send what it returns, close that (PEP 3333, "Specification Details")."""
         result: Iterable[bytes] | None = None
         try:
-            result = self._application(self.environ, self.start_response)
-            if type(result) is list or type(result) is tuple:
-                # Nothing can be seen between the blocks of these, so they are one.
-                self._finish(result[0] if len(result) == 1 else b"".join(result))
+            answer = self._application(self.environ, self.start_response)
+            if type(answer) is list or type(answer) is tuple:
+                # Nothing can be seen between the blocks of these, so they are one; and there is no close().
+                self._finish(answer[0] if len(answer) == 1 else b"".join(answer))
             else:
-                self._send_each(result)
+                result = answer
+                self._send_each(answer)
         except BaseException as error:
             # SystemExit too: it ends this request, not the worker thread.
             self._fail(error)
         finally:
             # Always, even if the client is gone (PEP 3333).
-            # Not asked of what has none: that costs as much as the call of a small application.
-            close = None if type(result) is list or type(result) is tuple else getattr(result, "close", None)
+            close = None if result is None else getattr(result, "close", None)
             if close is not None:
                 self._close(close)
             # wsgi.input refers to this call: without the environ there is no cycle to collect.

@@ -44,9 +44,9 @@ class WorkerThreads:
     def __init__(self, name: str, count: int) -> None:
         self._name = name
         self._count = count
-        self._collected: list[Call] = []
-        """Submitted in this turn of the loop."""
-        self._submitted: SimpleQueue[Call | None] = SimpleQueue()
+        self._submitted: list[Call] = []
+        """In this turn of the loop."""
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._posted: deque[Call] = deque()
         self._wake_pending = False
         self._token: trio.lowlevel.TrioToken
@@ -62,8 +62,6 @@ class WorkerThreads:
         """Start the threads. Their posts come to the running trio loop."""
         self._token = trio.lowlevel.current_trio_token()
         self._all_ended = trio.Event()
-        # Not by inheritance: no compiled class can have an ancestor that is not.
-        trio.lowlevel.add_instrument(cast("trio.abc.Instrument", self))
         self._running = self._count
         for number in range(self._count):
             # Daemon threads: an application that never returns must not keep the process from exiting.
@@ -72,25 +70,31 @@ class WorkerThreads:
             )
             thread.start()
             self._threads.append(thread)
+        # Not by inheritance: no compiled class can have an ancestor that is not.
+        trio.lowlevel.add_instrument(cast("trio.abc.Instrument", self))
 
     def submit(self, call: Call) -> None:
         """Have *call* run by a thread when this turn of the loop is over."""
-        self._collected.append(call)
+        self._submitted.append(call)
+
+    def release(self) -> None:
+        """Hand what was submitted to the threads."""
+        if self._submitted:
+            put = self._queue.put
+            for call in self._submitted:
+                put(call)
+            self._submitted.clear()
 
     def before_io_wait(self, timeout: float) -> None:
-        """The turn is over (called by trio, as of its instruments)."""
-        if self._collected:
-            put = self._submitted.put
-            for call in self._collected:
-                put(call)
-            self._collected.clear()
+        """The turn is over (called by trio: this is one of its instruments)."""
+        self.release()
 
     async def stop(self, grace: float) -> None:
         """End the threads once they have run what was submitted; wait for that up to *grace* seconds."""
         trio.lowlevel.remove_instrument(cast("trio.abc.Instrument", self))
-        self.before_io_wait(0.0)
+        self.release()
         for _ in range(self._count):
-            self._submitted.put(None)
+            self._queue.put(None)
         with trio.move_on_after(grace, shield=True):
             await self._all_ended.wait()
         if self._running:
@@ -126,7 +130,7 @@ class WorkerThreads:
             self._run_in_trio(self._deliver)
 
     def _work(self, number: int) -> None:
-        take = self._submitted.get
+        take = self._queue.get
         current = self.current
         while (call := take()) is not None:
             current[number] = call

@@ -143,24 +143,15 @@ class Http1Connection:
         pump = service.pump
         persistent = service.timeouts.keep_alive > 0
         patience = service.timeouts.header
-        followed = False
         while True:
             head: RequestHead | NeedData | None = None
             try:
                 if codec.pending:
-                    # Pipelined: others must have their turn, and each request begins in a step of its own.
-                    await trio.lowlevel.checkpoint()
                     head = await self._receive_head()
                 else:
                     stream.read_deadline = pump.now if service.draining else pump.now + patience
                     self.idle = True
-                    data = stream.receive_nowait()
-                    if data is None:
-                        data = await stream.receive_some()
-                    elif data and followed:
-                        # It came while the one before was answered: as if it had been pipelined.
-                        self.idle = False
-                        await trio.lowlevel.checkpoint()
+                    data = await stream.receive_some()
                     if not data:
                         return stream.unsent
                     self.idle = False
@@ -244,7 +235,9 @@ class Http1Connection:
             if body is not None and not (body.complete or await body.drain()):
                 return True
             patience = service.timeouts.keep_alive
-            followed = True
+            if codec.pending or stream.readable:
+                # Pipelined: others must have their turn, and each request begins in a step of its own.
+                await trio.lowlevel.checkpoint()
 
     async def _receive_head(self) -> RequestHead | None:
         """The next head, of which something has come; None if the client closed before the rest did."""

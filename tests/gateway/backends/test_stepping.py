@@ -184,27 +184,3 @@ class TestTasksThatGoOnAfterAStep:
             stopped = True
 
         beside(check)
-
-    def test_they_go_on_though_the_stepper_is_cancelled(self) -> None:
-        async def main() -> None:
-            loop = GuestLoop("api", trio.lowlevel.current_clock())
-
-            def again() -> None:
-                loop.call_soon(again)
-
-            async def visit(stepping: trio.CancelScope) -> None:
-                loop.resume_after_step(trio.lowlevel.current_task())
-                stepping.cancel()
-                await Parking(_stay)
-
-            with trio.fail_after(30):
-                async with trio.open_nursery() as visitors, trio.open_nursery() as nursery:
-                    pump = Pump()
-                    await nursery.start(pump.run)
-                    await nursery.start(loop.run_stepped, pump)
-                    loop.call_soon(again)
-                    await trio.lowlevel.checkpoint()
-                    visitors.start_soon(visit, nursery.cancel_scope)
-            loop.close()
-
-        trio.run(main)
