@@ -57,13 +57,14 @@ COMPILED = (
     "gateway/request.py",
     "gateway/resumption.py",
     "gateway/router.py",
+    "gateway/stream.py",
     "gateway/target.py",
     "gateway/tls/stream.py",
     "gateway/upstream/*.py",
 )
 """What each request runs through. What runs once stays as it is: it gains nothing. So does the asyncio host
-(gateway/backends/asgi/guest.py): compiled by mypyc 2.4 it crashes when its `wait` is cancelled. The way into it
-(crossing.py) costs the same compiled.
+(gateway/backends/asgi/guest.py): compiled by mypyc 2.4 it crashes when its `wait` is cancelled. The way into
+it (crossing.py) costs the same compiled.
 """
 
 

@@ -9,6 +9,7 @@ What stands beside it:
 
     tls/         TLS on listeners and to servers: certificates, handshakes, what they tell
     pump         one epoll for all connections; their tasks parked, woken with the bytes
+    stream       such a connection
     resumption   who is woken goes on at once, without a turn of trio's loop
     outbox       what is written in one turn of the loop leaves together
     target       the one form of a path; path_pattern: what routes compare it with

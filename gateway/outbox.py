@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from gateway.pump import PumpStream
+    from gateway.stream import PumpStream
 
 LARGEST: Final = 16 * 1024
 """Bytes of small writes that a stream holds; larger ones are worth a system call of their own at once."""

@@ -17,9 +17,10 @@ from gateway.address import TcpAddress
 from gateway.connect.allowed import AllowedTargets
 from gateway.errors import BackendError, Cause, Phase, ProhibitedAddress, RequestError, TargetError
 from gateway.networks import parse_address
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.resolver import ResolveError, Resolver
+from gateway.stream import PumpStream
 from gateway.upstream.dial import Dialer
 from gateway.upstream.tunnel import Tunnel
 

@@ -38,8 +38,9 @@ import trio
 from outcome import Error
 from trio.lowlevel import Task, reschedule
 
-from gateway.pump import READ_SIZE, SENDFILE_CHUNK, WRITE_EVENTS, Pump, PumpStream
+from gateway.pump import Pump
 from gateway.resumption import resume
+from gateway.stream import READ_SIZE, SENDFILE_CHUNK, WRITE_EVENTS, PumpStream
 from gateway.tls.errors import NotTlsError, TlsBrokenError
 
 PIECE: Final = 64 * 1024
@@ -287,7 +288,7 @@ class TlsStream(PumpStream):
     def _send_unasked(self) -> None:
         """Send what OpenSSL has written while it read (alerts, key updates), as far as the kernel takes it.
 
-        The rest leaves with `_ready`, or before what is sent next. Lets errors pass: whoever reads or
+        The rest leaves with `ready`, or before what is sent next. Lets errors pass: whoever reads or
         writes next meets them.
         """
         self._unsent += self._outgoing.read()
@@ -340,8 +341,8 @@ class TlsStream(PumpStream):
             await self._settle()
         self.shut_down()
 
-    def _ready(self, events: int) -> None:
-        super()._ready(events)
+    def ready(self, events: int) -> None:
+        super().ready(events)
         if self._unsent and events & WRITE_EVENTS:
             self._send_unasked()
 

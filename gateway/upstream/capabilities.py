@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from gateway.errors import BackendError
-from gateway.pump import PumpStream
+from gateway.stream import PumpStream
 from gateway.upstream.group import ServerGroup, watch_each
 from gateway.upstream.server import Server
 from protocols.errors import RemoteProtocolError

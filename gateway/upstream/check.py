@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from gateway.errors import BackendError
-from gateway.pump import PumpStream
+from gateway.stream import PumpStream
 from gateway.upstream.group import ServerGroup, watch_each
 from gateway.upstream.health import is_ours
 from gateway.upstream.server import Server

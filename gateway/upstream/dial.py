@@ -12,8 +12,9 @@ import trio
 
 from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
 from gateway.request import Request
+from gateway.stream import PumpStream
 from gateway.tls.client import ServerTls
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import TlsStream, is_alert, reason_of

@@ -31,8 +31,9 @@ from outcome import Error
 from trio.lowlevel import reschedule
 
 from gateway.errors import ResponseAborted
-from gateway.pump import READ_SIZE, Pump, PumpStream
+from gateway.pump import Pump
 from gateway.resumption import Parking, current_task
+from gateway.stream import READ_SIZE, PumpStream
 from protocols.errors import RemoteProtocolError
 from protocols.fastcgi.multiplex import Multiplexer
 
@@ -202,10 +203,6 @@ class RequestStream(PumpStream):
         self.drop()
         self._connection.leave(self)
         self._dismiss(trio.ClosedResourceError("the stream was closed by another task"))
-
-    def sweep(self, now: float) -> None:
-        """Wake whoever has waited too long."""
-        self._sweep(now)
 
 
 class SharedConnection:

@@ -7,7 +7,8 @@ server's concern (`gateway.upstream.server`).
 
 from dataclasses import dataclass, replace
 
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import PumpStream
 from gateway.upstream.dial import Dialer
 from protocols.codec import ClientCodec
 

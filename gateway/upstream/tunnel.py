@@ -16,8 +16,9 @@ import structlog
 import trio
 
 from gateway.errors import ClientGone
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
 from gateway.request import Duplex
+from gateway.stream import PumpStream
 
 log = structlog.get_logger()
 

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import PumpStream
 from tests.gateway.served import run
 
 

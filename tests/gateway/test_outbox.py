@@ -10,7 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from gateway.outbox import GATHERED, LARGEST, LONGEST, MOST
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import PumpStream
 from tests.gateway.pumped import fill, pumped, pumping, reset
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
 

@@ -11,7 +11,8 @@ import pytest
 import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
-from gateway.pump import READ_SIZE, Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import READ_SIZE, PumpStream
 from tests.gateway.pumped import connected, fill, pumped, pumping, reset
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
 

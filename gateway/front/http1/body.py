@@ -7,7 +7,7 @@ import trio
 from gateway.errors import ClientGone, RequestError
 from gateway.front.patience import Patience
 from gateway.front.service import DRAINED_BYTES, Service
-from gateway.pump import PumpStream
+from gateway.stream import PumpStream
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, Data, EndOfMessage, Headers
 from protocols.http1 import Http1Server

@@ -21,8 +21,8 @@ from gateway.front.http1.body import Http1Body
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.http1.upgrade import Http1Upgrade, offered_protocol
 from gateway.front.service import NOT_ANSWERED, Service
-from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
+from gateway.stream import PumpStream
 from gateway.target import decode_path, host_of, split_target
 from protocols.errors import Incomplete, RemoteProtocolError
 from protocols.events import NEED_DATA, NeedData, RequestHead

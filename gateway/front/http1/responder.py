@@ -17,7 +17,7 @@ from gateway.front.fields import BODILESS, NOTICED, parse_length
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
 from gateway.outbox import LARGEST
-from gateway.pump import PumpStream
+from gateway.stream import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
 from protocols.http1 import LAST_CHUNK, TOKEN, encode_chunk, encode_last_chunk, encode_response_head

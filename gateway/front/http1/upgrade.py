@@ -20,8 +20,8 @@ import trio
 from gateway.errors import ClientGone
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.service import Service
-from gateway.pump import PumpStream
 from gateway.request import Duplex
+from gateway.stream import PumpStream
 from protocols.events import Headers
 from protocols.http1 import Http1Server
 

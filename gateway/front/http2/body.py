@@ -11,7 +11,8 @@ from gateway.errors import ClientGone, RequestError
 from gateway.front.http2.output import Output
 from gateway.front.patience import Patience
 from gateway.front.service import DRAINED_BYTES
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import PumpStream
 from protocols.events import Headers
 from protocols.http2 import Http2Server
 from protocols.trailers import permitted_trailers

@@ -30,8 +30,8 @@ from gateway.front.http2.responder import Http2Responder
 from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.patience import Patience
 from gateway.front.service import NOT_ANSWERED, Service
-from gateway.pump import PumpStream
 from gateway.request import NO_BODY, Address, Request, respond
+from gateway.stream import PumpStream
 from gateway.target import decode_path, host_of, split_target
 from protocols.events import Headers, RequestHead
 from protocols.forwarded import CLIENT_FIELDS

@@ -16,7 +16,8 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 
 from gateway.errors import ClientGone
 from gateway.front.patience import Patience
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import PumpStream
 from protocols.events import Headers
 from protocols.http2 import Http2Server
 

@@ -9,7 +9,8 @@ import trio
 
 from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.http1.responder import Http1Responder
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
 from tests.gateway.served import quick_sweeper, response, run  # noqa: F401

@@ -11,7 +11,8 @@ import trio.testing
 
 from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
-from gateway.pump import Pump, PumpStream
+from gateway.pump import Pump
+from gateway.stream import PumpStream
 from gateway.upstream.dial import Dialer, SocketAddress
 from tests.gateway.served import quick_sweeper, run  # noqa: F401
 
