@@ -96,7 +96,7 @@ def test_debug_mode_tells_of_slow_steps(
         assert gateway.get("/block_the_loop").text == "None"
         said = json.loads(gateway.wait_for(lambda line: " took 0." in line))
         assert (said["level"], said["logger"]) == ("warning", "asyncio")
-        assert "asyncio_app.py" in said["event"] or "guest.py" in said["event"]
+        assert "asyncio_app.py" in said["event"] or "crossing.py" in said["event"]
         gateway.get("/fail_in_a_callback")
         failed = json.loads(gateway.wait_for(lambda line: "ValueError: callback" in line))
         assert "asyncio_app.py" in failed["source_traceback"]
