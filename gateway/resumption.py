@@ -4,8 +4,9 @@ Why: after `trio.lowlevel.reschedule` it goes on in the next turn of trio's loop
 queue and loop costs as much as to parse a request, twice where one is passed on. Here is what nearly all
 tasks do, in a function that is compiled: they run until they wait again::
 
-    trio's loop ─► step of the pump's task ─► resume(task) ─► its step, until it waits
-                   (or of asyncio's stepper)└► resume(task) ─► ...
+    trio's loop ─► a step (of the pump, of asyncio's stepper, of trio's callbacks from threads)
+                     ├► resume(task) ─► its step, until it waits
+                     └► resume(task) ─► ...
 
 Whatever else may happen, the task's end or a checkpoint, is left to trio in its next turn. To the task and to
 trio it is a step like others: the task is the current one, has its own context, and is cancelled at its next

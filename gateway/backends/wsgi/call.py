@@ -3,13 +3,13 @@
 The conversation is by state, not by messages: the thread sets fields and posts the call; the trio task
 looks at all fields each time it is woken. A field is written by one side and taken by the other::
 
-    thread ─► status, headers, blocks, file, finished, failed, wants_body, left ─► trio task
-    thread ◄─ piece, body_error, sent, over                              ◄─ trio task
+    thread ─► status, headers, blocks, whole, file, finished, failed, wants_body, left ─► trio task
+    thread ◄─ piece, body_error, sent, over                                     ◄─ trio task
 
 Back-pressure: blocks may be on their way while the application makes the next (PEP 3333, "Buffering and
 Streaming": they are sent at once, by another thread), but not more than :data:`AHEAD_BYTES`, so that a block
-does not cost a change of threads each. ``over`` says that nobody is listening
-any more; the thread learns it as :class:`ClientDisconnected` at its next write or read.
+does not cost a change of threads each. ``over`` says that nobody is listening any more; the thread learns it
+as :class:`ClientDisconnected` at its next write or read.
 """
 
 import threading
