@@ -363,6 +363,39 @@ def test_an_application_that_finishes_in_spite_of_its_cancellation() -> None:
 # --- the end
 
 
+def test_a_request_that_is_over_cannot_be_cancelled_by_another_that_ends_with_it() -> None:
+    """Both responses are complete in one step of asyncio; what runs behind the second one goes on."""
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        gates.append(asyncio.get_running_loop().create_future())
+        await gates[-1]
+        await answering()(scope, receive, send)
+        await asyncio.sleep(0.01)
+        ended.append("behind the response")
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            scopes = [trio.CancelScope(), trio.CancelScope()]
+
+            async def ask(number: int) -> None:
+                with scopes[number]:
+                    await backend.handle(make_request(), RecordingResponder())
+                    ended.append("response")
+                    scopes[1 - number].cancel()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, 0)
+                nursery.start_soon(ask, 1)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                for gate in gates:
+                    gate.set_result(None)
+
+    gates: list[asyncio.Future[None]] = []
+    trio.run(main)
+    assert ended == ["response"] * 2 + ["behind the response"] * 2
+
+
 def test_what_is_left_running_is_cancelled_at_the_end() -> None:
     ended: list[str] = []
 
