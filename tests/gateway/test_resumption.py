@@ -60,6 +60,16 @@ async def _parked(nursery: trio.Nursery, function: Callable[[Place], Awaitable[o
     return place
 
 
+async def _woken(function: Callable[[Place], Awaitable[object]], times: int) -> None:
+    """Wake a task with *function* so many times, and wait for its end."""
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            place = await _parked(nursery, function)
+            for _ in range(times):
+                place.wake()
+                await trio.testing.wait_all_tasks_blocked()
+
+
 def test_it_goes_on_at_once() -> None:
     if not resumption.DIRECT:
         pytest.skip("trio lets it go on in its next turn")
@@ -179,15 +189,7 @@ def test_what_is_foreign_to_trio_is_refused_by_it() -> None:
             await Foreign()
         await place.wait()
 
-    async def main() -> None:
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                place = await _parked(nursery, waiter)
-                place.wake()
-                await trio.testing.wait_all_tasks_blocked()
-                place.wake()
-
-    trio.run(main)
+    trio.run(_woken, waiter, 2)
 
 
 def test_it_may_be_detached() -> None:
@@ -195,13 +197,7 @@ def test_it_may_be_detached() -> None:
         await place.wait()
         await trio.lowlevel.permanently_detach_coroutine_object(Value(None))
 
-    async def main() -> None:
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                place = await _parked(nursery, waiter)
-                place.wake()
-
-    trio.run(main)
+    trio.run(_woken, waiter, 1)
 
 
 def test_rescheduled_it_goes_on_too() -> None:
@@ -228,15 +224,7 @@ def test_a_wait_is_a_checkpoint() -> None:
         with trio.testing.assert_checkpoints():
             await place.wait()
 
-    async def main() -> None:
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                place = await _parked(nursery, waiter)
-                place.wake()
-                await trio.testing.wait_all_tasks_blocked()
-                place.wake()
-
-    trio.run(main)
+    trio.run(_woken, waiter, 2)
 
 
 def test_a_plain_checkpoint_is_one_too() -> None:
@@ -248,15 +236,7 @@ def test_a_plain_checkpoint_is_one_too() -> None:
         with pytest.raises(AssertionError), trio.testing.assert_no_checkpoints():
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def main() -> None:
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                place = await _parked(nursery, waiter)
-                place.wake()
-                await trio.testing.wait_all_tasks_blocked()
-                place.wake()
-
-    trio.run(main)
+    trio.run(_woken, waiter, 2)
 
 
 def test_ctrl_c_reaches_the_main_task_at_its_next_wait() -> None:
