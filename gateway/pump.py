@@ -1,7 +1,7 @@
 """The readiness pump: one epoll set for every socket of a worker, one trio task that waits for it.
 
 Why it exists: trio arms and disarms a socket in its own epoll for each wait, which costs more than
-parsing a request. Here each socket is registered once, edge-triggered; the pump's task waits for the
+parsing a request. Here each socket is registered once at most, edge-triggered; the pump's task waits for the
 epoll descriptor itself (an epoll descriptor is pollable), reads the sockets whose tasks are parked,
 and lets those tasks go on with the bytes (`resumption`). Writes are tried at once, or held until the end
 of the turn (`outbox`), and park only when the kernel's buffer is full. It is still trio: tasks own their
@@ -10,9 +10,12 @@ streams and every wait can be cancelled::
     kernel ─► epoll ─► Pump.run ─► recv ─► resume(task that waits in receive_some)
                               └──► on_hangup (the peer closed while the task was busy elsewhere)
 
-What came in one batch is dealt with by one task after the other, within the pump's step. Each knows of all of
-it (`PumpStream.note`), and may wait for the others (`Pump.after_batch`). Deadlines of streams are kept by a
-coarse sweeper (:data:`SWEEP_INTERVAL`), because a cancel scope per wait would cost as much as the wait.
+What came in one batch is dealt with by one task after the other, within the pump's step. Each knows of all
+of it (`PumpStream.note`), and may wait for the others (`Pump.after_batch`). Those that make connections do.
+Whose answer is here when the last of them has sent its request need not be watched for (`Pump.await_first`).
+
+Deadlines of streams are kept by a coarse sweeper (:data:`SWEEP_INTERVAL`), because a cancel scope per wait
+would cost as much as the wait.
 
 It does not do accepting (`listener`), or name resolution.
 """
@@ -33,6 +36,9 @@ SWEEP_INTERVAL: Final = 0.25
 """Seconds between two looks at the deadlines; a deadline is kept to that precision."""
 
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+_MISSES: Final = 4
+"""Looks in vain, one after the other, after which the other answers of a batch are waited for."""
 
 
 def _not_long(_raise_cancel: RaiseCancelT) -> Abort:
@@ -58,6 +64,10 @@ class Pump:
         self._dispatching = False
         self._held_up: list[Task] = []
         """Those that wait in `after_batch`."""
+        self._going_on = False
+        """Several of them go on now, one right after the other."""
+        self._unwatched: list[PumpStream] = []
+        """The new connections that they have made and wait for."""
 
     def attach(self, sock: socket.SocketType) -> PumpStream:
         """Watch a connected (or connecting) socket from now on; it is made non-blocking."""
@@ -71,8 +81,19 @@ class Pump:
         if sock.gettimeout() != 0:
             sock.setblocking(False)
         fd = sock.fileno()
-        self._streams[fd] = stream
         self._epoll.register(fd, _REGISTERED)
+        self._streams[fd] = stream
+        stream.watched = True
+
+    def await_first(self, stream: PumpStream) -> None:
+        """Watch *stream* for what its task is about to wait for, unless that may be here in a moment.
+
+        Raises BrokenResourceError.
+        """
+        if self._going_on:
+            self._unwatched.append(stream)
+        else:
+            stream.watch()
 
     def detach(self, fd: int) -> None:
         """Forget a socket that is about to be closed."""
@@ -147,9 +168,29 @@ class Pump:
         finally:
             self._dispatching = False
             if self._held_up:
-                held_up, self._held_up = self._held_up, []
-                for task in held_up:
-                    resume(task)
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Let those go on that were held up; then look for the answers on their new connections.
+
+        When the last of several has sent its request, a server that keeps up with this worker has answered
+        most of them. A look costs a third of watching a connection for one answer, and forgetting it.
+        """
+        held_up, self._held_up = self._held_up, []
+        self._going_on = len(held_up) > 1
+        for task in held_up:
+            resume(task)
+        self._going_on = False
+        if self._unwatched:
+            unwatched, self._unwatched = self._unwatched, []
+            self.now = self.time()
+            misses = 0
+            for stream in unwatched:
+                if misses < _MISSES and stream.look():
+                    misses = 0
+                else:
+                    misses += 1
+                    stream.keep_waiting()
 
     async def _sweep(self) -> None:
         while True:

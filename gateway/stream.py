@@ -51,7 +51,7 @@ _CORKED_FILE: Final = 256 * 1024
 
 
 class PumpStream:
-    """A connected socket that the pump watches.
+    """A connected, non-blocking socket that the pump watches, from the first wait on at the latest.
 
     One task may receive and one may send at a time (BusyResourceError otherwise). Receiving or
     sending does not pass a checkpoint unless it has to wait.
@@ -84,6 +84,7 @@ class PumpStream:
         "peer_closed",
         "read_deadline",
         "sock",
+        "watched",
         "write_deadline",
     )
 
@@ -118,6 +119,8 @@ class PumpStream:
         self._ending = False
         """The sending side is to be closed when nothing is held any more."""
         self._full_reads = 0
+        self.watched = False
+        """The pump tells of all that happens."""
         self.read_deadline = inf
         """Clock time at which a parked receive_some raises TooSlowError."""
         self.write_deadline = inf
@@ -133,10 +136,33 @@ class PumpStream:
         self.on_hangup_deadline: Callable[[], None] | None = None
         """Called from the sweeper once ``hangup_deadline`` has passed."""
 
+    def watch(self) -> None:
+        """Let the pump tell of all that happens from now on, if it does not yet.
+
+        Raises BrokenResourceError if the kernel cannot watch any more.
+        """
+        if not self.watched:
+            try:
+                self._pump.adopt(self)
+            except OSError as error:
+                raise self._broken(error) from error
+
+    def become_idle(self) -> None:
+        """Nothing is expected for now: `quiet` tells of what comes nevertheless, or has come already."""
+        if not self.watched:
+            try:
+                self._pump.adopt(self)
+                self._recv(1)
+            except BlockingIOError:
+                return
+            except OSError:
+                pass
+            self.peer_closed = True  # or it has said what nobody has asked for
+
     # --- receiving
 
-    def expect_event(self) -> None:
-        """Nothing can be here yet: the first receive waits for the kernel's word before it tries."""
+    def expect_answer(self) -> None:
+        """Nothing can be here before something is sent: the first receive waits before it tries."""
         self._readable = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -157,6 +183,8 @@ class PumpStream:
                 return data
         if self._reader is not None:
             raise trio.BusyResourceError("another task is receiving from this stream")
+        if not self.watched:
+            self._pump.await_first(self)
         self._reader = current_task()
         await self._receiving
         return self._received
@@ -310,7 +338,10 @@ class PumpStream:
         self._gathering = 0
         if self._held or self._gathered:
             try:
-                if self._send_held() and self._ending:
+                if not self._send_held():
+                    if not self.watched:
+                        self._pump.adopt(self)
+                elif self._ending:
                     self.sock.shutdown(socket.SHUT_WR)
             except OSError as error:
                 self._broken(error)
@@ -400,6 +431,7 @@ class PumpStream:
         """Wait until the kernel's buffer has room again, after a send that took nothing."""
         if self._writer is not None:
             raise trio.BusyResourceError("another task is sending on this stream")
+        self.watch()
         self._writer = current_task()
         if self._sending is None:
             self._sending = Parking(self._abort_send)
@@ -494,24 +526,45 @@ class PumpStream:
         if events & _CLOSED_EVENTS and self.on_hangup is not None:
             self.on_hangup()
 
-    def _read_for(self, reader: Task) -> None:
-        """`receive_nowait` for a parked task, once more without the call: this is the hot path."""
+    def look(self) -> bool:
+        """Take what a task waits for, if it is here before anybody watches; the task goes on with it."""
+        reader = self._reader
+        return reader is None or self._read_for(reader)  # None: closed meanwhile, or cancelled
+
+    def keep_waiting(self) -> None:
+        """Watch for what a task waits for, which was not here when it was looked for."""
+        reader = self._reader
+        if reader is not None:
+            try:
+                self.watch()
+            except trio.BrokenResourceError as broken:
+                self._reader = None
+                reschedule(reader, Error(broken))
+
+    def _read_for(self, reader: Task) -> bool:
+        """`receive_nowait` for a parked task, once more without the call: this is the hot path.
+
+        Whether there was something, and the task has gone on or will.
+        """
         try:
             self._received = data = self._recv(READ_SIZE)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self._reader = None
             reschedule(reader, Error(self._broken(error)))
-            return
-        if not data and self._error is not None:
-            self._reader = None
-            reschedule(reader, Error(self._broken(self._error)))
-            return
+            return True
+        if not data:
+            self.peer_closed = True
+            if self._error is not None:
+                self._reader = None
+                reschedule(reader, Error(self._broken(self._error)))
+                return True
         self._roomy = not self.hung_up
         self._readable = self.peer_closed or len(data) == READ_SIZE
         self._reader = None
         resume(reader)
+        return True
 
     def sweep(self, now: float) -> None:
         """Wake whoever has waited too long."""

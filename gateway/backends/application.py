@@ -119,11 +119,11 @@ class ApplicationBackend:
         body = self._intake.take(request.body)
         if body is not None:
             request.body = body
-            redirect = await self._exchange(request, responder, body.length)
+            redirect = await self._send(request, responder, self._environ(request, body.length))
         else:
             with await self._intake.store(request.body) as spooled:
                 request.body = spooled
-                redirect = await self._exchange(request, responder, spooled.length)
+                redirect = await self._send(request, responder, self._environ(request, spooled.length))
         if redirect is not None:
             await follow(
                 request,
@@ -149,11 +149,6 @@ class ApplicationBackend:
             environ["HTTP_SEC_WEBSOCKET_KEY"] = key.decode()
         switch = Switch(upgrade, pump=upgrades.pump, idle=upgrades.idle, key=key)
         await self._send(request, responder, environ, switch=switch)
-
-    async def _exchange(
-        self, request: Request, responder: Responder, length: int | None
-    ) -> LocalRedirect | None:
-        return await self._send(request, responder, self._environ(request, length))
 
     async def _send(
         self,

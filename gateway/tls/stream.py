@@ -225,18 +225,20 @@ class TlsStream(PumpStream):
                 return False
         return not self._readable and not self.peer_closed
 
-    def _read_for(self, reader: Task) -> None:
+    def _read_for(self, reader: Task) -> bool:
         self._readable = True
         try:
             data = self.receive_nowait()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
             self._reader = None
             reschedule(reader, Error(broken))
-            return
-        if data is not None:
-            self._received = data
-            self._reader = None
-            resume(reader)
+            return True
+        if data is None:
+            return False
+        self._received = data
+        self._reader = None
+        resume(reader)
+        return True
 
     # --- sending
 

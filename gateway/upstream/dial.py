@@ -128,7 +128,14 @@ class Dialer:
     async def _connect(self, deadline: float) -> PumpStream:
         address = self.address
         if isinstance(address, UnixAddress):
-            return await self._dial_unix(address.path, deadline)
+            pause = _BUSY_RETRY
+            while (stream := self._connect_unix(address.path)) is None:
+                # unix(7): the listener's backlog is full. There is nothing to wait on.
+                if self._pump.time() + pause >= deadline:
+                    raise self._failed(Cause.CONNECT_TIMEOUT, "the backlog stayed full")
+                await trio.sleep(pause)  # noqa: TID251 - back-off: the kernel gives no event
+                pause = min(2 * pause, 0.1)
+            return stream
         failure: BackendError | None = None
         for target in self.targets:
             assert not isinstance(target, str)
@@ -138,24 +145,18 @@ class Dialer:
                 failure = error
         raise failure or self._failed(Cause.UNKNOWN_HOST, f"cannot resolve the name: {self.unknown}")
 
-    async def _dial_unix(self, path: str, deadline: float) -> PumpStream:
-        pause = _BUSY_RETRY
-        while True:
-            sock = self._socket(socket.AF_UNIX)
-            try:
-                sock.connect(path)
-            except BlockingIOError as full:
-                sock.close()
-                # unix(7): the listener's backlog is full. There is nothing to wait on.
-                if self._pump.time() + pause >= deadline:
-                    raise self._failed(Cause.CONNECT_TIMEOUT, "the backlog stayed full") from full
-                await trio.sleep(pause)  # noqa: TID251 - back-off: the kernel gives no event
-                pause = min(2 * pause, 0.1)
-            except OSError as error:
-                sock.close()
-                raise self._from_errno(error.errno) from error
-            else:
-                return self._attach(sock)
+    def _connect_unix(self, path: str) -> PumpStream | None:
+        """A connection, which is made at once, or None if the backlog is full."""
+        sock = self._socket(socket.AF_UNIX)
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            sock.close()
+            return None
+        except OSError as error:
+            sock.close()
+            raise self._from_errno(error.errno) from error
+        return self._attach(sock)
 
     async def _dial_tcp(self, family: int, sockaddr: tuple[str, int], deadline: float) -> PumpStream:
         sock = self._socket(family)
@@ -189,8 +190,8 @@ class Dialer:
     def _attach(self, sock: socket.SocketType) -> PumpStream:
         if self._tls is not None:
             return self._tls.stream(self._pump, sock)
-        stream = self._pump.attach(sock)
-        stream.expect_event()
+        stream = PumpStream(self._pump, sock)
+        stream.expect_answer()
         return stream
 
     async def _agree(self, stream: TlsStream, deadline: float) -> None:

@@ -85,6 +85,7 @@ class RequestStream(PumpStream):
         super().__init__(pump, connection.stream.sock)
         self._connection = connection
         self._readable = False
+        self.watched = True  # as a part of the connection, which is
         self._waiting: deque[bytes] = deque()
         self._end: Exception | None = None
         self.waiting_bytes = 0

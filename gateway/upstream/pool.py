@@ -111,6 +111,7 @@ class Pool:
         policy = self._policy
         now = self._pump.now
         connection.requests += 1
+        connection.stream.become_idle()
         if (
             len(self._idle) >= policy.idle
             or not connection.stream.quiet

@@ -141,7 +141,7 @@ def test_what_came_before_the_stream_was_watched_is_an_event_too(kind: str) -> N
             with theirs:
                 theirs.sendall(b"early")
                 stream = pump.attach(ours)
-                stream.expect_event()
+                stream.expect_answer()
                 assert stream.receive_nowait() is None
                 assert await stream.receive_some() == b"early"
                 stream.close()
@@ -188,11 +188,12 @@ async def both(
     *,
     close: bool = False,
     then: Callable[[], None] = lambda: None,
+    count: int = 2,
 ) -> None:
-    """Run *receive* for two streams, number 0 and 1, on which something comes in one batch; in the same, if
+    """Run *receive* for *count* streams, numbered, on which something comes in one batch; in the same, if
     *close*, the end of the second, and what *then* does.
     """
-    pairs = [socket.socketpair() for _ in range(2)]
+    pairs = [socket.socketpair() for _ in range(count)]
     streams = [pump.attach(ours) for ours, _ in pairs]
     try:
         async with trio.open_nursery() as nursery:
@@ -337,6 +338,305 @@ def test_who_waits_for_the_end_of_a_batch_that_fails_is_not_left_behind() -> Non
         assert caught.group_contains(ZeroDivisionError)
 
     run(main)
+
+
+# ---- answers on new connections
+
+
+Server = Callable[[socket.socket], None]
+"""What is done at the other end until the batch is over; the request is there."""
+
+
+async def dialled(
+    pump: Pump, use: Callable[[PumpStream, int], Awaitable[None]], *servers: Server
+) -> list[PumpStream]:
+    """Run *use* for one stream to each server, numbered, as for connections that requests of a batch make."""
+    assert len(servers) > 1
+    streams: list[PumpStream] = []
+    others: list[socket.socket] = []
+
+    async def send(trigger: PumpStream, number: int) -> None:
+        await trigger.receive_some()
+        await pump.after_batch()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        others.append(theirs)
+        stream = PumpStream(pump, ours)
+        stream.expect_answer()
+        streams.append(stream)
+        stream.try_send(b"request")
+        servers[number](theirs)
+        await use(stream, number)
+
+    try:
+        await both(pump, send, count=len(servers))
+    finally:
+        for stream in streams:
+            stream.close()
+        for theirs in others:
+            theirs.close()
+    return streams
+
+
+def says(data: bytes) -> Server:
+    """A server that has answered."""
+    return lambda theirs: theirs.sendall(data)
+
+
+def is_silent(_theirs: socket.socket) -> None:
+    """One that has not yet."""
+
+
+def ends(theirs: socket.socket) -> None:
+    """One that has closed the connection after it has read the request."""
+    theirs.recv(100)
+    theirs.close()
+
+
+def resets(theirs: socket.socket) -> None:
+    """One that has not read it: the connection is reset (unix(7))."""
+    theirs.close()
+
+
+def test_an_answer_that_is_here_after_the_batch_needs_no_watching() -> None:
+    seen: list[tuple[bytes, bool]] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, _number: int) -> None:
+                before = pump.now
+                seen.append((await stream.receive_some(), stream.watched))
+                assert pump.now > before  # it has taken that long
+
+            await dialled(pump, use, says(b"first"), says(b"second"))
+
+    run(main)
+    assert seen == [(b"first", False), (b"second", False)]
+
+
+def test_what_is_not_here_after_the_batch_is_watched_for() -> None:
+    seen: list[tuple[int, bytes]] = []
+    server: list[socket.socket] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, number: int) -> None:
+                seen.append((number, await stream.receive_some()))
+                if number == 1:
+                    server[0].sendall(b"late")
+                assert stream.watched == (number == 0)
+
+            await dialled(pump, use, server.append, says(b"early"))
+
+    run(main)
+    assert seen == [(1, b"early"), (0, b"late")]
+
+
+def test_what_follows_the_first_of_an_answer_is_watched_for() -> None:
+    seen: dict[int, list[bytes]] = {0: [], 1: []}
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, number: int) -> None:
+                while data := await stream.receive_some():
+                    seen[number].append(data[:3])
+                assert stream.watched
+
+            def answers_and_ends(theirs: socket.socket) -> None:
+                theirs.recv(100)
+                theirs.sendall(b"all")
+                theirs.close()
+
+            def answers_at_length(theirs: socket.socket) -> None:
+                theirs.recv(100)
+                theirs.sendall(b"one" + bytes(READ_SIZE - 3) + b"two")
+                theirs.close()
+
+            await dialled(pump, use, answers_and_ends, answers_at_length)
+
+    run(main)
+    assert seen == {0: [b"all"], 1: [b"one", b"two"]}
+
+
+def test_looks_in_vain_are_few() -> None:
+    """A server that is slower than the worker is not asked again and again."""
+    silent = [trio.CancelScope() for _ in range(9)]
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, number: int) -> None:
+                if number < len(silent):
+                    with silent[number]:
+                        await stream.receive_some()
+                else:
+                    assert await stream.receive_some() == b"here"
+                    assert stream.watched  # though it was here: nobody has looked
+                    for scope in silent:
+                        scope.cancel()
+
+            await dialled(pump, use, *[is_silent] * len(silent), says(b"here"))
+
+    run(main)
+    assert all(scope.cancelled_caught for scope in silent)
+
+
+@pytest.mark.parametrize("gone", [ends, resets])
+def test_an_end_in_place_of_an_answer_is_told(gone: Server) -> None:
+    seen: list[object] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, _number: int) -> None:
+                try:
+                    seen.append(await stream.receive_some())
+                except trio.BrokenResourceError:
+                    seen.append("broken")
+                assert stream.peer_closed or stream.hung_up
+
+            await dialled(pump, use, gone, gone)
+
+    run(main)
+    assert seen == ([b"", b""] if gone is ends else ["broken", "broken"])
+
+
+def test_who_is_cancelled_meanwhile_is_not_given_an_answer() -> None:
+    scopes = [trio.CancelScope() for _ in range(2)]
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, number: int) -> None:
+                if number == 1:
+                    scopes[0].cancel()
+                    await stream.receive_some()
+                    return
+                with scopes[0]:
+                    await stream.receive_some()
+                assert scopes[0].cancelled_caught
+                assert await stream.receive_some() == b"kept"
+
+            await dialled(pump, use, says(b"kept"), says(b"other"))
+
+    run(main)
+
+
+def test_who_closes_the_connection_of_another_meanwhile_ends_its_wait() -> None:
+    streams: list[PumpStream] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, number: int) -> None:
+                streams.append(stream)
+                if number == 0:
+                    with pytest.raises(trio.ClosedResourceError):
+                        await stream.receive_some()
+                else:
+                    streams[0].close()
+                    assert await stream.receive_some() == b"answer"
+
+            await dialled(pump, use, is_silent, says(b"answer"))
+
+    run(main)
+
+
+def test_what_the_kernel_cannot_watch_is_broken() -> None:
+    """epoll_ctl(2): no memory, or too many descriptors for a user. Here it is one that is watched already."""
+    seen: list[bytes] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, _number: int) -> None:
+                descriptor = stream.sock.fileno()
+                pump.watch(descriptor, lambda: None)
+                with pytest.raises(trio.BrokenResourceError, match="File exists"):
+                    await stream.receive_some()
+                with pytest.raises(trio.BrokenResourceError, match="File exists"):
+                    await stream.receive_some()  # between two batches
+                stream.become_idle()
+                assert not stream.quiet
+                pump.unwatch(descriptor)
+                seen.append(await stream.receive_some())
+
+            def later(theirs: socket.socket) -> None:
+                trio.lowlevel.current_trio_token().run_sync_soon(theirs.sendall, b"later")
+
+            await dialled(pump, use, later, later)
+
+    run(main)
+    assert seen == [b"later", b"later"]
+
+
+@pytest.mark.parametrize(
+    ("behind", "quiet"), [(b"", True), (b"stray", False), (None, False)], ids=["nothing", "bytes", "end"]
+)
+def test_what_came_behind_the_answer_is_seen_on_an_idle_connection(behind: bytes | None, quiet: bool) -> None:
+    """RFC 9112 9.2: it is not used for another request."""
+    seen: list[bool] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, number: int) -> None:
+                assert await stream.receive_some() == b"answer"
+                assert not stream.watched
+                if behind is None:
+                    servers[number].shutdown(socket.SHUT_WR)
+                else:
+                    servers[number].sendall(behind)
+                stream.become_idle()
+                seen.append(stream.quiet)
+
+            servers: list[socket.socket] = []
+
+            def answers(theirs: socket.socket) -> None:
+                servers.append(theirs)
+                theirs.sendall(b"answer")
+
+            await dialled(pump, use, answers, answers)
+
+    run(main)
+    assert seen == [quiet, quiet]
+
+
+def test_what_is_held_for_a_connection_that_nobody_watches_leaves_when_there_is_room() -> None:
+    received = [bytearray(), bytearray()]
+    servers: list[socket.socket] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+
+            async def use(stream: PumpStream, number: int) -> None:
+                assert await stream.receive_some() == b"go on"
+                assert stream.try_send(b"held") == 4
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        stream.sock.send(bytes(READ_SIZE))
+                await until(lambda: stream.watched)
+                server = servers[number]
+                server.setblocking(False)
+
+                def drain() -> bool:
+                    with contextlib.suppress(BlockingIOError):
+                        received[number].extend(server.recv(READ_SIZE))
+                    return received[number].endswith(b"held")
+
+                await until(drain)
+
+            def answers(theirs: socket.socket) -> None:
+                servers.append(theirs)
+                theirs.sendall(b"go on")
+
+            await dialled(pump, use, answers, answers)
+
+    run(main)
+    assert all(data.startswith(b"request") for data in received)
 
 
 # ---- hang-ups
