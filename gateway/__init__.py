@@ -43,7 +43,8 @@ What makes and runs it all:
     control/     the socket for gateway status, reload and stop, and metrics
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
     hosted/      WSGI and ASGI applications in processes of their own: this gateway once more
-    process      the life of a program; confinement: its user and limits; executable: why it cannot be run
+    process      the life of a program; launch: its start; confinement: its user and limits;
+                 executable: why it cannot be run
     loading      finds module:attribute; virtualenv: packages of a virtual environment
     interruption the stop signals, also while an application is loaded
     stacks       what a thread is doing, for what hangs; memory: the collector of cycles

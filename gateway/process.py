@@ -7,17 +7,12 @@ end without SIGCHLD and without a thread.
 
 The ladder at the end of a life: SIGTERM to the process group, a grace, SIGKILL to the group, reap.
 The leader stays unreaped until then: its number, which is the group's, cannot be used again meanwhile.
-
-`subprocess.Popen` is used rather than `os.posix_spawn`, which is 40 µs faster of about 650 for a small
-C program but knows no working directory, and rather than `trio.run_process`, which takes three times
-as long. Popen starts children by vfork: the event loop stands for 0.1 ms.
 """
 
 import contextlib
 import os
 import re
 import signal
-import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
@@ -28,6 +23,7 @@ import trio
 
 from gateway.confinement import Confinement
 from gateway.executable import check_executable
+from gateway.launch import start
 
 REAP_WAIT: Final = 5.0
 """Seconds that a process may need to disappear after SIGKILL; only one stuck in the kernel needs any."""
@@ -45,23 +41,25 @@ class Process:
     reaped. Whoever spawned it calls `reap`, `wait` or `terminate` until one of them has reaped it.
     """
 
-    __slots__ = ("_popen", "pid", "pidfd")
+    __slots__ = ("pid", "pidfd", "returncode")
 
-    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
-        self._popen = popen
-        self.pid = popen.pid
-        self.pidfd = os.pidfd_open(popen.pid)
-
-    @property
-    def returncode(self) -> int | None:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.returncode: int | None = None
         """The exit status, the negative number of the signal that ended it, or None if not reaped yet."""
-        return self._popen.returncode
 
     def reap(self) -> bool:
         """Reap it if it has ended; whether it is reaped now."""
-        if self._popen.returncode is None:
-            if self._popen.poll() is None:
-                return False
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                status = 0  # somebody else in this process has reaped it: how it has ended is lost
+            else:
+                if not pid:
+                    return False
+            self.returncode = os.waitstatus_to_exitcode(status)
             os.close(self.pidfd)
         return True
 
@@ -69,8 +67,8 @@ class Process:
         """Wait for its end, reap it, and return ``returncode``."""
         while not self.reap():
             await trio.lowlevel.wait_readable(self.pidfd)
-        assert self._popen.returncode is not None
-        return self._popen.returncode
+        assert self.returncode is not None
+        return self.returncode
 
     async def terminate(self, grace: float) -> None:
         """End the process group: SIGTERM, *grace* seconds, SIGKILL; then reap.
@@ -127,22 +125,12 @@ def spawn(
     if confinement is not None:
         check_executable(argv[0])
         argv = confinement.wrap(argv)
-    # The child is this object's to reap; Popen as a context manager would wait for it at once.
-    popen = subprocess.Popen(
-        argv,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env=env,
-        cwd=directory,
-        start_new_session=True,
-        pass_fds=others,
-    )
+    pid = start(argv, env=env, directory=directory, stdin=stdin, stdout=stdout, stderr=stderr, others=others)
     try:
-        return Process(popen)
+        return Process(pid)
     except OSError:  # no descriptor is left for the pidfd
-        popen.kill()
-        popen.wait()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise
 
 
@@ -150,15 +138,15 @@ _none_is_ignored = False
 """Whether that was seen to: once, at the first child, because looking takes a tenth of starting one."""
 
 _RESTORED: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-"""What Python ignores at its start and Popen restores in the child."""
+"""What Python ignores at its start, and what is restored in the child."""
 
 
 def _handle_what_is_ignored() -> None:
     """Do nothing about ignored signals by a handler instead, which for this process is the same.
 
     execve(2): ignored signals stay ignored in the new program, handled ones get their default. It cannot be
-    done in the child: Popen would fork instead of vfork for it, with the locks of other threads held. Signal
-    handlers belong to the main thread; elsewhere nothing is changed.
+    done in the child: it would have to be forked instead of vforked for it, with the locks of other threads
+    held. Signal handlers belong to the main thread; elsewhere nothing is changed.
     """
     global _none_is_ignored
     if _none_is_ignored or threading.current_thread() is not threading.main_thread():

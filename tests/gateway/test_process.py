@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from gateway import launch
 from gateway.process import LINE_LIMIT, LineSplitter, describe_end, spawn
 
 ENVIRON = {b"PATH": b"/usr/bin:/bin", b"NAME": "wärts".encode()}
@@ -51,6 +52,14 @@ class Child:
                     os.close(self.output)
                     return data
                 data += piece
+
+
+@pytest.fixture(params=["direct", "by Popen"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is with this Python, and as it would be with one that is not made as expected."""
+    assert launch.DIRECT, "this version of Python is made in another way: see gateway/launch.py"
+    if request.param == "by Popen":
+        monkeypatch.setattr(launch, "DIRECT", False)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import os
 import pwd
 import re
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from gateway import process
 from gateway.backend import StartError
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
@@ -760,7 +760,7 @@ def test_lack_of_processes_or_descriptors_is_an_overload(
         raise OSError(number, os.strerror(number))
 
     programs.sh("x", HELLO)
-    monkeypatch.setattr(subprocess, "Popen", exhausted)
+    monkeypatch.setattr(process, "start", exhausted)
     with pytest.raises(BackendError) as raised:
         get(programs)
     assert (raised.value.cause, raised.value.phase) == (Cause.OVERLOADED, Phase.SPAWN)
