@@ -55,6 +55,7 @@ class Pump:
         self._epoll = select.epoll()
         self._streams: dict[int, PumpStream] = {}
         self._watches: dict[int, Callable[[], None]] = {}
+        self._swept: dict[object, Callable[[float], None]] = {}
         self._detached: set[int] = set()
         """Descriptors forgotten since the last batch began: its events about them are about the dead."""
         self.outbox = Outbox()
@@ -101,16 +102,24 @@ class Pump:
             self._epoll.unregister(fd)
             self._detached.add(fd)
 
-    def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call *callback* in the pump's task whenever *fd* is readable (level-triggered)."""
+    def watch(self, fd: int, callback: Callable[[], None], *, edge: bool = False) -> None:
+        """Call *callback* in the pump's task whenever *fd* is readable, or with *edge* when that is news."""
         self._watches[fd] = callback
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET if edge else select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
         """Stop watching *fd*."""
         if self._watches.pop(fd, None) is not None and not self._epoll.closed:
             self._epoll.unregister(fd)
             self._detached.add(fd)
+
+    def sweep(self, who: object, callback: Callable[[float], None]) -> None:
+        """Call *callback* with the clock's time at each look at the deadlines, until `unsweep` for *who*."""
+        self._swept[who] = callback
+
+    def unsweep(self, who: object) -> None:
+        """Do so no more."""
+        self._swept.pop(who, None)
 
     async def after_batch(self) -> None:
         """Wait until the other tasks have dealt with what came together with what this one has got.
@@ -205,3 +214,5 @@ class Pump:
         now = self.now
         for stream in list(self._streams.values()):
             stream.sweep(now)
+        for callback in list(self._swept.values()):
+            callback(now)

@@ -14,6 +14,7 @@ from gateway.backends.cgi.transcript import RecordedBody, Recording, Transcript
 from gateway.errors import BackendError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
+from gateway.pump import Pump
 from gateway.request import Body, Request, Responder
 from gateway.slots import Slots
 from gateway.template import Template
@@ -37,6 +38,7 @@ class CgiBackend:
         name: str,
         *,
         path: str | os.PathLike[str],
+        pump: Pump,
         dispatch: Dispatch,
         settings: ExchangeSettings | None = None,
         variables: Mapping[str, Template] | None = None,
@@ -63,6 +65,7 @@ class CgiBackend:
         self._head_limit = head_limit
         self._slots = slots
         self._transcript = transcript
+        self._pump = pump
         self._dispatch = dispatch
         self._null = -1
 
@@ -134,10 +137,10 @@ class CgiBackend:
     ) -> bytes | None:
         transcript = self._transcript
         if transcript is None:
-            exchange = Exchange(self._name, script, request, self._settings)
+            exchange = Exchange(self._name, script, request, self._settings, self._pump)
             return await self._converse(exchange, script, request, responder, body, stdin)
         recording = Recording(request, os.fsdecode(script.filename), transcript.excerpt)
-        exchange = Exchange(self._name, script, request, self._settings, recording)
+        exchange = Exchange(self._name, script, request, self._settings, self._pump, recording)
         if stdin is None:
             body = RecordedBody(body, recording)
         elif body.length:

@@ -1,14 +1,13 @@
 """One running program with its three pipes.
 
 The request body goes into its standard input, its output streams out as the response, its standard error
-goes to the log. All descriptors of one exchange are in one small epoll set, so one task serves them; a
-second one exists only while a request body is still arriving.
+goes to the log. One task waits for its output and its end, woken by the pump; a second one exists only while
+a request body is still arriving. Error output is read in the pump's task, whatever the other waits for.
 """
 
 import errno
 import os
 import re
-import select
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Final
 
 import structlog
 import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
 
 from gateway.backends.cgi.program import Script
 from gateway.backends.cgi.stderr import ErrorLog
@@ -24,7 +24,9 @@ from gateway.confinement import Confinement
 from gateway.errors import BackendError, Cause, GatewayError, Phase
 from gateway.executable import explain
 from gateway.process import Process, describe_end, spawn
+from gateway.pump import Pump
 from gateway.request import Body, Request, Responder
+from gateway.resumption import Parking, current_task, resume
 from gateway.upstream.exchange import FLUSH_BYTES, MAX_INFORMATIONAL
 from protocols.cgi import ResponseParser
 from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
@@ -70,6 +72,7 @@ class Exchange:
         script: Script,
         request: Request,
         settings: ExchangeSettings,
+        pump: Pump,
         recording: Recording | None = None,
     ) -> None:
         """*recording* keeps what the program writes."""
@@ -84,7 +87,11 @@ class Exchange:
         self._process: Process | None = None
         self._descriptors: set[int] = set()
         self._stdin = self._stdout = self._stderr = -1
-        self._poll: select.epoll | None = None
+        self._pump = pump
+        self._waiting: Task | None = None
+        self._place = Parking(self._leave)
+        self._stirred = False
+        """There may be output, or the end of it or of the program: the pump has said so."""
         self._phase = Phase.SPAWN
         self._errors = ErrorLog(backend, script, request, settings.catch_stderr)
         # Feeding
@@ -100,7 +107,6 @@ class Exchange:
         if self._recording is not None:
             self._recording.environ = environ
         try:
-            self._poll = select.epoll()
             if stdin is None:
                 stdin, self._stdin = self._pipe()
                 os.set_blocking(self._stdin, False)
@@ -125,8 +131,10 @@ class Exchange:
             raise self._not_started(error) from error
         for descriptor in (stdin, stdout, stderr):
             self._close(descriptor)
-        self._poll.register(self._stdout, select.EPOLLIN)
-        self._poll.register(self._stderr, select.EPOLLIN)
+        # Who waits for the client, with the output unread, must not be told again and again.
+        self._pump.watch(self._stdout, self._stir, edge=True)
+        self._pump.watch(self._stderr, self._read_stderr)
+        self._pump.sweep(self, self._expire)
         self._phase = Phase.FIRST_BYTE
         self._touch()
 
@@ -134,15 +142,11 @@ class Exchange:
         """After the response: wait until the program exits, and log what it still had to say."""
         process = self._process
         assert process is not None
-        assert self._poll is not None
         self._phase = Phase.RUN
         self._touch()
-        if not process.reap():
-            self._poll.register(process.pidfd, select.EPOLLIN)
-            while not process.reap():
-                if not await self._wait():
-                    log.warning("CGI program does not exit", **self._errors.facts, timeout=self._timeout)
-                    return
+        if not process.reap() and not await self._wait_for_end(process):
+            log.warning("CGI program does not exit", **self._errors.facts, timeout=self._timeout)
+            return
         self._read_stderr()
         if process.returncode:
             log.warning("CGI program failed", **self._errors.facts, end=describe_end(process.returncode))
@@ -170,8 +174,8 @@ class Exchange:
             self._errors.end()
             if self._recording is not None:
                 self._recording.stderr = self._errors.last_words
-            if self._poll is not None:
-                self._poll.close()
+            self._pump.unsweep(self)
+            self._place.abandon()
             for descriptor in tuple(self._descriptors):
                 self._close(descriptor)
 
@@ -183,6 +187,7 @@ class Exchange:
     def _close(self, descriptor: int) -> None:
         if descriptor in self._descriptors:
             self._descriptors.remove(descriptor)
+            self._pump.unwatch(descriptor)
             os.close(descriptor)
 
     # The request body
@@ -323,8 +328,7 @@ class Exchange:
         assert process is not None
         if not process.reap():
             with trio.move_on_after(EXIT_WAIT):
-                await trio.lowlevel.wait_readable(process.pidfd)
-            process.reap()
+                await self._wait_for_end(process)
         if process.returncode is not None and process.returncode < 0:
             self._read_stderr()
             raise self._error(Cause.INCOMPLETE, f"it was ended by {describe_end(process.returncode)}")
@@ -340,15 +344,17 @@ class Exchange:
         flushed = self._phase is not Phase.BODY
         while True:
             try:
-                data = os.read(self._stdout, PIPE_SIZE)
+                data = os.read(self._stdout, PIPE_SIZE) if self._stirred else None
             except BlockingIOError:
+                self._stirred = False
+                data = None
+            if data is None:
                 if not flushed:
                     flushed = True
                     await responder.flush()
                     self._touch()
                 if not await self._wait():
-                    detail = f"nothing in or out for {self._timeout:g} s"
-                    raise self._error(Cause.READ_TIMEOUT, detail) from None
+                    raise self._error(Cause.READ_TIMEOUT, f"nothing in or out for {self._timeout:g} s")
                 continue
             self._touch()
             if self._recording is not None:
@@ -360,24 +366,48 @@ class Exchange:
             return data
 
     async def _wait(self) -> bool:
-        """Wait for output, error output or the end of the program; False if ``timeout`` is over.
+        """Wait until there may be output or an end; False if ``timeout`` is over.
 
-        Error output is taken care of here, and is no sign of progress.
+        Error output is taken care of elsewhere, and is no sign of progress.
         """
-        assert self._poll is not None
-        while True:
+        while not self._stirred:
             if self._waits_for_client:
                 self._touch()
-            deadline = self._active_at + self._timeout
-            # Looked at here too: a flood of error output lets no wait be long enough to be cancelled.
-            if trio.current_time() >= deadline:
+            if self._pump.time() >= self._active_at + self._timeout:
                 return False
-            with trio.CancelScope(deadline=deadline):
-                await trio.lowlevel.wait_readable(self._poll.fileno())
-                break
-        if any(descriptor == self._stderr for descriptor, _ in self._poll.poll(0)):
-            self._read_stderr()
+            self._waiting = current_task()
+            await self._place
         return True
+
+    async def _wait_for_end(self, process: Process) -> bool:
+        """Wait until the program has ended, and reap it; False if ``timeout`` is over."""
+        while not process.reap():
+            self._stirred = False
+            self._pump.watch(process.pidfd, self._stir)
+            try:
+                if not await self._wait():
+                    return False
+            finally:
+                self._pump.unwatch(process.pidfd)
+        return True
+
+    def _stir(self) -> None:
+        """Called by the pump."""
+        self._stirred = True
+        if (task := self._waiting) is not None:
+            self._waiting = None
+            resume(task)
+
+    def _expire(self, now: float) -> None:
+        """Called by the pump: let who waits look at the time, if ``timeout`` is over."""
+        task = self._waiting
+        if task is not None and not self._waits_for_client and now >= self._active_at + self._timeout:
+            self._waiting = None
+            reschedule(task)
+
+    def _leave(self, _raise_cancel: RaiseCancelT) -> Abort:
+        self._waiting = None
+        return Abort.SUCCEEDED
 
     def _read_stderr(self) -> None:
         """Log what is there: at most a pipe full, so that a flood cannot hold the event loop."""
@@ -393,7 +423,7 @@ class Exchange:
             self._close(self._stderr)
 
     def _touch(self) -> None:
-        self._active_at = trio.current_time()
+        self._active_at = self._pump.time()
 
     # Failures
 

@@ -16,6 +16,7 @@ def make(parts: Parts, name: str, config: models.CGIBackend) -> CgiBackend:
     return CgiBackend(
         name,
         path=config.path,
+        pump=parts.pump,
         settings=ExchangeSettings(
             timeout=config.timeout,
             kill_after=config.kill_after,

@@ -37,6 +37,7 @@ from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
 from protocols.events import Headers
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+from tests.gateway.pumped import pumping
 from tests.gateway.served import gateway_of
 
 SETTINGS = {field.name for field in fields(ExchangeSettings)}
@@ -119,9 +120,9 @@ async def answer(
     options.setdefault("dispatch", no_dispatch)
     settings = {name: options.pop(name) for name in SETTINGS & set(options)}
     options["settings"] = ExchangeSettings(**settings)
-    backend = CgiBackend("tools", path=path, **options)
     failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with pumping() as pump, trio.open_nursery() as nursery:
+        backend = CgiBackend("tools", path=path, pump=pump, **options)
         try:
             await nursery.start(backend.run)
             await backend.handle(request, responder)
@@ -622,8 +623,8 @@ def test_local_redirects_in_a_circle_end(programs: Programs) -> None:
         async def dispatch(request: Request, responder: Responder) -> None:
             await backend.handle(request, responder)
 
-        backend = CgiBackend("tools", path=programs.root, dispatch=dispatch)
-        async with trio.open_nursery() as nursery:
+        async with pumping() as pump, trio.open_nursery() as nursery:
+            backend = CgiBackend("tools", path=programs.root, pump=pump, dispatch=dispatch)
             await nursery.start(backend.run)
             with pytest.raises(BackendError, match="loop") as raised:
                 await backend.handle(make_request(b"/x"), RecordingResponder())
@@ -855,7 +856,6 @@ def test_other_lines_of_stderr_are_no_failure(programs: Programs) -> None:
 
 async def many(programs: Programs, slots: Slots, count: int) -> list[RecordingResponder | BackendError]:
     """The answers to *count* requests at once, in the order in which they came."""
-    backend = CgiBackend("tools", path=programs.root, dispatch=no_dispatch, slots=slots)
     answers: list[RecordingResponder | BackendError] = []
 
     async def one() -> None:
@@ -866,7 +866,8 @@ async def many(programs: Programs, slots: Slots, count: int) -> list[RecordingRe
         except BackendError as error:
             answers.append(error)
 
-    async with trio.open_nursery() as nursery:
+    async with pumping() as pump, trio.open_nursery() as nursery:
+        backend = CgiBackend("tools", path=programs.root, pump=pump, dispatch=no_dispatch, slots=slots)
         await nursery.start(backend.run)
         async with trio.open_nursery() as requests:
             for _ in range(count):

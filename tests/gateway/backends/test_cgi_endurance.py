@@ -18,10 +18,12 @@ from gateway.backends.cgi.transcript import Transcript
 from gateway.confinement import Confinement, ResourceLimits
 from gateway.errors import ClientGone, GatewayError, RequestError
 from gateway.intake import BodyIntake
+from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.slots import Slots
 from gateway.template import Template
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+from tests.gateway.pumped import pumping
 
 ROUNDS: Final = 300
 
@@ -139,11 +141,12 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         path.write_text(f"#!/bin/sh\n{script}\n" if script else "#!/no/such/interpreter\n")
         path.chmod(0o755)
 
-    def backend(number: int) -> CgiBackend:
+    def backend(number: int, pump: Pump) -> CgiBackend:
         confinement = Confinement(limits=ResourceLimits(core=0)) if number else None
         return CgiBackend(
             "tools",
             path=programs,
+            pump=pump,
             dispatch=answer_elsewhere,
             settings=ExchangeSettings(timeout=0.05, kill_after=0.01, confinement=confinement),
             intake=BodyIntake(
@@ -166,8 +169,8 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 pass
 
     async def main() -> None:
-        backends = [backend(0), backend(1)]
-        async with trio.open_nursery() as nursery:
+        async with pumping() as pump, trio.open_nursery() as nursery:
+            backends = [backend(0, pump), backend(1, pump)]
             for each in backends:
                 await nursery.start(each.run)
             await one(backends)  # what is opened once, such as trio's own descriptors
