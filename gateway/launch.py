@@ -46,13 +46,15 @@ def start(
     stdout: int,
     stderr: int,
     others: Sequence[int] = (),
+    session: bool = True,
 ) -> int:
-    """Start ``argv[0]`` as the leader of a new session, with no descriptors but the three and *others*.
+    """Start ``argv[0]`` as the leader of a new *session*, or else of a new process group.
 
-    Returns its number; to reap it is up to the caller. Raises OSError if it cannot be started.
+    It has no descriptors but the three and *others*. Returns its number; to reap it is up to the caller.
+    Raises OSError if it cannot be started.
     """
     if DIRECT:
-        pid = _start_directly(argv, env, directory, stdin, stdout, stderr, others)
+        pid = _start_directly(argv, env, directory, stdin, stdout, stderr, others, session)
         if pid is not None:
             return pid
     popen = subprocess.Popen(
@@ -62,7 +64,8 @@ def start(
         stderr=stderr,
         env=env,
         cwd=directory,
-        start_new_session=True,
+        start_new_session=session,
+        process_group=None if session else 0,
         pass_fds=others,
     )
     popen.returncode = 0  # it is not Popen's to reap
@@ -77,6 +80,7 @@ def _start_directly(
     stdout: int,
     stderr: int,
     others: Sequence[int],
+    session: bool,
 ) -> int | None:
     """The number of the child, or None if Popen is to try."""
     program = os.fsencode(argv[0])
@@ -101,8 +105,7 @@ def _start_directly(
                 *(stdin, -1, -1, stdout, -1, stderr),  # -1: the other ends of pipes are none of its business
                 *(failure, theirs),
                 True,  # restore the signals that Python ignores
-                True,  # setsid(2)
-                -1,  # no other process group
+                *((True, -1) if session else (False, 0)),  # setsid(2), or setpgid(2)
                 *(None, None, None),  # group, groups and user stay
                 -1,  # the umask stays
                 None,  # nothing is to be called in between

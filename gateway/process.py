@@ -1,9 +1,10 @@
 """Child processes: one way to start them, one way to end them.
 
 Every child is the leader of a new session, so a signal reaches all that it started, and no terminal
-can stop it. It gets exactly three descriptors, default signal handling (Python itself ignores SIGPIPE, and
-whoever started the daemon may have had more ignored, as nohup does), and a pidfd here, which tells of its
-end without SIGCHLD and without a thread.
+can stop it; where this process has no terminal, a process group does the same. It gets exactly three
+descriptors, default signal handling (Python itself ignores SIGPIPE, and whoever started the daemon may have
+had more ignored, as nohup does), and a pidfd here, which tells of its end without SIGCHLD and without a
+thread.
 
 The ladder at the end of a life: SIGTERM to the process group, a grace, SIGKILL to the group, reap.
 The leader stays unreaped until then: its number, which is the group's, cannot be used again meanwhile.
@@ -113,10 +114,11 @@ def spawn(
     stderr: int,
     confinement: Confinement | None = None,
     others: Sequence[int] = (),
+    session: bool = True,
 ) -> Process:
     """Start ``argv[0]`` with exactly *env*, in *directory*, with three descriptors and no other but *others*.
 
-    With *confinement* it is an absolute path.
+    With *confinement* it is an absolute path. Without *session* it leads a process group only.
 
     Raises OSError if it cannot be started: no such program, not executable, no interpreter for it, no
     such directory, too many processes or open files.
@@ -125,7 +127,16 @@ def spawn(
     if confinement is not None:
         check_executable(argv[0])
         argv = confinement.wrap(argv)
-    pid = start(argv, env=env, directory=directory, stdin=stdin, stdout=stdout, stderr=stderr, others=others)
+    pid = start(
+        argv,
+        env=env,
+        directory=directory,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        others=others,
+        session=session,
+    )
     try:
         return Process(pid)
     except OSError:  # no descriptor is left for the pidfd

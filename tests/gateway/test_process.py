@@ -19,12 +19,18 @@ ENVIRON = {b"PATH": b"/usr/bin:/bin", b"NAME": "wärts".encode()}
 class Child:
     """A child of the test with a pipe for its output."""
 
-    def __init__(self, *argv: str, directory: Path | str = "/") -> None:
+    def __init__(self, *argv: str, directory: Path | str = "/", session: bool = True) -> None:
         self.output, end = os.pipe2(os.O_CLOEXEC)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.process = spawn(
-                argv, env=ENVIRON, directory=str(directory), stdin=null, stdout=end, stderr=2
+                argv,
+                env=ENVIRON,
+                directory=str(directory),
+                stdin=null,
+                stdout=end,
+                stderr=2,
+                session=session,
             )
         except OSError:
             os.close(self.output)
@@ -152,13 +158,15 @@ def test_ignored_signals_stay_without_effect() -> None:
     assert found.stdout.endswith(b"alive\n"), found.stderr
 
 
-def test_child_leads_a_session_of_its_own() -> None:
+@pytest.mark.parametrize("session", [True, False])
+def test_child_leads_a_session_of_its_own_or_a_group(session: bool) -> None:
     async def main() -> None:
-        child = Child("/bin/cat", "/proc/self/stat")
+        child = Child("/bin/cat", "/proc/self/stat", session=session)
         fields = (await child.read_all()).rpartition(b")")[2].split()
-        group, session, terminal = map(int, fields[2:5])
-        assert group == session == child.process.pid
-        assert terminal == 0
+        group, its_session, terminal = map(int, fields[2:5])
+        assert group == child.process.pid
+        assert its_session == (group if session else os.getsid(0))
+        assert terminal == 0 or not session
         assert await child.process.wait() == 0
 
     trio.run(main)
@@ -212,12 +220,13 @@ def test_terminate_is_polite_first() -> None:
     trio.run(main)
 
 
-def test_terminate_kills_the_whole_group_that_does_not_listen() -> None:
+@pytest.mark.parametrize("session", [True, False])
+def test_terminate_kills_the_whole_group_that_does_not_listen(session: bool) -> None:
     """Complaint 28: TERM, then KILL, and for the group: the pipe ends only when all of it are gone."""
 
     async def main() -> None:
         script = "trap '' TERM; sleep 1000 & echo $!; while :; do sleep 1000; done"
-        child = Child("/bin/sh", "-c", script)
+        child = Child("/bin/sh", "-c", script, session=session)
         await child.read_line()
         await child.process.terminate(0)
         assert child.process.returncode == -signal.SIGKILL

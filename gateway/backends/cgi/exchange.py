@@ -54,13 +54,16 @@ class ExchangeSettings:
     """What all programs of a backend have in common.
 
     ``timeout``: seconds without a byte in or out. ``kill_after``: seconds from SIGTERM to SIGKILL.
-    ``catch_stderr``: a line that matches, before the response has begun, is a failure.
+    ``catch_stderr``: a line that matches, before the response has begun, is a failure. ``session``: each
+    leads one of its own, which costs a fortieth of a small program, most of it in the scheduler (sched(7),
+    autogroup); it matters only if the gateway belongs to a terminal.
     """
 
     timeout: float = 60.0
     kill_after: float = 5.0
     confinement: Confinement | None = None
     catch_stderr: re.Pattern[str] | None = None
+    session: bool = True
 
 
 class Exchange:
@@ -82,6 +85,7 @@ class Exchange:
         self._timeout = settings.timeout
         self._kill_after = settings.kill_after
         self._confinement = settings.confinement
+        self._session = settings.session
         self._catches = settings.catch_stderr is not None
         self._recording = recording
         self._process: Process | None = None
@@ -126,6 +130,7 @@ class Exchange:
                 stdout=stdout,
                 stderr=stderr,
                 confinement=self._confinement,
+                session=self._session,
             )
         except OSError as error:
             raise self._not_started(error) from error

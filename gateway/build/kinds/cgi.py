@@ -9,6 +9,7 @@ from gateway.backends.cgi.transcript import Transcript
 from gateway.build.parts import Parts, templates
 from gateway.config.backends import cgi as models
 from gateway.slots import Slots
+from gateway.terminal import on_terminal
 
 
 def make(parts: Parts, name: str, config: models.CGIBackend) -> CgiBackend:
@@ -22,6 +23,7 @@ def make(parts: Parts, name: str, config: models.CGIBackend) -> CgiBackend:
             kill_after=config.kill_after,
             confinement=config.confinement,
             catch_stderr=re.compile(config.catch_stderr) if config.catch_stderr else None,
+            session=on_terminal(),
         ),
         slots=_slots(name, config),
         transcript=_transcript(config.transcript),
