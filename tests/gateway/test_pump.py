@@ -1010,6 +1010,60 @@ def test_watch_calls_while_readable() -> None:
     run(main)
 
 
+def test_edge_is_told_once() -> None:
+    """What nobody reads costs no turns; what comes after it is told again."""
+
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                told: list[None] = []
+                theirs.send(b"before")
+                pump.watch(ours.fileno(), lambda: told.append(None), edge=True)
+                await until(lambda: bool(told))
+                await wait_all_tasks_blocked()
+                assert len(told) == 1
+                theirs.send(b"more")
+                await until(lambda: len(told) > 1)
+                await wait_all_tasks_blocked()
+                assert len(told) == 2
+                pump.unwatch(ours.fileno())
+
+    run(main)
+
+
+def test_sweeper_tells_the_time_to_who_wants_it() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            seen: dict[str, list[float]] = {"one": [], "other": []}
+            for who, times in seen.items():
+                pump.sweep(who, times.append)
+            await until(lambda: all(len(times) == 2 for times in seen.values()))
+            assert seen["one"] == seen["other"] == sorted(seen["one"])
+            pump.unsweep("one")
+            pump.unsweep("one")
+            await until(lambda: len(seen["other"]) == 3)
+            assert len(seen["one"]) == 2
+
+    run(main)
+
+
+def test_who_is_swept_may_leave_meanwhile() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            told: list[str] = []
+
+            def leave(who: str) -> None:
+                told.append(who)
+                pump.unsweep(who)
+
+            pump.sweep("one", lambda _now: leave("one"))
+            pump.sweep("other", lambda _now: leave("other"))
+            await until(lambda: told == ["one", "other"])
+
+    run(main)
+
+
 def test_streams_may_be_closed_after_the_pump() -> None:
     async def main() -> None:
         async with pumping() as pump:
