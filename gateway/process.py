@@ -29,6 +29,9 @@ from gateway.launch import start
 REAP_WAIT: Final = 5.0
 """Seconds that a process may need to disappear after SIGKILL; only one stuck in the kernel needs any."""
 
+LOOK_INTERVAL: Final = 0.05
+"""Seconds between two looks at a process when no descriptor is left that would tell of its end."""
+
 LINE_LIMIT: Final = 8 * 1024
 """Bytes of one logged line; what is longer is logged in pieces. Apache's limit is the same."""
 
@@ -38,17 +41,25 @@ log = structlog.get_logger()
 class Process:
     """A running child, or one that has ended.
 
-    ``pid`` is also the number of its process group. ``pidfd`` is readable from its end on, until it is
-    reaped. Whoever spawned it calls `reap`, `wait` or `terminate` until one of them has reaped it.
+    ``pid`` is also the number of its process group. Whoever spawned it calls `reap`, `wait` or `terminate`
+    until one of them has reaped it.
     """
 
-    __slots__ = ("pid", "pidfd", "returncode")
+    __slots__ = ("_pidfd", "pid", "returncode")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        self._pidfd = -1
         self.returncode: int | None = None
         """The exit status, the negative number of the signal that ended it, or None if not reaped yet."""
+
+    @property
+    def pidfd(self) -> int:
+        """Readable from its end on, until it is reaped. Raises OSError if no descriptor is left for it."""
+        if self._pidfd < 0:
+            # Its number is nobody else's until it is reaped.
+            self._pidfd = os.pidfd_open(self.pid)
+        return self._pidfd
 
     def reap(self) -> bool:
         """Reap it if it has ended; whether it is reaped now."""
@@ -61,13 +72,13 @@ class Process:
                 if not pid:
                     return False
             self.returncode = os.waitstatus_to_exitcode(status)
-            os.close(self.pidfd)
+            self._close()
         return True
 
     async def wait(self) -> int:
         """Wait for its end, reap it, and return ``returncode``."""
         while not self.reap():
-            await trio.lowlevel.wait_readable(self.pidfd)
+            await self._wait_for_end()
         assert self.returncode is not None
         return self.returncode
 
@@ -81,12 +92,12 @@ class Process:
             return
         self._signal_group(signal.SIGTERM)
         with trio.CancelScope(deadline=trio.current_time() + grace, shield=True):
-            await trio.lowlevel.wait_readable(self.pidfd)
+            await self._wait_for_end()
         self._signal_group(signal.SIGKILL)
         with trio.CancelScope(deadline=trio.current_time() + REAP_WAIT, shield=True):
             await self.wait()
         if self.returncode is None:
-            os.close(self.pidfd)
+            self._close()
             log.error("process survives SIGKILL", pid=self.pid)
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -95,6 +106,27 @@ class Process:
             return  # the descriptor is closed, its number may be another's
         with contextlib.suppress(ProcessLookupError, PermissionError):
             signal.pidfd_send_signal(self.pidfd, number)
+
+    async def _wait_for_end(self) -> None:
+        """Wait until it can be reaped, without reaping it."""
+        try:
+            descriptor = self.pidfd
+        except OSError:
+            while not self._has_ended():  # noqa: ASYNC110 - no descriptor is left, so nothing tells of it
+                await trio.sleep(LOOK_INTERVAL)  # noqa: TID251
+        else:
+            await trio.lowlevel.wait_readable(descriptor)
+
+    def _has_ended(self) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def _close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def _signal_group(self, number: signal.Signals) -> None:
         try:
@@ -115,10 +147,12 @@ def spawn(
     confinement: Confinement | None = None,
     others: Sequence[int] = (),
     session: bool = True,
+    watched: bool = True,
 ) -> Process:
     """Start ``argv[0]`` with exactly *env*, in *directory*, with three descriptors and no other but *others*.
 
-    With *confinement* it is an absolute path. Without *session* it leads a process group only.
+    With *confinement* it is an absolute path. Without *session* it leads a process group only. What has ended
+    before anybody waits for that, as a rule, need not be *watched*: ``pidfd`` is opened once somebody does.
 
     Raises OSError if it cannot be started: no such program, not executable, no interpreter for it, no
     such directory, too many processes or open files.
@@ -137,12 +171,15 @@ def spawn(
         others=others,
         session=session,
     )
-    try:
-        return Process(pid)
-    except OSError:  # no descriptor is left for the pidfd
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
+    process = Process(pid)
+    if watched:
+        try:
+            _ = process.pidfd
+        except OSError:  # no descriptor is left for it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    return process
 
 
 _none_is_ignored = False

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,7 +20,7 @@ ENVIRON = {b"PATH": b"/usr/bin:/bin", b"NAME": "wärts".encode()}
 class Child:
     """A child of the test with a pipe for its output."""
 
-    def __init__(self, *argv: str, directory: Path | str = "/", session: bool = True) -> None:
+    def __init__(self, *argv: str, directory: Path | str = "/", **options: Any) -> None:
         self.output, end = os.pipe2(os.O_CLOEXEC)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -30,7 +31,7 @@ class Child:
                 stdin=null,
                 stdout=end,
                 stderr=2,
-                session=session,
+                **options,
             )
         except OSError:
             os.close(self.output)
@@ -282,10 +283,28 @@ def test_rejects_what_cannot_be_started(
         Child(str(program))
 
 
-def test_kills_the_child_if_no_descriptor_is_left_to_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_descriptor(pid: int) -> int:
-        raise OSError(24, "Too many open files")
+def test_end_is_noticed_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        well = Child("/bin/sh", "-c", "exit 3", watched=False)
+        stubborn = Child(
+            "/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done", watched=False
+        )
+        assert await stubborn.read_line() == b"ready\n"
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pidfd_open", no_descriptor)
+            assert await well.process.wait() == 3
+            await stubborn.process.terminate(0)
+        assert stubborn.process.returncode == -signal.SIGKILL
+        assert await well.read_all() == await stubborn.read_all() == b""
 
+    trio.run(main)
+
+
+def no_descriptor(pid: int) -> int:
+    raise OSError(24, "Too many open files")
+
+
+def test_kills_the_child_if_no_descriptor_is_left_to_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pidfd_open", no_descriptor)
     with pytest.raises(OSError, match="Too many open files"):
         Child("/bin/sleep", "1000")

@@ -131,6 +131,7 @@ class Exchange:
                 stderr=stderr,
                 confinement=self._confinement,
                 session=self._session,
+                watched=False,
             )
         except OSError as error:
             raise self._not_started(error) from error
@@ -386,14 +387,20 @@ class Exchange:
 
     async def _wait_for_end(self, process: Process) -> bool:
         """Wait until the program has ended, and reap it; False if ``timeout`` is over."""
+        try:
+            descriptor = process.pidfd
+        except OSError:  # no descriptor is left for it
+            with trio.move_on_after(self._timeout):
+                await process.wait()
+            return process.returncode is not None
         while not process.reap():
             self._stirred = False
-            self._pump.watch(process.pidfd, self._stir)
+            self._pump.watch(descriptor, self._stir)
             try:
                 if not await self._wait():
                     return False
             finally:
-                self._pump.unwatch(process.pidfd)
+                self._pump.unwatch(descriptor)
         return True
 
     def _stir(self) -> None:

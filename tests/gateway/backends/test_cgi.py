@@ -38,7 +38,7 @@ from gateway.upstream.exchange import MAX_INFORMATIONAL
 from protocols.events import Headers
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 from tests.gateway.pumped import pumping
-from tests.gateway.served import gateway_of
+from tests.gateway.served import gateway_of, until
 
 SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
@@ -1058,6 +1058,32 @@ def answer_and_let_time_pass(programs: Programs, responder: FlushEvent) -> None:
     trio.run(main, clock=clock)
 
 
+def test_client_that_does_not_read_costs_no_turns(programs: Programs) -> None:
+    """What has come meanwhile waits in the pipe; error output is logged all the same."""
+    fifo = programs.fifo("read")
+    programs.sh("x", f"{HELLO}; read go < {fifo}; echo ' and more'; echo oops >&2; read go < {fifo}")
+
+    class Slow(RecordingResponder):
+        async def flush(self) -> None:
+            await super().flush()
+            if self.body == b"hello" and not logs:
+                await tell(fifo)
+                await until(lambda: bool(logs))
+                # It would never come to this if somebody were told of the output again and again.
+                await trio.testing.wait_all_tasks_blocked()
+                await tell(fifo)
+
+    with capture_logs() as logs:
+        assert get(programs, responder=Slow()).body == b"hello and more\n"
+    assert [entry["line"] for entry in logs] == ["oops"]
+
+
+async def tell(fifo: Path) -> None:
+    """Let a program go on that reads a line."""
+    with open(fifo, "w") as go:  # noqa: ASYNC230 (the reader is there, or comes at once)
+        go.write("\n")
+
+
 def test_grandchild_that_holds_the_output_is_ended(programs: Programs) -> None:
     programs.sh("x", f"{HELLO}; sleep 1000 &")
     responder = FlushEvent(all_of_it=False)
@@ -1070,8 +1096,17 @@ def test_grandchild_that_holds_the_output_is_ended(programs: Programs) -> None:
     assert not responder.ended
 
 
-def test_program_that_lives_on_after_its_response_is_ended(programs: Programs) -> None:
+@pytest.mark.parametrize("descriptors", [True, False])
+def test_program_that_lives_on_after_its_response_is_ended(
+    programs: Programs, descriptors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The response is complete when the output is closed; then the program has the timeout to exit."""
+    if not descriptors:
+
+        def exhausted(_pid: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        monkeypatch.setattr(os, "pidfd_open", exhausted)
     programs.sh("x", f"{HELLO}; exec >&-; sleep 1000")
     responder = FlushEvent(all_of_it=True)
     with capture_logs() as logs:
