@@ -101,7 +101,7 @@ def _start_directly(
                 True,  # close all but:
                 tuple(sorted((*others, theirs))),
                 directory,
-                [b"%b=%b" % variable for variable in env.items()],
+                list(map(b"=".join, env.items())),
                 *(stdin, -1, -1, stdout, -1, stderr),  # -1: the other ends of pipes are none of its business
                 *(failure, theirs),
                 True,  # restore the signals that Python ignores

@@ -1,8 +1,9 @@
 """The CGI backend: what its requests share, and the way of one of them."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from time import perf_counter
 
 import trio
@@ -60,7 +61,7 @@ class CgiBackend:
             pass_authorization=pass_authorization,
         )
         self._settings = settings or ExchangeSettings()
-        self._nph = nph
+        self._nph = re.compile("|".join(map(translate, nph)) or "(?!)")
         self._intake = intake or BodyIntake(name)
         self._head_limit = head_limit
         self._slots = slots
@@ -181,5 +182,4 @@ class CgiBackend:
             await exchange.close()
 
     def _is_nph(self, script: Script) -> bool:
-        name = os.fsdecode(os.path.basename(script.filename))
-        return any(fnmatchcase(name, pattern) for pattern in self._nph)
+        return self._nph.match(os.fsdecode(script.filename.rpartition(b"/")[2])) is not None
