@@ -25,11 +25,11 @@ from protocols.cgi import HEAD_LIMIT, ResponseParser
 class CgiBackend:
     """Runs the programs of a directory, or one program.
 
-    ``path``: the directory or the program. ``variables``: added to the environment, they win. ``pass_env``:
-    names of variables of our own environment that programs get. ``nph``: patterns (fnmatch) of names whose
-    output is a whole HTTP response (RFC 3875 section 5). ``intake``: which request bodies are taken.
-    ``slots``: how many programs run at the same time. ``head_limit``: bytes of the response head.
-    ``dispatch`` answers local redirects.
+    ``path``: the directory or the program. ``pump``: the worker's. ``variables``: added to the environment,
+    they win. ``pass_env``: names of variables of our own environment that programs get. ``nph``: patterns
+    (fnmatch) of names whose output is a whole HTTP response (RFC 3875 section 5). ``intake``: which request
+    bodies are taken. ``slots``: how many programs run at the same time. ``head_limit``: bytes of the response
+    head. ``dispatch`` answers local redirects.
 
     Programs do not see the Authorization field (RFC 3875 4.1.18) without ``pass_authorization``.
     """
