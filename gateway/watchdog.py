@@ -8,6 +8,7 @@ and one when it is over.
 A thread cannot look while code in C keeps the interpreter's lock: then it tells afterwards.
 """
 
+import signal
 import sys
 import threading
 import time
@@ -57,6 +58,9 @@ class Watchdog:
     # --- the thread
 
     def _watch(self, thread: int) -> None:
+        # While the event loop's thread starts a child, it blocks all signals: the end of another child would
+        # wake this thread for nothing (signal(7)), for a fiftieth of a small CGI program.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         seen = self._beats
         since = looked = time.monotonic()
         worked = time.process_time()
