@@ -27,7 +27,7 @@ What stands beside it:
     errors       what can go wrong, and whose fault it is
     failure/     the one place where it becomes a response, and in which form
     logs         events and the access log; escape: what of others is printed in them
-    lean         structlog for both, without what it would load in vain
+    lean         libraries without what they would load in vain
 
 What makes and runs it all:
 

@@ -5,11 +5,10 @@ file (the options of the command line). All raise :class:`ConfigError` and nothi
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,11 +16,10 @@ from gateway.config.base import Place
 from gateway.config.descriptions import describe
 from gateway.config.whole import Config
 from gateway.escape import printable
+from gateway.lean import without_plugins
 
 LARGEST_FILE = 16 * 2**20
 """Bytes of a configuration file; what is larger was named by mistake."""
-
-_PLUGINS_OFF: Final = "PYDANTIC_DISABLE_PLUGINS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,25 +144,8 @@ def _place_in(data: Any, place: Place) -> Place:
 
 
 def _validated(data: Any, directory: str | os.PathLike[str]) -> Config:
-    with _without_plugins():
+    with without_plugins():
         return Config.model_validate(data, context={"directory": os.path.abspath(directory)})
-
-
-@contextmanager
-def _without_plugins() -> Iterator[None]:
-    """Models are built without pydantic's plugins: to look for some it reads the metadata of all packages.
-
-    That takes 10 ms of a start where 150 are installed. The models of applications have their plugins.
-    """
-    before = os.environ.get(_PLUGINS_OFF)
-    os.environ[_PLUGINS_OFF] = "__all__"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_PLUGINS_OFF]
-        else:
-            os.environ[_PLUGINS_OFF] = before
 
 
 def _written(place: Place) -> str:

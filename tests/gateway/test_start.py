@@ -53,7 +53,7 @@ NEEDED_LATER = (
     "protocols.uwsgi", "protocols.ajp", "gateway.front.http2", "gateway.front.proxy_header",
     "gateway.tls.context", "gateway.static.handler", "gateway.connect.handler", "gateway.upstream",
     "gateway.spawn", "gateway.hosted", "gateway.supervisor", "gateway.config.spawn",
-    "gateway.config.balancing",
+    "gateway.config.balancing", "importlib.metadata", "email",
 )  # fmt: skip
 """What an ASGI application that answers requests of HTTP/1.1 needs nothing of."""
 
