@@ -28,7 +28,14 @@ class OnUse:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return handler(self.model.__pydantic_core_schema__)
+        model = self.model
+        made = model.__pydantic_core_schema__
+        if made["type"] != "definitions":
+            # With a name it is put among the definitions, where its descriptions are found.
+            name = f"{model.__module__}.{model.__qualname__}:{id(model)}"
+            named: Any = {**made, "ref": name}
+            made = core_schema.definitions_schema(core_schema.definition_reference_schema(name), [named])
+        return handler(made)
 
     def made(self, value: Any, info: ValidationInfo) -> Model:
         """The model of *value*. Raises ValidationError."""

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field
 
 from gateway.config.backends.common import CGIFamily, DroppedHeaders
 from gateway.config.balancing import Balanced, Pool, Servers, check_contradictions, server_contradictions
 from gateway.config.base import Place, written
 from gateway.config.server_tls import tls_contradictions
+from gateway.config.values.parsed import Parsed
 from gateway.config.values.quantities import SIZE_SCHEMA, Timeout, parse_size
 from gateway.config.values.texts import SharedSecret
 from gateway.config.wording import expected
@@ -24,7 +25,7 @@ def parse_packet_size(value: Any) -> int:
     return size
 
 
-PacketSize: TypeAlias = Annotated[int, PlainValidator(parse_packet_size), WithJsonSchema(SIZE_SCHEMA)]
+PacketSize: TypeAlias = Annotated[int, Parsed(parse_packet_size, SIZE_SCHEMA)]
 
 
 class AJPBackend(CGIFamily, Balanced):

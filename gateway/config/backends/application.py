@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Le
 from pydantic import Field
 
 from gateway.config.backends.common import CGIFamily, DroppedHeaders, Upgrades
@@ -21,7 +20,7 @@ from gateway.config.base import Model, Place, pointless, queue_contradictions, w
 from gateway.config.server_tls import SPAWNED_WITHOUT_TLS, tls_contradictions
 from gateway.config.spawn import Spawn, SpawnedApp
 from gateway.config.values.files import FileName, FilePath
-from gateway.config.values.numbers import Byte, Count, Flag
+from gateway.config.values.numbers import Byte, Flag, Number
 from gateway.config.values.quantities import BufferSize, Limit, Timeout
 from gateway.config.values.shapes import Switched
 from gateway.config.values.texts import Regex
@@ -58,7 +57,7 @@ class _SocketBackend(CGIFamily, Balanced):
 class Multiplex(Model):
     """Several requests at the same time on a connection."""
 
-    requests: Annotated[Count, Le(65535)] = 16
+    requests: Annotated[int, Number(1, 65535)] = 16
     """Requests at the same time on each connection (HAProxy: max-reqs), or FCGI_MAX_REQS, if that is less."""
     buffer: Limit = written("256KiB")
     """Bytes of a response that wait for a client which reads slowly, before the others of the connection wait

@@ -6,6 +6,7 @@ that raise ValueError with a message in the words of the configuration: ``expect
 
 ::
 
+    parsed      values that a function makes of what is written
     numbers     numbers and booleans, which may come from variables
     quantities  durations, sizes, percentages
     texts       names, secrets, regular expressions, templates

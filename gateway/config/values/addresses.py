@@ -6,10 +6,11 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import ValidationInfo
 
 from gateway.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
 from gateway.config.values.files import absolute_path, base_directory
+from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.wording import expected, show
 
 ListenAddress: TypeAlias = TcpAddress | UnixAddress | FdAddress
@@ -147,31 +148,35 @@ def parse_control_socket(value: Any, info: ValidationInfo) -> UnixAddress:
 
 Listen: TypeAlias = Annotated[
     ListenAddress,
-    PlainValidator(parse_listen_address),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8000", ":8000", "unix:/run/gateway.sock"]}),
+    ParsedInPlace(
+        parse_listen_address,
+        {"type": "string", "examples": ["127.0.0.1:8000", ":8000", "unix:/run/gateway.sock"]},
+    ),
 ]
 ControlSocket: TypeAlias = Annotated[
-    UnixAddress, PlainValidator(parse_control_socket), WithJsonSchema({"type": "string", "pattern": "^unix:"})
+    UnixAddress, ParsedInPlace(parse_control_socket, {"type": "string", "pattern": "^unix:"})
 ]
 Connect: TypeAlias = Annotated[
     BackendAddress,
-    PlainValidator(parse_backend_address),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}),
+    ParsedInPlace(
+        parse_backend_address, {"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}
+    ),
 ]
 ConnectServer: TypeAlias = Annotated[
     ServerAddress,
-    PlainValidator(parse_server_address),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}),
+    ParsedInPlace(
+        parse_server_address, {"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}
+    ),
 ]
 Nameserver: TypeAlias = Annotated[
     TcpAddress,
-    PlainValidator(parse_nameserver),
-    WithJsonSchema({"type": "string", "examples": ["10.0.0.2", "127.0.0.1:5353"]}),
+    Parsed(parse_nameserver, {"type": "string", "examples": ["10.0.0.2", "127.0.0.1:5353"]}),
 ]
 ServerUrl: TypeAlias = Annotated[
     Origin,
-    PlainValidator(parse_server_url),
-    WithJsonSchema({"type": "string", "examples": ["http://127.0.0.1:3000", "https://app.example"]}),
+    ParsedInPlace(
+        parse_server_url, {"type": "string", "examples": ["http://127.0.0.1:3000", "https://app.example"]}
+    ),
 ]
 
 
@@ -207,6 +212,5 @@ def parse_cidr(text: str) -> IPv4Network | IPv6Network | None:
 
 Client: TypeAlias = Annotated[
     Network,
-    PlainValidator(parse_network),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.0/8", "unix"]}),
+    Parsed(parse_network, {"type": "string", "examples": ["127.0.0.0/8", "unix"]}),
 ]

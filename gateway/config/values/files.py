@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import ValidationInfo
 
+from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.texts import TEXT
 from gateway.config.wording import expected, show
 from gateway.failure.pages import ErrorPage, page_constants
@@ -60,11 +61,9 @@ def _missing(path: Path, kind: str) -> str:
 
 
 PATH_SCHEMA: Final = {"type": "string", "minLength": 1}
-FilePath: TypeAlias = Annotated[Path, PlainValidator(parse_path), WithJsonSchema(PATH_SCHEMA)]
-Directory: TypeAlias = Annotated[Path, PlainValidator(parse_directory), WithJsonSchema(PATH_SCHEMA)]
-ProgramOrDirectory: TypeAlias = Annotated[
-    Path, PlainValidator(parse_program_or_directory), WithJsonSchema(PATH_SCHEMA)
-]
+FilePath: TypeAlias = Annotated[Path, ParsedInPlace(parse_path, PATH_SCHEMA)]
+Directory: TypeAlias = Annotated[Path, ParsedInPlace(parse_directory, PATH_SCHEMA)]
+ProgramOrDirectory: TypeAlias = Annotated[Path, ParsedInPlace(parse_program_or_directory, PATH_SCHEMA)]
 
 
 def parse_destination(value: Any, info: ValidationInfo) -> Path | Literal["stdout", "stderr"]:
@@ -78,8 +77,9 @@ def parse_destination(value: Any, info: ValidationInfo) -> Path | Literal["stdou
 
 Destination: TypeAlias = Annotated[
     Path | Literal["stdout", "stderr"],
-    PlainValidator(parse_destination),
-    WithJsonSchema({"type": "string", "examples": ["stderr", "stdout", "/var/log/gateway/access.log"]}),
+    ParsedInPlace(
+        parse_destination, {"type": "string", "examples": ["stderr", "stdout", "/var/log/gateway/access.log"]}
+    ),
 ]
 
 
@@ -92,8 +92,7 @@ def parse_file_mode(value: Any) -> int:
 
 FileMode: TypeAlias = Annotated[
     int,
-    PlainValidator(parse_file_mode),
-    WithJsonSchema({"type": "string", "pattern": r"^0?[0-7]{3}$|\$\{.+\}"}),
+    Parsed(parse_file_mode, {"type": "string", "pattern": r"^0?[0-7]{3}$|\$\{.+\}"}),
 ]
 
 
@@ -104,7 +103,7 @@ def parse_file_name(value: Any) -> str:
     return str(value)
 
 
-FileName: TypeAlias = Annotated[str, PlainValidator(parse_file_name), TEXT]
+FileName: TypeAlias = Annotated[str, Parsed(parse_file_name, TEXT)]
 
 
 # ---- error pages
@@ -142,5 +141,5 @@ def parse_error_page(value: Any, info: ValidationInfo) -> ErrorPage:
     return ErrorPage(text, content_type(path.name))
 
 
-StatusPattern: TypeAlias = Annotated[str, PlainValidator(parse_status_pattern), TEXT]
-ErrorPageFile: TypeAlias = Annotated[ErrorPage, PlainValidator(parse_error_page), WithJsonSchema(PATH_SCHEMA)]
+StatusPattern: TypeAlias = Annotated[str, Parsed(parse_status_pattern, TEXT)]
+ErrorPageFile: TypeAlias = Annotated[ErrorPage, ParsedInPlace(parse_error_page, PATH_SCHEMA)]

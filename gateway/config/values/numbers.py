@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from annotated_types import Ge, Le
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, Strict, WithJsonSchema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
 from pydantic_core import CoreSchema, core_schema
 
+from gateway.config.values.parsed import Parsed
 from gateway.config.wording import expected
 
 
@@ -54,28 +54,45 @@ def flag(value: Any) -> Any:
     return _TRUTH.get(value.strip().lower(), value) if isinstance(value, FromEnvironment) else value
 
 
+class Number:
+    """Metadata of a whole number of at least *least* and at most *most*, or ``${NAME}`` for one."""
+
+    def __init__(self, least: int, most: int | None = None) -> None:
+        self._least = least
+        self._most = most
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        number = core_schema.int_schema(strict=True, ge=self._least, le=self._most)
+        return core_schema.no_info_before_validator_function(whole_number, number)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), VARIABLE]}
+
+
 Flag: TypeAlias = Annotated[bool, Strict(), _OrVariable(flag)]
 """true or false."""
 
 Http2: TypeAlias = Annotated[Literal[True, False, "only"], _OrVariable(flag)]
 """Whether HTTP/2 is spoken, or nothing else."""
 
-Count: TypeAlias = Annotated[int, Strict(), Ge(1), _OrVariable(whole_number)]
+Count: TypeAlias = Annotated[int, Number(1)]
 """A whole number, at least 1."""
 
-CountOrNone: TypeAlias = Annotated[int, Strict(), Ge(0), _OrVariable(whole_number)]
+CountOrNone: TypeAlias = Annotated[int, Number(0)]
 """A whole number, 0 means none."""
 
-Byte: TypeAlias = Annotated[int, Strict(), Ge(0), Le(255), _OrVariable(whole_number)]
+Byte: TypeAlias = Annotated[int, Number(0, 255)]
 """A whole number that fits one byte."""
 
-Percent: TypeAlias = Annotated[int, Strict(), Ge(1), Le(100), _OrVariable(whole_number)]
+Percent: TypeAlias = Annotated[int, Number(1, 100)]
 """A part of a hundred."""
 
-FinalStatus: TypeAlias = Annotated[int, Strict(), Ge(200), Le(599), _OrVariable(whole_number)]
+FinalStatus: TypeAlias = Annotated[int, Number(200, 599)]
 """The status of a final response."""
 
-ErrorStatus: TypeAlias = Annotated[int, Strict(), Ge(400), Le(599), _OrVariable(whole_number)]
+ErrorStatus: TypeAlias = Annotated[int, Number(400, 599)]
 """The status of a response that tells of an error."""
 
 RedirectStatus: TypeAlias = Annotated[Literal[301, 302, 303, 307, 308], _OrVariable(whole_number)]
@@ -94,6 +111,5 @@ def parse_workers(value: Any) -> int:
 
 Workers: TypeAlias = Annotated[
     int,
-    PlainValidator(parse_workers),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE]}),
+    Parsed(parse_workers, {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE]}),
 ]

@@ -9,10 +9,11 @@ import signal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, ValidationInfo
 
 from gateway.config.env_file import parse_env_file
 from gateway.config.values.files import absolute_path, base_directory, parse_path
+from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.values.texts import TEXT
 from gateway.config.wording import expected, show
@@ -49,23 +50,22 @@ def parse_extension(value: Any) -> str:
 
 Interpreter: TypeAlias = Annotated[
     tuple[str, ...],
-    PlainValidator(parse_interpreter),
-    WithJsonSchema(
+    ParsedInPlace(
+        parse_interpreter,
         {
             "anyOf": [
                 {"type": "string", "minLength": 1},
                 {"type": "array", "items": {"type": "string"}, "minItems": 1},
             ]
-        }
+        },
     ),
 ]
 Extension: TypeAlias = Annotated[
-    str, PlainValidator(parse_extension), WithJsonSchema({"type": "string", "examples": [".cgi", ".pl"]})
+    str, Parsed(parse_extension, {"type": "string", "examples": [".cgi", ".pl"]})
 ]
 Command: TypeAlias = Annotated[
     tuple[str, ...],
-    PlainValidator(parse_command),
-    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+    ParsedInPlace(parse_command, {"type": "array", "items": {"type": "string"}, "minItems": 1}),
 ]
 
 
@@ -85,8 +85,7 @@ _FILE_OF_OBJECT: Final = re.compile(r"(?:\./)*(\w+(?:/\w+)*)\.py(?::(\w+))?")
 
 ObjectName: TypeAlias = Annotated[
     str,
-    PlainValidator(parse_object_name),
-    WithJsonSchema({"type": "string", "pattern": r"^[^:]+:[^:]+$|\$\{.+\}"}),
+    Parsed(parse_object_name, {"type": "string", "pattern": r"^[^:]+:[^:]+$|\$\{.+\}"}),
 ]
 
 
@@ -101,8 +100,7 @@ def parse_stop_signal(value: Any) -> signal.Signals:
 _STOP_SIGNALS: Final = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH")
 StopSignal: TypeAlias = Annotated[
     signal.Signals,
-    PlainValidator(parse_stop_signal),
-    WithJsonSchema({"enum": [*_STOP_SIGNALS, *(f"SIG{name}" for name in _STOP_SIGNALS)]}),
+    Parsed(parse_stop_signal, {"enum": [*_STOP_SIGNALS, *(f"SIG{name}" for name in _STOP_SIGNALS)]}),
 ]
 Lifespan: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)]
 
@@ -146,8 +144,8 @@ def _only_root(value: Any) -> None:
 
 
 _ACCOUNT_SCHEMA: Final = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}]}
-UserAccount: TypeAlias = Annotated[User, PlainValidator(parse_user), WithJsonSchema(_ACCOUNT_SCHEMA)]
-GroupNumber: TypeAlias = Annotated[int, PlainValidator(parse_group), WithJsonSchema(_ACCOUNT_SCHEMA)]
+UserAccount: TypeAlias = Annotated[User, Parsed(parse_user, _ACCOUNT_SCHEMA)]
+GroupNumber: TypeAlias = Annotated[int, Parsed(parse_group, _ACCOUNT_SCHEMA)]
 
 
 # ---- environments
@@ -162,7 +160,7 @@ def parse_virtual_environment(value: Any, info: ValidationInfo) -> Path:
 
 
 VirtualEnvironment: TypeAlias = Annotated[
-    Path, PlainValidator(parse_virtual_environment), WithJsonSchema({"type": "string", "minLength": 1})
+    Path, ParsedInPlace(parse_virtual_environment, {"type": "string", "minLength": 1})
 ]
 
 
@@ -178,7 +176,7 @@ def parse_env_file_value(value: Any, info: ValidationInfo) -> dict[str, str]:
 
 
 EnvFile: TypeAlias = Annotated[
-    dict[str, str], PlainValidator(parse_env_file_value), WithJsonSchema({"type": "string", "minLength": 1})
+    dict[str, str], ParsedInPlace(parse_env_file_value, {"type": "string", "minLength": 1})
 ]
 
 
@@ -189,9 +187,7 @@ def parse_passed_variable(value: Any) -> str:
     return str(value)
 
 
-PassedVariable: TypeAlias = Annotated[
-    str, PlainValidator(parse_passed_variable), WithJsonSchema({"type": "string"})
-]
+PassedVariable: TypeAlias = Annotated[str, Parsed(parse_passed_variable, {"type": "string"})]
 
 
 def parse_variable_name(value: Any) -> str:
@@ -201,4 +197,4 @@ def parse_variable_name(value: Any) -> str:
     return str(value)
 
 
-VariableName: TypeAlias = Annotated[str, PlainValidator(parse_variable_name), TEXT]
+VariableName: TypeAlias = Annotated[str, Parsed(parse_variable_name, TEXT)]

@@ -3,9 +3,8 @@
 import re
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import PlainValidator, WithJsonSchema
-
 from gateway.config.values.numbers import FromEnvironment
+from gateway.config.values.parsed import Parsed
 from gateway.config.wording import expected
 
 # ---- durations
@@ -41,13 +40,12 @@ _DURATION_SCHEMA: Final = {
     "anyOf": [{"type": "string", "pattern": rf"^{_DURATION.pattern}$|\$\{{.+\}}"}, {"const": 0}]
 }
 
-Duration: TypeAlias = Annotated[float, PlainValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Duration: TypeAlias = Annotated[float, Parsed(parse_duration, _DURATION_SCHEMA)]
 """Seconds; 0 is allowed."""
 
 Timeout: TypeAlias = Annotated[
     float,
-    PlainValidator(parse_timeout),
-    WithJsonSchema({"type": "string", "pattern": rf"^{_DURATION.pattern}$|\$\{{.+\}}"}),
+    Parsed(parse_timeout, {"type": "string", "pattern": rf"^{_DURATION.pattern}$|\$\{{.+\}}"}),
 ]
 """Seconds, more than 0."""
 
@@ -81,7 +79,7 @@ SIZE_SCHEMA: Final = {
     ]
 }
 
-Size: TypeAlias = Annotated[int, PlainValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
+Size: TypeAlias = Annotated[int, Parsed(parse_size, SIZE_SCHEMA)]
 """Bytes."""
 
 
@@ -93,7 +91,7 @@ def parse_limit(value: Any) -> int:
     return size
 
 
-Limit: TypeAlias = Annotated[int, PlainValidator(parse_limit), WithJsonSchema(SIZE_SCHEMA)]
+Limit: TypeAlias = Annotated[int, Parsed(parse_limit, SIZE_SCHEMA)]
 """Bytes, more than 0."""
 
 
@@ -106,7 +104,7 @@ def parse_buffer_size(value: Any) -> int:
     return size
 
 
-BufferSize: TypeAlias = Annotated[int, PlainValidator(parse_buffer_size), WithJsonSchema(SIZE_SCHEMA)]
+BufferSize: TypeAlias = Annotated[int, Parsed(parse_buffer_size, SIZE_SCHEMA)]
 
 
 # ---- parts
@@ -125,6 +123,5 @@ def parse_part(value: Any) -> float:
 
 Part: TypeAlias = Annotated[
     float,
-    PlainValidator(parse_part),
-    WithJsonSchema({"type": "string", "pattern": rf"^{_PERCENT.pattern}$|\$\{{.+\}}"}),
+    Parsed(parse_part, {"type": "string", "pattern": rf"^{_PERCENT.pattern}$|\$\{{.+\}}"}),
 ]

@@ -3,8 +3,7 @@
 import re
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import PlainValidator, WithJsonSchema
-
+from gateway.config.values.parsed import Parsed
 from gateway.config.values.texts import TEXT
 from gateway.config.wording import expected, show
 from gateway.environ import variable_name
@@ -153,29 +152,32 @@ def parse_mount(value: Any) -> str:
 
 PathPattern: TypeAlias = Annotated[
     str,
-    PlainValidator(parse_path_pattern),
-    WithJsonSchema({"type": "string", "examples": ["/exact", "/prefix/*", "*.php", "~^/user/[0-9]+$"]}),
+    Parsed(
+        parse_path_pattern,
+        {"type": "string", "examples": ["/exact", "/prefix/*", "*.php", "~^/user/[0-9]+$"]},
+    ),
 ]
-WantedValue: TypeAlias = Annotated[str, PlainValidator(parse_wanted_value), TEXT]
+WantedValue: TypeAlias = Annotated[str, Parsed(parse_wanted_value, TEXT)]
 HostPattern: TypeAlias = Annotated[
     str,
-    PlainValidator(parse_host_pattern),
-    WithJsonSchema({"type": "string", "examples": ["example.com", "*.example.com"]}),
+    Parsed(parse_host_pattern, {"type": "string", "examples": ["example.com", "*.example.com"]}),
 ]
-Method: TypeAlias = Annotated[str, PlainValidator(parse_method), TEXT]
-HeaderName: TypeAlias = Annotated[str, PlainValidator(parse_header_name), TEXT]
-ResponseHeaderName: TypeAlias = Annotated[str, PlainValidator(parse_response_header_name), TEXT]
-DroppedHeader: TypeAlias = Annotated[str, PlainValidator(parse_dropped_header), TEXT]
-HeaderPattern: TypeAlias = Annotated[str, PlainValidator(parse_header_pattern), TEXT]
-UpgradeProtocol: TypeAlias = Annotated[str, PlainValidator(parse_upgrade), TEXT]
+Method: TypeAlias = Annotated[str, Parsed(parse_method, TEXT)]
+HeaderName: TypeAlias = Annotated[str, Parsed(parse_header_name, TEXT)]
+ResponseHeaderName: TypeAlias = Annotated[str, Parsed(parse_response_header_name, TEXT)]
+DroppedHeader: TypeAlias = Annotated[str, Parsed(parse_dropped_header, TEXT)]
+HeaderPattern: TypeAlias = Annotated[str, Parsed(parse_header_pattern, TEXT)]
+UpgradeProtocol: TypeAlias = Annotated[str, Parsed(parse_upgrade, TEXT)]
 Mount: TypeAlias = Annotated[
-    str, PlainValidator(parse_mount), WithJsonSchema({"type": "string", "pattern": r"^(/.*[^/])?$|\$\{.+\}"})
+    str, Parsed(parse_mount, {"type": "string", "pattern": r"^(/.*[^/])?$|\$\{.+\}"})
 ]
-CookieName: TypeAlias = Annotated[str, PlainValidator(parse_cookie_name), TEXT]
+CookieName: TypeAlias = Annotated[str, Parsed(parse_cookie_name, TEXT)]
 HashKey: TypeAlias = Annotated[
     str,
-    PlainValidator(parse_hash_key),
-    WithJsonSchema({"type": "string", "examples": ["client", "path", "host", "header.X-User", "cookie.sid"]}),
+    Parsed(
+        parse_hash_key,
+        {"type": "string", "examples": ["client", "path", "host", "header.X-User", "cookie.sid"]},
+    ),
 ]
 
 
@@ -225,20 +227,20 @@ def parse_check_host(value: Any) -> str:
 
 Statuses: TypeAlias = Annotated[
     range,
-    PlainValidator(parse_statuses),
-    WithJsonSchema(
+    Parsed(
+        parse_statuses,
         {
             "anyOf": [
                 {"type": "integer", "minimum": 200, "maximum": 599},
                 {"type": "string", "examples": ["200-399", "2xx"]},
             ]
-        }
+        },
     ),
 ]
 CheckTarget: TypeAlias = Annotated[
-    str, PlainValidator(parse_check_target), WithJsonSchema({"type": "string", "examples": ["/healthz"]})
+    str, Parsed(parse_check_target, {"type": "string", "examples": ["/healthz"]})
 ]
-CheckHost: TypeAlias = Annotated[str, PlainValidator(parse_check_host), TEXT]
+CheckHost: TypeAlias = Annotated[str, Parsed(parse_check_host, TEXT)]
 
 
 # ---- what a server is called
@@ -282,19 +284,12 @@ def parse_host_policy(value: Any) -> str:
 
 
 ServerName: TypeAlias = Annotated[
-    str, PlainValidator(parse_server_name), WithJsonSchema({"type": "string", "examples": ["app.example"]})
+    str, Parsed(parse_server_name, {"type": "string", "examples": ["app.example"]})
 ]
-UrlBeginning: TypeAlias = Annotated[
-    str, PlainValidator(parse_url_beginning), WithJsonSchema({"type": "string", "examples": ["/"]})
-]
-CookiePath: TypeAlias = Annotated[
-    str, PlainValidator(parse_cookie_path), WithJsonSchema({"type": "string", "pattern": "^/"})
-]
-CookieDomain: TypeAlias = Annotated[
-    str, PlainValidator(parse_cookie_domain), WithJsonSchema({"type": "string"})
-]
+UrlBeginning: TypeAlias = Annotated[str, Parsed(parse_url_beginning, {"type": "string", "examples": ["/"]})]
+CookiePath: TypeAlias = Annotated[str, Parsed(parse_cookie_path, {"type": "string", "pattern": "^/"})]
+CookieDomain: TypeAlias = Annotated[str, Parsed(parse_cookie_domain, {"type": "string"})]
 HostPolicy: TypeAlias = Annotated[
     str,
-    PlainValidator(parse_host_policy),
-    WithJsonSchema({"type": "string", "examples": ["preserve", "upstream", "app.example"]}),
+    Parsed(parse_host_policy, {"type": "string", "examples": ["preserve", "upstream", "app.example"]}),
 ]

@@ -4,9 +4,8 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import PlainValidator, WithJsonSchema
-
 from gateway.config.values.addresses import parse_cidr
+from gateway.config.values.parsed import Parsed
 from gateway.config.values.requests import parse_host_pattern
 from gateway.config.wording import expected, show
 from gateway.connect.allowed import ANY, AllowedHost, AllowedNetwork, AllowedTarget
@@ -61,6 +60,5 @@ def _parse_ports(text: str, value: str) -> range:
 
 Target: TypeAlias = Annotated[
     AllowedTarget,
-    PlainValidator(parse_target),
-    WithJsonSchema({"type": "string", "examples": ["*.example.com:443", "10.0.0.0/8:8000-8999"]}),
+    Parsed(parse_target, {"type": "string", "examples": ["*.example.com:443", "10.0.0.0/8:8000-8999"]}),
 ]

@@ -5,12 +5,11 @@ where they are used.
 import re
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import PlainValidator, WithJsonSchema
-
+from gateway.config.values.parsed import Parsed
 from gateway.config.wording import expected, show
 from gateway.template import Template
 
-TEXT: Final = WithJsonSchema({"type": "string"})
+TEXT: Final = {"type": "string"}
 
 
 def parse_name(value: Any) -> str:
@@ -20,7 +19,7 @@ def parse_name(value: Any) -> str:
     return str(value)
 
 
-Name: TypeAlias = Annotated[str, PlainValidator(parse_name), TEXT]
+Name: TypeAlias = Annotated[str, Parsed(parse_name, TEXT)]
 
 
 def parse_secret(value: Any) -> str:
@@ -30,9 +29,7 @@ def parse_secret(value: Any) -> str:
     return str(value)
 
 
-Secret: TypeAlias = Annotated[
-    str, PlainValidator(parse_secret), WithJsonSchema({"type": "string", "minLength": 7})
-]
+Secret: TypeAlias = Annotated[str, Parsed(parse_secret, {"type": "string", "minLength": 7})]
 
 
 def parse_shared_secret(value: Any) -> str:
@@ -42,9 +39,7 @@ def parse_shared_secret(value: Any) -> str:
     return value
 
 
-SharedSecret: TypeAlias = Annotated[
-    str, PlainValidator(parse_shared_secret), WithJsonSchema({"type": "string"})
-]
+SharedSecret: TypeAlias = Annotated[str, Parsed(parse_shared_secret, {"type": "string"})]
 
 
 def parse_regex(value: Any) -> str:
@@ -58,7 +53,7 @@ def parse_regex(value: Any) -> str:
     return str(value)
 
 
-Regex: TypeAlias = Annotated[str, PlainValidator(parse_regex), TEXT]
+Regex: TypeAlias = Annotated[str, Parsed(parse_regex, TEXT)]
 
 
 # ---- templates
@@ -97,15 +92,13 @@ def parse_path_target(value: Any) -> str:
     return text
 
 
-TemplateText: TypeAlias = Annotated[str, PlainValidator(parse_template), TEXT]
-LineTemplateText: TypeAlias = Annotated[str, PlainValidator(parse_line_template), TEXT]
+TemplateText: TypeAlias = Annotated[str, Parsed(parse_template, TEXT)]
+LineTemplateText: TypeAlias = Annotated[str, Parsed(parse_line_template, TEXT)]
 Target: TypeAlias = Annotated[
     str,
-    PlainValidator(parse_target),
-    WithJsonSchema({"type": "string", "examples": ["/new/{path.rest}", "https://{host}{path}"]}),
+    Parsed(parse_target, {"type": "string", "examples": ["/new/{path.rest}", "https://{host}{path}"]}),
 ]
 PathTarget: TypeAlias = Annotated[
     str,
-    PlainValidator(parse_path_target),
-    WithJsonSchema({"type": "string", "examples": ["/verify", "/verify?path={path}"]}),
+    Parsed(parse_path_target, {"type": "string", "examples": ["/verify", "/verify?path={path}"]}),
 ]

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, ValidationInfo
 
 from gateway.config.values.files import PATH_SCHEMA, parse_path
 from gateway.config.values.numbers import flag, whole_number
+from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.wording import expected
 
@@ -65,24 +66,19 @@ def parse_redirect_https(value: Any) -> int | bool:
     return value
 
 
-CertificateFile: TypeAlias = Annotated[
-    Path, PlainValidator(parse_certificate_file), WithJsonSchema(PATH_SCHEMA)
-]
-KeyFile: TypeAlias = Annotated[Path, PlainValidator(parse_key_file), WithJsonSchema(PATH_SCHEMA)]
-RevocationFile: TypeAlias = Annotated[
-    Path, PlainValidator(parse_revocation_file), WithJsonSchema(PATH_SCHEMA)
-]
-Ciphers: TypeAlias = Annotated[
-    str, PlainValidator(parse_ciphers), WithJsonSchema({"type": "string", "minLength": 1})
-]
+CertificateFile: TypeAlias = Annotated[Path, ParsedInPlace(parse_certificate_file, PATH_SCHEMA)]
+KeyFile: TypeAlias = Annotated[Path, ParsedInPlace(parse_key_file, PATH_SCHEMA)]
+RevocationFile: TypeAlias = Annotated[Path, ParsedInPlace(parse_revocation_file, PATH_SCHEMA)]
+Ciphers: TypeAlias = Annotated[str, Parsed(parse_ciphers, {"type": "string", "minLength": 1})]
 TlsVersion: TypeAlias = Annotated[
     Literal["1.2", "1.3"],
-    PlainValidator(parse_tls_version),
-    WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
+    Parsed(parse_tls_version, {"enum": ["1.2", "1.3", 1.2, 1.3]}),
 ]
 RedirectHttps: TypeAlias = Annotated[
     int | bool,
-    PlainValidator(parse_redirect_https),
-    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
+    Parsed(
+        parse_redirect_https,
+        {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]},
+    ),
 ]
 ClientCertificates: TypeAlias = Annotated[Literal["off", "optional", "required"], BeforeValidator(switch)]
