@@ -7,13 +7,13 @@ client gets chunks, one per flush, and an HTTP/1.0 client the end of the connect
 
 import os
 from collections.abc import Callable
-from email.utils import formatdate
+from time import time
 from typing import Final, NoReturn
 
 import trio
 
 from gateway.errors import Cause, ClientGone, ResponseAborted
-from gateway.front.fields import BODILESS, NOTICED, parse_length
+from gateway.front.fields import BODILESS, NOTICED, http_date, parse_length
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
 from gateway.outbox import LARGEST
@@ -51,7 +51,7 @@ class OwnFields:
         """
         if not 0.0 <= now - self._made < 1.0:
             self._made = now
-            self._date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+            self._date = b"date: %b\r\n" % http_date(time())
             self._both = self._date + self.SERVER
         if not (dated or served):
             return self._both

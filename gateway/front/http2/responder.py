@@ -6,11 +6,11 @@ As over HTTP/1.1, a response that is complete at its first flush gets a Content-
 import os
 import re
 from collections.abc import Callable
-from email.utils import formatdate
+from time import time
 from typing import Final
 
 from gateway.errors import Cause, ResponseAborted
-from gateway.front.fields import BODILESS, NOTICED, parse_length
+from gateway.front.fields import BODILESS, NOTICED, http_date, parse_length
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from protocols.errors import LocalProtocolError
@@ -40,7 +40,7 @@ class Date:
         """*now* is a clock in seconds that goes with real time."""
         if not 0.0 <= now - self._made < 1.0:
             self._made = now
-            self._field = (b"date", formatdate(usegmt=True).encode())
+            self._field = (b"date", http_date(time()))
         return self._field
 
 
