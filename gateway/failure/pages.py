@@ -8,7 +8,6 @@ decided in `response`.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from string import Template as Shell
 from typing import Final
@@ -122,9 +121,9 @@ class FailurePages:
         return _encode(
             _SHELL.substitute(
                 status=failure.status,
-                reason=escape(reason_of(failure.status)),
-                detail=escape(printable(failure.detail)),
-                request_id=escape(request.id),
+                reason=_escape(reason_of(failure.status)),
+                detail=_escape(printable(failure.detail)),
+                request_id=_escape(request.id),
                 hint="" if self.debug or failure.status < 500 else _HINT,
                 debug=_debug_section(failure) if self.debug else "",
             )
@@ -151,17 +150,23 @@ def reason_of(status: int) -> str:
 
 
 def _debug_section(failure: Failure) -> str:
-    advice = f"<p class=advice>{escape(printable(failure.advice))}</p>\n" if failure.advice else ""
+    advice = f"<p class=advice>{_escape(printable(failure.advice))}</p>\n" if failure.advice else ""
     rows = "".join(
-        f"<tr><th scope=row>{escape(name)}</th><td>{escape(printable(value))}</td></tr>\n"
+        f"<tr><th scope=row>{_escape(name)}</th><td>{_escape(printable(value))}</td></tr>\n"
         for name, value in failure.facts.items()
     )
     table = f"<table>\n{rows}</table>\n" if rows else ""
     output = ""
     if failure.output:
-        lines = "\n".join(escape(_plain(line)) for line in failure.output)
-        output = f"<h2>{escape(failure.output_title)}</h2>\n<pre tabindex=0>{lines}</pre>\n"
+        lines = "\n".join(_escape(_plain(line)) for line in failure.output)
+        output = f"<h2>{_escape(failure.output_title)}</h2>\n<pre tabindex=0>{lines}</pre>\n"
     return advice + table + output
+
+
+def _escape(text: str) -> str:
+    from html import escape  # its table of entities takes long to load, and most starts have no failure
+
+    return escape(text)
 
 
 def _plain(line: str) -> str:
@@ -173,7 +178,7 @@ def _quoting(content_type: bytes) -> Callable[[str], str]:
     """How a value is written inside a document of that type, so that it stays a value."""
     media_type = content_type.partition(b";")[0]
     if media_type == b"text/html" or media_type.endswith(b"xml"):
-        return escape
+        return _escape
     if media_type.endswith(b"json"):
         return lambda value: json.dumps(value)[1:-1]
     return str
