@@ -17,7 +17,7 @@ from gateway.pump import Pump
 from gateway.spawn import SpawnedApplication
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.watchdog import patience
-from protocols.http1 import Http1Client
+from protocols.http1.client import Http1Client
 
 KEPT_FOR_HOSTED: Final = 256
 """Connections that are kept to an application in a process of its own: a few KiB each on either side."""

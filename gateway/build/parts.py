@@ -2,7 +2,9 @@
 
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from math import inf
+from typing import TYPE_CHECKING
 
 from gateway.backend import Runnable
 from gateway.config import Config
@@ -13,9 +15,11 @@ from gateway.intake import BodyIntake
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.resolver import Resolver
 from gateway.slots import Slots
 from gateway.template import Template
+
+if TYPE_CHECKING:
+    from gateway.resolver import Resolver
 
 
 class Parts:
@@ -26,7 +30,6 @@ class Parts:
         self.config = config
         self.pump = pump
         self.notice = notice
-        self.resolver = Resolver(config.resolver)
         # RFC 9110 7.6.3: a pseudonym in Via; the random part is how this gateway recognises a loop.
         self.pseudonym = f"{config.via}-{secrets.token_hex(4)}"
         self.tunnel_timeout = config.timeouts.tunnel or inf
@@ -36,6 +39,13 @@ class Parts:
         """By the name of a backend: how many requests it has at the same time, if it does not see to it."""
         self.service: Service
         """The whole service, which is made after the backends."""
+
+    @cached_property
+    def resolver(self) -> "Resolver":
+        """One for all names of servers; without any it is not imported."""
+        from gateway.resolver import Resolver
+
+        return Resolver(self.config.resolver)
 
     async def dispatch(self, request: Request, responder: Responder) -> None:
         """Answer a local redirect."""

@@ -8,10 +8,11 @@
 ``checks``            grammar of start lines, Host, Connection, Transfer-Encoding
 ``serialise``         events to bytes, as plain functions; the framing of a sent body
 ====================  ====================================================================
+
+`Http1Client` is imported from its module: a server with no web servers behind it does without.
 """
 
 from protocols.http1.checks import TOKEN
-from protocols.http1.client import Http1Client
 from protocols.http1.serialise import (
     CHUNKED_FIELD,
     CLOSE_FIELD,
@@ -31,7 +32,6 @@ __all__ = [
     "KEEP_ALIVE_FIELD",
     "LAST_CHUNK",
     "TOKEN",
-    "Http1Client",
     "Http1Server",
     "Http2Preface",
     "encode_chunk",

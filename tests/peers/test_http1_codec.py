@@ -24,7 +24,8 @@ from protocols.events import (
     RequestHead,
     ResponseHead,
 )
-from protocols.http1 import Http1Client, Http1Server
+from protocols.http1 import Http1Server
+from protocols.http1.client import Http1Client
 
 RequireProgram = Callable[[str, str], str]
 

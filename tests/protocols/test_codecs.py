@@ -24,7 +24,8 @@ from protocols.events import (
     Stderr,
 )
 from protocols.fastcgi import FastCgiClient, FastCgiServer
-from protocols.http1 import Http1Client, Http1Server
+from protocols.http1 import Http1Server
+from protocols.http1.client import Http1Client
 from protocols.scgi import ScgiClient, ScgiServer
 from protocols.uwsgi import UwsgiClient, UwsgiServer
 

@@ -15,7 +15,7 @@ from protocols.events import (
     RequestVariables,
     ResponseHead,
 )
-from protocols.http1 import Http1Client
+from protocols.http1.client import Http1Client
 
 Play = Callable[..., list[Any]]
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from protocols.errors import RemoteProtocolError
 from protocols.events import NEED_DATA, Data, EndOfMessage, RequestHead, ResponseHead
-from protocols.http1 import Http1Client, Http1Server
+from protocols.http1 import Http1Server
+from protocols.http1.client import Http1Client
 
 LIMITS: dict[str, Any] = {"headers": 80, "header_count": 4}
 

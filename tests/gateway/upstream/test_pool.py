@@ -11,7 +11,7 @@ from gateway.address import TcpAddress
 from gateway.pump import Pump
 from gateway.upstream.dial import Dialer
 from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
-from protocols.http1 import Http1Client
+from protocols.http1.client import Http1Client
 from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
