@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from gateway.actions import HttpsRedirect
-from gateway.config import Config, Tls
+from gateway.config import Config
 from gateway.front.entrance import Entrance
 from gateway.front.hsts import hsts_value
 from gateway.front.service import Service
@@ -17,6 +16,7 @@ from gateway.listener import ListeningSocket
 from gateway.router import Route, Router
 
 if TYPE_CHECKING:
+    from gateway.config.listener_tls import Tls
     from gateway.tls.context import Certificates
 
 _PROTOCOLS: Final = {True: ("h2", "http/1.1"), False: ("http/1.1",), "only": ("h2",)}
@@ -51,6 +51,8 @@ class Entrances:
         if listener is None:
             return Entrance(service)
         if listener.redirect_https:
+            from gateway.actions import HttpsRedirect
+
             port = self._https_port if listener.redirect_https is True else listener.redirect_https
             service = replace(service, router=Router([Route(HttpsRedirect(port))]))
             return Entrance(service, proxy_protocol=listener.proxy_protocol, http2=listener.http2)
@@ -65,7 +67,7 @@ class Entrances:
             http2=listener.http2,
         )
 
-    def _certificates(self, tls: Tls, http2: bool | Literal["only"]) -> "Certificates":
+    def _certificates(self, tls: "Tls", http2: bool | Literal["only"]) -> "Certificates":
         # A daemon without TLS loads none of it.
         from gateway.tls.context import Certificates, TlsOptions
         from gateway.tls.files import CertificateFiles

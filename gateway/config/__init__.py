@@ -7,9 +7,11 @@ text ─► source ─► plain data, line of each part ─► models ─► Con
 
 load       files and texts to Config, or all mistakes
 whole      Config: what is said once for the daemon, and what its parts say of each other
-listeners  where clients are accepted, and TLS there
+listeners  where clients are accepted
+listener_tls  the part of them about TLS
 clients    patience with clients, and what they may ask for
 routes     which requests, and what becomes of them
+actions    the part of them about what is not passed to a backend
 filters    the part of routes and backends about the changes on the way
 backends/  the kinds of backends, a module for each family
 balancing  the part of them about the servers of a backend
@@ -29,9 +31,9 @@ descriptions  what each setting is for, for the schema and the documentation
 
 from gateway.config.backends.kinds import Backend
 from gateway.config.clients import ClientLimits, ClientTimeouts
-from gateway.config.listeners import Certificate, Hsts, Listener, Tls
+from gateway.config.listeners import Listener
 from gateway.config.load import ConfigError, Mistake, from_mapping, load, load_text, schema
-from gateway.config.routes import Connect, Match, Redirect, Respond, Route, Static
+from gateway.config.routes import Match, Route
 from gateway.config.values.addresses import BackendAddress, ListenAddress, Network
 from gateway.config.whole import AccessLog, Config
 
@@ -39,23 +41,16 @@ __all__ = [
     "AccessLog",
     "Backend",
     "BackendAddress",
-    "Certificate",
     "ClientLimits",
     "ClientTimeouts",
     "Config",
     "ConfigError",
-    "Connect",
-    "Hsts",
     "ListenAddress",
     "Listener",
     "Match",
     "Mistake",
     "Network",
-    "Redirect",
-    "Respond",
     "Route",
-    "Static",
-    "Tls",
     "from_mapping",
     "load",
     "load_text",

@@ -8,8 +8,8 @@ from pydantic import model_validator
 
 from gateway.config.base import Model, Place
 from gateway.config.values.numbers import Count
-from gateway.config.values.programs import GroupNumber, UserAccount
 from gateway.config.values.quantities import Limit, Size, Timeout
+from gateway.config.values.users import GroupNumber, UserAccount
 from gateway.confinement import Confinement, ResourceLimits, User, may_change_user, tool
 
 

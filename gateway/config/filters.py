@@ -1,6 +1,6 @@
 """The settings of filters (`gateway.filters`): what a route or a backend does to requests and responses."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -75,8 +75,3 @@ class Mirror(Model):
     """Bytes of a request body kept in memory, for both, before a temporary file is used."""
     max_body: Limit | None = None
     """Bytes of a request body; more is answered 413. By default the limit for clients."""
-
-
-def mirrored(value: Any) -> Any:
-    """The name of a backend for the mapping."""
-    return {"backend": value} if isinstance(value, str) else value

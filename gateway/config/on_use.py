@@ -28,14 +28,12 @@ class OnUse:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        model = self.model
-        made = model.__pydantic_core_schema__
-        if made["type"] != "definitions":
-            # With a name it is put among the definitions, where its descriptions are found.
-            name = f"{model.__module__}.{model.__qualname__}:{id(model)}"
-            named: Any = {**made, "ref": name}
-            made = core_schema.definitions_schema(core_schema.definition_reference_schema(name), [named])
-        return handler(made)
+        return self.described(handler)
+
+    def described(self, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The JSON Schema of the model: a reference to where it stands among the definitions."""
+        # Only what is in something else becomes a reference.
+        return handler(core_schema.definitions_schema(self.model.__pydantic_core_schema__, []))
 
     def made(self, value: Any, info: ValidationInfo) -> Model:
         """The model of *value*. Raises ValidationError."""

@@ -1,37 +1,41 @@
 """The configuration of routes: which requests, and what becomes of them."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from gateway.config.base import Model, Place, pointless, written
-from gateway.config.filters import (
-    Buffering,
-    ForwardAuth,
-    HeaderRules,
-    Mirror,
-    RequestBuffering,
-    mirrored,
-)
+from gateway.config.base import Model, Place, pointless
+from gateway.config.on_use import OnUse
 from gateway.config.values.addresses import Client
-from gateway.config.values.files import Directory, FileName
-from gateway.config.values.numbers import Count, FinalStatus, Flag, RedirectStatus
-from gateway.config.values.quantities import Limit, Size, Timeout
+from gateway.config.values.numbers import Count, Flag
+from gateway.config.values.quantities import Limit, Size
 from gateway.config.values.requests import (
     HeaderName,
     HostPattern,
     Method,
     Mount,
     PathPattern,
-    ResponseHeaderName,
     WantedValue,
 )
 from gateway.config.values.shapes import AtLeastOne, Many, Short, Switched
-from gateway.config.values.targets import Target as ConnectTarget
-from gateway.config.values.texts import LineTemplateText, Target, TemplateText
+from gateway.config.values.texts import LineTemplateText
 from gateway.config.wording import NOT_YET, alternatives, show
 from gateway.path_pattern import find_rest_of
+
+if TYPE_CHECKING:
+    from gateway.config.actions import Connect, Redirect, Respond, Static
+    from gateway.config.filters import Buffering, ForwardAuth, HeaderRules, Mirror, RequestBuffering
+else:
+    Connect = Annotated[Any, OnUse("gateway.config.actions", "Connect")]
+    Redirect = Annotated[Any, OnUse("gateway.config.actions", "Redirect")]
+    Respond = Annotated[Any, OnUse("gateway.config.actions", "Respond")]
+    Static = Annotated[Any, OnUse("gateway.config.actions", "Static")]
+    Buffering = Annotated[Any, OnUse("gateway.config.filters", "Buffering")]
+    ForwardAuth = Annotated[Any, OnUse("gateway.config.filters", "ForwardAuth")]
+    HeaderRules = Annotated[Any, OnUse("gateway.config.filters", "HeaderRules")]
+    Mirror = Annotated[Any, OnUse("gateway.config.filters", "Mirror")]
+    RequestBuffering = Annotated[Any, OnUse("gateway.config.filters", "RequestBuffering")]
 
 
 class Match(Model):
@@ -55,53 +59,6 @@ class Match(Model):
     """The client's address: an address, a network such as 10.0.0.0/8, or unix."""
 
 
-class Static(Model):
-    """Files from a directory."""
-
-    root: Directory
-    """The directory; nothing outside of it is served."""
-    index: Annotated[tuple[FileName, ...], Many()] = ("index.html",)
-    """Names of files that stand for their directory, in order."""
-    symlinks: Literal["inside", "follow", "refuse"] = "inside"
-    """Symbolic links are followed if they stay inside the directory, always (follow), or never (refuse)."""
-
-
-class Redirect(Model):
-    """An answer that sends the client elsewhere."""
-
-    to: Target
-    """A path or URL, with placeholders such as {path.rest}. The query is kept unless this has one."""
-    status: RedirectStatus = 302
-    """The status: 301 or 308 is remembered by clients, 307 and 308 keep the method."""
-
-
-class Respond(Model):
-    """A fixed answer."""
-
-    status: FinalStatus = 200
-    """The status, 200 to 599."""
-    body: TemplateText = ""
-    """The body, with placeholders such as {path}."""
-    headers: dict[ResponseHeaderName, LineTemplateText] = Field(default_factory=dict)
-    """Header fields, with placeholders such as {host}."""
-
-    @classmethod
-    def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-        # RFC 9110 15.3.5, 15.3.6, 15.4.5: these have no body.
-        if data.get("body") and str(data.get("status")) in {"204", "205", "304"}:
-            yield ("body",), f"a response with status {data['status']} has no body"
-
-
-class Connect(Model):
-    """Tunnels to servers that clients name (CONNECT)."""
-
-    to: Annotated[tuple[ConnectTarget, ...], AtLeastOne(), Many()]
-    """What clients may be connected to, as host and port: example.com:443, *.example.com:443, *:443 for
-    everything public, 10.0.0.0/8:8000-8999, [fd00::/8]:443; nothing else."""
-    timeout: Timeout = written("10s")
-    """For looking up the name and connecting, in all; then 504."""
-
-
 ACTIONS = ("backend", "static", "redirect", "respond", "connect")
 
 _NOT_FOR_TUNNELS = (
@@ -120,6 +77,10 @@ OneOrShares: TypeAlias = Annotated[
     Annotated[str, Tag("<name>")] | Annotated[Shares, Tag("<shares>")],
     Discriminator(lambda value: "<shares>" if isinstance(value, dict) else "<name>"),
 ]
+
+
+def _mirror(value: Any) -> Any:
+    return {"backend": value} if isinstance(value, str) else value
 
 
 def _connect(value: Any) -> Any:
@@ -168,7 +129,7 @@ class Route(Model):
     """A backend that is asked, by HTTP or any other protocol, whether the request may go on."""
     mirror: (
         Annotated[
-            Mirror, Short(mirrored, {"type": "string"}, "the name of a backend or a mapping with backend")
+            Mirror, Short(_mirror, {"type": "string"}, "the name of a backend or a mapping with backend")
         ]
         | None
     ) = None

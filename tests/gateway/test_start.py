@@ -49,11 +49,13 @@ def test_own_modules_are_not_looked_through_for_cycles(tmp_path: Path) -> None:
 
 NEEDED_LATER = (
     "rich", "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme",
-    "prometheus_client", "protocols.http2", "protocols.websocket.server", "protocols.fastcgi",
-    "protocols.uwsgi", "protocols.ajp", "gateway.front.http2", "gateway.front.proxy_header",
-    "gateway.tls.context", "gateway.static.handler", "gateway.connect.handler", "gateway.upstream",
-    "gateway.spawn", "gateway.hosted", "gateway.supervisor", "gateway.config.spawn",
-    "gateway.config.balancing", "importlib.metadata", "email",
+    "prometheus_client", "importlib.metadata", "email", "html", "protocols.http1.client", "protocols.http2",
+    "protocols.websocket.server", "protocols.fastcgi", "protocols.uwsgi", "protocols.ajp",
+    "gateway.actions", "gateway.confinement", "gateway.connect", "gateway.filters", "gateway.front.http2",
+    "gateway.front.proxy_header", "gateway.hosted", "gateway.resolver", "gateway.spawn",
+    "gateway.static.handler", "gateway.supervisor", "gateway.tls.context", "gateway.upstream",
+    "gateway.config.actions", "gateway.config.balancing", "gateway.config.filters",
+    "gateway.config.listener_tls", "gateway.config.spawn",
 )  # fmt: skip
 """What an ASGI application that answers requests of HTTP/1.1 needs nothing of."""
 

@@ -3,12 +3,12 @@
 Every configuration loads this: what only some kinds need is elsewhere.
 """
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
 from gateway.config.base import Model, written
-from gateway.config.filters import HeaderRules
+from gateway.config.on_use import OnUse
 from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Flag
 from gateway.config.values.programs import VariableName
@@ -16,6 +16,11 @@ from gateway.config.values.quantities import Limit, Size
 from gateway.config.values.requests import DroppedHeader, UpgradeProtocol
 from gateway.config.values.shapes import Many
 from gateway.config.values.texts import LineTemplateText
+
+if TYPE_CHECKING:
+    from gateway.config.filters import HeaderRules
+else:
+    HeaderRules = Annotated[Any, OnUse("gateway.config.filters", "HeaderRules")]
 
 DroppedHeaders: TypeAlias = Annotated[tuple[DroppedHeader, ...], Many()]
 Upgrades: TypeAlias = Annotated[tuple[UpgradeProtocol, ...], Many()]

@@ -53,7 +53,7 @@ class _ByKind:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"oneOf": [handler(kind.model.__pydantic_core_schema__) for kind in KINDS.values()]}
+        return {"oneOf": [kind.described(handler) for kind in KINDS.values()]}
 
 
 Backend: TypeAlias = Annotated[BackendModel, _ByKind()]

@@ -14,7 +14,8 @@ that raise ValueError with a message in the words of the configuration: ``expect
     targets     where clients may be connected to
     files       paths, and error pages
     tls         certificates, keys, ciphers
-    programs    commands, users, environments of what the gateway starts
+    programs    commands and environments of what the gateway starts
+    users       whom it is run as
     requests    paths, hosts, methods, header fields, cookies
     shapes      shorter ways to write a value
 

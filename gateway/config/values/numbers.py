@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
@@ -22,14 +21,14 @@ class FromEnvironment(str):
 VARIABLE: Final = {"type": "string", "pattern": r"\$\{.+\}"}
 
 
-@dataclass(frozen=True)
 class _OrVariable:
     """Lets a number or boolean be written as ``${NAME}`` too."""
 
-    parse: Callable[[Any], Any]
+    def __init__(self, parse: Callable[[Any], Any]) -> None:
+        self._parse = parse
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self.parse, handler(source))
+        return core_schema.no_info_before_validator_function(self._parse, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler

@@ -1,8 +1,6 @@
-"""What programs and applications are started with: commands, users, environments."""
+"""What programs and applications are started with: commands and environments."""
 
-import grp
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -17,7 +15,6 @@ from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.values.texts import TEXT
 from gateway.config.wording import expected, show
-from gateway.confinement import User, may_change_user, tool
 from gateway.executable import PROGRAM_PATH
 
 
@@ -103,49 +100,6 @@ StopSignal: TypeAlias = Annotated[
     Parsed(parse_stop_signal, {"enum": [*_STOP_SIGNALS, *(f"SIG{name}" for name in _STOP_SIGNALS)]}),
 ]
 Lifespan: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)]
-
-
-# ---- users
-
-
-def parse_user(value: Any) -> User:
-    """A user by name or number, with the groups that the database gives it."""
-    _only_root(value)
-    try:
-        if isinstance(value, int) and not isinstance(value, bool):
-            entry = pwd.getpwuid(value)
-        elif isinstance(value, str) and value:
-            entry = pwd.getpwuid(int(value)) if value.isdecimal() else pwd.getpwnam(value)
-        else:
-            raise expected("the name or number of a user", value)
-    except (KeyError, OverflowError):
-        raise ValueError(f"there is no user {show(value)} on this machine") from None
-    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    return User(entry.pw_uid, entry.pw_gid, groups)
-
-
-def parse_group(value: Any) -> int:
-    """The number of a group, given by name or number."""
-    _only_root(value)
-    try:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return grp.getgrgid(value).gr_gid
-        if isinstance(value, str) and value:
-            return grp.getgrgid(int(value)).gr_gid if value.isdecimal() else grp.getgrnam(value).gr_gid
-    except (KeyError, OverflowError):
-        raise ValueError(f"there is no group {show(value)} on this machine") from None
-    raise expected("the name or number of a group", value)
-
-
-def _only_root(value: Any) -> None:
-    if not may_change_user():
-        raise ValueError(f"only root can run programs as {show(value)}: start the gateway as root")
-    tool("setpriv")
-
-
-_ACCOUNT_SCHEMA: Final = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}]}
-UserAccount: TypeAlias = Annotated[User, Parsed(parse_user, _ACCOUNT_SCHEMA)]
-GroupNumber: TypeAlias = Annotated[int, Parsed(parse_group, _ACCOUNT_SCHEMA)]
 
 
 # ---- environments

@@ -9,7 +9,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 import gateway.config as models
-from gateway.config import balancing, confined, load, rewriting, server_tls, spawn
+from gateway.config import actions, balancing, confined, listener_tls, load, rewriting, server_tls, spawn
 from gateway.config.backends import ajp, application, cgi, common, http, process, python
 from gateway.config.base import Model
 from gateway.config.descriptions import descriptions
@@ -28,9 +28,9 @@ DOCUMENT = CHECKOUT / "docs/configuration.md"
 SECTIONS: dict[str, type[Model]] = {
     "Top level": models.Config,
     "listeners": models.Listener,
-    "tls": models.Tls,
-    "certificates": models.Certificate,
-    "hsts": models.Hsts,
+    "tls": listener_tls.Tls,
+    "certificates": listener_tls.Certificate,
+    "hsts": listener_tls.Hsts,
     "access_log": models.AccessLog,
     "timeouts (clients)": models.ClientTimeouts,
     "limits": models.ClientLimits,
@@ -71,10 +71,10 @@ SECTIONS: dict[str, type[Model]] = {
     "give_up": spawn.GiveUp,
     "routes": models.Route,
     "match": models.Match,
-    "static": models.Static,
-    "redirect": models.Redirect,
-    "respond": models.Respond,
-    "connect": models.Connect,
+    "static": actions.Static,
+    "redirect": actions.Redirect,
+    "respond": actions.Respond,
+    "connect": actions.Connect,
     "headers": HeaderRules,
     "set, add, default, remove": HeaderChanges,
     "forward_auth": ForwardAuth,
