@@ -28,7 +28,6 @@ from gateway.build import Gateway, build
 from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
-from gateway.control.handlers import control_router, metrics_router
 from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
 from gateway.front.entrance import Entrance
@@ -98,6 +97,10 @@ class Windows:
 
     def doors(self, worker: WorkerState) -> Iterator[Door]:
         """Entrances that lead to what operators ask for, and to no route."""
+        if not (self.control or self.metrics):
+            return
+        from gateway.control.handlers import control_router, metrics_router
+
         for sockets, make in ((self.control, control_router), (self.metrics, metrics_router)):
             if sockets:
                 entrance = Entrance(replace(worker.service, router=make(_Alone(worker)), access_log=None))

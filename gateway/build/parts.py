@@ -11,7 +11,6 @@ from gateway.config import Config
 from gateway.config.backends.common import WithLength
 from gateway.environ import variable_name
 from gateway.front.service import Service
-from gateway.intake import BodyIntake
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
@@ -19,6 +18,7 @@ from gateway.slots import Slots
 from gateway.template import Template
 
 if TYPE_CHECKING:
+    from gateway.intake import BodyIntake
     from gateway.resolver import Resolver
 
 
@@ -51,8 +51,10 @@ class Parts:
         """Answer a local redirect."""
         await self.service.dispatch(request, responder)
 
-    def intake(self, name: str, config: WithLength) -> BodyIntake:
+    def intake(self, name: str, config: WithLength) -> "BodyIntake":
         """How the backend called *name* takes bodies."""
+        from gateway.intake import BodyIntake
+
         return BodyIntake(
             name,
             config.body,

@@ -3,7 +3,6 @@
 Nothing in here knows a particular setting.
 """
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,6 +39,8 @@ def expected(what: str, value: Any) -> ValueError:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``did you mean …?`` if *word* looks like one of *known*, else nothing."""
+    import difflib  # most files have no mistakes
+
     for close in difflib.get_close_matches(word, list(known), n=3, cutoff=0.6):
         # A slip of the fingers is seldom in the first letter: `threads` is not meant to be `headers`.
         if close[:1] == word[:1] or difflib.SequenceMatcher(None, word, close).ratio() >= 0.75:

@@ -49,10 +49,11 @@ def test_own_modules_are_not_looked_through_for_cycles(tmp_path: Path) -> None:
 
 NEEDED_LATER = (
     "rich", "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme",
-    "prometheus_client", "importlib.metadata", "email", "html", "protocols.http1.client", "protocols.http2",
-    "protocols.websocket.server", "protocols.fastcgi", "protocols.uwsgi", "protocols.ajp",
-    "gateway.actions", "gateway.confinement", "gateway.connect", "gateway.filters", "gateway.front.http2",
-    "gateway.front.proxy_header", "gateway.hosted", "gateway.resolver", "gateway.spawn",
+    "prometheus_client", "importlib.metadata", "email", "html", "difflib",
+    "encodings.idna", "protocols.http1.client", "protocols.http2", "protocols.websocket.server",
+    "protocols.fastcgi", "protocols.uwsgi", "protocols.ajp", "gateway.actions", "gateway.confinement",
+    "gateway.connect", "gateway.control.handlers", "gateway.filters", "gateway.front.http2",
+    "gateway.front.proxy_header", "gateway.hosted", "gateway.intake", "gateway.resolver", "gateway.spawn",
     "gateway.static.handler", "gateway.supervisor", "gateway.tls.context", "gateway.upstream",
     "gateway.config.actions", "gateway.config.balancing", "gateway.config.filters",
     "gateway.config.listener_tls", "gateway.config.spawn",
