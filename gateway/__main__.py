@@ -1,6 +1,9 @@
 """``python -m gateway`` is the command ``gateway``."""
 
-from gateway.cli import main
+from gateway.memory import loading
+
+with loading():
+    from gateway.cli import main
 
 if __name__ == "__main__":
     main()
