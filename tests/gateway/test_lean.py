@@ -1,4 +1,4 @@
-"""structlog is the same for applications, whether rich was there when it was imported or not."""
+"""Libraries are the same for applications, whether what they could do without was there or not."""
 
 import re
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from gateway.lean import without_plugins
 from tests.gateway.test_daemon import ROOT
 
 # An application that logs an exception by structlog's own means, as text and as data.
@@ -79,3 +80,11 @@ lean.import_structlog()
 assert "structlog" not in sys.modules
 """
     assert "╭" in logged(prepare, rich=True)
+
+
+def test_the_loader_of_plugins_is_there_for_applications() -> None:
+    from pydantic.plugin import _loader
+
+    with without_plugins():
+        assert sys.modules["pydantic.plugin._loader"].get_plugins() == ()
+    assert sys.modules["pydantic.plugin._loader"] is _loader
