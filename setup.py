@@ -150,7 +150,7 @@ def translate() -> list[Extension]:
     # A C file for each module: as one file of 100 MB they take the compiler three times as long.
     made = mypycify([*_MYPY_OPTIONS, *found], opt_level="3", debug_level="0", multi_file=True)
     for each in made:
-        each.extra_compile_args += _OWN_SYMBOLS
+        each.extra_compile_args = [*each.extra_compile_args, *_OWN_SYMBOLS]  # mypyc gives all the same list
     return made
 
 
