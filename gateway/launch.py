@@ -3,8 +3,8 @@
 Popen has a form for every need, and prepares for all of them at each start: that is 45 µs of about 650 for a
 small C program. What the child gets is the same, and it is started by vfork as well: the event loop stands
 for 0.1 ms. That function is nobody's business but Python's, so it is used in the versions whose form of it
-is known. In others, and wherever something is out of the ordinary or fails, Popen does it, and says what is
-wrong.
+is known. In others, and wherever something is out of the ordinary or the program cannot be run, Popen does
+it, and says what is wrong.
 
 `os.posix_spawn` is no faster, and knows no working directory. `trio.run_process` takes three times as long.
 """
@@ -37,7 +37,7 @@ DIRECT: Final = _fork_exec is not None
 """Python has what is used here."""
 
 
-def start(
+def start_program(
     argv: Sequence[str | bytes],
     *,
     env: Mapping[bytes, bytes],
@@ -84,8 +84,8 @@ def _start_directly(
 ) -> int | None:
     """The number of the child, or None if Popen is to try."""
     program = os.fsencode(argv[0])
-    # A name without a path is to be searched for; a `=` would end the name of a variable.
-    if b"/" not in program or b"=" in b"".join(env):
+    # A name without a path is to be searched for.
+    if b"/" not in program:
         return None
     # What Popen tells those who watch the process from within.
     sys.audit("subprocess.Popen", argv[0], argv, directory, env)

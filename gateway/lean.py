@@ -38,10 +38,23 @@ def import_structlog() -> None:
 @contextmanager
 def without_plugins() -> Iterator[None]:
     """Pydantic's models that are built meanwhile have no plugins, and none are looked for."""
-    loader = ModuleType("pydantic.plugin._loader")
+    loader = _Loader("pydantic.plugin._loader")
     vars(loader)["get_plugins"] = tuple
     with _standing_in(loader):
         yield
+
+
+class _Loader(ModuleType):
+    """Stands for the module that looks for plugins; a version that takes more out of it gets the real one."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        del sys.modules[self.__name__]
+        try:
+            return getattr(import_module(self.__name__), name)
+        finally:
+            sys.modules[self.__name__] = self
 
 
 @contextmanager

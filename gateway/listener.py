@@ -131,9 +131,9 @@ _NO_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 def _open_tcp(address: TcpAddress, listener: "Listener") -> list[ListeningSocket]:
     """A socket for each address that the host has; without one for each family of this machine."""
-    # As bytes where that is the same: for text Python loads its tables of international names.
-    name: str | bytes = address.host.encode() if address.host.isascii() else address.host
-    found = socket.getaddrinfo(name or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # As bytes: for text Python loads its tables of international names.
+    name = address.host.encode() or None
+    found = socket.getaddrinfo(name, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     opened: list[ListeningSocket] = []
     port = address.port
     missing: OSError | None = None

@@ -1,10 +1,9 @@
 """Child processes: one way to start them, one way to end them.
 
-Every child is the leader of a new session, so a signal reaches all that it started, and no terminal
-can stop it; where this process has no terminal, a process group does the same. It gets exactly three
-descriptors, default signal handling (Python itself ignores SIGPIPE, and whoever started the daemon may have
-had more ignored, as nohup does), and a pidfd here, which tells of its end without SIGCHLD and without a
-thread.
+Every child is the leader of a new session, so a signal reaches all that it started, and no terminal can stop
+it; or of a process group alone, where it is said that there is no terminal. It gets exactly three descriptors
+and default signal handling (Python itself ignores SIGPIPE, and whoever started the daemon may have had more
+ignored, as nohup does). A pidfd tells of its end, without SIGCHLD and without a thread.
 
 The ladder at the end of a life: SIGTERM to the process group, a grace, SIGKILL to the group, reap.
 The leader stays unreaped until then: its number, which is the group's, cannot be used again meanwhile.
@@ -24,7 +23,7 @@ import trio
 
 from gateway.confinement import Confinement
 from gateway.executable import check_executable
-from gateway.launch import start
+from gateway.launch import start_program
 
 REAP_WAIT: Final = 5.0
 """Seconds that a process may need to disappear after SIGKILL; only one stuck in the kernel needs any."""
@@ -53,9 +52,11 @@ class Process:
         self.returncode: int | None = None
         """The exit status, the negative number of the signal that ended it, or None if not reaped yet."""
 
-    @property
-    def pidfd(self) -> int:
-        """Readable from its end on, until it is reaped. Raises OSError if no descriptor is left for it."""
+    def open_pidfd(self) -> int:
+        """A descriptor, always the same, that is readable from its end on, and closed when it is reaped.
+
+        Raises OSError if no descriptor is left.
+        """
         if self._pidfd < 0:
             # Its number is nobody else's until it is reaped.
             self._pidfd = os.pidfd_open(self.pid)
@@ -105,12 +106,12 @@ class Process:
         if self.returncode is not None:
             return  # the descriptor is closed, its number may be another's
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            signal.pidfd_send_signal(self.pidfd, number)
+            signal.pidfd_send_signal(self.open_pidfd(), number)
 
     async def _wait_for_end(self) -> None:
         """Wait until it can be reaped, without reaping it."""
         try:
-            descriptor = self.pidfd
+            descriptor = self.open_pidfd()
         except OSError:
             while not self._has_ended():  # noqa: ASYNC110 - no descriptor is left, so nothing tells of it
                 await trio.sleep(LOOK_INTERVAL)  # noqa: TID251
@@ -147,12 +148,12 @@ def spawn(
     confinement: Confinement | None = None,
     others: Sequence[int] = (),
     session: bool = True,
-    watched: bool = True,
+    expected_to_end: bool = False,
 ) -> Process:
     """Start ``argv[0]`` with exactly *env*, in *directory*, with three descriptors and no other but *others*.
 
-    With *confinement* it is an absolute path. Without *session* it leads a process group only. What has ended
-    before anybody waits for that, as a rule, need not be *watched*: ``pidfd`` is opened once somebody does.
+    With *confinement* it is an absolute path. Without *session* it leads a process group only. If it is
+    *expected_to_end* before anybody waits for that, ``pidfd`` is opened only once somebody does.
 
     Raises OSError if it cannot be started: no such program, not executable, no interpreter for it, no
     such directory, too many processes or open files.
@@ -161,7 +162,7 @@ def spawn(
     if confinement is not None:
         check_executable(argv[0])
         argv = confinement.wrap(argv)
-    pid = start(
+    pid = start_program(
         argv,
         env=env,
         directory=directory,
@@ -172,9 +173,9 @@ def spawn(
         session=session,
     )
     process = Process(pid)
-    if watched:
+    if not expected_to_end:
         try:
-            _ = process.pidfd
+            process.open_pidfd()
         except OSError:  # no descriptor is left for it
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

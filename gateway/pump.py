@@ -1,4 +1,4 @@
-"""The readiness pump: one epoll set for every socket of a worker, one trio task that waits for it.
+"""The readiness pump: one epoll set for the sockets and pipes of a worker, one trio task that waits for it.
 
 Why it exists: trio arms and disarms a socket in its own epoll for each wait, which costs more than
 parsing a request. Here each socket is registered once at most, edge-triggered; the pump's task waits for the
@@ -11,8 +11,9 @@ streams and every wait can be cancelled::
                               └──► on_hangup (the peer closed while the task was busy elsewhere)
 
 What came in one batch is dealt with by one task after the other, within the pump's step. Each knows of all
-of it (`PumpStream.note`), and may wait for the others (`Pump.after_batch`). Those that make connections do.
-Whose answer is here when the last of them has sent its request need not be watched for (`Pump.await_first`).
+of it (`PumpStream.note`). A task that makes a connection waits until the others of its batch are done
+(`after_batch`), so that the server is woken once. When all have sent, each new connection is read once; only
+those without an answer yet are put into the epoll set (`watch_unless_here`).
 
 Deadlines of streams are kept by a coarse sweeper (:data:`SWEEP_INTERVAL`), because a cancel scope per wait
 would cost as much as the wait.
@@ -55,7 +56,7 @@ class Pump:
         self._epoll = select.epoll()
         self._streams: dict[int, PumpStream] = {}
         self._watches: dict[int, Callable[[], None]] = {}
-        self._swept: dict[object, Callable[[float], None]] = {}
+        self._looks: dict[Callable[[], None], None] = {}
         self._detached: set[int] = set()
         """Descriptors forgotten since the last batch began: its events about them are about the dead."""
         self.outbox = Outbox()
@@ -65,7 +66,7 @@ class Pump:
         self._dispatching = False
         self._held_up: list[Task] = []
         """Those that wait in `after_batch`."""
-        self._going_on = False
+        self._looks_follow = False
         """Several of them go on now, one right after the other."""
         self._unwatched: list[PumpStream] = []
         """The new connections that they have made and wait for."""
@@ -86,12 +87,12 @@ class Pump:
         self._streams[fd] = stream
         stream.watched = True
 
-    def await_first(self, stream: PumpStream) -> None:
+    def watch_unless_here(self, stream: PumpStream) -> None:
         """Watch *stream* for what its task is about to wait for, unless that may be here in a moment.
 
         Raises BrokenResourceError.
         """
-        if self._going_on:
+        if self._looks_follow:
             self._unwatched.append(stream)
         else:
             stream.watch()
@@ -104,8 +105,8 @@ class Pump:
 
     def watch(self, fd: int, callback: Callable[[], None], *, edge: bool = False) -> None:
         """Call *callback* in the pump's task whenever *fd* is readable, or with *edge* when that is news."""
-        self._watches[fd] = callback
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLET if edge else select.EPOLLIN)
+        self._watches[fd] = callback
 
     def unwatch(self, fd: int) -> None:
         """Stop watching *fd*."""
@@ -113,13 +114,13 @@ class Pump:
             self._epoll.unregister(fd)
             self._detached.add(fd)
 
-    def sweep(self, who: object, callback: Callable[[float], None]) -> None:
-        """Call *callback* with the clock's time at each look at the deadlines, until `unsweep` for *who*."""
-        self._swept[who] = callback
+    def at_each_look(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in the sweeper's task every `SWEEP_INTERVAL`, when it looks at the deadlines."""
+        self._looks[callback] = None
 
-    def unsweep(self, who: object) -> None:
+    def forget(self, callback: Callable[[], None]) -> None:
         """Do so no more."""
-        self._swept.pop(who, None)
+        self._looks.pop(callback, None)
 
     async def after_batch(self) -> None:
         """Wait until the other tasks have dealt with what came together with what this one has got.
@@ -186,10 +187,10 @@ class Pump:
         most of them. A look costs a third of watching a connection for one answer, and forgetting it.
         """
         held_up, self._held_up = self._held_up, []
-        self._going_on = len(held_up) > 1
+        self._looks_follow = len(held_up) > 1
         for task in held_up:
             resume(task)
-        self._going_on = False
+        self._looks_follow = False
         if self._unwatched:
             unwatched, self._unwatched = self._unwatched, []
             self.now = self.time()
@@ -214,5 +215,6 @@ class Pump:
         now = self.now
         for stream in list(self._streams.values()):
             stream.sweep(now)
-        for callback in list(self._swept.values()):
-            callback(now)
+        for callback in list(self._looks):
+            if callback in self._looks:
+                callback()

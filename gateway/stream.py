@@ -9,7 +9,8 @@
 
 It is a `trio.abc.HalfCloseableStream` in all but name, for less: receiving and sending are no checkpoints
 unless they have to wait. A stream whose task is busy elsewhere costs nothing: its readiness is remembered,
-not polled, and its hang-up is still told at once. Deadlines are attributes, kept by the pump's sweeper.
+not polled, and its hang-up is still told at once, if it is watched: a connection that was dialled is so from
+its first long wait on. Deadlines are attributes, kept by the pump's sweeper.
 
 It does not do TLS (`tls.stream` is a PumpStream that does).
 """
@@ -184,7 +185,7 @@ class PumpStream:
         if self._reader is not None:
             raise trio.BusyResourceError("another task is receiving from this stream")
         if not self.watched:
-            self._pump.await_first(self)
+            self._pump.watch_unless_here(self)
         self._reader = current_task()
         await self._receiving
         return self._received

@@ -42,7 +42,7 @@ class Parts:
 
     @cached_property
     def resolver(self) -> "Resolver":
-        """One for all names of servers; without any it is not imported."""
+        """One for the names of all servers of backends; without any it is not imported."""
         from gateway.resolver import Resolver
 
         return Resolver(self.config.resolver)

@@ -1,4 +1,4 @@
-"""The configuration of actions of routes, but of backends."""
+"""The configuration of what routes do with a request, other than passing it to a backend."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""The configuration of listeners: where clients are accepted, and TLS there."""
+"""The configuration of listeners: where clients are accepted."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -9,9 +9,8 @@ from gateway.config.base import Model, Place
 from gateway.config.on_use import OnUse
 from gateway.config.values.addresses import Listen
 from gateway.config.values.files import FileMode
-from gateway.config.values.numbers import Count, Flag, Http2
+from gateway.config.values.numbers import Count, Flag, Http2, RedirectHttps
 from gateway.config.values.shapes import Short
-from gateway.config.values.tls import RedirectHttps
 from gateway.config.wording import NOT_YET, show
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ class OnUse:
 
     def described(self, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The JSON Schema of the model: a reference to where it stands among the definitions."""
-        # Only what is in something else becomes a reference.
+        # Pydantic writes the outermost schema in place: only what is within another becomes a reference.
         return handler(core_schema.definitions_schema(self.model.__pydantic_core_schema__, []))
 
     def made(self, value: Any, info: ValidationInfo) -> Model:

@@ -63,7 +63,7 @@ class RunningProcess:
         for descriptor in (*outputs, *(() if report is None else (report,))):
             os.set_blocking(descriptor, False)
             self._poll.register(descriptor, select.EPOLLIN)
-        self._poll.register(process.pidfd, select.EPOLLIN)
+        self._poll.register(process.open_pidfd(), select.EPOLLIN)
 
     def ask_to_stop(self, within: float | None = None) -> None:
         """Send the stop signal; after the stop time (or *within* seconds) it is ended by force."""

@@ -8,10 +8,10 @@ import re
 from calendar import timegm
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from functools import lru_cache
 from typing import Final
 
+from gateway.front import fields
 from protocols.events import Headers
 
 _FIELDS: Final = frozenset(
@@ -86,7 +86,7 @@ def _date_of(fields: Mapping[bytes, bytes], name: bytes) -> int | None:
 @lru_cache(maxsize=1024)  # files have few dates, and requests repeat them
 def http_date(seconds: int) -> bytes:
     """IMF-fixdate: ``Sun, 06 Nov 1994 08:49:37 GMT``."""
-    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True).encode("ascii")
+    return fields.http_date(seconds)
 
 
 @lru_cache(maxsize=1024)

@@ -27,9 +27,9 @@ class ServerTls:
         self._latest: ssl.SSLObject | None = None
 
     def stream(self, pump: Pump, sock: SocketType) -> TlsStream:
-        """A stream over *sock*, watched by *pump*; the handshake is still to come."""
+        """A stream over *sock*; the handshake is still to come."""
         latest = self._latest
-        stream = TlsStream(
+        return TlsStream(
             pump,
             sock,
             self._context,
@@ -38,8 +38,6 @@ class ServerTls:
             resumed=None if latest is None else latest.session,
             says_end=self._says_end,
         )
-        pump.adopt(stream)
-        return stream
 
     def agreed(self, stream: TlsStream) -> None:
         """The handshake of *stream* is done. Later connections resume its session.

@@ -182,6 +182,9 @@ class Dialer:
         except trio.TooSlowError as error:
             stream.close()
             raise self._failed(Cause.CONNECT_TIMEOUT, "the connection was not accepted in time") from error
+        except trio.BrokenResourceError as error:  # the kernel cannot watch any more
+            stream.close()
+            raise self._failed(Cause.UNREACHABLE, str(error)) from error
         except BaseException:
             stream.close()
             raise
@@ -198,6 +201,8 @@ class Dialer:
         """The TLS handshake, which nothing of a request has to do with yet."""
         assert self._tls is not None
         try:
+            # All of its records have to be waited for: they are more than one answer.
+            stream.watch()
             await stream.handshake(deadline - self._pump.time())
         except NotTlsError as other:
             raise self._failed(Cause.TLS_FAILED, "the server does not speak TLS") from other

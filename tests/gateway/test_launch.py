@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import launch
-from gateway.launch import start
+from gateway.launch import start_program
 
 ENVIRON = {b"PATH": b"/usr/bin:/bin"}
 
@@ -39,7 +39,7 @@ def output_of(*argv: str | bytes, env: dict[bytes, bytes] = ENVIRON, **options: 
     with open(output, "rb") as file, open(os.devnull) as null:
         try:
             options = {"directory": "/", "stderr": 2, **options}
-            pid = start(argv, env=env, stdin=null.fileno(), stdout=theirs, **options)
+            pid = start_program(argv, env=env, stdin=null.fileno(), stdout=theirs, **options)
         finally:
             os.close(theirs)
         data = file.read()
@@ -99,12 +99,6 @@ def test_other_descriptors_are_those_that_are_named() -> None:
     assert expected <= found
 
 
-@pytest.mark.parametrize("name", ["=", "A=B"])
-def test_name_of_a_variable_has_no_equals_sign(name: str) -> None:
-    with pytest.raises(ValueError, match="illegal environment variable name"):
-        output_of("/bin/true", env={**ENVIRON, name.encode(): b"-"})
-
-
 @pytest.mark.parametrize("argument", ["a\0b", "a\0"])
 def test_argument_has_no_nul(argument: str) -> None:
     with pytest.raises(ValueError, match="null byte"):
@@ -144,7 +138,7 @@ def test_program_that_can_be_started_after_all_is(way: str, monkeypatch: pytest.
 
 LOW_DESCRIPTORS = """
 import os
-from gateway.launch import DIRECT, start
+from gateway.launch import DIRECT, start_program
 from gateway import launch
 launch.DIRECT = DIRECT and {direct}
 output, theirs = os.pipe()
@@ -152,7 +146,7 @@ null = os.open(os.devnull, os.O_RDWR)
 told = os.dup(1)
 for number in (0, 1, 2):
     os.close(number)
-pid = start(["/bin/echo", "alive"], env={{}}, directory="/", stdin=null, stdout=theirs, stderr=null)
+pid = start_program(["/bin/echo", "alive"], env={{}}, directory="/", stdin=null, stdout=theirs, stderr=null)
 os.close(theirs)
 assert os.waitpid(pid, 0)[1] == 0
 os.write(told, os.read(output, 100))

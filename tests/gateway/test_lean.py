@@ -88,3 +88,11 @@ def test_the_loader_of_plugins_is_there_for_applications() -> None:
     with without_plugins():
         assert sys.modules["pydantic.plugin._loader"].get_plugins() == ()
     assert sys.modules["pydantic.plugin._loader"] is _loader
+
+
+def test_pydantic_that_wants_more_of_its_loader_has_it() -> None:
+    with without_plugins():
+        from pydantic.plugin._loader import PYDANTIC_ENTRY_POINT_GROUP, get_plugins
+
+    assert PYDANTIC_ENTRY_POINT_GROUP == "pydantic"
+    assert list(get_plugins()) == []

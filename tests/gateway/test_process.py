@@ -189,7 +189,7 @@ def test_reap_says_whether_it_has_ended() -> None:
         child = Child("/bin/cat", "/dev/zero")
         assert not child.process.reap()
         os.close(child.output)  # SIGPIPE ends it
-        await trio.lowlevel.wait_readable(child.process.pidfd)
+        await trio.lowlevel.wait_readable(child.process.open_pidfd())
         assert child.process.reap()
         assert child.process.returncode == -signal.SIGPIPE
 
@@ -240,7 +240,7 @@ def test_terminate_after_the_end_kills_what_is_left_of_the_group() -> None:
     async def main() -> None:
         child = Child("/bin/sh", "-c", "sleep 1000 & echo $!")
         await child.read_line()
-        await trio.lowlevel.wait_readable(child.process.pidfd)
+        await trio.lowlevel.wait_readable(child.process.open_pidfd())
         await child.process.terminate(60)
         assert child.process.returncode == 0
         assert await child.read_all() == b"", "the pipe ends when nobody of the group is left"
@@ -285,9 +285,9 @@ def test_rejects_what_cannot_be_started(
 
 def test_end_is_noticed_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        well = Child("/bin/sh", "-c", "exit 3", watched=False)
+        well = Child("/bin/sh", "-c", "exit 3", expected_to_end=True)
         stubborn = Child(
-            "/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done", watched=False
+            "/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done", expected_to_end=True
         )
         assert await stubborn.read_line() == b"ready\n"
         with monkeypatch.context() as patched:

@@ -407,7 +407,7 @@ def test_an_answer_that_is_here_after_the_batch_needs_no_watching() -> None:
             async def use(stream: PumpStream, _number: int) -> None:
                 before = pump.now
                 seen.append((await stream.receive_some(), stream.watched))
-                assert pump.now > before  # it has taken that long
+                assert pump.now > before  # how long it has taken can be told
 
             await dialled(pump, use, says(b"first"), says(b"second"))
 
@@ -1032,34 +1032,59 @@ def test_edge_is_told_once() -> None:
     run(main)
 
 
-def test_sweeper_tells_the_time_to_who_wants_it() -> None:
-    async def main() -> None:
-        async with pumping() as pump:
-            seen: dict[str, list[float]] = {"one": [], "other": []}
-            for who, times in seen.items():
-                pump.sweep(who, times.append)
-            await until(lambda: all(len(times) == 2 for times in seen.values()))
-            assert seen["one"] == seen["other"] == sorted(seen["one"])
-            pump.unsweep("one")
-            pump.unsweep("one")
-            await until(lambda: len(seen["other"]) == 3)
-            assert len(seen["one"]) == 2
-
-    run(main)
-
-
-def test_who_is_swept_may_leave_meanwhile() -> None:
+def test_each_look_at_the_deadlines_is_told() -> None:
     async def main() -> None:
         async with pumping() as pump:
             told: list[str] = []
 
-            def leave(who: str) -> None:
-                told.append(who)
-                pump.unsweep(who)
+            def one() -> None:
+                told.append("one")
 
-            pump.sweep("one", lambda _now: leave("one"))
-            pump.sweep("other", lambda _now: leave("other"))
-            await until(lambda: told == ["one", "other"])
+            def other() -> None:
+                told.append("other")
+
+            pump.at_each_look(one)
+            pump.at_each_look(other)
+            await until(lambda: len(told) == 4)
+            assert told == ["one", "other", "one", "other"]
+            pump.forget(one)
+            pump.forget(one)
+            await until(lambda: len(told) == 6)
+            assert told[4:] == ["other", "other"]
+
+    run(main)
+
+
+def test_who_was_forgotten_by_another_is_not_told() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            told: list[str] = []
+
+            def first() -> None:
+                told.append("first")
+                pump.forget(second)
+
+            def second() -> None:
+                told.append("second")
+
+            pump.at_each_look(first)
+            pump.at_each_look(second)
+            await until(lambda: len(told) == 2)
+            assert told == ["first", "first"]
+
+    run(main)
+
+
+def test_what_cannot_be_watched_is_not_kept() -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                descriptor = os.dup(ours.fileno())
+                os.close(descriptor)
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    pump.watch(descriptor, lambda: None)
+                pump.unwatch(descriptor)
 
     run(main)
 

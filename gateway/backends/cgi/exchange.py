@@ -10,12 +10,13 @@ import os
 import re
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
+from trio.lowlevel import Abort, RaiseCancelT, Task
 
 from gateway.backends.cgi.program import Script
 from gateway.backends.cgi.stderr import ErrorLog
@@ -93,7 +94,7 @@ class Exchange:
         self._stdin = self._stdout = self._stderr = -1
         self._pump = pump
         self._waiting: Task | None = None
-        self._place = Parking(self._leave)
+        self._parking = Parking(self._abort)
         self._stirred = False
         """There may be output, or the end of it or of the program: the pump has said so."""
         self._phase = Phase.SPAWN
@@ -131,16 +132,16 @@ class Exchange:
                 stderr=stderr,
                 confinement=self._confinement,
                 session=self._session,
-                watched=False,
+                expected_to_end=True,
             )
+            # Who waits for the client, with the output unread, must not be told again and again.
+            self._pump.watch(self._stdout, self._stir, edge=True)
+            self._pump.watch(self._stderr, self._read_stderr)
         except OSError as error:
             raise self._not_started(error) from error
         for descriptor in (stdin, stdout, stderr):
             self._close(descriptor)
-        # Who waits for the client, with the output unread, must not be told again and again.
-        self._pump.watch(self._stdout, self._stir, edge=True)
-        self._pump.watch(self._stderr, self._read_stderr)
-        self._pump.sweep(self, self._expire)
+        self._pump.at_each_look(self._stir)
         self._phase = Phase.FIRST_BYTE
         self._touch()
 
@@ -150,7 +151,7 @@ class Exchange:
         assert process is not None
         self._phase = Phase.RUN
         self._touch()
-        if not process.reap() and not await self._wait_for_end(process):
+        if not process.reap() and not await self._reap_in_time(process):
             log.warning("CGI program does not exit", **self._errors.facts, timeout=self._timeout)
             return
         self._read_stderr()
@@ -180,8 +181,8 @@ class Exchange:
             self._errors.end()
             if self._recording is not None:
                 self._recording.stderr = self._errors.last_words
-            self._pump.unsweep(self)
-            self._place.abandon()
+            self._pump.forget(self._stir)
+            self._parking.abandon()
             for descriptor in tuple(self._descriptors):
                 self._close(descriptor)
 
@@ -249,9 +250,11 @@ class Exchange:
                 piece = body.read_nowait()
                 if piece is None:
                     self._waits_for_client = True
-                    piece = await body.read()
-                    self._waits_for_client = False
-                    self._touch()
+                    try:
+                        piece = await body.read()
+                    finally:  # when cancelled, too: the program has answered, and is waited for
+                        self._waits_for_client = False
+                        self._touch()
                 if not piece:
                     break
                 await self._write(piece)
@@ -334,7 +337,7 @@ class Exchange:
         assert process is not None
         if not process.reap():
             with trio.move_on_after(EXIT_WAIT):
-                await self._wait_for_end(process)
+                await self._reap_in_time(process)
         if process.returncode is not None and process.returncode < 0:
             self._read_stderr()
             raise self._error(Cause.INCOMPLETE, f"it was ended by {describe_end(process.returncode)}")
@@ -382,20 +385,17 @@ class Exchange:
             if self._pump.time() >= self._active_at + self._timeout:
                 return False
             self._waiting = current_task()
-            await self._place
+            await self._parking
         return True
 
-    async def _wait_for_end(self, process: Process) -> bool:
+    async def _reap_in_time(self, process: Process) -> bool:
         """Wait until the program has ended, and reap it; False if ``timeout`` is over."""
-        try:
-            descriptor = process.pidfd
-        except OSError:  # no descriptor is left for it
-            with trio.move_on_after(self._timeout):
-                await process.wait()
-            return process.returncode is not None
         while not process.reap():
             self._stirred = False
-            self._pump.watch(descriptor, self._stir)
+            descriptor = -1
+            with suppress(OSError):  # none is left: it is found out at the next look
+                descriptor = process.open_pidfd()
+                self._pump.watch(descriptor, self._stir)
             try:
                 if not await self._wait():
                     return False
@@ -404,20 +404,13 @@ class Exchange:
         return True
 
     def _stir(self) -> None:
-        """Called by the pump."""
+        """Called by the pump when there is something, and with each look at the deadlines."""
         self._stirred = True
         if (task := self._waiting) is not None:
             self._waiting = None
             resume(task)
 
-    def _expire(self, now: float) -> None:
-        """Called by the pump: let who waits look at the time, if ``timeout`` is over."""
-        task = self._waiting
-        if task is not None and not self._waits_for_client and now >= self._active_at + self._timeout:
-            self._waiting = None
-            reschedule(task)
-
-    def _leave(self, _raise_cancel: RaiseCancelT) -> Abort:
+    def _abort(self, _raise_cancel: RaiseCancelT) -> Abort:
         self._waiting = None
         return Abort.SUCCEEDED
 
@@ -463,7 +456,7 @@ class Exchange:
     def _not_started(self, error: OSError) -> BackendError:
         program = self._script.command[0]
         why = explain(program, error)
-        ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+        ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC)
         cause = Cause.OVERLOADED if ours else Cause.NOT_STARTED
         return self._error(cause, f"{os.fsdecode(program)} cannot be started: {why}", error.errno)
 

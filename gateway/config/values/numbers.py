@@ -53,21 +53,15 @@ def flag(value: Any) -> Any:
     return _TRUTH.get(value.strip().lower(), value) if isinstance(value, FromEnvironment) else value
 
 
-class Number:
+class Number(_OrVariable):
     """Metadata of a whole number of at least *least* and at most *most*, or ``${NAME}`` for one."""
 
     def __init__(self, least: int, most: int | None = None) -> None:
-        self._least = least
-        self._most = most
+        super().__init__(whole_number)
+        self._number = core_schema.int_schema(strict=True, ge=least, le=most)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        number = core_schema.int_schema(strict=True, ge=self._least, le=self._most)
-        return core_schema.no_info_before_validator_function(whole_number, number)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"anyOf": [handler(schema), VARIABLE]}
+        return core_schema.no_info_before_validator_function(self._parse, self._number)
 
 
 Flag: TypeAlias = Annotated[bool, Strict(), _OrVariable(flag)]
@@ -111,4 +105,21 @@ def parse_workers(value: Any) -> int:
 Workers: TypeAlias = Annotated[
     int,
     Parsed(parse_workers, {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE]}),
+]
+
+
+def parse_redirect_https(value: Any) -> int | bool:
+    """true, false, or the port that clients reach https on."""
+    value = whole_number(flag(value))
+    if not isinstance(value, int) or not (isinstance(value, bool) or 1 <= value <= 65535):
+        raise expected("true, false, or the port of https, such as 443", value)
+    return value
+
+
+RedirectHttps: TypeAlias = Annotated[
+    int | bool,
+    Parsed(
+        parse_redirect_https,
+        {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]},
+    ),
 ]

@@ -7,14 +7,14 @@ that alone would be a third of the time in which a configuration is loaded.
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 
 class Parsed:
     """Metadata of a value that *parse* makes, which raises ValueError; *schema* says what may be written."""
 
-    def __init__(self, parse: Callable[[Any], Any], schema: dict[str, Any]) -> None:
+    def __init__(self, parse: Callable[..., Any], schema: dict[str, Any]) -> None:
         self._parse = parse
         self._schema = schema
 
@@ -30,9 +30,5 @@ class Parsed:
 class ParsedInPlace(Parsed):
     """The same, where *parse* is also told the directory of the file: paths may be relative to it."""
 
-    def __init__(self, parse: Callable[[Any, ValidationInfo], Any], schema: dict[str, Any]) -> None:
-        self._parse_in_place = parse
-        self._schema = schema
-
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(self._parse_in_place)
+        return core_schema.with_info_plain_validator_function(self._parse)

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, ValidationInfo
 
 from gateway.config.values.files import PATH_SCHEMA, parse_path
-from gateway.config.values.numbers import flag, whole_number
 from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.wording import expected
@@ -58,14 +57,6 @@ def parse_tls_version(value: Any) -> Literal["1.2", "1.3"]:
     raise expected("1.2 or 1.3", value)
 
 
-def parse_redirect_https(value: Any) -> int | bool:
-    """true, false, or the port that clients reach https on."""
-    value = whole_number(flag(value))
-    if not isinstance(value, int) or not (isinstance(value, bool) or 1 <= value <= 65535):
-        raise expected("true, false, or the port of https, such as 443", value)
-    return value
-
-
 CertificateFile: TypeAlias = Annotated[Path, ParsedInPlace(parse_certificate_file, PATH_SCHEMA)]
 KeyFile: TypeAlias = Annotated[Path, ParsedInPlace(parse_key_file, PATH_SCHEMA)]
 RevocationFile: TypeAlias = Annotated[Path, ParsedInPlace(parse_revocation_file, PATH_SCHEMA)]
@@ -73,12 +64,5 @@ Ciphers: TypeAlias = Annotated[str, Parsed(parse_ciphers, {"type": "string", "mi
 TlsVersion: TypeAlias = Annotated[
     Literal["1.2", "1.3"],
     Parsed(parse_tls_version, {"enum": ["1.2", "1.3", 1.2, 1.3]}),
-]
-RedirectHttps: TypeAlias = Annotated[
-    int | bool,
-    Parsed(
-        parse_redirect_https,
-        {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]},
-    ),
 ]
 ClientCertificates: TypeAlias = Annotated[Literal["off", "optional", "required"], BeforeValidator(switch)]

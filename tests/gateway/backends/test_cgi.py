@@ -5,10 +5,11 @@ import grp
 import os
 import pwd
 import re
+import select
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,8 @@ from gateway.confinement import Confinement, ResourceLimits
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
 from gateway.intake import BodyIntake
 from gateway.process import LINE_LIMIT
-from gateway.request import Request, Responder
+from gateway.pump import Pump
+from gateway.request import NO_BODY, Body, Request, Responder
 from gateway.slots import Slots
 from gateway.spool import BodyPolicy
 from gateway.template import Template
@@ -524,14 +526,17 @@ def test_program_need_not_read_its_input(programs: Programs, size: int) -> None:
     assert get(programs, method="POST", body=BytesBody(b"x" * size)).body == b"hello"
 
 
+class Stalling(BytesBody):
+    """A client that never sends it."""
+
+    async def read(self) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
 def test_answer_may_come_before_the_body_is_complete(programs: Programs) -> None:
     """CGI-26, complaint 16: the response is whole though the client never sends the rest."""
     programs.sh("x", HELLO)
-
-    class Stalling(BytesBody):
-        async def read(self) -> bytes:
-            await trio.sleep_forever()
-            raise AssertionError
 
     body = Stalling(b"x" * 100, waits=True)
     assert get(programs, method="POST", body=body).body == b"hello"
@@ -761,7 +766,7 @@ def test_lack_of_processes_or_descriptors_is_an_overload(
         raise OSError(number, os.strerror(number))
 
     programs.sh("x", HELLO)
-    monkeypatch.setattr(process, "start", exhausted)
+    monkeypatch.setattr(process, "start_program", exhausted)
     with pytest.raises(BackendError) as raised:
         get(programs)
     assert (raised.value.cause, raised.value.phase) == (Cause.OVERLOADED, Phase.SPAWN)
@@ -1044,13 +1049,16 @@ def test_program_that_is_faster_than_its_reader_is_not_kept_in_memory(programs: 
     assert responder.largest <= 128 * 1024
 
 
-def answer_and_let_time_pass(programs: Programs, responder: FlushEvent) -> None:
+def answer_and_let_time_pass(
+    programs: Programs, responder: FlushEvent, request: Request | None = None
+) -> None:
     """After the flush, nothing happens for longer than the timeout."""
     clock = trio.testing.MockClock(rate=1.0)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(answer, programs, make_request(b"/x"), responder, timeout=60))
+            asked = request or make_request(b"/x")
+            nursery.start_soon(partial(answer, programs, asked, responder, timeout=60))
             await responder.flushed.wait()
             await trio.testing.wait_all_tasks_blocked()
             clock.jump(61)
@@ -1060,18 +1068,19 @@ def answer_and_let_time_pass(programs: Programs, responder: FlushEvent) -> None:
 
 def test_client_that_does_not_read_costs_no_turns(programs: Programs) -> None:
     """What has come meanwhile waits in the pipe; error output is logged all the same."""
-    fifo = programs.fifo("read")
-    programs.sh("x", f"{HELLO}; read go < {fifo}; echo ' and more'; echo oops >&2; read go < {fifo}")
+    first, second = programs.fifo("first"), programs.fifo("second")
+    programs.sh("x", f"{HELLO}; read go < {first}; echo ' and more'; echo oops >&2; read go < {second}")
 
     class Slow(RecordingResponder):
         async def flush(self) -> None:
             await super().flush()
             if self.body == b"hello" and not logs:
-                await tell(fifo)
+                await tell(first)
                 await until(lambda: bool(logs))
-                # It would never come to this if somebody were told of the output again and again.
-                await trio.testing.wait_all_tasks_blocked()
-                await tell(fifo)
+                with trio.fail_after(10):
+                    # It would never come to this if somebody were told of the output again and again.
+                    await trio.testing.wait_all_tasks_blocked()
+                await tell(second)
 
     with capture_logs() as logs:
         assert get(programs, responder=Slow()).body == b"hello and more\n"
@@ -1080,8 +1089,10 @@ def test_client_that_does_not_read_costs_no_turns(programs: Programs) -> None:
 
 async def tell(fifo: Path) -> None:
     """Let a program go on that reads a line."""
-    with open(fifo, "w") as go:  # noqa: ASYNC230 (the reader is there, or comes at once)
-        go.write("\n")
+    descriptor = os.open(fifo, os.O_RDWR)  # which waits for no reader
+    os.write(descriptor, b"\n")
+    await until(lambda: not select.select([descriptor], [], [], 0)[0])  # it was read
+    os.close(descriptor)
 
 
 def test_grandchild_that_holds_the_output_is_ended(programs: Programs) -> None:
@@ -1096,9 +1107,10 @@ def test_grandchild_that_holds_the_output_is_ended(programs: Programs) -> None:
     assert not responder.ended
 
 
+@pytest.mark.parametrize("body", [NO_BODY, Stalling(b"x" * 100, waits=True)], ids=["no body", "stalled body"])
 @pytest.mark.parametrize("descriptors", [True, False])
 def test_program_that_lives_on_after_its_response_is_ended(
-    programs: Programs, descriptors: bool, monkeypatch: pytest.MonkeyPatch
+    programs: Programs, descriptors: bool, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The response is complete when the output is closed; then the program has the timeout to exit."""
     if not descriptors:
@@ -1110,9 +1122,27 @@ def test_program_that_lives_on_after_its_response_is_ended(
     programs.sh("x", f"{HELLO}; exec >&-; sleep 1000")
     responder = FlushEvent(all_of_it=True)
     with capture_logs() as logs:
-        answer_and_let_time_pass(programs, responder)
+        answer_and_let_time_pass(programs, responder, make_request(b"/x", method="POST", body=body))
     assert responder.body == b"hello"
     assert [entry["event"] for entry in logs] == ["CGI program does not exit"]
+
+
+def test_what_the_kernel_cannot_watch_is_a_failure_that_leaves_nothing(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """epoll_ctl(2): no memory, or more descriptors than a user may watch. The error output comes second."""
+    programs.sh("x", "sleep 1000")
+    watch = Pump.watch
+
+    def exhausted(pump: Pump, fd: int, callback: Callable[[], None], *, edge: bool = False) -> None:
+        if not edge:
+            os.stat(programs.root / "no descriptor")
+        watch(pump, fd, callback, edge=edge)
+
+    monkeypatch.setattr(Pump, "watch", exhausted)
+    with pytest.raises(BackendError) as raised:
+        get(programs)
+    assert raised.value.phase is Phase.SPAWN
 
 
 def test_waiting_for_the_client_is_not_the_programs_fault(programs: Programs) -> None:
