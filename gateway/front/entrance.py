@@ -10,6 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
+import trio
 
 from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
@@ -97,8 +98,9 @@ class Entrance:
             return
         try:
             if self._certificates is None:
-                stream = self._service.pump.attach(sock)
-                await self.serve_stream(stream, client=client, server=server, scheme=scheme)
+                stream = PumpStream(self._service.pump, sock)
+                if _watch(stream, client):
+                    await self.serve_stream(stream, client=client, server=server, scheme=scheme)
             else:
                 await self._secure(sock, self._certificates, client=client, server=server)
         finally:
@@ -108,6 +110,8 @@ class Entrance:
         self, sock: socket.socket, certificates: "Certificates", *, client: Address, server: Address
     ) -> None:
         handshake = Handshake(sock, certificates, self._service, client=client)
+        if not _watch(handshake.stream, client):
+            return
         await self._serve_open(handshake)
         if handshake.completed is not None:
             facts = certificates.facts(handshake.completed.session)
@@ -190,6 +194,19 @@ class Entrance:
         for connection in self._open:
             connection.drain()
         return sum(not connection.idle for connection in self._open)
+
+
+def _watch(stream: PumpStream, client: Address) -> bool:
+    """Whether the kernel can watch the connection; if it cannot, that is closed, and the operator told."""
+    try:
+        stream.watch()
+    except trio.BrokenResourceError as error:
+        # epoll_ctl(2): no memory, or this user's processes watch fs.epoll.max_user_watches descriptors.
+        reason = f"it cannot be watched: {error}"
+        log.error("connection refused", client=client and client[0], reason=reason)  # noqa: TRY400
+        stream.close()
+        return False
+    return True
 
 
 def address_of(name: object) -> Address:

@@ -40,15 +40,15 @@ class Handshake:
     def __init__(
         self, sock: socket.socket, certificates: "Certificates", service: Service, *, client: Address
     ) -> None:
-        self._stream = TlsStream(service.pump, sock, certificates.context)
-        service.pump.adopt(self._stream)
+        self.stream = TlsStream(service.pump, sock, certificates.context)
+        """Whoever makes this lets it be watched."""
         self._service = service
         self._client = client
         self.completed: TlsStream | None = None
 
     async def serve(self) -> None:
         """Agree with the client, or end the connection. Lets nothing out but cancellation."""
-        stream = self._stream
+        stream = self.stream
         try:
             await stream.handshake(self._service.timeouts.handshake)
             self.completed = stream
@@ -73,14 +73,14 @@ class Handshake:
 
     def drain(self) -> None:
         """The daemon is stopping: nothing was asked yet."""
-        self._stream.close()
+        self.stream.close()
 
     def _log(self, reason: str) -> None:
         log.debug("no handshake", client=self._client and self._client[0], reason=reason)
 
     async def _refuse(self, answer: bytes) -> None:
         """Send *answer* in clear text, and close in stages (RFC 9112 9.6)."""
-        stream = self._stream
+        stream = self.stream
         with suppress(trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
             stream.try_send(answer)
             await stream.send_eof()

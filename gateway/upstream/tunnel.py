@@ -42,6 +42,7 @@ class Tunnel:
         Raises trio.BrokenResourceError if the server broke the connection, ClientGone, also for silence.
         """
         self._stream.write_deadline = inf
+        self._stream.watch()  # its deadlines are this one's clock
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._copy_to_server, nursery.cancel_scope)
