@@ -182,9 +182,9 @@ class Dialer:
         except trio.TooSlowError as error:
             stream.close()
             raise self._failed(Cause.CONNECT_TIMEOUT, "the connection was not accepted in time") from error
-        except trio.BrokenResourceError as error:  # the kernel cannot watch any more
+        except trio.BrokenResourceError as broken:  # the kernel cannot watch any more
             stream.close()
-            raise self._failed(Cause.UNREACHABLE, str(error)) from error
+            raise self._failed(Cause.UNREACHABLE, str(broken)) from broken
         except BaseException:
             stream.close()
             raise

@@ -1,9 +1,13 @@
 """Connecting to a backend: families, names, refusals, a full backlog, and the deadline."""
 
+import errno
+import os
 import resource
+import select
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -234,6 +238,40 @@ def test_tcp_backend_that_does_not_accept() -> None:
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
         assert failure(TcpAddress(*listener.getsockname())).cause is Cause.CONNECT_TIMEOUT
+
+
+class Exhausted:
+    """An epoll set for which the kernel has no more room (epoll_ctl(2), ENOSPC)."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+
+    def register(self, *_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def test_connecting_that_cannot_be_watched() -> None:
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for sock in (first, second):
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+
+        async def test(dialer: Dialer) -> None:
+            pump: Any = dialer._pump
+            pump._epoll = Exhausted(pump._epoll)
+            with pytest.raises(BackendError) as caught:
+                await dialer.dial()
+            assert (caught.value.cause, caught.value.detail) == (
+                Cause.UNREACHABLE,
+                "No space left on device",
+            )
+
+        dialling(TcpAddress(*listener.getsockname()), test)
 
 
 def test_cancelled_connection_is_closed() -> None:
