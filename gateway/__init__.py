@@ -8,7 +8,7 @@ The way of a request, by module::
 What stands beside it:
 
     tls/         TLS on listeners and to servers: certificates, handshakes, what they tell
-    pump         one epoll for all connections; their tasks parked, woken with the bytes
+    pump         one epoll for all connections and pipes; their tasks parked, woken with what has come
     stream       such a connection
     resumption   who is woken goes on at once, without a turn of trio's loop
     outbox       what is written in one turn of the loop leaves together
@@ -48,6 +48,9 @@ What makes and runs it all:
     loading      finds module:attribute; virtualenv: packages of a virtual environment
     interruption the stop signals, also while an application is loaded
     stacks       what a thread is doing, for what hangs; memory: the collector of cycles
+
+What takes a millisecond to import, and few configurations use, is imported by the function that uses it;
+models of the configuration by `config.on_use`. tests/gateway/test_start.py has the list.
 """
 
 __version__ = "0.1.0"
