@@ -13,7 +13,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 
@@ -53,8 +53,32 @@ def start_program(
     It has no descriptors but the three and *others*. Returns its number; to reap it is up to the caller.
     Raises OSError if it cannot be started.
     """
-    if DIRECT:
-        pid = _start_directly(argv, env, directory, stdin, stdout, stderr, others, session)
+    program = os.fsencode(argv[0])
+    # A name without a path is to be searched for.
+    if DIRECT and b"/" in program:
+
+        def fork_exec(failure: int, theirs: int) -> int:
+            pid: int = _fork_exec(
+                argv,
+                (program,),
+                True,  # close all but:
+                tuple(sorted((*others, theirs))),
+                directory,
+                list(map(b"=".join, env.items())),
+                *(stdin, -1, -1, stdout, -1, stderr),  # -1: the other ends of pipes are none of its business
+                *(failure, theirs),
+                True,  # restore the signals that Python ignores
+                *((True, -1) if session else (False, 0)),  # setsid(2), or setpgid(2)
+                *(None, None, None),  # group, groups and user stay
+                -1,  # the umask stays
+                None,  # nothing is to be called in between
+                *_BY_VFORK,
+            )
+            return pid
+
+        # What Popen tells those who watch the process from within.
+        sys.audit("subprocess.Popen", argv[0], argv, directory, env)
+        pid = _running(fork_exec)
         if pid is not None:
             return pid
     popen = subprocess.Popen(
@@ -72,45 +96,17 @@ def start_program(
     return popen.pid
 
 
-def _start_directly(
-    argv: Sequence[str | bytes],
-    env: Mapping[bytes, bytes],
-    directory: str | bytes,
-    stdin: int,
-    stdout: int,
-    stderr: int,
-    others: Sequence[int],
-    session: bool,
-) -> int | None:
-    """The number of the child, or None if Popen is to try."""
-    program = os.fsencode(argv[0])
-    # A name without a path is to be searched for.
-    if b"/" not in program:
-        return None
-    # What Popen tells those who watch the process from within.
-    sys.audit("subprocess.Popen", argv[0], argv, directory, env)
-    # The end of this pipe is the child's exec, which closes it; what comes before that is an error.
+def _running(fork_exec: Callable[[int, int], int]) -> int | None:
+    """The number of the child that *fork_exec* starts, or None if Popen is to try.
+
+    The child gets both ends of a pipe, whose end is its exec: what comes before that is an error.
+    """
     failure, theirs = os.pipe2(os.O_CLOEXEC)
     try:
         try:
             if theirs <= 2:
                 return None  # one of the child's three takes its place
-            pid: int = _fork_exec(
-                argv,
-                (program,),
-                True,  # close all but:
-                tuple(sorted((*others, theirs))),
-                directory,
-                list(map(b"=".join, env.items())),
-                *(stdin, -1, -1, stdout, -1, stderr),  # -1: the other ends of pipes are none of its business
-                *(failure, theirs),
-                True,  # restore the signals that Python ignores
-                *((True, -1) if session else (False, 0)),  # setsid(2), or setpgid(2)
-                *(None, None, None),  # group, groups and user stay
-                -1,  # the umask stays
-                None,  # nothing is to be called in between
-                *_BY_VFORK,
-            )
+            pid = fork_exec(failure, theirs)
         finally:
             os.close(theirs)
         failed = os.read(failure, 1)

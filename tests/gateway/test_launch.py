@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,9 @@ import pytest
 
 from gateway import launch
 from gateway.launch import start_program
+from tests.gateway.starting import no_leak, way_of_starting  # noqa: F401
 
 ENVIRON = {b"PATH": b"/usr/bin:/bin"}
-
-
-@pytest.fixture(params=["direct", "by Popen"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """As it is with this Python, and as it would be with one that is not made as expected."""
-    assert launch.DIRECT, "this version of Python is made in another way: see gateway/launch.py"
-    if request.param == "by Popen":
-        monkeypatch.setattr(launch, "DIRECT", False)
-    return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) <= before  # garbage of earlier tests may have gone
-    with pytest.raises(ChildProcessError):  # neither running nor a zombie
-        os.waitpid(-1, os.WNOHANG)
 
 
 def output_of(*argv: str | bytes, env: dict[bytes, bytes] = ENVIRON, **options: Any) -> bytes:
@@ -48,7 +31,7 @@ def output_of(*argv: str | bytes, env: dict[bytes, bytes] = ENVIRON, **options: 
     return data
 
 
-def test_popen_is_for_what_is_out_of_the_ordinary(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_popen_is_for_what_is_out_of_the_ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[object] = []
 
     def popen(argv: object, **options: Any) -> object:
@@ -58,7 +41,7 @@ def test_popen_is_for_what_is_out_of_the_ordinary(way: str, monkeypatch: pytest.
     real: Callable[..., Any] = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", popen)
     assert output_of("/bin/echo", "-n", "ordinary") == b"ordinary"
-    assert bool(used) is (way == "by Popen")
+    assert bool(used) is not launch.DIRECT
 
 
 def test_name_without_a_path_is_searched_for(tmp_path: Path) -> None:
@@ -123,9 +106,9 @@ def test_error_names_the_program_or_the_directory(
     assert raised.value.filename == named
 
 
-def test_program_that_can_be_started_after_all_is(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_can_be_started_after_all_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has failed is tried again: what was written to at the time, for one, can be run soon after."""
-    if way == "by Popen":
+    if not launch.DIRECT:
         pytest.skip("it tries once")
     fork_exec = launch._fork_exec
 
@@ -153,8 +136,8 @@ os.write(told, os.read(output, 100))
 """
 
 
-def test_no_descriptor_of_ours_is_taken_for_one_of_its_three(way: str) -> None:
+def test_no_descriptor_of_ours_is_taken_for_one_of_its_three() -> None:
     """A daemon that is started without standard input may get its numbers for what it opens."""
-    script = LOW_DESCRIPTORS.format(direct=way == "direct")
+    script = LOW_DESCRIPTORS.format(direct=launch.DIRECT)
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
     assert found.stdout == b"alive\n", found.stderr

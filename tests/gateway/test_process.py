@@ -4,15 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from gateway import launch
 from gateway.process import LINE_LIMIT, LineSplitter, describe_end, spawn
+from tests.gateway.starting import no_leak, way_of_starting  # noqa: F401
 
 ENVIRON = {b"PATH": b"/usr/bin:/bin", b"NAME": "wärts".encode()}
 
@@ -59,23 +58,6 @@ class Child:
                     os.close(self.output)
                     return data
                 data += piece
-
-
-@pytest.fixture(params=["direct", "by Popen"], autouse=True)
-def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is with this Python, and as it would be with one that is not made as expected."""
-    assert launch.DIRECT, "this version of Python is made in another way: see gateway/launch.py"
-    if request.param == "by Popen":
-        monkeypatch.setattr(launch, "DIRECT", False)
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) <= before  # garbage of earlier tests may have gone
-    with pytest.raises(ChildProcessError):  # neither running nor a zombie
-        os.waitpid(-1, os.WNOHANG)
 
 
 def test_child_gets_exactly_what_it_is_given(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -229,15 +230,22 @@ class full:  # noqa: N801 - reads as a phrase
         self._waiting.close()
 
 
-def test_tcp_backend_that_does_not_accept() -> None:
-    """H-18: the connection timeout is a 504."""
+@contextmanager
+def not_accepting() -> Iterator[TcpAddress]:
+    """A listening TCP port whose backlog is full: connecting to it takes long."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         for sock in (first, second):
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
-        assert failure(TcpAddress(*listener.getsockname())).cause is Cause.CONNECT_TIMEOUT
+        yield TcpAddress(*listener.getsockname())
+
+
+def test_tcp_backend_that_does_not_accept() -> None:
+    """H-18: the connection timeout is a 504."""
+    with not_accepting() as address:
+        assert failure(address).cause is Cause.CONNECT_TIMEOUT
 
 
 class Exhausted:
@@ -254,12 +262,7 @@ class Exhausted:
 
 
 def test_connecting_that_cannot_be_watched() -> None:
-    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for sock in (first, second):
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
+    with not_accepting() as address:
 
         async def test(dialer: Dialer) -> None:
             pump: Any = dialer._pump
@@ -271,16 +274,11 @@ def test_connecting_that_cannot_be_watched() -> None:
                 "No space left on device",
             )
 
-        dialling(TcpAddress(*listener.getsockname()), test)
+        dialling(address, test)
 
 
 def test_cancelled_connection_is_closed() -> None:
-    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for sock in (first, second):
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
+    with not_accepting() as address:
 
         async def test(dialer: Dialer) -> None:
             async with trio.open_nursery() as nursery:
@@ -288,7 +286,7 @@ def test_cancelled_connection_is_closed() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 nursery.cancel_scope.cancel()
 
-        dialling(TcpAddress(*listener.getsockname()), test, timeout=60)
+        dialling(address, test, timeout=60)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
