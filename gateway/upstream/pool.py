@@ -111,14 +111,15 @@ class Pool:
         policy = self._policy
         now = self._pump.now
         connection.requests += 1
-        connection.stream.become_idle()
-        if (
-            len(self._idle) >= policy.idle
-            or not connection.stream.quiet
-            or connection.requests >= policy.requests
-            or now >= connection.retires_at
-            or connection.epoch != self.epoch
-        ):
+        welcome = (
+            len(self._idle) < policy.idle
+            and connection.requests < policy.requests
+            and now < connection.retires_at
+            and connection.epoch == self.epoch
+        )
+        if welcome:
+            connection.stream.become_idle()
+        if not welcome or not connection.stream.quiet:
             connection.close()
             return
         connection.idle_since = now
