@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.config.base import Place
 from gateway.config.descriptions import describe
@@ -117,13 +118,20 @@ def from_mapping(data: Mapping[str, Any], name: str, directory: str | os.PathLik
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration, for editors (draft 2020-12)."""
-    made = Config.model_json_schema(by_alias=True, mode="validation")
+    made = Config.model_json_schema(by_alias=True, schema_generator=_Untitled, mode="validation")
     describe(made, Config)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **made,
         "title": "Gateway configuration",
     }
+
+
+class _Untitled(GenerateJsonSchema):
+    """Without titles made of the names of keys: "X Accel Redirect" tells an editor's user nothing."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
 
 def _place_in(data: Any, place: Place) -> Place:

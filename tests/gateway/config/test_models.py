@@ -585,6 +585,7 @@ def test_the_schema_is_valid_and_says_what_fields_mean() -> None:
         assert definition["additionalProperties"] is False
         for settings in definition["properties"].values():
             assert settings["description"]
+            assert "title" not in settings  # a key says as much
 
 
 def test_the_schema_accepts_the_example_and_refuses_mistakes() -> None:
