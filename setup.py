@@ -37,7 +37,14 @@ COMPILED = (
     "gateway/backends/forwarded.py",
     "gateway/backends/http.py",
     "gateway/backends/target.py",
-    "gateway/backends/wsgi/*.py",
+    "gateway/backends/wsgi/__init__.py",
+    "gateway/backends/wsgi/backend.py",
+    "gateway/backends/wsgi/call.py",
+    "gateway/backends/wsgi/from_options.py",
+    "gateway/backends/wsgi/head.py",
+    "gateway/backends/wsgi/streams.py",
+    "gateway/backends/wsgi/stuck.py",
+    "gateway/backends/wsgi/threads.py",
     "gateway/derived.py",
     "gateway/environ.py",
     "gateway/filters/*.py",
@@ -64,7 +71,8 @@ COMPILED = (
 )
 """What each request runs through. What runs once stays as it is: it gains nothing. So does the asyncio host
 (gateway/backends/asgi/guest.py): compiled by mypyc 2.4 it crashes when its `wait` is cancelled. The way into
-it (crossing.py) costs the same compiled.
+it (crossing.py) costs the same compiled. A class that derives from one of `io`
+(gateway/backends/wsgi/input.py) cannot be imported compiled with Python 3.12 and newer.
 """
 
 
