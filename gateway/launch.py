@@ -19,7 +19,7 @@ from typing import Any, Final
 
 def _find_fork_exec() -> Any:
     """The function, or None if this Python has another one or none."""
-    if sys.implementation.name != "cpython" or sys.version_info >= (3, 15):
+    if sys.implementation.name != "cpython" or sys.version_info >= (3, 16):
         return None
     try:
         from _posixsubprocess import fork_exec

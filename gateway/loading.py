@@ -63,7 +63,8 @@ def _put_first(directory: Path) -> None:
     if entry in sys.path:
         sys.path.remove(entry)
     sys.path.insert(0, entry)
-    importlib.invalidate_caches()
+    # What importlib.invalidate_caches() does to it; that loads importlib.metadata, too, from Python 3.13 on.
+    sys.path_importer_cache.clear()
 
 
 def _check_not_shadowed(name: str, directory: Path) -> None:

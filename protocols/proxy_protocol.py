@@ -168,6 +168,12 @@ def _begins(data: bytes, start: bytes) -> bool:
     return data.startswith(start) if len(data) >= len(start) else start.startswith(data)
 
 
+def _written(address: IPv4Address | IPv6Address) -> str:
+    """RFC 5952 5: ::ffff:10.0.0.1, as the kernel says it; Python before 3.13 would write ::ffff:a00:1."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(address) if mapped is None else f"::ffff:{mapped}"
+
+
 # ---- version 1
 
 
@@ -188,7 +194,7 @@ def _address(word: bytes, kind: type[IPv4Address] | type[IPv6Address]) -> str:
     try:
         # A zone ("%eth0") is no part of an address that another machine could mean.
         if b"%" not in word:
-            return str(kind(word.decode("ascii")))
+            return _written(kind(word.decode("ascii")))
     except ValueError:
         pass
     raise RemoteProtocolError("malformed address in a PROXY header")
@@ -230,8 +236,8 @@ def _parse_binary(data: bytes) -> ProxyHeader:
     if layout is _UNIX:
         header.source, header.destination = ((_path(part), None) for part in parts)
     else:
-        header.source = (str(ip_address(parts[0])), parts[2])
-        header.destination = (str(ip_address(parts[1])), parts[3])
+        header.source = (_written(ip_address(parts[0])), parts[2])
+        header.destination = (_written(ip_address(parts[1])), parts[3])
     _add_tlvs(header, data, end)
     return header
 

@@ -91,7 +91,10 @@ def test_required_keywords_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_class_inherits_from_one_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Types of libraries are not looked at: the class would be laid out as if it had no base, and crash."""
+    """Types of libraries are not looked at: the class would be laid out as if it had no base, and crash.
+
+    One that derives from a class of `io` is refused by Python 3.12 and newer when it is imported.
+    """
     found = []
     for path in compiled_modules(monkeypatch):
         tree = ast.parse(path.read_text())
@@ -118,7 +121,7 @@ def test_no_class_says_object_of_an_attribute(monkeypatch: pytest.MonkeyPatch) -
     assert found == []
 
 
-KNOWN = {*sys.stdlib_module_names, "gateway", "protocols"}
+KNOWN = {*sys.stdlib_module_names, "gateway", "protocols"} - {"io"}
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:

@@ -420,7 +420,8 @@ import sys, time
 def start():
     print('{"event": "importing"}', file=sys.stderr, flush=True)
     try:
-        time.sleep(600)
+        while True:  # where Python looks for signals: not between two calls into C, from 3.14 on
+            time.sleep(0.1)
     except KeyboardInterrupt as error:
         raise RuntimeError("the application has its own idea of it") from error
 start()

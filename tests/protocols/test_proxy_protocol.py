@@ -48,14 +48,17 @@ FROM4 = ("192.0.2.1", 50000)
 TO4 = ("198.51.100.1", 443)
 FROM6 = ("2001:db8::1", 50000)
 TO6 = ("2001:db8::2", 443)
+MAPPED = ("::ffff:10.0.0.1", 50000)
 
 ROWS = [
     (ProxyHeader(1, PROXY, FROM4, TO4), b"PROXY TCP4 192.0.2.1 198.51.100.1 50000 443\r\n"),
     (ProxyHeader(1, PROXY, FROM6, TO6), b"PROXY TCP6 2001:db8::1 2001:db8::2 50000 443\r\n"),
+    (ProxyHeader(1, PROXY, MAPPED, TO6), b"PROXY TCP6 ::ffff:10.0.0.1 2001:db8::2 50000 443\r\n"),
     (ProxyHeader(1, PROXY, ("0.0.0.0", 0), TO4), b"PROXY TCP4 0.0.0.0 198.51.100.1 0 443\r\n"),
     (ProxyHeader(1, PROXY), b"PROXY UNKNOWN\r\n"),
     (ProxyHeader(2, PROXY, FROM4, TO4), binary(0x21, 0x11, V4)),
     (ProxyHeader(2, PROXY, FROM6, TO6), binary(0x21, 0x21, V6)),
+    (ProxyHeader(2, PROXY, MAPPED, TO6), binary(0x21, 0x21, bytes(10) + b"\xff\xff\x0a\0\0\1" + V6[16:])),
     (ProxyHeader(2, PROXY, ("/run/a", None), ("/run/b", None)), binary(0x21, 0x31, UNIX)),
     (ProxyHeader(2, PROXY), binary(0x21, 0x00, b"")),
     (ProxyHeader(2, Command.LOCAL), binary(0x20, 0x00, b"")),
@@ -261,7 +264,8 @@ def test_what_cannot_be_said(header: ProxyHeader) -> None:
 
 ports = st.integers(0, 65535)
 v4 = st.tuples(st.ip_addresses(v=4).map(str), ports)
-v6 = st.tuples(st.ip_addresses(v=6).map(str), ports)
+# Python before 3.13 writes mapped ones in its own way: ROWS has one.
+v6 = st.tuples(st.ip_addresses(v=6).map(str).filter(lambda text: not text.startswith("::ffff:")), ports)
 paths = st.tuples(st.from_regex(r"/[a-z/.]{1,60}", fullmatch=True), st.none())
 some = st.none() | st.binary(max_size=40)
 ends = st.tuples(v4, v4) | st.tuples(v6, v6)

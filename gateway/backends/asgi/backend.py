@@ -202,11 +202,14 @@ class AsgiBackend:
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the next look for cycles.
             failure = exchange.take_failure(raised)
-            if exchange.told and failure is not None:
-                raise failure  # no fault of the application's
-            raise self._named(failure) or self._failed(
-                raised or "the application returned without a response", last_words
-            )
+            try:
+                if exchange.told and failure is not None:
+                    raise failure  # no fault of the application's
+                raise self._named(failure) or self._failed(
+                    raised or "the application returned without a response", last_words
+                )
+            finally:
+                del failure  # Its traceback holds this frame.
 
     def _named(self, failure: GatewayError | None) -> GatewayError | None:
         """*failure*, as this application's if it is a broken response."""

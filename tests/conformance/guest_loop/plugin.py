@@ -39,11 +39,6 @@ NEEDS_IPV6: Final = (
 """Left out where localhost has no IPv6."""
 
 
-class _Policy(asyncio.DefaultEventLoopPolicy):
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        return SteppedLoop()
-
-
 class _NoExchange:
     on_complete: Callable[[], None] | None = None
 
@@ -57,7 +52,9 @@ class _NoExchange:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the loop the one that asyncio makes."""
     config.addinivalue_line("markers", "asyncio: a coroutine function, for asyncio.run")
-    asyncio.set_event_loop_policy(_Policy())
+    # Not by a policy: Python 3.14 warns of them.
+    for module in (asyncio, asyncio.events):
+        pytest.MonkeyPatch().setattr(module, "new_event_loop", SteppedLoop)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

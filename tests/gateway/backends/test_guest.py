@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -72,6 +73,31 @@ def test_timers_follow_trios_clock() -> None:
     elapsed: list[float] = []
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
     assert elapsed == [pytest.approx(3, abs=0.1), pytest.approx(3, abs=0.1)]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_tasks_may_be_eager() -> None:
+    """Those that an application starts begin at once; those of requests come from outside of the loop."""
+    ended: list[bool] = []
+
+    async def nothing() -> None:
+        pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if sys.version_info >= (3, 12):
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        ended.append(asyncio.create_task(nothing()).done())
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            for _ in range(2):
+                responder = RecordingResponder()
+                await backend.handle(make_request(), responder)
+                assert responder.ended
+
+    trio.run(main)
+    assert ended == [True, True]
 
 
 def test_executors_and_threads_call_back() -> None:

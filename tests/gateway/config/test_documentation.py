@@ -1,5 +1,6 @@
 """docs/configuration.md says about every setting what its model says; the README's example is right."""
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def inherited(model: type[Model]) -> list[str]:
 
 def home(model: type[Model], name: str) -> str:
     """The heading below which the setting *name* of *model* stands."""
-    origin = next(each for each in model.__mro__ if name in vars(each).get("__annotations__", {}))
+    origin = next(each for each in model.__mro__ if name in inspect.get_annotations(each))
     return HEADINGS.get(origin, HEADINGS[model])
 
 

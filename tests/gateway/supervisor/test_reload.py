@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 import trio
 
 from gateway.control import client
@@ -192,6 +193,8 @@ def test_listeners_follow_the_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "new.sock").exists()
 
 
+# Python says so of each fork in which there are threads: what follows at once is an exec.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:
     """SIGHUP reloads where there is no terminal, as with nginx; else it is the end of the terminal."""
     (tmp_path / "versioned.py").write_text(APPLICATION)

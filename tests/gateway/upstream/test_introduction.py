@@ -79,7 +79,7 @@ def test_both_ends_are_of_one_family() -> None:
     """PP-5: a client by IPv6 at a proxy that came by IPv4."""
     found, (_, gateway) = headers_for(FORWARDED % b"2001:db8::1", proxy_protocol="v2")
     assert found[0].source == ("2001:db8::1", 0)
-    assert found[0].destination == ("::ffff:7f00:1", gateway[1])
+    assert found[0].destination == ("::ffff:127.0.0.1", gateway[1])
 
 
 def test_connection_of_the_gateways_own() -> None:

@@ -209,7 +209,8 @@ def test_wrong_certificate(
     """RFC 9209 2.3.14, and a word why, in place of a bare 502 (nginx: proxy_ssl_verify)."""
     server = TlsServer(context_of(leaf()))
     error, details = failure(server.behave, tls={"ca": ca, **options})
-    assert (error, details) == ("tls_certificate_error", f"connect: {reason}")
+    assert error == "tls_certificate_error"
+    assert details.startswith(f"connect: {reason}")  # newer versions of OpenSSL say more
     assert server.hosts == []
 
 
