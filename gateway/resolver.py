@@ -178,5 +178,7 @@ async def _ask_system(name: str) -> list[str]:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
             return []
         raise ResolveError(error.strerror) from error
+    except OSError as error:  # EAI_SYSTEM: no descriptor is left
+        raise ResolveError(str(error)) from error
     # In the order of the system (RFC 6724), each once.
     return list(dict.fromkeys(str(to[0]) for _, _, _, _, to in found))

@@ -65,16 +65,17 @@ class SharedSocket:
 
         No process is alive that would share the mode of the socket.
         """
-        with socket.socket(fileno=os.dup(self.descriptor)) as listener:
-            blocking = os.get_blocking(self.descriptor)
-            listener.setblocking(False)
-            try:
-                while True:
-                    listener.accept()[0].close()
-            except OSError:
-                pass  # none is left, or there is no descriptor for it
-            finally:
-                os.set_blocking(self.descriptor, blocking)
+        listener = socket.socket(fileno=self.descriptor)
+        blocking = os.get_blocking(self.descriptor)
+        listener.setblocking(False)
+        try:
+            while True:
+                listener.accept()[0].close()
+        except OSError:
+            pass  # none is left, or there is no descriptor for it
+        finally:
+            os.set_blocking(self.descriptor, blocking)
+            listener.detach()
 
 
 class OwnSocket:

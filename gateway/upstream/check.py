@@ -177,6 +177,7 @@ class Checker:
             elif reason is not None and standing.unwell():
                 server.health.mark_down(f"health check: {reason}")
                 log.warning("server is down", backend=self._backend, address=server.name, reason=reason)
+                group.left_out(server)
             pause = policy.interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
             await trio.sleep(pause)  # noqa: TID251 - the clock of the checks
 

@@ -18,6 +18,7 @@ from gateway.stream import PumpStream
 from gateway.tls.client import ServerTls
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import TlsStream, is_alert, reason_of
+from gateway.upstream.health import OURS
 from gateway.upstream.introduction import ProxyVersion, introduction
 
 _BUSY_RETRY: Final = 0.005
@@ -104,7 +105,7 @@ class Dialer:
         """A new connection, for *request* if it is for one.
 
         Raises BackendError (phase connect): REFUSED, UNREACHABLE, UNKNOWN_HOST, CONNECT_TIMEOUT, TLS_FAILED,
-        TLS_ALERT, BAD_CERTIFICATE.
+        TLS_ALERT, BAD_CERTIFICATE; OVERLOADED if it is the gateway that has no descriptor or memory left.
         """
         # A server on this machine is woken by each connection, unless they come together. The first write
         # follows each at once: who is woken by a connection finds the request there.
@@ -228,6 +229,8 @@ class Dialer:
         cause = Cause.REFUSED if code in (errno.ECONNREFUSED, errno.ENOENT) else Cause.UNREACHABLE
         if code == errno.ETIMEDOUT:
             cause = Cause.CONNECT_TIMEOUT
+        elif code in OURS:
+            cause = Cause.OVERLOADED
         return self._failed(cause, os.strerror(code or 0), code)
 
     def _failed(self, cause: Cause, detail: str, code: int | None = None) -> BackendError:

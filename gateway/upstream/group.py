@@ -41,6 +41,8 @@ class ServerGroup:
         """Whether servers that come get no request before a check has found them well."""
         self.changed = trio.Event()
         """Set when there are other servers; another takes its place then."""
+        self.left_out: Callable[[Server], None] = _nothing
+        """Called with a server that gets no more requests for now."""
         self.replace(servers)
         self.binds = balance.binds or sticky is not None
         """Whether a request belongs to the server that was chosen, and had better wait for it."""
@@ -115,6 +117,7 @@ class ServerGroup:
         log.warning(
             "server ejected", backend=self._backend, address=server.name, reason=reason, seconds=seconds
         )
+        self.left_out(server)
 
     def _may_eject(self, server: Server) -> bool:
         ejected = sum(not other.health.up for other in self.servers if other is not server)
@@ -143,3 +146,7 @@ async def watch_each(group: ServerGroup, watch: Callable[[Server, ServerGroup], 
                     nursery.start_soon(watch, server, group)
             watched = set(group.servers)
             await group.changed.wait()
+
+
+def _nothing(_server: Server) -> None:
+    pass

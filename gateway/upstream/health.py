@@ -12,9 +12,9 @@ A server on trial takes one request at a time. Who may be ejected at all is the 
 (`gateway.upstream.group`): never too many at once.
 """
 
+import errno
 from dataclasses import dataclass
 from enum import Enum
-from errno import errorcode
 from math import inf
 from typing import Final
 
@@ -53,7 +53,7 @@ class State(Enum):
 
 
 # Our own: another server would not help, and this one has done nothing.
-_OURS: Final = frozenset({"EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"})
+OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _FAULTS: Final = frozenset(
     {
@@ -82,7 +82,7 @@ def is_fault(failure: BackendError) -> bool:
 
 def is_ours(failure: BackendError) -> bool:
     """Whether the gateway itself has run out of something."""
-    return failure.errno is not None and errorcode.get(failure.errno) in _OURS
+    return failure.errno in OURS
 
 
 class Health:

@@ -14,11 +14,16 @@ from protocols.events import NEED_DATA
 
 
 async def take_living(pool: Pool, pump: Pump, within: float) -> UpstreamConnection | None:
-    """An idle connection that has given a sign of life in *within* seconds, or None. Others are closed."""
+    """An idle connection that has given a sign of life in *within* seconds, or None. Others are closed: all,
+    if one is silent.
+    """
     while (connection := pool.take()) is not None:
         living = False
         try:
             living = await _answers(connection, pump.now + within)
+        except trio.TooSlowError:
+            # Those that were idle for longer are no better, and the request would wait as long for each.
+            pool.close()
         finally:
             if not living:
                 connection.close()
@@ -28,6 +33,7 @@ async def take_living(pool: Pool, pump: Pump, within: float) -> UpstreamConnecti
 
 
 async def _answers(connection: UpstreamConnection, deadline: float) -> bool:
+    """Raises TooSlowError if nothing is known by *deadline*."""
     stream, codec = connection.stream, connection.codec
     assert isinstance(codec, AjpClient)  # no other protocol has signs of life
     stream.write_deadline = stream.read_deadline = deadline
@@ -38,6 +44,6 @@ async def _answers(connection: UpstreamConnection, deadline: float) -> bool:
             codec.receive_data(data)
             if not data or codec.next_event() is not NEED_DATA:
                 return False
-    except (trio.TooSlowError, trio.BrokenResourceError, RemoteProtocolError):
+    except (trio.BrokenResourceError, RemoteProtocolError):
         return False
     return codec.reusable

@@ -40,6 +40,7 @@ class Upkeep:
         self._group = group
         self._queue = queue
         self._hold = hold
+        group.left_out = self._send_away
         self._checker: Checker | None = None
         self._names: Names | None = None
         self._probe: CapabilityProbe | None = None
@@ -126,5 +127,8 @@ class Upkeep:
     def _welcome(self, server: Server) -> None:
         """*server* is up: requests that wait need wait no longer."""
         self._hold.wake()
-        for _ in range(len(self._queue.waiting)):
-            self._queue.grant(server)
+        self._queue.grant(server)
+
+    def _send_away(self, server: Server) -> None:
+        """*server* is not up: requests that wait for it may do better elsewhere, or need not wait."""
+        self._queue.send_away(server, others=any(each.health.up for each in self._group.servers))

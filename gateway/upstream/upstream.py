@@ -250,15 +250,16 @@ class Upstream:
                         server.pool.give_back(connection)
                     else:
                         connection.close()
+                if failure is not None and not blameless and is_fault(failure):
+                    # Before who waits gets the place: the server may be left out by this.
+                    group.failed(server, trio.current_time(), failure.detail)
+                    self.upkeep.doubt(server)
                 server.leave()
                 if self._queue.waiting:
                     self._queue.grant(server)
             if tries is None:
                 tries = Tries(began)
             tries.add(server, failure, exchange is not None)
-            if not blameless and is_fault(failure):
-                group.failed(server, trio.current_time(), failure.detail)
-                self.upkeep.doubt(server)
             await self._allow_another(request, responder, failure, tries)
 
     def _each_once(self) -> int:
@@ -268,25 +269,33 @@ class Upstream:
 
     async def _wait_for(self, request: Request, server: Server | None, tries: Tries | None) -> Server:
         """A server that was entered. *server* has no room; None: no server is up. Raises BackendError."""
+        queue = self._queue
         pause = FIRST_PAUSE
         deadline = (trio.current_time() if tries is None else tries.began) + self._hold.time
-        while server is None:
+        until: float | None = None
+        while True:
+            while server is None:
+                now = trio.current_time()
+                if now >= deadline or self._hold.full:
+                    raise self._none_is_up(now) if tries is None or tries.failure is None else tries.failure
+                await self._hold.wait(pause, deadline)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                server = self._group.choose(request, _NOBODY, trio.current_time())
+            if server.has_room:
+                server.enter(trio.current_time())
+                return server
+            if queue.full:
+                raise self._too_busy(server, f"{len(queue.waiting)} requests wait already")
+            if until is None:
+                until = trio.current_time() + queue.time
+            wanted = server if self._group.binds or tries is not None else None
+            entered = await queue.wait(wanted, until)
+            if entered is not None:
+                return entered
             now = trio.current_time()
-            if now >= deadline or self._hold.full:
-                raise self._none_is_up(now) if tries is None or tries.failure is None else tries.failure
-            await self._hold.wait(pause, deadline)
-            pause = min(2 * pause, LONGEST_PAUSE)
-            server = self._group.choose(request, _NOBODY, trio.current_time())
-        if server.has_room:
-            server.enter(trio.current_time())
-            return server
-        queue = self._queue
-        if queue.full:
-            raise self._too_busy(server, f"{len(queue.waiting)} requests wait already")
-        entered = await queue.wait(server if self._group.binds or tries is not None else None)
-        if entered is None:
-            raise self._too_busy(server, f"none of them became free in {queue.time:g} s")
-        return entered
+            if now >= until:
+                raise self._too_busy(server, f"none of them became free in {queue.time:g} s")
+            server = self._group.choose(request, _NOBODY, now)
 
     def _unwanted_of(self, request: Request, tries: Tries | None, began: float) -> Unwanted | None:
         """The statuses for which there would be another try after the one that has begun at *began*."""

@@ -1,5 +1,7 @@
 """Names to servers: records of name servers, the system's own names, and failures (peers.md E11)."""
 
+import resource
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -143,6 +145,20 @@ def test_names_in_the_hosts_file_are_the_systems(tmp_path: Path, monkeypatch: py
     ]
     monkeypatch.setattr(module, "HOSTS_FILE", str(tmp_path / "none"))
     assert not own._is_the_systems("db.example")
+
+
+def test_no_descriptor_is_left_for_the_system() -> None:
+    async def main() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as highest:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1, hard))
+            try:
+                with pytest.raises(ResolveError, match="Too many open files"):
+                    await Resolver().find(TcpAddress("localhost", 80))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    run(main)
 
 
 def test_word_that_the_system_does_not_know() -> None:

@@ -483,6 +483,41 @@ def test_connection_without_a_sign_of_life_is_replaced(instead: bytes | None) ->
     assert through(behave, test, ping="50ms") == []
 
 
+def test_one_silence_is_enough() -> None:
+    """A request waits for one sign of life at most, however many connections are idle."""
+    served_by = [0, 0, 0]
+    both = trio.Event()
+    pings = 0
+
+    async def behave(stream: trio.SocketStream) -> None:
+        nonlocal pings
+        codec = AjpServer()
+        while await next_event(stream, codec) != EndOfMessage():
+            pass
+        number = served_by.index(0)
+        served_by[number] += 1
+        if number == 1:
+            both.set()
+        await both.wait()
+        await stream.send_all(codec.send(ResponseHead(204, [])) + codec.send(EndOfMessage()))
+        if number < 2:
+            while await stream.receive_some():
+                pings += 1
+
+    async def test(served: Served, scripted: ScriptedBackend) -> None:
+        async def ask() -> None:
+            assert response(await served.ask(request())).status == 204
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+        await ask()
+        await until(lambda: scripted.open == 0)
+
+    assert through(behave, test, ping="50ms") == []
+    assert (served_by, pings) == ([1, 1, 1], 1)
+
+
 def test_client_that_goes_while_a_sign_of_life_is_awaited() -> None:
     """Neither the connection nor anything else is left."""
     asked = trio.Event()

@@ -1,6 +1,7 @@
 """Where applications listen, with real HTTP servers that open their own sockets."""
 
 import os
+import resource
 import signal
 import socket
 import stat
@@ -77,6 +78,24 @@ def run(spawned: dict[str, Any], test: Callable[[Served], Awaitable[None]]) -> l
     with capture_logs() as logs:
         trio.run(main)
     return logs
+
+
+def test_those_who_wait_are_turned_away_when_there_is_a_descriptor_for_it() -> None:
+    shared = SharedSocket()
+    with shared.opened("app"), socket.socket(socket.AF_UNIX) as waiting:
+        assert isinstance(shared.address, UnixAddress)
+        waiting.connect(shared.address.path)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as highest:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1, hard))
+            try:
+                shared.turn_away()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with pytest.raises(BlockingIOError):
+            waiting.recv(1, socket.MSG_DONTWAIT)
+        shared.turn_away()
+        assert waiting.recv(1) == b""
 
 
 async def ask(served: Served) -> bytes:

@@ -303,6 +303,6 @@ def test_no_descriptor_is_left(kind: str, tmp_path: Path) -> None:
                     await dialer.dial()
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert (caught.value.cause, caught.value.detail) == (Cause.UNREACHABLE, "Too many open files")
+        assert (caught.value.cause, caught.value.detail) == (Cause.OVERLOADED, "Too many open files")
 
     dialling(address, test)

@@ -1,5 +1,6 @@
 """Who gets a connection that becomes free, and that none is lost when a request is cancelled."""
 
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -39,7 +40,7 @@ def queueing(test: Callable[[Queue, Server, Server, list[str], trio.Nursery], Aw
 
 
 async def wait(queue: Queue, wanted: Server | None, name: str, got: list[str]) -> None:
-    server = await queue.wait(wanted)
+    server = await queue.wait(wanted, math.inf)
     assert server is not None
     got.append(f"{name} {server.name[-1]}")
 
@@ -100,6 +101,24 @@ def test_server_that_is_left_out_is_nobodys_choice() -> None:
     queueing(test)
 
 
+def test_server_that_is_back_is_for_as_many_as_it_has_room_for() -> None:
+    async def main() -> None:
+        server, queue, got = make_server(1, connections=2), Queue(3, 60.0), list[str]()
+        server.health.mark_down("a check failed")
+        async with trio.open_nursery() as nursery:
+            for name in "abc":
+                nursery.start_soon(wait, queue, None, name, got)
+                await trio.testing.wait_all_tasks_blocked()
+            server.health.mark_up(0.0)
+            queue.grant(server)
+            await trio.testing.wait_all_tasks_blocked()
+            assert sorted(got) == ["a 1", "b 1"]  # trio wakes them in any order
+            free(queue, server)
+        assert got[2:] == ["c 1"]
+
+    run(main)
+
+
 @pytest.mark.parametrize("moment", ["waiting", "granted"])
 def test_cancelled_request_keeps_no_connection(moment: str) -> None:
     """Granted in the very moment of the cancellation, it goes to the next."""
@@ -140,7 +159,7 @@ def test_waiting_has_an_end() -> None:
         server = make_server(1)
         server.enter(0.0)
         queue = Queue(3, 0.01)
-        assert await queue.wait(None) is None
+        assert await queue.wait(None, trio.current_time() + queue.time) is None
         assert not queue.waiting
         free(queue, server)
         assert server.has_room

@@ -577,6 +577,91 @@ def test_idle_connections_count() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("reason", ["requests", "check"])
+def test_nobody_waits_for_a_server_that_is_left_out(reason: str) -> None:
+    """When there is no other, who has waited hears the same as who comes now, and at once."""
+    found_out, gate = trio.Event(), trio.Event()
+
+    async def behave(stream: trio.SocketStream) -> None:
+        head, _ = await read_request(stream, Http1Server())
+        assert isinstance(head, RequestHead)
+        if head.target == b"/check":
+            await found_out.wait()
+        elif reason == "check":
+            await gate.wait()
+            await stream.send_all(fine("http", b"a"))
+        else:
+            await gate.wait()
+
+    async def main() -> None:
+        options: dict[str, Any] = {
+            "pool": {"connections": 1, "queue_time": "60s"},
+            "health": {"failures": 1, "eject_time": "60s", "max_ejected": "100%"},
+            "timeouts": {"first_byte": "60s"},
+        }
+        if reason == "check":
+            options["health"]["check"] = {"path": "/check", "fall": 1, "timeout": "60s"}
+        async with farm(behave, **options) as (served, _):
+            upstream = upstream_of(served)
+            first: list[tuple[int, bytes]] = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(many, served, 1, first)
+                await until(lambda: upstream.servers[0].in_flight == 1)
+
+                async def find_out() -> None:
+                    await until(lambda: upstream.snapshot().queued == 1)
+                    (found_out if reason == "check" else gate).set()
+
+                nursery.start_soon(find_out)
+                second = response(await served.ask(LAST_GET))
+                gate.set()
+        assert "error=destination_unavailable" in second.headers["proxy-status"]
+        assert (second.status, first[0][0]) == (503, 200 if reason == "check" else 502)
+
+    run(main)
+
+
+def test_who_has_waited_for_a_server_that_is_left_out_gets_another() -> None:
+    gate = trio.Event()
+    fails = b""
+
+    def behaving(name: bytes) -> Behaviour:
+        async def behave(stream: trio.SocketStream) -> None:
+            nonlocal fails
+            await read_request(stream, Http1Server())
+            fails = fails or name
+            if name == fails:
+                await gate.wait()
+            else:
+                await stream.send_all(fine("http", name))
+
+        return behave
+
+    async def main() -> None:
+        options: dict[str, Any] = {
+            "pool": {"connections": 1, "queue_time": "60s"},
+            "health": {"failures": 1, "eject_time": "60s"},
+            "timeouts": {"first_byte": "60s"},
+        }
+        options |= {"balance": {"hash": "path"}, "retry": {"tries": 1}}
+        async with farm(behaving(b"a"), behaving(b"b"), **options) as (served, _):
+            upstream = upstream_of(served)
+            first: list[tuple[int, bytes]] = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(many, served, 1, first)
+                await until(lambda: fails != b"")
+
+                async def fail() -> None:
+                    await until(lambda: upstream.snapshot().queued == 1)
+                    gate.set()
+
+                nursery.start_soon(fail)
+                assert await ask(served) == (200, b"b" if fails == b"a" else b"a")
+        assert first[0][0] == 502
+
+    run(main)
+
+
 def test_client_that_leaves_the_queue() -> None:
     gate = trio.Event()
 
