@@ -28,6 +28,7 @@ from structlog.typing import EventDict, Processor
 
 from gateway.backend import StartError
 from gateway.escape import printable
+from gateway.logger import get_logger, settle
 from gateway.request import Request
 
 Format: TypeAlias = Literal["auto", "json", "text"]
@@ -65,9 +66,12 @@ def configure(
         *(() if worker is None else (_of_worker(worker),)),
         *(_readable(colours) if _is_text(format, stream) else [_as_json]),
     ]
+    filtering: Any = structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO)
+    settle(lambda context: filtering(_output, processors=_processors, context=context))
+    # For applications that use structlog, and do not configure it themselves.
     structlog.configure(
         processors=_processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        wrapper_class=filtering,
         logger_factory=lambda *_: _output,
         cache_logger_on_first_use=True,
     )
@@ -131,7 +135,7 @@ def _show_warning(
     if file is not None:  # for somebody else than the operator
         file.write(warnings.formatwarning(message, category, filename, lineno, line))
         return
-    structlog.get_logger().warning(
+    get_logger().warning(
         str(message), logger="py.warnings", category=category.__name__, file=f"{filename}:{lineno}"
     )
 

@@ -19,6 +19,7 @@ import pytest
 import structlog
 
 from gateway.backend import StartError
+from gateway.logger import settle
 from gateway.logs import AccessLog, configure
 from gateway.request import Address, Request
 from gateway.stacks import stack_of
@@ -41,6 +42,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     yield
+    settle(None)
     structlog.reset_defaults()
     root.handlers, root.level = handlers, level
 
@@ -378,6 +380,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, types
+from gateway.logger import settle
 from gateway.logs import AccessLog, configure
 from gateway.request import Request
 import structlog

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-import structlog
-
 from gateway.backends.asgi.host import Event, Host, Message
 from gateway.backends.asgi.messages import (
     FilePart,
@@ -36,12 +34,13 @@ from gateway.backends.asgi.messages import (
 )
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError, ResponseAborted
+from gateway.logger import get_logger
 from gateway.notice import ShutdownNotice
 from gateway.request import Request, Responder
 from protocols.events import Headers
 from protocols.trailers import takes_trailers
 
-log = structlog.get_logger()
+log = get_logger()
 
 _EVENTS_PER_TURN: Final = 16
 """Body messages that may follow each other without a wait. An application that streams to a fast client
