@@ -6,8 +6,12 @@ what programs are written for.
 
 Nothing interrupts a call into C that does not come back. Handlers that an application sets for these signals
 while it is loaded are not kept: nobody could stop the daemon any more.
+
+A child that an application forks (as multiprocessing does) has no part in this: signals end it, as they end
+any other program.
 """
 
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +28,15 @@ log = get_logger()
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Result = TypeVar("Result")
+
+
+def _let_signals_end_child() -> None:
+    for number in _handlers:
+        ends = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, ends)
+
+
+os.register_at_fork(after_in_child=_let_signals_end_child)
 
 
 class Interrupted(Exception):

@@ -50,6 +50,8 @@ _LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
 async def run(hosted: Hosted, name: str, report: Report) -> None:
     """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
     pump = Pump()
+    # Before the application may close what it takes for standard input.
+    sock = socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR))
     with open_stop_signals(END_ANNOUNCED, END_URGENT) as signals:
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
@@ -68,7 +70,7 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
                         settle_memory()
                         if hosted.blocked_after:
                             await watching.start(Watchdog(hosted.blocked_after).run)
-                        await server.serve()
+                        await server.serve(sock)
                     backends.cancel_scope.cancel()
                 watching.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
@@ -100,9 +102,8 @@ class _Server:
                 self.stopping.set()
                 self.starting.cancel()
 
-    async def serve(self) -> None:
-        """Accept until it is to stop, then serve what there is to its end."""
-        sock = socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR))
+    async def serve(self, sock: socket.socket) -> None:
+        """Accept on *sock* until it is to stop, then serve what there is to its end."""
         sock.setblocking(False)  # of several processes that are woken for a connection, one gets it
         listening = ListeningSocket(sock)
         with closing(listening), self._serving:

@@ -137,6 +137,17 @@ def test_no_connection_gets_the_log(tmp_path: Path, kind: str) -> None:
         assert running.process.wait(20) == 0
 
 
+def test_process_of_its_own_without_standard_files(tmp_path: Path) -> None:
+    """Descriptor 0 is where it is told to listen."""
+    write(tmp_path, "import os\nfor descriptor in range(3):\n    os.close(descriptor)\n" + HELLO)
+    source = config("asyncio").replace("manners:asgi", "manners:asgi, process: own")
+    with daemon(tmp_path, source) as running:
+        running.ready()
+        assert get(running) == b"hello"
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
 @each_kind
 def test_child_that_leaves_by_an_exception_ends(tmp_path: Path, kind: str) -> None:
     """At import and in a request: else there would be two daemons with the same connections."""
@@ -159,6 +170,33 @@ def answer():
         running.ready()
         for _ in range(2):
             assert json.loads(get(running)) == [3, 0, 1, 1]
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+@each_kind
+def test_signals_end_children(tmp_path: Path, kind: str) -> None:
+    source = """
+import multiprocessing, os, threading
+context = multiprocessing.get_context("fork")
+
+def wait():
+    with open("begun", "w"):
+        threading.Event().wait()
+
+def answer():
+    child = context.Process(target=wait)
+    child.start()
+    while not os.path.exists("begun"):
+        pass
+    child.terminate()
+    child.join()
+    return repr(child.exitcode).encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        assert get(running) == b"-15"
         running.process.terminate()
         assert running.process.wait(20) == 0
 
