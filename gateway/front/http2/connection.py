@@ -596,6 +596,7 @@ class Http2Connection:
         for stream in self._streams.values():
             stream.body.fail(ClientGone("the client closed the connection"))
             stream.tell()
+        self._output.close_windows()
 
     def _let_all_go(self, reason: str) -> None:
         for stream in self._streams.values():
