@@ -31,6 +31,7 @@ from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
 from gateway.front.entrance import Entrance
 from gateway.interruption import open_stop_signals
+from gateway.leaving import hurry
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logger import get_logger
 from gateway.logs import AccessLog, configure
@@ -209,6 +210,7 @@ async def work(
 async def _cut_off(ending: Ending, notice: ShutdownNotice) -> None:
     """Applications that take their time to stop are not waited for either when the end is hurried."""
     await ending.reached(Stage.HURRIED)
+    hurry()
     notice.cut_off()
 
 

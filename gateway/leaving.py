@@ -20,7 +20,11 @@ log = get_logger()
 _SHOWN: Final = 5
 """Names of threads that are logged."""
 
+_HURRY: Final = 1.0
+"""Seconds that they have when the end is hurried."""
+
 _process: Final = os.getpid()
+_hurried: Final = threading.Event()
 
 
 def end_child(error: BaseException) -> None:
@@ -38,8 +42,14 @@ def end_child(error: BaseException) -> None:
     os._exit(code)
 
 
+def hurry() -> None:
+    """`leave` shall not wait long."""
+    _hurried.set()
+
+
 def leave(status: int, *, patience: float) -> NoReturn:
     """Exit with *status*, as Python does; after *patience* seconds whatever still runs is left behind."""
+    patience = min(patience, _HURRY) if _hurried.is_set() else patience
     if _awaited():
         threading.Thread(target=_cut_off, args=(status, patience), daemon=True).start()
     sys.exit(status)
