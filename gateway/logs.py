@@ -79,6 +79,7 @@ def configure(
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, _Bridge)]
     root.addHandler(_Bridge())
     root.setLevel(logging.INFO)
+    logging.basicConfig = _basic_config
     warnings.showwarning = _show_warning
 
 
@@ -113,6 +114,24 @@ class _Bridge(logging.Handler):
         for process in _processors:
             event = process(None, record.levelname.lower(), event)
         _output.msg(event)
+
+
+_unchanged_basic_config: Final = logging.basicConfig
+
+
+def _basic_config(**options: Any) -> None:
+    """`logging.basicConfig`, which would ignore everything because there is a handler.
+
+    An application has the level that it asks for, and the place: a file, a stream, handlers.
+    """
+    root = logging.getLogger()
+    bridges = [handler for handler in root.handlers if isinstance(handler, _Bridge)]
+    if any(options.get(key) is not None for key in ("filename", "stream", "handlers")):
+        for bridge in bridges:
+            root.removeHandler(bridge)
+    _unchanged_basic_config(**options)
+    if bridges and options.get("level") is not None:
+        root.setLevel(options["level"])
 
 
 def _of_worker(number: int) -> Processor:
