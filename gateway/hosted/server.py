@@ -50,9 +50,11 @@ _LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
 async def run(hosted: Hosted, name: str, report: Report) -> None:
     """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
     pump = Pump()
-    # Before the application may close what it takes for standard input.
-    sock = socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR))
-    with open_stop_signals(END_ANNOUNCED, END_URGENT) as signals:
+    with (
+        # Before the application may close what it takes for standard input.
+        socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR)) as sock,
+        open_stop_signals(END_ANNOUNCED, END_URGENT) as signals,
+    ):
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             notice = ShutdownNotice()
