@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Final
 
-import structlog
 import trio
 
 from gateway.backend import StartError, start_errors
@@ -32,14 +31,16 @@ from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
 from gateway.front.entrance import Entrance
 from gateway.interruption import open_stop_signals
+from gateway.leaving import hurry
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
+from gateway.logger import get_logger
 from gateway.logs import AccessLog, configure
 from gateway.memory import settle_memory
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.watchdog import Watchdog, patience
 
-log = structlog.get_logger()
+log = get_logger()
 
 NO_RELOAD: Final = (
     "this daemon is one process, and nobody could take over: restart it; with workers: 2 or more, or with "
@@ -209,6 +210,7 @@ async def work(
 async def _cut_off(ending: Ending, notice: ShutdownNotice) -> None:
     """Applications that take their time to stop are not waited for either when the end is hurried."""
     await ending.reached(Stage.HURRIED)
+    hurry()
     notice.cut_off()
 
 

@@ -13,17 +13,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 import trio
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.backend import StartError
 from gateway.front.caps import ConnectionCaps
+from gateway.logger import get_logger
 
 if TYPE_CHECKING:
     from gateway.config import Listener
 
-log = structlog.get_logger()
+log = get_logger()
 
 ACCEPT_BATCH: Final = 64
 """Connections accepted in one turn, so that a flood of them cannot hold the worker."""

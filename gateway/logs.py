@@ -28,6 +28,7 @@ from structlog.typing import EventDict, Processor
 
 from gateway.backend import StartError
 from gateway.escape import printable
+from gateway.logger import get_logger, settle
 from gateway.request import Request
 
 Format: TypeAlias = Literal["auto", "json", "text"]
@@ -65,9 +66,12 @@ def configure(
         *(() if worker is None else (_of_worker(worker),)),
         *(_readable(colours) if _is_text(format, stream) else [_as_json]),
     ]
+    filtering: Any = structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO)
+    settle(lambda context: filtering(_output, processors=_processors, context=context))
+    # For applications that use structlog, and do not configure it themselves.
     structlog.configure(
         processors=_processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        wrapper_class=filtering,
         logger_factory=lambda *_: _output,
         cache_logger_on_first_use=True,
     )
@@ -75,6 +79,7 @@ def configure(
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, _Bridge)]
     root.addHandler(_Bridge())
     root.setLevel(logging.INFO)
+    logging.basicConfig = _basic_config
     warnings.showwarning = _show_warning
 
 
@@ -111,6 +116,24 @@ class _Bridge(logging.Handler):
         _output.msg(event)
 
 
+_unchanged_basic_config: Final = logging.basicConfig
+
+
+def _basic_config(**options: Any) -> None:
+    """`logging.basicConfig`, which would ignore everything because there is a handler.
+
+    An application has the level that it asks for, and the place: a file, a stream, handlers.
+    """
+    root = logging.getLogger()
+    bridges = [handler for handler in root.handlers if isinstance(handler, _Bridge)]
+    if any(options.get(key) is not None for key in ("filename", "stream", "handlers")):
+        for bridge in bridges:
+            root.removeHandler(bridge)
+    _unchanged_basic_config(**options)
+    if bridges and options.get("level") is not None:
+        root.setLevel(options["level"])
+
+
 def _of_worker(number: int) -> Processor:
     def add(_logger: object, _method: str, event: EventDict) -> EventDict:
         event["worker"] = number
@@ -131,7 +154,7 @@ def _show_warning(
     if file is not None:  # for somebody else than the operator
         file.write(warnings.formatwarning(message, category, filename, lineno, line))
         return
-    structlog.get_logger().warning(
+    get_logger().warning(
         str(message), logger="py.warnings", category=category.__name__, file=f"{filename}:{lineno}"
     )
 

@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.confinement import Confinement
 from gateway.executable import check_executable
 from gateway.launch import start_program
+from gateway.logger import get_logger
 
 REAP_WAIT: Final = 5.0
 """Seconds that a process may need to disappear after SIGKILL; only one stuck in the kernel needs any."""
@@ -34,7 +34,7 @@ LOOK_INTERVAL: Final = 0.05
 LINE_LIMIT: Final = 8 * 1024
 """Bytes of one logged line; what is longer is logged in pieces. Apache's limit is the same."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Process:

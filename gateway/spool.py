@@ -13,9 +13,8 @@ import tempfile
 from types import TracebackType
 from typing import IO, Final, Literal, Self, TypeAlias
 
-import structlog
-
 from gateway.errors import RequestError
+from gateway.logger import get_logger
 from gateway.request import Body
 from protocols.events import Headers
 
@@ -25,7 +24,7 @@ BodyPolicy: TypeAlias = Literal["spool", "stream", "reject"]
 PIECE: Final = 64 * 1024
 """Bytes given out in one piece: one read, the size of a pipe, one FastCGI record."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Spooled:

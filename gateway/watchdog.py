@@ -15,15 +15,15 @@ import time
 from types import FrameType
 from typing import Any, Final
 
-import structlog
 import trio
 
+from gateway.logger import get_logger
 from gateway.stacks import stack_of
 
 LOOKS: Final = 4
 """How often is counted, and looked, within the threshold: so exact it is."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def patience(after: float, *, debug: bool) -> float:

@@ -13,7 +13,6 @@ import secrets
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 
-import structlog
 import trio
 
 from gateway.backends.script import find_script
@@ -21,6 +20,7 @@ from gateway.environ import build_environ
 from gateway.errors import RequestError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 from gateway.static.resolve import check_segments
@@ -30,7 +30,7 @@ from gateway.upstream.upstream import Upstream, UpstreamState
 from protocols.errors import LocalProtocolError, TooLargeToEncode
 from protocols.events import LocalRedirect, RequestVariables
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class ScriptRoot:

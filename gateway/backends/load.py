@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 from gateway.backend import StartError
 from gateway.interruption import interruptible
+from gateway.leaving import end_child
 from gateway.loading import LoadError, load_object
+from gateway.logger import get_logger
 from gateway.virtualenv import add_site_packages
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,22 @@ def load_application(
         _prepare(surroundings, backend)
         return interruptible(lambda: load_object(target, directory=directory, factory=factory))
     except LoadError as error:
+        end_child(error.__cause__ or error)
         if error.own:
             # The traceback is the application's own, without the way through the gateway.
             log.error("application cannot be loaded", backend=backend, exc_info=error.__cause__)  # noqa: TRY400
         raise StartError(f"backend {backend}: {error}") from error
+    finally:
+        _keep_standard_files()
+
+
+def _keep_standard_files() -> None:
+    """Let no connection take the place of what an application has closed: logs are written there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
 
 
 def _prepare(surroundings: Surroundings, backend: str) -> None:

@@ -8,13 +8,12 @@ from itertools import chain
 from math import inf
 from typing import Final, TypeVar
 
-import structlog
-
 from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.backend import StartError
 from gateway.backends.probe import Probe
 from gateway.config import balancing
 from gateway.config.server_tls import ServerTls as ServerTlsConfig
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Request
 from gateway.resolver import Located, Resolver
@@ -41,7 +40,7 @@ _SECRET: Final = secrets.token_bytes(32)
 """For the cookies of backends without a secret of their own; processes that are forked have the same."""
 
 
-log = structlog.get_logger()
+log = get_logger()
 
 AnyUpstream = TypeVar("AnyUpstream", bound=Upstream)
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final, assert_never
 
-import structlog
-
 from gateway.errors import (
     BackendError,
     Cause,
@@ -28,10 +26,11 @@ from gateway.errors import (
 )
 from gateway.failure.advice import REFUSALS, UNROUTED, advice_for
 from gateway.failure.pages import Failure, FailurePages, reason_of
+from gateway.logger import get_logger
 from gateway.request import Request
 from protocols.events import Headers
 
-log = structlog.get_logger()
+log = get_logger()
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 

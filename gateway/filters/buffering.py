@@ -19,11 +19,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO, Final
 
-import structlog
 import trio
 
 from gateway.backend import Handler
 from gateway.errors import GatewayError
+from gateway.logger import get_logger
 from gateway.passing import PassingResponder
 from gateway.request import Request, Responder
 from protocols.events import Headers
@@ -33,7 +33,7 @@ PIECE: Final = 64 * 1024
 
 _ACCEL_BUFFERING: Final = b"x-accel-buffering"
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class BufferingFilter:

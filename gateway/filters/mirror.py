@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.backend import Handler
 from gateway.derived import SideRequest, derive
 from gateway.errors import GatewayError
+from gateway.logger import get_logger
 from gateway.request import NO_BODY, Body, Request, Responder
 from gateway.spool import Spooled, spool
 from protocols.events import Headers
@@ -23,7 +23,7 @@ from protocols.events import Headers
 MOST_AT_ONCE: Final = 100
 """Copies that run at the same time."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Mirror:

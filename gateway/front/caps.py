@@ -9,12 +9,12 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-import structlog
 import trio
 
+from gateway.logger import get_logger
 from gateway.request import Address
 
-log = structlog.get_logger()
+log = get_logger()
 
 _IPV6_PREFIX: Final = 64
 """Bits of an IPv6 address that stand for a client: the rest is its own to choose (RFC 6177)."""

@@ -9,12 +9,12 @@
 import socket
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import structlog
 import trio
 
 from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
+from gateway.logger import get_logger
 from gateway.request import Address
 from gateway.stream import PumpStream
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.tls.context import Certificates
     from gateway.tls.facts import TlsFacts
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class FrontConnection(Protocol):

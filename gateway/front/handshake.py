@@ -10,11 +10,11 @@ from contextlib import suppress
 from ssl import SSLError
 from typing import TYPE_CHECKING, Final
 
-import structlog
 import trio
 
 from gateway.failure.response import plain_response
 from gateway.front.service import Service
+from gateway.logger import get_logger
 from gateway.request import Address
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import TlsStream, reason_of
@@ -23,7 +23,7 @@ from protocols.http1 import encode_response_head
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates
 
-log = structlog.get_logger()
+log = get_logger()
 
 _LINGER_SECONDS: Final = 2.0
 """How long bytes of a refused client are read, so that a reset does not eat the alert or answer."""

@@ -12,15 +12,15 @@ what follows it is the next step's, whether that reads bytes or hands the socket
 import socket
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.front.service import Service
+from gateway.logger import get_logger
 from gateway.request import Address
 from protocols.errors import RemoteProtocolError
 from protocols.proxy_protocol import ProxyHeader, ProxyHeaderReader
 
-log = structlog.get_logger()
+log = get_logger()
 
 _PEEKED: Final = 4096
 """Bytes looked at in one turn: more than any header but one that carries a certificate."""

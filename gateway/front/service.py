@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
-
 from gateway.errors import (
     BackendError,
     ClientGone,
@@ -20,12 +18,13 @@ from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
 from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Connection, Request, Responder, respond
 from gateway.router import Router
 from protocols.events import Headers
 
-log = structlog.get_logger()
+log = get_logger()
 
 NOT_ANSWERED: Final = 499
 """Status in the access log of a request whose client went before the answer began (nginx's number)."""

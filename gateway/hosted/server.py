@@ -50,7 +50,11 @@ _LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
 async def run(hosted: Hosted, name: str, report: Report) -> None:
     """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
     pump = Pump()
-    with open_stop_signals(END_ANNOUNCED, END_URGENT) as signals:
+    with (
+        # Before the application may close what it takes for standard input.
+        socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR)) as sock,
+        open_stop_signals(END_ANNOUNCED, END_URGENT) as signals,
+    ):
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             notice = ShutdownNotice()
@@ -68,7 +72,7 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
                         settle_memory()
                         if hosted.blocked_after:
                             await watching.start(Watchdog(hosted.blocked_after).run)
-                        await server.serve()
+                        await server.serve(sock)
                     backends.cancel_scope.cancel()
                 watching.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
@@ -100,9 +104,8 @@ class _Server:
                 self.stopping.set()
                 self.starting.cancel()
 
-    async def serve(self) -> None:
-        """Accept until it is to stop, then serve what there is to its end."""
-        sock = socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR))
+    async def serve(self, sock: socket.socket) -> None:
+        """Accept on *sock* until it is to stop, then serve what there is to its end."""
         sock.setblocking(False)  # of several processes that are woken for a connection, one gets it
         listening = ListeningSocket(sock)
         with closing(listening), self._serving:

@@ -19,7 +19,6 @@ from math import inf
 from pathlib import Path
 from typing import Final, Literal, NoReturn, TypeAlias
 
-import structlog
 import trio
 
 from gateway.address import TcpAddress, UnixAddress
@@ -28,6 +27,7 @@ from gateway.backend import StartError
 from gateway.confinement import Confinement, ResourceLimits, User
 from gateway.errors import BackendError, Cause, Phase
 from gateway.executable import explain
+from gateway.logger import get_logger
 from gateway.notice import ShutdownNotice
 from gateway.process import describe_end
 from gateway.restarts import GiveUp, Restarts
@@ -70,7 +70,7 @@ LAST_PROBE: Final = 0.25
 """Seconds between two looks whether a program accepts on a socket of its own: the first, doubled up to the
 last."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 _BROKEN_OFF: Final = frozenset({Cause.REFUSED, Cause.TERMINATED, Cause.INCOMPLETE})

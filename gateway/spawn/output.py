@@ -8,8 +8,7 @@ import logging
 from collections import deque
 from typing import Any, Final
 
-import structlog
-
+from gateway.logger import get_logger
 from gateway.process import LINE_LIMIT, LineSplitter
 
 LAST_LINES: Final = 20
@@ -35,7 +34,7 @@ _MEANINGFUL: Final = frozenset(
 )
 _TEXTS: Final = frozenset({"exception", "stack", "logger"})
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Output:

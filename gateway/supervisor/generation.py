@@ -9,12 +9,12 @@ several in a row could not even start, the generation gives up.
 
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.backend import StartError
 from gateway.config import Config
 from gateway.config.document import Document
+from gateway.logger import get_logger
 from gateway.process import describe_end
 from gateway.restarts import Restarts
 from gateway.supervisor.channel import Start
@@ -25,7 +25,7 @@ from gateway.supervisor.standby import Standby
 MOST_FAILED_STARTS: Final = 3
 """Workers in a row that may fail to start while none serves, before the generation gives up."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class WorkerError(Exception):

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-import structlog
 import trio
 
 from gateway.backend import StartError
 from gateway.config import Config
 from gateway.listener import ListeningSocket
+from gateway.logger import get_logger
 from gateway.process import Process, spawn
 from gateway.supervisor.channel import Channel, Start
 from gateway.supervisor.share import stop_time
 
-log = structlog.get_logger()
+log = get_logger()
 
 ANSWER_TIME: Final = 2.0
 """Seconds that a worker has to say what it does; one that is stuck says nothing."""

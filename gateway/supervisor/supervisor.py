@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
 import trio
 
 from gateway.backend import StartError
 from gateway.config import Config, ConfigError
 from gateway.config.document import Document
+from gateway.logger import get_logger
 from gateway.logs import configure
 from gateway.supervisor.generation import Generation, WorkerError
 from gateway.supervisor.process import Worker
@@ -26,7 +26,7 @@ from gateway.supervisor.watch import Watched, Watcher
 from gateway.supervisor.windows import Windows
 from gateway.terminal import on_terminal
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True)
@@ -81,6 +81,7 @@ class Supervisor:
         self._wish = trio.Event()
         self._announced = False
         self._serving = trio.CancelScope()
+        self._starting = trio.CancelScope()
         self._failure: WorkerError | None = None
 
     async def run(self) -> None:
@@ -144,6 +145,8 @@ class Supervisor:
         named = [Path(path).name for path in paths[:_NAMED]]
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         self._wish_for(f"changed: {', '.join(named)}{more}")
+        # What is being loaded is not wanted any more; it may be what hangs, and has just been mended.
+        self._starting.cancel()
 
     def _wish_for(self, why: str) -> Reload:
         wish = Reload(why)
@@ -193,6 +196,9 @@ class Supervisor:
             document = self._read()
             await self._advance(document, document.load(), generations)
             reasons, status = [], 0
+        except _Overtaken:
+            self._wanted[:0], wishes = wishes, []
+            return
         except ConfigError as error:
             reasons, status = [str(mistake) for mistake in error.mistakes], 2
         except StartError as error:
@@ -209,14 +215,22 @@ class Supervisor:
         log.info("reloaded", seconds=round(trio.current_time() - begun, 3))
 
     async def _advance(self, document: Document, config: Config, generations: trio.Nursery) -> None:
-        """Put workers of *config* in the place of those that serve. Raises StartError and WorkerError."""
+        """Put workers of *config* in the place of those that serve, if there are any.
+
+        Raises StartError and WorkerError, and _Overtaken if files change again before the new ones serve.
+        """
         if reasons := cannot_be_shared(config, self._count(config)):
             raise WorkerError(reasons)
         opened = self._sockets.open(config)
         served = self._opened
         generation = Generation(document, config, opened, count=self._count(config), standby=self._standby)
         try:
-            await generations.start(self._run_one, generation)
+            with trio.CancelScope() as starting:
+                if self.current is not None:
+                    self._starting = starting
+                await generations.start(self._run_one, generation)
+            if starting.cancelled_caught:
+                raise _Overtaken  # noqa: TRY301
         except BaseException:
             self._sockets.keep(served)
             raise
@@ -255,6 +269,10 @@ class Supervisor:
             self._standby.refill()
         except StartError as error:
             log.warning("no worker stands by", cause=str(error))
+
+
+class _Overtaken(Exception):
+    """A reload by the next one."""
 
 
 _NAMED = 3

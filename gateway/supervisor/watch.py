@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
 import trio
 from watchfiles import Change, DefaultFilter, awatch
 
 from gateway.config import Config
 from gateway.config.backends.python import PythonApplication
 from gateway.config.spawn import SpawnedApp
+from gateway.logger import get_logger
 
 QUIET: Final = 50
 """Milliseconds without a change that end a change."""
@@ -29,7 +29,7 @@ INCLUDED: Final = ("*.py", "*.html", "*.htm", "*.jinja", "*.jinja2", "*.j2", "*.
 
 EXCLUDED: Final = (".*", "venv", "site-packages")
 
-log = structlog.get_logger()
+log = get_logger()
 
 # It counts the changes on the terminal; we say what has changed.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)

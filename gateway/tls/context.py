@@ -17,17 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-import structlog
 import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.backend import StartError
+from gateway.logger import get_logger
 from gateway.tls import files as pem
 from gateway.tls.facts import TlsFacts
 from gateway.tls.files import CertificateFiles
 
-log = structlog.get_logger()
+log = get_logger()
 
 PROTOCOLS: Final = ("h2", "http/1.1")
 """What ALPN offers (RFC 7301), the best first: what `front.entrance` can serve."""

@@ -16,14 +16,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-import structlog
 import trustme
 from cryptography import x509
 
 from gateway.backend import StartError
+from gateway.logger import get_logger
 from gateway.tls.context import TlsContext, TlsOptions, describe, make_context
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 

@@ -15,10 +15,10 @@ nothing. What an application has told holds while it cannot be reached, or is to
 from collections.abc import Callable
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.errors import BackendError
+from gateway.logger import get_logger
 from gateway.stream import PumpStream
 from gateway.upstream.group import ServerGroup, watch_each
 from gateway.upstream.server import Server
@@ -38,7 +38,7 @@ connection was open, counts within a minute. It costs a connection and one recor
 
 _NOTHING_TOLD: Final = Capabilities()
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class CapabilityProbe:

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-import structlog
 import trio
 
 from gateway.errors import BackendError
+from gateway.logger import get_logger
 from gateway.stream import PumpStream
 from gateway.upstream.group import ServerGroup, watch_each
 from gateway.upstream.health import is_ours
@@ -47,7 +47,7 @@ _JITTER: Final = 0.1
 
 Head: TypeAlias = RequestHead | RequestVariables
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Unwell(Exception):

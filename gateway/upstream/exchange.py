@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.tls.errors import TlsBrokenError
@@ -97,7 +97,7 @@ _BODY: Final = Phase.BODY
 
 _END: Final = EndOfMessage()
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Exchange:

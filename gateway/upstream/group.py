@@ -7,16 +7,16 @@ leaving them out would help nobody.
 
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
 import trio
 
+from gateway.logger import get_logger
 from gateway.request import Request
 from gateway.upstream.balance import Balance
 from gateway.upstream.health import HealthPolicy
 from gateway.upstream.server import Server, ServerState
 from gateway.upstream.sticky import Sticky
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class ServerGroup:

@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-import structlog
 import trio
 from outcome import Error
 from trio.lowlevel import reschedule
 
 from gateway.errors import ResponseAborted
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.resumption import Parking, current_task
 from gateway.stream import READ_SIZE, PumpStream
@@ -46,7 +46,7 @@ _ABANDONED_BYTES: Final = 1024 * 1024
 """So much is read that comes for aborted requests only; then the connection is closed, as one is that a
 request has for itself: an application which goes on sending finds out so."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

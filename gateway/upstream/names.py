@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-import structlog
 import trio
 
 from gateway.address import ServiceAddress, TcpAddress
+from gateway.logger import get_logger
 from gateway.resolver import Answer, Located, ResolveError, Resolver
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.server import Server
@@ -26,7 +26,7 @@ LAST_PAUSE: Final = 30.0
 
 Name: TypeAlias = TcpAddress | ServiceAddress
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True, eq=False)

@@ -2,14 +2,14 @@
 
 from typing import Final
 
-import structlog
+from gateway.logger import get_logger
 
 STDERR_LIMIT: Final = 16 * 1024
 """Bytes of an application's error stream that are logged for one request."""
 
 LAST_LINES: Final = 20
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class ErrorStream:

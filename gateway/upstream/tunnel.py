@@ -12,15 +12,15 @@ then. What breaks on one side is raised, silence too, so that the other can see 
 
 from math import inf
 
-import structlog
 import trio
 
 from gateway.errors import ClientGone
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Duplex
 from gateway.stream import PumpStream
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Tunnel:

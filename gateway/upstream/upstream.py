@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.errors import BackendError, Cause, Phase
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.upstream.exchange import Exchange, UpstreamTimeouts
@@ -54,7 +54,7 @@ from protocols.events import LocalRedirect, RequestHead, RequestVariables, Respo
 
 _NOBODY: Final[list[Server]] = []
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -844,6 +844,32 @@ def test_asgi_11_send_waits_for_a_slow_client(loop: str, version: str) -> None:
     run(main)
 
 
+@both_loops
+def test_asgi_11_messages_of_several_tasks_follow_each_other(loop: str) -> None:
+    """Heartbeats beside a stream, for instance: all of them wait for the client, none fails, none is torn."""
+    size, count = 40_000, 20
+    letters = (b"a", b"b", b"c")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def produce(letter: bytes) -> None:
+            for _ in range(count):
+                await send({**MORE, "body": letter * size})
+
+        await send(START)
+        async with anyio.create_task_group() as tasks:
+            for letter in letters:
+                tasks.start_soon(produce, letter)
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            body = (await ask(served, "2")).body
+        pieces = [body[start : start + size] for start in range(0, len(body), size)]
+        assert sorted(pieces) == [letter * size for letter in letters for _ in range(count)]
+
+    run(main)
+
+
 @each
 def test_asgi_11_messages_behind_the_last_are_ignored(loop: str, version: str) -> None:
     ended = trio.Event()

@@ -278,6 +278,34 @@ def test_second_signal_ends_the_wait_for_a_call_in_another_process(tmp_path: Pat
             assert '"application calls are still running"' in running.end()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_second_signal_ends_the_wait_for_a_thread(tmp_path: Path, workers: int) -> None:
+    """Python waits for it when the daemon has ended."""
+    (tmp_path / "stuck_thread.py").write_text(
+        "import asyncio, sys, threading\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'lifespan':\n"
+        "        await receive()\n"
+        "        await send({'type': 'lifespan.startup.complete'})\n"
+        "        await receive()\n"
+        "        print('{}', file=sys.stderr, flush=True)\n"
+        "        return\n"
+        "    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': b'left'})\n"
+    )
+    config = slow("{shutdown: 1h}").replace("wsgi: 'slow_application:app'", "asgi: 'stuck_thread:app'")
+    with daemon(tmp_path, config, "--workers", str(workers)) as running:
+        running.ready()
+        with running.ask("/") as client:
+            assert b"left" in client.recv(1000)
+        running.process.terminate()
+        for _ in range(workers):
+            running.wait_for("{}")
+        running.process.terminate()
+        assert '"threads are left behind"' in running.end()
+
+
 ASGI = """
 import sys, time, trio
 async def app(scope, receive, send):

@@ -19,6 +19,7 @@ import pytest
 import structlog
 
 from gateway.backend import StartError
+from gateway.logger import settle
 from gateway.logs import AccessLog, configure
 from gateway.request import Address, Request
 from gateway.stacks import stack_of
@@ -40,7 +41,9 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
     yield
+    settle(None)
     structlog.reset_defaults()
     root.handlers, root.level = handlers, level
 
@@ -193,6 +196,28 @@ def test_a_traceback_stands_below_its_entry(format: Any) -> None:  # noqa: A002
         assert "application failed" in first
         assert rest[0] == "    Traceback (most recent call last):"
         assert all(line.startswith("    ") and line.isprintable() for line in rest)
+
+
+def test_application_has_the_level_that_it_asks_for() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    log = logging.getLogger("shop")
+    log.debug("hidden")
+    logging.basicConfig(level="DEBUG", format="%(message)s")
+    log.debug("shown")
+    assert [(entry["level"], entry["event"]) for entry in entries(stream)] == [("debug", "shown")]
+
+
+def test_application_logs_where_it_likes(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    root = logging.getLogger()
+    root.handlers = []  # those of pytest
+    configure(stream=stream)
+    logging.basicConfig(filename=tmp_path / "shop.log", format="%(name)s: %(message)s")
+    logging.getLogger("shop").info("sold")
+    root.handlers[0].close()
+    assert (tmp_path / "shop.log").read_text() == "shop: sold\n"
+    assert stream.getvalue() == ""
 
 
 def test_warnings_of_python_are_entries() -> None:
@@ -378,6 +403,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, types
+from gateway.logger import settle
 from gateway.logs import AccessLog, configure
 from gateway.request import Request
 import structlog

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Protocol
 
-import structlog
 import trio
 
 from gateway.backend import StartError
@@ -26,11 +25,13 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
 from gateway.interruption import Interrupted
+from gateway.leaving import end_child
+from gateway.logger import get_logger
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 
-log = structlog.get_logger()
+log = get_logger()
 
 _CANCEL_PATIENCE: Final = 5.0
 """Seconds that an asyncio application may take to end a request that was cancelled: its client has gone, or
@@ -190,6 +191,7 @@ class AsgiBackend:
             exchange.abandon()
             raise
         except BaseException as error:  # its own, all of them: signals come otherwise
+            end_child(error)
             self._log_failure(error, exchange, request)
             _pass_on_cancelled(error, exchange)
             raised = f"the application raised {type(error).__name__}"

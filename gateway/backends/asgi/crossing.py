@@ -12,17 +12,19 @@ ignores its cancellation is logged and left behind after ``patience`` seconds. I
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
 from trio.lowlevel import Abort, RaiseCancelT
 
 from gateway.backends.asgi.host import Scope
 from gateway.backends.asgi.stepping import GuestLoop
+from gateway.leaving import end_child
+from gateway.logger import get_logger
 from gateway.resumption import Parking, current_task
 
-log = structlog.get_logger()
+log = get_logger()
 
 _ENDS_OF_CANCELLED: Final = (asyncio.CancelledError, BaseExceptionGroup)
 """What a task may end with when it was cancelled, besides returning or failing."""
@@ -37,6 +39,8 @@ class Crossings:
     """That of the application, for the log."""
     patience: float
     """Seconds that it may take to end after it was cancelled."""
+    context: Context
+    """What tasks have of context variables."""
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """What still runs though nobody waits for it: asyncio itself holds its tasks by weak references only."""
 
@@ -65,6 +69,7 @@ class Crossing:
         try:
             self.result = await function(*arguments)
         except BaseException as error:  # raised again by _finish(), in the trio task
+            end_child(error)
             self._error = error
         self._done = True
         if self._waiting:
@@ -84,7 +89,7 @@ class Crossing:
         Raises what the application has raised by then, and Cancelled if it has ended for that.
         """
         common = self._common
-        self._task = task = common.loop.create_task(main)
+        self._task = task = common.loop.create_task(main, context=common.context.copy())
         await Parking(self._abort)
         if not self._done:
             common.background.add(task)

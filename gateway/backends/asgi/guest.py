@@ -16,17 +16,18 @@ import asyncio.base_events
 import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
-import structlog
 import trio
 
 from gateway.backends.asgi.crossing import Crossing, Crossings
 from gateway.backends.asgi.host import Application, Event, Exchange, Scope
 from gateway.backends.asgi.stepping import GuestLoop
+from gateway.logger import get_logger
 from gateway.pump import Pump
 
-log = structlog.get_logger()
+log = get_logger()
 
 Result = TypeVar("Result")
 
@@ -55,7 +56,7 @@ class AsyncioHost:
         self._loop.set_exception_handler(self._log_uncaught)
         if debug:
             self._loop.set_debug(True)
-        self._crossings = Crossings(self._loop, name, patience)
+        self._crossings = Crossings(self._loop, name, patience, copy_context())
         # Set while `run` runs.
         self._nursery: trio.Nursery
         self._root: asyncio.Task[None]
@@ -129,7 +130,8 @@ class AsyncioHost:
 
     async def call(self, function: Callable[[], Result]) -> Result:
         async def calling() -> Result:
-            return function()
+            # What it sets of context variables is there in all requests, as with other servers.
+            return self._crossings.context.run(function)
 
         return await self._cross(calling)
 

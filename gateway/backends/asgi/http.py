@@ -13,11 +13,9 @@ It decides what an application's return or failure means for the response (`comp
 but does not call the application.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final
-
-import structlog
 
 from gateway.backends.asgi.host import Event, Host, Message
 from gateway.backends.asgi.messages import (
@@ -36,12 +34,13 @@ from gateway.backends.asgi.messages import (
 )
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError, ResponseAborted
+from gateway.logger import get_logger
 from gateway.notice import ShutdownNotice
 from gateway.request import Request, Responder
 from protocols.events import Headers
 from protocols.trailers import takes_trailers
 
-log = structlog.get_logger()
+log = get_logger()
 
 _EVENTS_PER_TURN: Final = 16
 """Body messages that may follow each other without a wait. An application that streams to a fast client
@@ -91,6 +90,7 @@ class HttpExchange:
         "_received",
         "_request",
         "_responder",
+        "_sending",
         "_stage",
         "_status",
         "_trailers",
@@ -122,6 +122,8 @@ class HttpExchange:
         self._received = False
         self._reading = False
         self._closed: Event | None = None
+        self._sending: Event | None = None
+        """Set when the message is sent that waits for the client."""
         self._failure: GatewayError | None = None
         self._unpaused = 0
         self.on_complete: Callable[[], None] | None = None
@@ -228,6 +230,8 @@ class HttpExchange:
         for a message that is wrong in itself or here.
         """
         kind = message["type"]
+        while self._sending is not None:
+            await self._sending.wait()  # that of another task: they follow each other
         if kind == "http.response.body":
             body = message.get("body", b"")
             if body.__class__ is not bytes:
@@ -262,7 +266,7 @@ class HttpExchange:
                 if self._closed is not None:
                     self._closed.set()
                 if not flushed:
-                    await self._host.wait(responder.flush)
+                    await self._wait_for_client(responder.flush)
                 if self.on_complete is not None:
                     self.on_complete()
             except ClientGone as gone:
@@ -303,12 +307,21 @@ class HttpExchange:
         responder = self._responder
         if not responder.try_flush():
             self._unpaused = 0
-            await self._host.wait(responder.flush)
+            await self._wait_for_client(responder.flush)
             return
         self._unpaused += 1
         if self._unpaused >= _EVENTS_PER_TURN:
             self._unpaused = 0
             await self._host.pause()
+
+    async def _wait_for_client(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Await *function* of the responder; other messages wait meanwhile."""
+        self._sending = sending = self._host.event()
+        try:
+            await self._host.wait(function)
+        finally:
+            self._sending = None
+            sending.set()
 
     # --- extensions
 
@@ -350,7 +363,7 @@ class HttpExchange:
         """EXT-6: the head is held, so 103 can come before it; behind it there is no place for one."""
         links = link_fields(message)
         if stage is _HELD and links and self._request.version != "1.0":
-            await self._host.wait(lambda: self._responder.inform(103, links))
+            await self._wait_for_client(lambda: self._responder.inform(103, links))
 
     def _push(self, message: Message) -> None:
         """EXT-3: whether it can be pushed now is the client's affair, and not the application's."""
@@ -395,7 +408,9 @@ class HttpExchange:
     async def _write_file(self, part: FilePart) -> None:
         responder = self._responder
         try:
-            await self._host.wait(lambda: responder.write_file(part.descriptor, part.offset, part.count))
+            await self._wait_for_client(
+                lambda: responder.write_file(part.descriptor, part.offset, part.count)
+            )
         except (ClientGone, ResponseAborted):
             raise
         except BaseException:
@@ -418,7 +433,7 @@ class HttpExchange:
         if self._closed is not None:
             self._closed.set()
         if not flushed:
-            await self._host.wait(responder.flush)
+            await self._wait_for_client(responder.flush)
         if self.on_complete is not None:
             self.on_complete()
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
-import structlog
 import trio
 
 from gateway.backend import StartError
 from gateway.backends.asgi.host import Application, Host, Message
+from gateway.logger import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 SPEC_VERSION: Final = "2.0"
 

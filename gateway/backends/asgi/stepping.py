@@ -29,14 +29,14 @@ from threading import get_ident
 from typing import Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
-import structlog
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
 
+from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.resumption import Parking, resume
 
-log = structlog.get_logger()
+log = get_logger()
 
 ITERATIONS_PER_STEP: Final = 16
 """Iterations of the asyncio loop between two turns of trio: a request through a few layers of middleware

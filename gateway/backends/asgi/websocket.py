@@ -28,7 +28,6 @@ from enum import Enum
 from math import inf
 from typing import Any, Final
 
-import structlog
 import trio
 
 from gateway.backends.asgi.host import Event, Host, Message, wait_for_notice
@@ -37,6 +36,7 @@ from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
+from gateway.logger import get_logger
 from gateway.notice import ShutdownNotice
 from gateway.request import Duplex, Request, Responder, Upgrade
 from protocols.errors import LocalProtocolError
@@ -45,7 +45,7 @@ from protocols.websocket.deflate import Deflate, negotiate
 from protocols.websocket.handshake import accept_value, offered_subprotocols
 from protocols.websocket.server import ABNORMAL, NO_STATUS, Closed, Pong, WebSocketServer, is_close_code
 
-log = structlog.get_logger()
+log = get_logger()
 
 QUEUED_MESSAGES: Final = 16
 QUEUED_BYTES: Final = 256 * 1024

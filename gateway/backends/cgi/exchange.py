@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task
 
@@ -24,6 +23,7 @@ from gateway.backends.cgi.transcript import Recording
 from gateway.confinement import Confinement
 from gateway.errors import BackendError, Cause, GatewayError, Phase
 from gateway.executable import explain
+from gateway.logger import get_logger
 from gateway.process import Process, describe_end, spawn
 from gateway.pump import Pump
 from gateway.request import Body, Request, Responder
@@ -43,7 +43,7 @@ from protocols.events import (
 PIPE_SIZE: Final = 64 * 1024
 """Bytes that a pipe holds (pipe(7)): what can be written to a program that does not read yet."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 EXIT_WAIT: Final = 0.1

@@ -4,9 +4,8 @@ import os
 import re
 from typing import Final
 
-import structlog
-
 from gateway.backends.cgi.program import Script
+from gateway.logger import get_logger
 from gateway.process import LineSplitter
 from gateway.request import Request
 from gateway.upstream.stderr import LAST_LINES
@@ -14,7 +13,7 @@ from gateway.upstream.stderr import LAST_LINES
 MAX_STDERR: Final = 64 * 1024
 """Bytes of standard error that are logged for one request; the rest is read and counted."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class ErrorLog:

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
-
+from gateway.logger import get_logger
 from gateway.request import Body, Request
 from protocols.events import Headers
 
@@ -34,7 +33,7 @@ _SECRET: Final = re.compile(rb"AUTH|COOKIE|PASS|SECRET|TOKEN|KEY|CREDENTIAL")
 _OPENED: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """fifo(7): to open one that nobody reads would wait for a reader, and with it the whole daemon."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True, frozen=True)

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 from wsgiref.types import WSGIApplication
 
+import sniffio
 import trio
 
 from gateway.backends.load import NOTHING, Surroundings, load_application
@@ -83,7 +84,9 @@ class WsgiBackend:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Import the application, start its threads, end them when cancelled."""
+        library, sniffio.thread_local.name = sniffio.thread_local.name, None
         try:
+            # It knows of no loop around it, and may run one of its own, as it will in its threads.
             self._application = load_application(
                 self._target,
                 directory=self._directory,
@@ -92,7 +95,10 @@ class WsgiBackend:
                 surroundings=self._surroundings,
             )
         except Interrupted:
+            sniffio.thread_local.name = library
             await trio.sleep_forever()  # the signal cancels it
+        finally:
+            sniffio.thread_local.name = library
         self._threads.start()
         try:
             task_status.started()

@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias
 from wsgiref.types import WSGIApplication
 
-import structlog
 from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
 
 from gateway.backends.disconnect import BodyFailed, ClientDisconnected
@@ -27,11 +26,13 @@ from gateway.backends.wsgi.head import parse_headers, parse_status
 from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import RequestError, traceback_of
+from gateway.leaving import end_child
+from gateway.logger import get_logger
 from gateway.request import Request, Responder
 from gateway.resumption import Parking, current_task, resume
 from protocols.events import Headers
 
-log = structlog.get_logger()
+log = get_logger()
 
 AHEAD_BYTES: Final = 256 * 1024
 """Bytes of the response that the application may be ahead of the client: the next block waits."""
@@ -359,6 +360,7 @@ class ApplicationCall:
         self._begun = True
 
     def _fail(self, error: BaseException) -> None:
+        end_child(error)
         # What follows from the client's failure, which the application may have wrapped, is not its own.
         if self.finished or not (self.over or self.body_error is not None):
             log.error(

@@ -6,9 +6,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-import structlog
+from gateway.logger import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 _BLOCK = 64 * 1024
 
@@ -81,7 +81,7 @@ class FileWrapper:
             return None
         descriptor = file.fileno()
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return None
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return None  # those below /proc say that they are empty
         offset = file.tell()
         return descriptor, offset, max(0, status.st_size - offset)

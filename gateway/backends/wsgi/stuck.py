@@ -6,17 +6,17 @@ is not stuck, however slow the client is.
 
 from typing import Final
 
-import structlog
 import trio
 
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.threads import WorkerThreads
+from gateway.logger import get_logger
 from gateway.stacks import stack_of
 
 LOOKS: Final = 4
 """How often the threads are looked at in the time after which a call is stuck: so exact it is."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class _Seen:

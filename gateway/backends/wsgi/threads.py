@@ -20,10 +20,11 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol, cast
 
-import structlog
 import trio
 
-log = structlog.get_logger()
+from gateway.logger import get_logger
+
+log = get_logger()
 
 
 class Call(Protocol):

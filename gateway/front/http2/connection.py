@@ -19,7 +19,6 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, assert_never
 
-import structlog
 import trio
 
 from gateway.errors import ClientGone, RequestError
@@ -30,6 +29,7 @@ from gateway.front.http2.responder import Http2Responder
 from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.patience import Patience
 from gateway.front.service import NOT_ANSWERED, Service
+from gateway.logger import get_logger
 from gateway.request import NO_BODY, Address, Request, respond
 from gateway.stream import PumpStream
 from gateway.target import decode_path, host_of, split_target
@@ -54,7 +54,7 @@ from protocols.http2.server import LAST_STREAM
 if TYPE_CHECKING:
     from gateway.tls.facts import TlsFacts
 
-log = structlog.get_logger()
+log = get_logger()
 
 DRAIN_ROUND_TRIP: Final = 1.0
 """Seconds that the client has to answer the PING behind a first GOAWAY: a long round trip."""
@@ -596,6 +596,7 @@ class Http2Connection:
         for stream in self._streams.values():
             stream.body.fail(ClientGone("the client closed the connection"))
             stream.tell()
+        self._output.close_windows()
 
     def _let_all_go(self, reason: str) -> None:
         for stream in self._streams.values():

@@ -24,6 +24,8 @@ from protocols.http2 import Http2Server
 FULL: Final = 64 * 1024
 """Bytes handed to the codec before a write: what waits in there can neither be withdrawn nor reordered."""
 
+_CLOSED: Final = "the client closed the connection"
+
 
 class Outlet:
     """What one stream has to send, in order: a head, bytes, the end."""
@@ -105,7 +107,13 @@ class Outlet:
             raise ClientGone(self.broken)
         if not self.pending:
             return True
-        return False if self.queueing else self._output.offer(self)
+        if self.queueing:
+            return False
+        if self._output.offer(self):
+            return True
+        if self.broken:
+            raise ClientGone(self.broken)
+        return False
 
     async def flush(self) -> None:
         """Wait until all is handed on. Raises ClientGone."""
@@ -180,6 +188,7 @@ class Output:
 
     __slots__ = (
         "_blocked",
+        "_closed",
         "_codec",
         "_finishing",
         "_pump",
@@ -198,6 +207,8 @@ class Output:
         self._turns: deque[Outlet] = deque()
         self._stalled: set[Outlet] = set()
         """Outlets whose window is closed."""
+        self._closed = False
+        """The client opens no window any more."""
         self._writer: Task | None = None
         self._blocked = False
         self._finishing = False
@@ -238,6 +249,12 @@ class Output:
                 self._turns.append(each)
         if self._turns:
             self.wake()
+
+    def close_windows(self) -> None:
+        """The client has closed its side: what its windows do not take now is never sent."""
+        self._closed = True
+        for outlet in list(self._stalled):
+            self.withdraw(outlet, _CLOSED)
 
     def overdue(self, now: float) -> list[Outlet]:
         """Outlets of which nothing was taken in time."""
@@ -282,6 +299,12 @@ class Output:
             self._turns.append(outlet)
             self.wake()
         else:
+            self._stall(outlet)
+
+    def _stall(self, outlet: Outlet) -> None:
+        if self._closed:
+            outlet.break_off(_CLOSED)
+        else:
             self._stalled.add(outlet)
 
     def _share(self) -> None:
@@ -300,7 +323,7 @@ class Output:
                     outlet.deadline = now + outlet.patience.left
                     turns.append(outlet)
                 else:
-                    self._stalled.add(outlet)
+                    self._stall(outlet)
             else:
                 outlet.queueing = False
                 outlet.deadline = inf

@@ -710,6 +710,18 @@ def test_what_is_no_plain_file_is_iterated(make: Callable[[], Any]) -> None:
     assert file.closed
 
 
+def test_file_of_the_kernel_is_iterated() -> None:
+    """WSGI-18: it says that it is regular, and empty."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](open("/proc/version", "rb"))
+
+    recorder = RecordingResponder()
+    handle(app, make_request(), recorder)
+    assert (recorder.files, recorder.body) == ([], Path("/proc/version").read_bytes())
+
+
 def test_file_without_close() -> None:
     """WSGI-18: the wrapper has close() only if the file has it."""
 

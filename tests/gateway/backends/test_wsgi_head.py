@@ -112,6 +112,13 @@ def test_headers_that_http_cannot_carry(header: tuple[str, str]) -> None:
         parse_headers([header])
 
 
+def test_two_lengths_are_one_if_they_agree() -> None:
+    """WSGI-9: told where they are given, and not when the response is sent."""
+    assert parse_headers([("Content-Length", "3"), ("Content-Length", "3")])[1] == 3
+    with pytest.raises(ValueError, match="two values of Content-Length: 3 and 4"):
+        parse_headers([("Content-Length", "3"), ("Content-Length", "4")])
+
+
 @pytest.mark.parametrize(
     "name", ["Connection", "KEEP-ALIVE", "te", "Transfer-Encoding", "Upgrade", "trailers"]
 )

@@ -979,6 +979,40 @@ def test_half_closed_client_reads_what_it_has_left_in_the_gateway() -> None:
     talking(test, answer, credit=False)
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "begins"])
+def test_what_a_closed_window_holds_back_has_nobody(waits: bool) -> None:
+    """A client that has closed its side cannot open a window: who sends is told, and not cancelled later."""
+    raised: list[BaseException] = []
+    told, over = trio.Event(), trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.on_disconnect = told.set
+        responder.start(200, [])
+        try:
+            if not waits:
+                responder.write(bytes(65535))
+                await responder.flush()
+                await told.wait()
+            responder.write(bytes(65536))
+            await responder.flush()
+        except BaseException as error:
+            raised.append(error)
+            raise
+        finally:
+            over.set()
+
+    async def test(client: Client, entrance: Entrance, served: Served) -> None:
+        stream_id = await client.request()
+        await client.until(lambda: len(client.answers[stream_id].body) == 65535)
+        stream = client.stream
+        assert isinstance(stream, trio.SocketStream)
+        await stream.send_eof()
+        await over.wait()
+
+    talking(test, answer, timeouts=Timeouts(disconnect_grace=60), credit=False)
+    assert [type(error) for error in raised] == [ClientGone]
+
+
 @pytest.mark.parametrize("abrupt", [True, False])
 def test_client_that_leaves_ends_its_requests(abrupt: bool) -> None:
     """Reset: at once. Closed: they are told, and have the grace to end."""

@@ -109,6 +109,20 @@ def test_code_that_is_saved_twice_in_a_second_is_new(tmp_path: Path) -> None:
         running.end()
 
 
+def test_code_that_hangs_is_replaced_by_what_comes_next(tmp_path: Path) -> None:
+    with supervised(tmp_path, "--reload") as running:
+        running.ready()
+        (tmp_path / "versioned.py").write_text(
+            "import sys, time\nprint('{}', file=sys.stderr)\ntime.sleep(1000)\n"
+        )
+        running.wait_for("{}")
+        assert get(running).startswith("one ")
+        change(tmp_path, "two")
+        until(lambda: get(running).startswith("two "))
+        running.process.terminate()
+        running.end()
+
+
 def test_first_mistake_is_waited_for(tmp_path: Path) -> None:
     """As the servers do that have --reload: the developer is about to mend it."""
     with supervised(tmp_path, "--reload", code="import absent\n") as running:

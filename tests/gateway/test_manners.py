@@ -1,0 +1,244 @@
+"""Applications that take what is the daemon's: its log, its signals, its standard files, a copy of itself."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.gateway.supervisor.supervised import receive_until, until
+from tests.gateway.test_daemon import Daemon, daemon
+
+ANSWER: Final = """
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    body = answer()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+def wsgi(environ, start_response):
+    body = answer()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [body]
+"""
+
+HELLO: Final = "def answer():\n    return b'hello'\n"
+
+KINDS: Final = {
+    "asyncio": "asgi: manners:asgi",
+    "trio": "asgi: manners:asgi, loop: trio",
+    "wsgi": "wsgi: manners:wsgi",
+}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def config(kind: str) -> str:
+    return (
+        "listeners: [{http: '127.0.0.1:0'}]\n"
+        f"backends: {{app: {{{KINDS[kind]}}}}}\n"
+        "routes: [{backend: app}]\n"
+    )
+
+
+def write(directory: Path, source: str) -> None:
+    (directory / "manners.py").write_text(source + ANSWER)
+
+
+def get(running: Daemon, status: int = 200) -> bytes:
+    connection = http.client.HTTPConnection(*running.address, timeout=10)
+    try:
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        assert response.status == status
+        return response.read()
+    finally:
+        connection.close()
+
+
+class Unix:
+    """A connection to a Unix socket, which may not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        until(path.exists)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(10)
+        self._socket.connect(str(path))
+
+    def get(self) -> bytes:
+        self._socket.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        head, _, body = receive_until(self._socket, b"hello").partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        return body
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+STRUCTLOG: Final = """
+import structlog
+
+def with_tenant(logger, method, event):
+    event["tenant"] = structlog.contextvars.get_contextvars()["tenant"]
+    return event
+
+structlog.configure(
+    processors=[with_tenant, structlog.processors.KeyValueRenderer()],
+    logger_factory=structlog.WriteLoggerFactory(open("own.log", "w", buffering=1)),
+)
+
+def answer():
+    with structlog.contextvars.bound_contextvars(tenant="acme"):
+        structlog.get_logger().info("asked")
+    1 / 0
+"""
+
+
+@each_kind
+def test_structlog_of_an_application_is_its_own(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, STRUCTLOG)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        get(running, status=500)
+        failed = running.wait_for("application failed")
+        assert (failed["level"], failed["path"]) == ("error", "/")
+        assert "ZeroDivisionError" in failed["exception"]
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+    assert (tmp_path / "own.log").read_text() == "event='asked' tenant='acme'\n"
+
+
+@each_kind
+def test_signals_that_an_application_takes_stop_the_daemon(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + HELLO)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        assert get(running) == b"hello"
+        running.process.terminate()
+        assert "signal handler of an application is not kept" in running.end()
+
+
+@each_kind
+def test_no_connection_gets_the_log(tmp_path: Path, kind: str) -> None:
+    """Descriptor 2 is where the log is written; the next connection would be it."""
+    write(tmp_path, "import os\nfor descriptor in range(3):\n    os.close(descriptor)\n" + HELLO)
+    source = config(kind).replace("0'}", "0'}, {http: 'unix:http.sock'}")
+    with daemon(tmp_path, source) as running:
+        # Nothing is logged any more: the address is that of the socket's file.
+        connections = [Unix(tmp_path / "http.sock") for _ in range(4)]
+        for each in connections:
+            assert each.get() == b"hello"
+        for each in connections:
+            assert each.get() == b"hello"
+            each.close()
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+def test_process_of_its_own_without_standard_files(tmp_path: Path) -> None:
+    """Descriptor 0 is where it is told to listen."""
+    write(tmp_path, "import os\nfor descriptor in range(3):\n    os.close(descriptor)\n" + HELLO)
+    source = config("asyncio").replace("manners:asgi", "manners:asgi, process: own")
+    with daemon(tmp_path, source) as running:
+        running.ready()
+        assert get(running) == b"hello"
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+@each_kind
+def test_child_that_leaves_by_an_exception_ends(tmp_path: Path, kind: str) -> None:
+    """At import and in a request: else there would be two daemons with the same connections."""
+    source = """
+import os, sys
+
+def fork(error):
+    child = os.fork()
+    if not child:
+        raise error
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+ended = [fork(SystemExit(3))]
+
+def answer():
+    return repr([*ended, fork(SystemExit()), fork(SystemExit("last words")), fork(ValueError())]).encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        for _ in range(2):
+            assert json.loads(get(running)) == [3, 0, 1, 1]
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+@each_kind
+def test_signals_end_children(tmp_path: Path, kind: str) -> None:
+    source = """
+import multiprocessing, os, threading
+context = multiprocessing.get_context("fork")
+
+def wait():
+    with open("begun", "w"):
+        threading.Event().wait()
+
+def answer():
+    child = context.Process(target=wait)
+    child.start()
+    while not os.path.exists("begun"):
+        pass
+    child.terminate()
+    child.join()
+    return repr(child.exitcode).encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        assert get(running) == b"-15"
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+def test_wsgi_application_runs_loops_of_its_own(tmp_path: Path) -> None:
+    """When it is imported, too: it knows nothing of the loop around it."""
+    source = """
+import anyio, asyncio, sniffio
+
+async def name():
+    await anyio.sleep(0)
+    return sniffio.current_async_library()
+
+names = [asyncio.run(name()), anyio.run(name)]
+
+def answer():
+    return repr([*names, anyio.run(name, backend="trio")]).encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config("wsgi")) as running:
+        running.ready()
+        assert get(running) == b"['asyncio', 'asyncio', 'trio']"
+        running.process.terminate()
+        running.end()
+
+
+def test_context_variables_of_the_import_are_in_all_requests(tmp_path: Path) -> None:
+    """As they are with uvicorn and hypercorn; what a request sets is its own."""
+    source = """
+from contextvars import ContextVar
+
+service = ContextVar("service", default="none")
+service.set("shop")
+
+def answer():
+    found = service.get()
+    service.set("changed")
+    return found.encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config("asyncio")) as running:
+        running.ready()
+        assert [get(running), get(running)] == [b"shop", b"shop"]
+        running.process.terminate()
+        running.end()
