@@ -1,6 +1,7 @@
 """The servers of spawned WSGI applications: the same promises for FastCGI, SCGI and uwsgi."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -63,6 +64,18 @@ def test_wsgi_variables(server: Server) -> None:
     """PEP 3333."""
     response = server.ask("wsgi", HTTPS="on")
     assert response.body == b"[(1, 0), 'https', True, True, False]"
+
+
+def test_no_descriptor_is_left(server: Server) -> None:
+    """Who comes then waits until there is one."""
+    server.ask("variables")
+    pid = server.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    exchange = server.start("wsgi")
+    while "cannot accept connections: Too many open files" not in server.errors:
+        assert server.process.poll() is None, server.errors
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert exchange.read_until(None).status == 200
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
