@@ -229,6 +229,19 @@ def test_connection_is_closed_if_there_is_no_thread_for_it(
     server.connections.drain()
 
 
+def test_uwsgi_connection_waits_if_there_is_no_thread_for_it(tmp_path: Path) -> None:
+    with Server("uwsgi", UwsgiClient, tmp_path) as server:
+        started, go = server.fifo("started"), server.fifo("go")
+        first = server.start("last_thread")
+        started.read_text()
+        second = server.start("wsgi")
+        go.write_text("")
+        assert first.read_until(None).body == b"finished"
+        assert second.read_until(None).status == 200
+        assert server.ask("wsgi").status == 200
+        assert server.stop() == 0, server.errors
+
+
 def test_uwsgi_answers_ping(tmp_path: Path) -> None:
     """UW-10."""
     with Server("uwsgi", UwsgiClient, tmp_path) as server, socket.socket(socket.AF_UNIX) as connection:
