@@ -178,7 +178,7 @@ async def _ask_system(name: str) -> list[str]:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
             return []
         raise ResolveError(error.strerror) from error
-    except OSError as error:  # EAI_SYSTEM: no descriptor is left
-        raise ResolveError(str(error)) from error
+    except (OSError, RuntimeError) as exhausted:  # no descriptor is left, or no thread can be started
+        raise ResolveError(str(exhausted)) from exhausted
     # In the order of the system (RFC 6724), each once.
     return list(dict.fromkeys(str(to[0]) for _, _, _, _, to in found))

@@ -7,9 +7,11 @@ SIGTERM, SIGINT and SIGHUP stop it. Every connection that was accepted before is
 for without a limit: the supervisor has one. Connections that are kept open between requests are not.
 """
 
+import errno
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +25,11 @@ LISTENING_DESCRIPTOR: Final = 0
 
 LINGER: Final = 1.0
 """Seconds that the supervisor has to close connections between requests before this process does."""
+
+PAUSE: Final = 0.1
+"""Seconds without accepting when no descriptor is left for a connection."""
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -110,6 +117,13 @@ def accept_until_stopped(handle: Callable[[socket.socket], None], report: Report
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue  # another process was faster, or the client has gone
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                # What waits goes to another process, or is taken when a connection of this one has ended.
+                print(f"cannot accept connections: {error.strerror}", file=sys.stderr)
+                select.select([stop], [], [], PAUSE)
+                continue
             connection.setblocking(True)
             handle(connection)
 

@@ -4,6 +4,7 @@ import io
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final
 from wsgiref.handlers import BaseHandler
 from wsgiref.headers import Headers
@@ -30,8 +31,11 @@ def serve_uwsgi(application: WSGIApplication, report: Report) -> None:
     with ThreadPoolExecutor(THREADS, thread_name_prefix="uwsgi") as threads:
 
         def handle(connection: socket.socket) -> None:
-            threads.submit(_serve_logged, connection, application, report)
+            # There are no more threads: those that there are take it in its turn.
+            with suppress(RuntimeError):
+                threads.submit(_serve_logged, connection, application, report)
 
+        threads.submit(int).result()  # so that there is one
         accept_until_stopped(handle, report)
 
 

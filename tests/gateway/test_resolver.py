@@ -2,6 +2,8 @@
 
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -159,6 +161,26 @@ def test_no_descriptor_is_left_for_the_system() -> None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     run(main)
+
+
+def test_no_thread_can_be_started_for_the_system() -> None:
+    """In a process of its own: trio keeps threads for a while."""
+    script = """
+import threading, trio
+from gateway.address import TcpAddress
+from gateway.resolver import ResolveError, Resolver
+
+def start(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = start
+try:
+    trio.run(Resolver().find, TcpAddress("localhost", 80))
+except ResolveError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "can't start new thread\n"
 
 
 def test_word_that_the_system_does_not_know() -> None:

@@ -89,6 +89,12 @@ def slow(environ, start_response):
     start_response("200 OK", PLAIN)
     return [b"finished"]
 
+def last_thread(environ, start_response):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = start
+    return slow(environ, start_response)
+
 meeting = threading.Barrier(20)
 """
 

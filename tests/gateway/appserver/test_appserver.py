@@ -1,6 +1,7 @@
 """The servers of spawned WSGI applications: the same promises for FastCGI, SCGI and uwsgi."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -63,6 +64,18 @@ def test_wsgi_variables(server: Server) -> None:
     """PEP 3333."""
     response = server.ask("wsgi", HTTPS="on")
     assert response.body == b"[(1, 0), 'https', True, True, False]"
+
+
+def test_no_descriptor_is_left(server: Server) -> None:
+    """Who comes then waits until there is one."""
+    server.ask("variables")
+    pid = server.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    exchange = server.start("wsgi")
+    while "cannot accept connections: Too many open files" not in server.errors:
+        assert server.process.poll() is None, server.errors
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert exchange.read_until(None).status == 200
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
@@ -214,6 +227,19 @@ def test_connection_is_closed_if_there_is_no_thread_for_it(
         server._accepted(theirs)
         assert ours.recv(1) == b""
     server.connections.drain()
+
+
+def test_uwsgi_connection_waits_if_there_is_no_thread_for_it(tmp_path: Path) -> None:
+    with Server("uwsgi", UwsgiClient, tmp_path) as server:
+        started, go = server.fifo("started"), server.fifo("go")
+        first = server.start("last_thread")
+        started.read_text()
+        second = server.start("wsgi")
+        go.write_text("")
+        assert first.read_until(None).body == b"finished"
+        assert second.read_until(None).status == 200
+        assert server.ask("wsgi").status == 200
+        assert server.stop() == 0, server.errors
 
 
 def test_uwsgi_answers_ping(tmp_path: Path) -> None:
