@@ -3,6 +3,7 @@
 Each test names its rule. Lifespan is in test_asgi_lifespan_rules.py, extensions in test_asgi_extensions.py.
 """
 
+import asyncio
 import contextvars
 import io
 from collections.abc import Awaitable, Callable
@@ -343,6 +344,101 @@ def test_asgi_12_who_does_not_end_is_cancelled_after_the_grace(loop: str, versio
 
     logs = leaving(app, loop, version, leave, ended, "50ms")
     assert errors(logs) == []
+
+
+@each
+def test_asgi_12_disconnect_for_who_waits_for_the_body(loop: str, version: str) -> None:
+    """Of a request that is answered before its body has come; the connection goes on."""
+    received: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            received.append((await receive())["type"])
+
+        if scope["path"] == "/after":
+            await answer_ok(scope, receive, send)
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await anyio.wait_all_tasks_blocked()
+            await answer_ok(scope, receive, send)
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            async with conversing(served, version) as conversation:
+                await conversation.begin(method="POST", body=True)
+                assert (await conversation.answer()).body == b"ok"
+            assert (await ask(served, version, "/after")).body == b"ok"
+
+    run(main)
+    assert received == ["http.disconnect"]
+
+
+@pytest.mark.parametrize("raises", [True, False], ids=["raises", "returns"])
+def test_asgi_12_disconnect_for_who_is_left_behind(raises: bool) -> None:
+    """A task that an application has not ended; only asyncio has such."""
+    received: list[str] = []
+    ended = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            received.append((await receive())["type"])
+            ended.set()
+
+        if scope["path"] == "/after":
+            await ended.wait()
+            await answer_ok(scope, receive, send)
+            return
+        left.append(asyncio.create_task(listen()))
+        await anyio.wait_all_tasks_blocked()
+        if raises:
+            raise ValueError("no")
+
+    async def main() -> None:
+        async with hosting(app, "asyncio", lifespan="off") as served:
+            async with conversing(served, "1.1") as conversation:
+                await conversation.begin(method="POST", body=True)
+                assert (await conversation.answer()).status == 500
+            assert (await ask(served, "1.1", "/after")).body == b"ok"
+
+    left: list[asyncio.Task[None]] = []
+    run(main)
+    assert received == ["http.disconnect"]
+
+
+@both_loops
+def test_asgi_9_each_piece_is_for_one_of_several_tasks(loop: str) -> None:
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def take() -> None:
+            received.append(await receive())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            tasks.start_soon(take)
+            await anyio.wait_all_tasks_blocked()
+            await send(START)
+            await send(MORE)
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with (
+            hosting(app, loop, lifespan="off") as served,
+            conversing(served, "1.1") as conversation,
+        ):
+            await conversation.begin(method="POST", body=True)
+            await conversation.until(lambda answered: answered.body)
+            await conversation.send_body(b"one", end=False)
+            await until(lambda: len(received) == 1)
+            await conversation.send_body(b"two")
+            await conversation.answer()
+
+    run(main)
+    assert [(message["body"], message["more_body"]) for message in received] == [
+        (b"one", True),
+        (b"two", False),
+    ]
 
 
 @each

@@ -204,6 +204,7 @@ class AsgiBackend:
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the next look for cycles.
             failure = exchange.take_failure(raised)
+            exchange.abandon()
             try:
                 if exchange.told and failure is not None:
                     raise failure  # no fault of the application's

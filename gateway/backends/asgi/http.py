@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final
 
+import trio
+
 from gateway.backends.asgi.host import Event, Host, Message
 from gateway.backends.asgi.messages import (
     FilePart,
@@ -86,6 +88,7 @@ class HttpExchange:
         "_headers",
         "_host",
         "_notice",
+        "_read_scope",
         "_reading",
         "_received",
         "_request",
@@ -120,7 +123,9 @@ class HttpExchange:
         self._trailers: Headers | None = None
         self._ahead: bytes | None = None
         self._received = False
-        self._reading = False
+        self._reading: Event | None = None
+        """Set when the read has ended that waits for the client."""
+        self._read_scope: trio.CancelScope | None = None
         self._closed: Event | None = None
         self._sending: Event | None = None
         """Set when the message is sent that waits for the client."""
@@ -136,8 +141,12 @@ class HttpExchange:
 
     async def receive(self) -> Message:
         """``http.request`` until the body has ended, then ``http.disconnect`` when it is over."""
-        if self._stage is _COMPLETE or self.gone:
-            return {"type": "http.disconnect"}
+        while True:
+            if self._stage is _COMPLETE or self.gone:
+                return {"type": "http.disconnect"}
+            if self._reading is None:
+                break
+            await self._reading.wait()  # another task has the next piece
         if not self._received:
             piece = self._ahead
             if piece is None:
@@ -170,24 +179,32 @@ class HttpExchange:
         """Wait for the next piece; None if there will be none."""
         if self.gone:
             return None
-        if self._reading:
-            raise RuntimeError("receive() is waiting for the request body already")
-        self._reading = True
+        self._reading = reading = self._host.event()
         try:
             await self._host.wait(self._read_ahead)
         except (ClientGone, RequestError) as error:
             self._leave(error)
             return None
         finally:
-            self._reading = False
+            self._reading = None
+            reading.set()
         return self._ahead
 
     async def _read_ahead(self) -> None:
         # Kept here and not returned: a piece that arrives while the application cancels its
         # receive() belongs to the next one.
-        self._ahead = await self._body.read()
+        with trio.CancelScope() as self._read_scope:
+            if not (self.gone or self._stage is _COMPLETE):
+                self._ahead = await self._body.read()
+
+    def _stop_reading(self) -> None:
+        """The request is over: what comes of its body is the front's to read."""
+        if self._reading is not None and self._read_scope is not None:
+            self._read_scope.cancel()
 
     async def _wait_until_over(self) -> None:
+        if self._stage is _COMPLETE:
+            return
         if self._closed is None:
             responder = self._responder
             if responder.disconnected:
@@ -262,9 +279,7 @@ class HttpExchange:
                         return
                     responder.end()
                     flushed = responder.try_flush()
-                self._stage = _COMPLETE
-                if self._closed is not None:
-                    self._closed.set()
+                self._complete()
                 if not flushed:
                     await self._wait_for_client(responder.flush)
                 if self.on_complete is not None:
@@ -429,15 +444,19 @@ class HttpExchange:
         responder = self._responder
         responder.end(trailers)
         flushed = responder.try_flush()
-        self._stage = _COMPLETE
-        if self._closed is not None:
-            self._closed.set()
+        self._complete()
         if not flushed:
             await self._wait_for_client(responder.flush)
         if self.on_complete is not None:
             self.on_complete()
 
     # --- the end
+
+    def _complete(self) -> None:
+        self._stage = _COMPLETE
+        self._stop_reading()
+        if self._closed is not None:
+            self._closed.set()
 
     @property
     def complete(self) -> bool:
@@ -464,6 +483,7 @@ class HttpExchange:
 
     def leave(self) -> None:
         """The call is over."""
+        self._stop_reading()
         if self._closed is not None:
             self._notice.leave(self)
 
