@@ -63,8 +63,9 @@ def _put_first(directory: Path) -> None:
     if entry in sys.path:
         sys.path.remove(entry)
     sys.path.insert(0, entry)
-    # What importlib.invalidate_caches() does to it; that loads importlib.metadata, too, from Python 3.13 on.
-    sys.path_importer_cache.clear()
+    # What is there is looked for anew. importlib.invalidate_caches() does so everywhere, and from Python 3.13
+    # on it loads importlib.metadata for that.
+    sys.path_importer_cache.pop(entry, None)
 
 
 def _check_not_shadowed(name: str, directory: Path) -> None:

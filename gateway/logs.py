@@ -125,13 +125,14 @@ def _basic_config(**options: Any) -> None:
     An application has the level that it asks for, and the place: a file, a stream, handlers.
     """
     root = logging.getLogger()
-    bridges = [handler for handler in root.handlers if isinstance(handler, _Bridge)]
-    if any(options.get(key) is not None for key in ("filename", "stream", "handlers")):
-        for bridge in bridges:
-            root.removeHandler(bridge)
+    placed = any(options.get(key) is not None for key in ("filename", "stream", "handlers"))
+    if [type(handler) for handler in root.handlers] == [_Bridge]:
+        if not placed:
+            if options.get("level") is not None:
+                root.setLevel(options["level"])
+            return
+        root.handlers.clear()
     _unchanged_basic_config(**options)
-    if bridges and options.get("level") is not None:
-        root.setLevel(options["level"])
 
 
 def _of_worker(number: int) -> Processor:

@@ -147,16 +147,23 @@ class CheckPolicy:
 class Checker:
     """Asks the servers of one backend."""
 
-    __slots__ = ("_backend", "_places", "_policy", "_question", "_returned")
+    __slots__ = ("_backend", "_down", "_places", "_policy", "_question", "_up")
 
     def __init__(
-        self, backend: str, question: Question, policy: CheckPolicy, *, returned: Callable[[Server], None]
+        self,
+        backend: str,
+        question: Question,
+        policy: CheckPolicy,
+        *,
+        up: Callable[[Server], None],
+        down: Callable[[Server], None],
     ) -> None:
-        """*returned* is called with a server that is up again."""
+        """*up* is called with a server that is up again, *down* with one that is down."""
         self._backend = backend
         self._question = question
         self._policy = policy
-        self._returned = returned
+        self._up = up
+        self._down = down
         self._places = trio.Semaphore(MAX_AT_ONCE)
 
     async def run(self, group: ServerGroup) -> None:
@@ -173,11 +180,11 @@ class Checker:
                 if standing.well():
                     server.health.mark_up(trio.current_time())
                     log.info("server is up", backend=self._backend, address=server.name)
-                    self._returned(server)
+                    self._up(server)
             elif reason is not None and standing.unwell():
                 server.health.mark_down(f"health check: {reason}")
                 log.warning("server is down", backend=self._backend, address=server.name, reason=reason)
-                group.left_out(server)
+                self._down(server)
             pause = policy.interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
             await trio.sleep(pause)  # noqa: TID251 - the clock of the checks
 

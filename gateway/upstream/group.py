@@ -53,6 +53,7 @@ class ServerGroup:
             for server in servers:
                 if server not in self.servers:
                     server.health.mark_down("not checked yet")
+        gone = [server for server in self.servers if server not in servers]
         self.servers = list(servers)
         self._primaries = [server for server in servers if not server.backup]
         self._backups = [server for server in servers if server.backup]
@@ -60,6 +61,8 @@ class ServerGroup:
         self.look_at_limits()
         self.changed.set()
         self.changed = trio.Event()
+        for server in gone:
+            self.left_out(server)
 
     def look_at_limits(self) -> None:
         """A server takes more requests than before, or fewer."""
@@ -96,6 +99,12 @@ class ServerGroup:
             for server in servers
             if (server.health.up or server.health.admits(now)) and server not in tried
         ]
+
+    @property
+    def in_use(self) -> list[Server]:
+        """Those that are up and get requests: backups if no other is."""
+        primaries = [server for server in self._primaries if server.health.up]
+        return primaries or [server for server in self._backups if server.health.up]
 
     def has_another(self, server: Server, tried: Sequence[Server]) -> bool:
         """Whether one that is up could be asked in the place of *server*, beside those that were *tried*."""

@@ -76,8 +76,8 @@ _FAULTS: Final = frozenset(
 
 
 def is_fault(failure: BackendError) -> bool:
-    """Whether *failure* says something about the server. OVERLOADED does not: it says that it is busy."""
-    return failure.cause in _FAULTS and not is_ours(failure)
+    """Whether *failure* says something about the server. OVERLOADED does not: it, or the gateway, is busy."""
+    return failure.cause in _FAULTS
 
 
 def is_ours(failure: BackendError) -> bool:

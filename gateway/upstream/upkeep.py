@@ -51,7 +51,7 @@ class Upkeep:
 
     def check_health(self, question: Question, policy: CheckPolicy) -> None:
         """Ask each server *question*."""
-        self._checker = Checker(self._backend, question, policy, returned=self._welcome)
+        self._checker = Checker(self._backend, question, policy, up=self._welcome, down=self._send_away)
         if policy.starts_down:
             self._group.starts_down = True
             for server in self._group.servers:
@@ -130,5 +130,8 @@ class Upkeep:
         self._queue.grant(server)
 
     def _send_away(self, server: Server) -> None:
-        """*server* is not up: requests that wait for it may do better elsewhere, or need not wait."""
-        self._queue.send_away(server, others=any(each.health.up for each in self._group.servers))
+        """*server* is not up, or there no more: who waits may do better elsewhere, or need not wait."""
+        others = self._group.in_use
+        self._queue.send_away(server, others=bool(others))
+        for other in others:  # backups have had nothing to do till now
+            self._queue.grant(other)

@@ -271,11 +271,13 @@ class Upstream:
         """A server that was entered. *server* has no room; None: no server is up. Raises BackendError."""
         queue = self._queue
         pause = FIRST_PAUSE
-        deadline = (trio.current_time() if tries is None else tries.began) + self._hold.time
+        deadline: float | None = None
         until: float | None = None
         while True:
             while server is None:
                 now = trio.current_time()
+                if deadline is None:
+                    deadline = (now if tries is None else tries.began) + self._hold.time
                 if now >= deadline or self._hold.full:
                     raise self._none_is_up(now) if tries is None or tries.failure is None else tries.failure
                 await self._hold.wait(pause, deadline)

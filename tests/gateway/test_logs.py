@@ -198,12 +198,14 @@ def test_a_traceback_stands_below_its_entry(format: Any) -> None:  # noqa: A002
         assert all(line.startswith("    ") and line.isprintable() for line in rest)
 
 
-def test_application_has_the_level_that_it_asks_for() -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_application_has_the_level_that_it_asks_for(force: bool) -> None:
     stream = io.StringIO()
+    logging.getLogger().handlers = []  # those of pytest
     configure(stream=stream)
     log = logging.getLogger("shop")
     log.debug("hidden")
-    logging.basicConfig(level="DEBUG", format="%(message)s")
+    logging.basicConfig(level="DEBUG", format="%(message)s", force=force)
     log.debug("shown")
     assert [(entry["level"], entry["event"]) for entry in entries(stream)] == [("debug", "shown")]
 
@@ -403,7 +405,6 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, types
-from gateway.logger import settle
 from gateway.logs import AccessLog, configure
 from gateway.request import Request
 import structlog

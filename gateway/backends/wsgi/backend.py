@@ -84,21 +84,10 @@ class WsgiBackend:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Import the application, start its threads, end them when cancelled."""
-        library, sniffio.thread_local.name = sniffio.thread_local.name, None
         try:
-            # It knows of no loop around it, and may run one of its own, as it will in its threads.
-            self._application = load_application(
-                self._target,
-                directory=self._directory,
-                factory=self._factory,
-                backend=self.name,
-                surroundings=self._surroundings,
-            )
+            self._application = self._load()
         except Interrupted:
-            sniffio.thread_local.name = library
             await trio.sleep_forever()  # the signal cancels it
-        finally:
-            sniffio.thread_local.name = library
         self._threads.start()
         try:
             task_status.started()
@@ -108,6 +97,21 @@ class WsgiBackend:
                 await trio.sleep_forever()
         finally:
             await self._threads.stop(_STOP_GRACE)
+
+    def _load(self) -> WSGIApplication:
+        # It knows of no loop around it, and may run one of its own, as it will in its threads.
+        library, sniffio.thread_local.name = sniffio.thread_local.name, None
+        try:
+            application: WSGIApplication = load_application(
+                self._target,
+                directory=self._directory,
+                factory=self._factory,
+                backend=self.name,
+                surroundings=self._surroundings,
+            )
+        finally:
+            sniffio.thread_local.name = library
+        return application
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Call the application in a thread and pass on what it answers."""

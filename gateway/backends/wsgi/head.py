@@ -86,9 +86,10 @@ def _parse_headers(headers: list[tuple[str, str]]) -> tuple[Headers, int | None]
         if not value.isprintable() and _CONTROL.search(value):
             raise ValueError(f"the value of the header {text} has a control character: {value!r}")
         if name == b"content-length":
-            if length not in (None, _parse_length(value)):
-                raise ValueError(f"two values of Content-Length: {length} and {value}")
-            length = _parse_length(value)
+            told = _parse_length(value)
+            if length not in (None, told):
+                raise ValueError(f"two values of Content-Length: {length} and {told}")
+            length = told
         fields.append((name, value.encode("latin-1")))
     return fields, length
 

@@ -81,7 +81,7 @@ class FileWrapper:
             return None
         descriptor = file.fileno()
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not status.st_size:
-            return None  # those below /proc say that they are empty
+        if not stat.S_ISREG(status.st_mode) or not status.st_blocks:
+            return None  # those below /proc and /sys, which have more or less than their size
         offset = file.tell()
         return descriptor, offset, max(0, status.st_size - offset)

@@ -710,16 +710,17 @@ def test_what_is_no_plain_file_is_iterated(make: Callable[[], Any]) -> None:
     assert file.closed
 
 
-def test_file_of_the_kernel_is_iterated() -> None:
-    """WSGI-18: it says that it is regular, and empty."""
+@pytest.mark.parametrize("name", ["/proc/version", "/sys/devices/system/cpu/online"])
+def test_file_of_the_kernel_is_iterated(name: str) -> None:
+    """WSGI-18: it says that it is regular, and empty or larger than it is."""
 
     def app(environ: Environ, start_response: StartResponse) -> Any:
         start_response("200 OK", TEXT)
-        return environ["wsgi.file_wrapper"](open("/proc/version", "rb"))
+        return environ["wsgi.file_wrapper"](open(name, "rb"))
 
     recorder = RecordingResponder()
     handle(app, make_request(), recorder)
-    assert (recorder.files, recorder.body) == ([], Path("/proc/version").read_bytes())
+    assert (recorder.files, recorder.body) == ([], Path(name).read_bytes())
 
 
 def test_file_without_close() -> None:

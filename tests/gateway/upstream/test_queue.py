@@ -9,11 +9,15 @@ import trio.testing
 
 from gateway.address import TcpAddress
 from gateway.pump import Pump
+from gateway.upstream.balance import RoundRobin
 from gateway.upstream.dial import Dialer
+from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import HealthPolicy
+from gateway.upstream.hold import Hold
 from gateway.upstream.pool import Pool, PoolPolicy
 from gateway.upstream.queue import Queue
 from gateway.upstream.server import Server
+from gateway.upstream.upkeep import Upkeep
 from tests.gateway.served import run
 
 
@@ -97,6 +101,26 @@ def test_server_that_is_left_out_is_nobodys_choice() -> None:
         free(queue, second)
         await trio.testing.wait_all_tasks_blocked()
         assert got == ["a 2"]
+
+    queueing(test)
+
+
+def test_nobody_waits_for_a_server_that_its_name_leads_to_no_more() -> None:
+    async def test(
+        queue: Queue, first: Server, second: Server, got: list[str], nursery: trio.Nursery
+    ) -> None:
+        group = ServerGroup("app", [first, second], balance=RoundRobin(), health=HealthPolicy())
+        Upkeep("app", group, queue, Hold(0.0))
+
+        async def wait_for_first() -> None:
+            assert await queue.wait(first, math.inf) is None
+            got.append("a")
+
+        nursery.start_soon(wait_for_first)
+        await trio.testing.wait_all_tasks_blocked()
+        group.replace([second])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == ["a"]
 
     queueing(test)
 

@@ -662,6 +662,76 @@ def test_who_has_waited_for_a_server_that_is_left_out_gets_another() -> None:
     run(main)
 
 
+def test_who_has_waited_for_a_server_that_is_left_out_gets_a_backup() -> None:
+    gate = trio.Event()
+
+    async def fails(stream: trio.SocketStream) -> None:
+        await read_request(stream, Http1Server())
+        await gate.wait()
+
+    async def main() -> None:
+        options: dict[str, Any] = {
+            "pool": {"connections": 1, "queue_time": "60s"},
+            "health": {"failures": 1, "eject_time": "60s"},
+            "timeouts": {"first_byte": "60s"},
+            "retry": {"tries": 1},
+        }
+        async with farm(fails, named(b"b"), entries={1: {"backup": True}}, **options) as (served, _):
+            upstream = upstream_of(served)
+            first: list[tuple[int, bytes]] = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(many, served, 1, first)
+                await until(lambda: upstream.servers[0].in_flight == 1)
+
+                async def fail() -> None:
+                    await until(lambda: upstream.snapshot().queued == 1)
+                    gate.set()
+
+                nursery.start_soon(fail)
+                assert await ask(served) == (200, b"b")
+        assert first[0][0] == 502
+
+    run(main)
+
+
+def test_who_has_waited_for_a_server_that_is_left_out_is_held_like_others() -> None:
+    gate = trio.Event()
+
+    async def fails_once(stream: trio.SocketStream) -> None:
+        await read_request(stream, Http1Server())
+        if gate.is_set():
+            await stream.send_all(fine("http", b"a"))
+        else:
+            await gate.wait()
+
+    async def main() -> None:
+        options: dict[str, Any] = {
+            "pool": {"connections": 1, "queue_time": "60s"},
+            "health": {"failures": 1, "eject_time": "20ms", "max_ejected": "100%"},
+            "timeouts": {"first_byte": "60s"},
+            "retry": {"tries": 1},
+            "hold": "1s",
+        }
+        async with farm(fails_once, **options) as (served, _):
+            upstream = upstream_of(served)
+            first: list[tuple[int, bytes]] = []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(many, served, 1, first)
+                await until(lambda: upstream.servers[0].in_flight == 1)
+
+                async def fail_late() -> None:
+                    await until(lambda: upstream.snapshot().queued == 1)
+                    late = trio.current_time() + 1.1
+                    await until(lambda: trio.current_time() > late)
+                    gate.set()
+
+                nursery.start_soon(fail_late)
+                assert await ask(served) == (200, b"a")
+        assert first[0][0] == 502
+
+    run(main)
+
+
 def test_client_that_leaves_the_queue() -> None:
     gate = trio.Event()
 
