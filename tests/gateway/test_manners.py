@@ -35,13 +35,16 @@ KINDS: Final = {
     "trio": "asgi: manners:asgi, loop: trio",
     "wsgi": "wsgi: manners:wsgi",
 }
+SPAWNED: Final = {
+    protocol: f"{protocol}: {{spawn: {{wsgi: 'manners:wsgi'}}}}" for protocol in ("fastcgi", "scgi", "uwsgi")
+}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def config(kind: str) -> str:
     return (
         "listeners: [{http: '127.0.0.1:0'}]\n"
-        f"backends: {{app: {{{KINDS[kind]}}}}}\n"
+        f"backends: {{app: {{{(KINDS | SPAWNED)[kind]}}}}}\n"
         "routes: [{backend: app}]\n"
     )
 
@@ -276,6 +279,37 @@ def wsgi(environ, start_response):
         assert "failed" not in running.end()
 
 
+@pytest.mark.parametrize("kind", SPAWNED)
+def test_child_of_a_spawned_application_ends(tmp_path: Path, kind: str) -> None:
+    source = """
+process = os.getpid()
+
+class Body:
+    def __iter__(self):
+        yield b"%d" % fork(SystemExit(4))
+
+    def close(self):
+        if os.getpid() == process:
+            with open("closed", "a") as file:
+                print(fork(SystemExit(5)), file=file)
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("X-Ended", str(fork(SystemExit(3))))])
+    return Body()
+"""
+    (tmp_path / "manners.py").write_text(FORK + source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        with running.ask("/") as client:
+            head, _, body = receive_until(client, b"\r\n0\r\n\r\n").partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"x-ended: 3\r\n" in head.lower()
+            assert body == b"1\r\n4\r\n0\r\n\r\n"
+        running.process.terminate()
+        running.end()
+    assert (tmp_path / "closed").read_text() == "5\n"
+
+
 def test_daemon_in_a_forked_process_is_none_of_its_children(tmp_path: Path) -> None:
     """What fails in its application does not end it."""
     source = """
@@ -303,7 +337,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
                 os.killpg(running.process.pid, signal.SIGKILL)
 
 
-@each_kind
+@pytest.mark.parametrize("kind", [*KINDS, *SPAWNED])
 def test_signals_end_children(tmp_path: Path, kind: str) -> None:
     source = """
 import multiprocessing, os, signal, threading
@@ -335,6 +369,41 @@ def answer():
         assert json.loads(get(running))[0] == process
         running.process.terminate()
         assert "application process ended" not in running.end()
+
+
+@pytest.mark.parametrize("kind", SPAWNED)
+def test_signals_of_children_are_not_the_parents(tmp_path: Path, kind: str) -> None:
+    """Not even those that a child handles itself."""
+    source = """
+import os, signal
+
+def answer():
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(3))
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(4)
+    return repr([os.getpid(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]).encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        process, ended = json.loads(get(running))
+        assert ended == 3
+        assert json.loads(get(running))[0] == process
+        running.process.terminate()
+        assert "application process ended" not in running.end()
+
+
+@pytest.mark.parametrize("kind", SPAWNED)
+def test_spawned_application_without_standard_input(tmp_path: Path, kind: str) -> None:
+    """Descriptor 0 is where it is told to listen."""
+    write(tmp_path, "import os\nos.close(0)\n" + HELLO)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        assert get(running) == b"hello"
+        running.process.terminate()
+        running.end()
 
 
 def test_wsgi_application_runs_loops_of_its_own(tmp_path: Path) -> None:
