@@ -114,8 +114,8 @@ def accept_until_stopped(
         report.ready()
         while True:
             readable, _, _ = select.select([listener, stop], [], [])
-            if stop in readable:
-                return
+            if stop in readable and not set(_STOP_SIGNALS).isdisjoint(stop.recv(64)):
+                return  # others are the application's
             try:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):

@@ -396,6 +396,28 @@ def answer():
 
 
 @pytest.mark.parametrize("kind", SPAWNED)
+def test_other_signals_do_not_stop_a_spawned_application(tmp_path: Path, kind: str) -> None:
+    source = """
+import os, signal
+
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+def answer():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return b"%d" % os.getpid()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        assert get(running) == get(running)
+        running.process.terminate()
+        assert "application process ended" not in running.end()
+
+
+@pytest.mark.parametrize("kind", SPAWNED)
 def test_spawned_application_without_standard_input(tmp_path: Path, kind: str) -> None:
     """Descriptor 0 is where it is told to listen."""
     write(tmp_path, "import os\nos.close(0)\n" + HELLO)
