@@ -47,6 +47,7 @@ What makes and runs it all:
                  executable: why it cannot be run
     loading      finds module:attribute; virtualenv: packages of a virtual environment
     interruption the stop signals, also while an application is loaded
+    forked       children of applications are no servers
     stacks       what a thread is doing, for what hangs; memory: the collector of cycles
 
 What takes a millisecond to import, and few configurations use, is imported by the function that uses it;

@@ -6,12 +6,8 @@ what programs are written for.
 
 Nothing interrupts a call into C that does not come back. Handlers that an application sets for these signals
 while it is loaded are not kept: nobody could stop the daemon any more.
-
-A child that an application forks (as multiprocessing does) has no part in this: signals end it, as they end
-any other program.
 """
 
-import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +17,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from gateway.forked import handlers
 from gateway.logger import get_logger
 
 log = get_logger()
@@ -28,15 +25,6 @@ log = get_logger()
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Result = TypeVar("Result")
-
-
-def _let_signals_end_child() -> None:
-    for number in _handlers:
-        ends = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, ends)
-
-
-os.register_at_fork(after_in_child=_let_signals_end_child)
 
 
 class Interrupted(Exception):
@@ -50,8 +38,6 @@ class _Interruption(KeyboardInterrupt):
 _told = False
 """A stop signal has come: nothing is loaded any more."""
 _loading = False
-_handlers: Final[dict[int, Callable[[int, FrameType | None], None]]] = {}
-"""Of the stop signals, while they are followed."""
 
 
 @contextmanager
@@ -72,12 +58,12 @@ def open_stop_signals(*others: signal.Signals) -> Iterator[AsyncIterator[int]]:
                 raise _Interruption
 
         for number in STOP_SIGNALS:
-            _handlers[number] = handle
+            handlers[number] = handle
             signal.signal(number, handle)
         try:
             yield signals
         finally:
-            _handlers.clear()
+            handlers.clear()
             for number, receive in received.items():
                 signal.signal(number, receive)
 
@@ -100,7 +86,7 @@ def interruptible(load: Callable[[], Result]) -> Result:
         raise Interrupted from error  # whatever the application has made of it
     finally:
         _loading = False
-        for number, handle in _handlers.items():
+        for number, handle in handlers.items():
             if signal.getsignal(number) is not handle:
                 log.warning(
                     "signal handler of an application is not kept", signal=signal.Signals(number).name

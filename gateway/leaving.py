@@ -1,8 +1,5 @@
 """The end of the process, which threads that applications have left behind must not hold up.
 
-A child that an application has forked ends where it leaves the application, by an exception: behind that it
-would be this server once more, with its connections.
-
 Python waits for all threads before it ends: those that an application has started, and those of executors
 and of anyio. One of them that never comes back would hold a daemon that has stopped until somebody kills it.
 """
@@ -10,7 +7,6 @@ and of anyio. One of them that never comes back would hold a daemon that has sto
 import os
 import sys
 import threading
-import traceback
 from typing import Final, NoReturn
 
 from gateway.logger import get_logger
@@ -23,23 +19,7 @@ _SHOWN: Final = 5
 _HURRY: Final = 1.0
 """Seconds that they have when the end is hurried."""
 
-_process: Final = os.getpid()
 _hurried: Final = threading.Event()
-
-
-def end_child(error: BaseException) -> None:
-    """End this process, if it is a child that an application has forked and that *error* has ended."""
-    if os.getpid() == _process:
-        return
-    code = 1
-    if not isinstance(error, SystemExit):
-        traceback.print_exception(error)
-    elif error.code is None or isinstance(error.code, int):
-        code = error.code or 0
-    else:
-        print(error.code, file=sys.stderr)
-    sys.stdout.flush()
-    os._exit(code)
 
 
 def hurry() -> None:

@@ -1,6 +1,7 @@
 """``python -m gateway.appserver {fastcgi,scgi,uwsgi} module:attribute``; `main` has the options."""
 
 import argparse
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -8,30 +9,31 @@ from typing import Final
 from wsgiref.types import WSGIApplication
 
 from gateway.appserver.arguments import parse
+from gateway.appserver.listener import LISTENING_DESCRIPTOR
 from gateway.appserver.report import Report
 from gateway.loading import LoadError, load_object
 
 
-def _fastcgi(application: WSGIApplication, report: Report) -> None:
+def _fastcgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:
     from gateway.appserver.flup import serve_fastcgi
 
-    serve_fastcgi(application, report)
+    serve_fastcgi(application, listener, report)
 
 
-def _scgi(application: WSGIApplication, report: Report) -> None:
+def _scgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:
     from gateway.appserver.flup import serve_scgi
 
-    serve_scgi(application, report)
+    serve_scgi(application, listener, report)
 
 
-def _uwsgi(application: WSGIApplication, report: Report) -> None:
+def _uwsgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:
     from gateway.appserver.uwsgi import serve_uwsgi
 
-    serve_uwsgi(application, report)
+    serve_uwsgi(application, listener, report)
 
 
 # Imported when needed: importing flup's SCGI server changes the logging of the process.
-_SERVERS: Final[dict[str, Callable[[WSGIApplication, Report], None]]] = {
+_SERVERS: Final[dict[str, Callable[[WSGIApplication, socket.socket, Report], None]]] = {
     "fastcgi": _fastcgi,
     "scgi": _scgi,
     "uwsgi": _uwsgi,
@@ -44,13 +46,16 @@ def main() -> None:
     parser.add_argument("protocol", choices=_SERVERS)
     parser.add_argument("target", metavar="module:attribute")
     arguments = parse(parser, name="spawned")
+    # Before the application may close what it takes for standard input.
+    descriptor = socket.dup(LISTENING_DESCRIPTOR)
     try:
         application = load_object(arguments.target, directory=arguments.directory, factory=False)
     except LoadError as error:
         if error.own:
             traceback.print_exception(error.__cause__)
         sys.exit(f"backend {arguments.name}: {error}")
-    _SERVERS[arguments.protocol](application, Report(arguments.report, arguments.max_requests))
+    report = Report(arguments.report, arguments.max_requests)
+    _SERVERS[arguments.protocol](application, socket.socket(fileno=descriptor), report)
 
 
 if __name__ == "__main__":

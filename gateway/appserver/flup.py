@@ -19,6 +19,7 @@ from wsgiref.types import WSGIApplication
 
 from gateway.appserver.listener import OpenConnections, accept_until_stopped
 from gateway.appserver.report import Report
+from gateway.forked import end_child
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -28,16 +29,17 @@ DRAIN_LIMIT: Final = 1024 * 1024
 """Bytes of a request body that are read and dropped after an answer that did not want them."""
 
 
-def serve_fastcgi(application: WSGIApplication, report: Report) -> None:
-    """Serve *application* by FastCGI until told to stop."""
+def serve_fastcgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:
+    """Serve *application* by FastCGI on *listener* until told to stop."""
     # maxSpare: none of the pool's own threads.
-    _FastCGIServer(application, multiprocess=True, maxSpare=0).serve(report)
+    _FastCGIServer(application, multiprocess=True, maxSpare=0).serve(listener, report)
 
 
-def serve_scgi(application: WSGIApplication, report: Report) -> None:
-    """Serve *application* by SCGI until told to stop."""
+def serve_scgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:
+    """Serve *application* by SCGI on *listener* until told to stop."""
     # Its logger has a line for each request at INFO.
-    _SCGIServer(application, multiprocess=True, loggingLevel=logging.WARNING, maxSpare=0).serve(report)
+    server = _SCGIServer(application, multiprocess=True, loggingLevel=logging.WARNING, maxSpare=0)
+    server.serve(listener, report)
 
 
 def _run_in_thread(connection: Any) -> None:
@@ -87,13 +89,20 @@ class _FastCGIServer(fcgi.WSGIServer):  # type: ignore[misc]  # flup has no type
     request_class = _FastCGIRequest
     connections: OpenConnections
 
-    def serve(self, report: Report) -> None:
+    def serve(self, listener: socket.socket, report: Report) -> None:
         self.connections = OpenConnections(report)
-        accept_until_stopped(self._accepted, report)
+        accept_until_stopped(listener, self._accepted, report)
         self.connections.drain()
 
     def _accepted(self, connection: socket.socket) -> None:
         _run_in_thread(_FastCGIConnection(connection, "", self, None))
+
+    def handler(self, request: Any) -> Any:
+        try:
+            return super().handler(request)
+        except BaseException as error:
+            end_child(error)
+            raise
 
     def _sanitizeEnv(self, environ: dict[str, Any]) -> None:  # noqa: N802 (flup's name)
         _complete(environ)
@@ -139,9 +148,9 @@ class _SCGIConnection(scgi_base.Connection):  # type: ignore[misc]  # flup has n
 class _SCGIServer(scgi.WSGIServer):  # type: ignore[misc]  # flup has no types
     connections: OpenConnections
 
-    def serve(self, report: Report) -> None:
+    def serve(self, listener: socket.socket, report: Report) -> None:
         self.connections = OpenConnections(report)
-        accept_until_stopped(self._accepted, report)
+        accept_until_stopped(listener, self._accepted, report)
         self.connections.drain()
 
     def _accepted(self, connection: socket.socket) -> None:
@@ -151,7 +160,11 @@ class _SCGIServer(scgi.WSGIServer):  # type: ignore[misc]  # flup has no types
         length = int(request.environ["CONTENT_LENGTH"])
         body = _Body(request.stdin, length)
         request.stdin = io.BufferedReader(body)
-        super().handler(request)
+        try:
+            super().handler(request)
+        except BaseException as error:
+            end_child(error)
+            raise
         # RFC 9112 9.6 has the reason, for TCP: closing with unread input discards output. The same is
         # true of Unix sockets, where the reader sees a reset instead of the end.
         request.stdout.flush()

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Final
 
 from gateway.appserver.report import Report
+from gateway.forked import handlers
 
 LISTENING_DESCRIPTOR: Final = 0
 """FastCGI 2.2: the listening socket is file descriptor 0."""
@@ -101,18 +102,20 @@ def _refuse_more(connection: socket.socket) -> None:
             connection.shutdown(socket.SHUT_RD)
 
 
-def accept_until_stopped(handle: Callable[[socket.socket], None], report: Report) -> None:
+def accept_until_stopped(
+    listener: socket.socket, handle: Callable[[socket.socket], None], report: Report
+) -> None:
     """Give each connection, a blocking socket, to *handle*, which must return soon.
 
-    Must be called in the main thread, for the signals. Raises OSError if descriptor 0 is no socket.
+    Must be called in the main thread, for the signals. Raises OSError if *listener* is none.
     """
-    with socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR)) as listener, _stop_signals() as stop:
+    with listener, _stop_signals() as stop:
         listener.setblocking(False)
         report.ready()
         while True:
             readable, _, _ = select.select([listener, stop], [], [])
-            if stop in readable:
-                return
+            if stop in readable and not set(_STOP_SIGNALS).isdisjoint(stop.recv(64)):
+                return  # others are the application's
             try:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -135,10 +138,12 @@ def _stop_signals() -> Iterator[socket.socket]:
     with receiver, sender:
         sender.setblocking(False)
         signal.set_wakeup_fd(sender.fileno())
+        handlers.update(dict.fromkeys(_STOP_SIGNALS, _wake_up))
         previous = {number: signal.signal(number, _wake_up) for number in _STOP_SIGNALS}
         try:
             yield receiver
         finally:
+            handlers.clear()
             for number, handler in previous.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)

@@ -13,6 +13,7 @@ from wsgiref.util import guess_scheme
 
 from gateway.appserver.listener import accept_until_stopped
 from gateway.appserver.report import Report
+from gateway.forked import end_child
 from protocols.errors import RemoteProtocolError
 from protocols.events import NEED_DATA, Data, EndOfMessage, RequestEvent, RequestVariables, ResponseHead
 from protocols.uwsgi import UwsgiServer
@@ -26,8 +27,8 @@ DRAIN_LIMIT: Final = 1024 * 1024
 """Bytes of a request body that are read and dropped after an answer that did not want them."""
 
 
-def serve_uwsgi(application: WSGIApplication, report: Report) -> None:
-    """Serve *application* by uwsgi until told to stop; then let what runs finish."""
+def serve_uwsgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:
+    """Serve *application* by uwsgi on *listener* until told to stop; then let what runs finish."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="uwsgi") as threads:
 
         def handle(connection: socket.socket) -> None:
@@ -36,7 +37,7 @@ def serve_uwsgi(application: WSGIApplication, report: Report) -> None:
                 threads.submit(_serve_logged, connection, application, report)
 
         threads.submit(int).result()  # so that there is one
-        accept_until_stopped(handle, report)
+        accept_until_stopped(listener, handle, report)
 
 
 def _serve_logged(connection: socket.socket, application: WSGIApplication, report: Report) -> None:
@@ -137,6 +138,12 @@ class _Handler(BaseHandler):
 
     def get_stderr(self) -> ErrorStream:
         return sys.stderr
+
+    def handle_error(self) -> None:
+        error = sys.exc_info()[1]
+        assert error is not None
+        end_child(error)
+        super().handle_error()
 
     def send_headers(self) -> None:
         self.cleanup_headers()

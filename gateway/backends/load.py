@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.backend import StartError
+from gateway.forked import end_child
 from gateway.interruption import interruptible
-from gateway.leaving import end_child
 from gateway.loading import LoadError, load_object
 from gateway.logger import get_logger
 from gateway.virtualenv import add_site_packages

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,18 @@ def app(environ, start_response):
 class Daemon:
     """A running `gateway serve`."""
 
-    def __init__(self, directory: Path, config: str, *arguments: str, **options: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: str,
+        *arguments: str,
+        program: Sequence[str] = ("-m", "gateway"),
+        **options: Any,
+    ) -> None:
         (directory / "slow_application.py").write_text(APPLICATION)
         (directory / "gateway.yaml").write_text(config)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "gateway.yaml", *arguments],
+            [sys.executable, *program, "serve", "gateway.yaml", *arguments],
             cwd=directory,
             env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
             stdout=subprocess.DEVNULL,

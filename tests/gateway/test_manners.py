@@ -1,7 +1,10 @@
 """Applications that take what is the daemon's: its log, its signals, its standard files, a copy of itself."""
 
+import contextlib
 import http.client
 import json
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import Final
@@ -32,13 +35,16 @@ KINDS: Final = {
     "trio": "asgi: manners:asgi, loop: trio",
     "wsgi": "wsgi: manners:wsgi",
 }
+SPAWNED: Final = {
+    protocol: f"{protocol}: {{spawn: {{wsgi: 'manners:wsgi'}}}}" for protocol in ("fastcgi", "scgi", "uwsgi")
+}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def config(kind: str) -> str:
     return (
         "listeners: [{http: '127.0.0.1:0'}]\n"
-        f"backends: {{app: {{{KINDS[kind]}}}}}\n"
+        f"backends: {{app: {{{(KINDS | SPAWNED)[kind]}}}}}\n"
         "routes: [{backend: app}]\n"
     )
 
@@ -148,57 +154,278 @@ def test_process_of_its_own_without_standard_files(tmp_path: Path) -> None:
         assert running.process.wait(20) == 0
 
 
+FORK: Final = """
+import os, sys
+
+def fork(error, prepare=lambda: None):
+    child = os.fork()
+    if not child:
+        prepare()
+        raise error
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
 @each_kind
 def test_child_that_leaves_by_an_exception_ends(tmp_path: Path, kind: str) -> None:
     """At import and in a request: else there would be two daemons with the same connections."""
     source = """
-import os, sys
-
-def fork(error):
-    child = os.fork()
-    if not child:
-        raise error
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
 ended = [fork(SystemExit(3))]
 
 def answer():
     return repr([*ended, fork(SystemExit()), fork(SystemExit("last words")), fork(ValueError())]).encode()
 """
-    write(tmp_path, source)
+    write(tmp_path, FORK + source)
     with daemon(tmp_path, config(kind)) as running:
         running.ready()
         for _ in range(2):
             assert json.loads(get(running)) == [3, 0, 1, 1]
         running.process.terminate()
         assert running.process.wait(20) == 0
+        assert running.process.stderr is not None
+        assert b"not kept" not in running.process.stderr.read()
+    assert "not kept" not in "".join(running.lines)
 
 
 @each_kind
-def test_signals_end_children(tmp_path: Path, kind: str) -> None:
+def test_child_ends_whatever_has_become_of_its_streams(tmp_path: Path, kind: str) -> None:
     source = """
-import multiprocessing, os, threading
-context = multiprocessing.get_context("fork")
+def break_pipe():
+    reads, writes = os.pipe()
+    os.close(reads)
+    sys.stdout = sys.stderr = open(writes, "w")
 
-def wait():
-    with open("begun", "w"):
-        threading.Event().wait()
+def lose():
+    sys.stdout = sys.stderr = None
 
 def answer():
-    child = context.Process(target=wait)
+    return repr([
+        fork(SystemExit(4), sys.stdout.close),
+        fork(SystemExit(4), sys.stderr.close),
+        fork(SystemExit("last words"), sys.stderr.close),
+        fork(SystemExit(4), lose),
+        fork(ValueError(), lose),
+        fork(ValueError(), break_pipe),
+        fork(SystemExit(2**40 + 5)),
+    ]).encode()
+"""
+    write(tmp_path, FORK + source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        for _ in range(2):
+            assert json.loads(get(running)) == [4, 4, 1, 4, 1, 1, 5]
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_child_ends_in_the_lifespan_and_in_websockets(tmp_path: Path, kind: str) -> None:
+    source = """
+from pathlib import Path
+
+async def asgi(scope, receive, send):
+    await receive()
+    with open(scope["type"], "a") as file:
+        print(fork(SystemExit(3)), file=file)
+    if scope["type"] == "lifespan":
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        with open("lifespan", "a") as file:
+            print(fork(SystemExit(4)), file=file)
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await send({"type": "websocket.close"})
+"""
+    (tmp_path / "manners.py").write_text(FORK + source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        with running.connect() as client:
+            client.sendall(
+                b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            assert client.recv(13) == b"HTTP/1.1 403 "
+        running.process.terminate()
+        logged = running.end()
+        assert logged.count('"ready"') == 1
+        assert "failed" not in logged
+    assert (tmp_path / "lifespan").read_text() == "3\n4\n"
+    assert (tmp_path / "websocket").read_text() == "3\n"
+
+
+def test_child_ends_in_close_of_a_wsgi_response(tmp_path: Path) -> None:
+    source = """
+class Body:
+    def __iter__(self):
+        return iter([b"hello"])
+
+    def close(self):
+        ended.append(fork(SystemExit(3)))
+
+ended = []
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return Body() if environ["PATH_INFO"] == "/close" else [repr(ended).encode()]
+"""
+    (tmp_path / "manners.py").write_text(FORK + source)
+    source = config("wsgi").replace("manners:wsgi", "manners:wsgi, threads: 1")
+    with daemon(tmp_path, source) as running:
+        running.ready()
+        with running.ask("/close") as client:
+            receive_until(client, b"hello")
+        assert get(running) == b"[3]"
+        running.process.terminate()
+        assert "failed" not in running.end()
+
+
+@pytest.mark.parametrize("kind", SPAWNED)
+def test_child_of_a_spawned_application_ends(tmp_path: Path, kind: str) -> None:
+    source = """
+process = os.getpid()
+
+class Body:
+    def __iter__(self):
+        yield b"%d" % fork(SystemExit(4))
+
+    def close(self):
+        if os.getpid() == process:
+            with open("closed", "a") as file:
+                print(fork(SystemExit(5)), file=file)
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("X-Ended", str(fork(SystemExit(3))))])
+    return Body()
+"""
+    (tmp_path / "manners.py").write_text(FORK + source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        with running.ask("/") as client:
+            head, _, body = receive_until(client, b"\r\n0\r\n\r\n").partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"x-ended: 3\r\n" in head.lower()
+            assert body == b"1\r\n4\r\n0\r\n\r\n"
+        running.process.terminate()
+        running.end()
+    assert (tmp_path / "closed").read_text() == "5\n"
+
+
+def test_daemon_in_a_forked_process_is_none_of_its_children(tmp_path: Path) -> None:
+    """What fails in its application does not end it."""
+    source = """
+import os, signal, sys
+import gateway.daemon
+from gateway.cli import main
+
+child = os.fork()
+if not child:
+    main()
+signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    write(tmp_path, "def answer():\n    1 / 0\n")
+    (tmp_path / "forks.py").write_text(source)
+    with daemon(tmp_path, config("wsgi"), program=("forks.py",), start_new_session=True) as running:
+        try:
+            running.ready()
+            for _ in range(2):
+                get(running, status=500)
+            running.process.terminate()
+            assert running.process.wait(20) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *SPAWNED])
+def test_signals_end_children(tmp_path: Path, kind: str) -> None:
+    source = """
+import multiprocessing, os, signal, threading
+context = multiprocessing.get_context("fork")
+
+def end(child):
     child.start()
-    while not os.path.exists("begun"):
-        pass
     child.terminate()
-    child.join()
-    return repr(child.exitcode).encode()
+    child.join(5)
+    return child.exitcode
+
+def have_a_handler():
+    signal.signal(signal.SIGTERM, print)
+    child = os.fork()
+    kept = signal.getsignal(signal.SIGTERM) is print
+    os._exit(kept if not child else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+def answer():
+    family = context.Process(target=have_a_handler)
+    family.start()
+    family.join(5)
+    return repr([os.getpid(), end(context.Process(target=threading.Event().wait)), family.exitcode]).encode()
 """
     write(tmp_path, source)
     with daemon(tmp_path, config(kind)) as running:
         running.ready()
-        assert get(running) == b"-15"
+        process, *ended = json.loads(get(running))
+        assert ended == [-15, 1]
+        assert json.loads(get(running))[0] == process
         running.process.terminate()
-        assert running.process.wait(20) == 0
+        assert "application process ended" not in running.end()
+
+
+@pytest.mark.parametrize("kind", SPAWNED)
+def test_signals_of_children_are_not_the_parents(tmp_path: Path, kind: str) -> None:
+    """Not even those that a child handles itself."""
+    source = """
+import os, signal
+
+def answer():
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(3))
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(4)
+    return repr([os.getpid(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]).encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        process, ended = json.loads(get(running))
+        assert ended == 3
+        assert json.loads(get(running))[0] == process
+        running.process.terminate()
+        assert "application process ended" not in running.end()
+
+
+@pytest.mark.parametrize("kind", SPAWNED)
+def test_other_signals_do_not_stop_a_spawned_application(tmp_path: Path, kind: str) -> None:
+    source = """
+import os, signal
+
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+def answer():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return b"%d" % os.getpid()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        assert get(running) == get(running)
+        running.process.terminate()
+        assert "application process ended" not in running.end()
+
+
+@pytest.mark.parametrize("kind", SPAWNED)
+def test_spawned_application_without_standard_input(tmp_path: Path, kind: str) -> None:
+    """Descriptor 0 is where it is told to listen."""
+    write(tmp_path, "import os\nos.close(0)\n" + HELLO)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        assert get(running) == b"hello"
+        running.process.terminate()
+        running.end()
 
 
 def test_wsgi_application_runs_loops_of_its_own(tmp_path: Path) -> None:

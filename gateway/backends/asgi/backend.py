@@ -24,8 +24,8 @@ from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_sc
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
+from gateway.forked import end_child
 from gateway.interruption import Interrupted
-from gateway.leaving import end_child
 from gateway.logger import get_logger
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
@@ -241,6 +241,7 @@ class AsgiBackend:
                 exchange.abandon()
                 raise
             except BaseException as error:
+                end_child(error)
                 self._log_failure(error, exchange, request)
                 _pass_on_cancelled(error, exchange)
                 failed = True

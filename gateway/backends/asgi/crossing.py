@@ -20,7 +20,7 @@ from trio.lowlevel import Abort, RaiseCancelT
 
 from gateway.backends.asgi.host import Scope
 from gateway.backends.asgi.stepping import GuestLoop
-from gateway.leaving import end_child
+from gateway.forked import end_child
 from gateway.logger import get_logger
 from gateway.resumption import Parking, current_task
 

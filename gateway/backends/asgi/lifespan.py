@@ -14,6 +14,7 @@ import trio
 
 from gateway.backend import StartError
 from gateway.backends.asgi.host import Application, Host, Message
+from gateway.forked import end_child
 from gateway.logger import get_logger
 
 log = get_logger()
@@ -74,6 +75,7 @@ class Lifespan:
                 with self._scope:
                     await self._host.enter(self._app, scope, self)
         except BaseException as error:  # the application's, as the scope keeps what was cancelled
+            end_child(error)
             self._judge(error)
         finally:
             if self._stage is _Stage.STARTING and not self._refused and self._mode == "on":

@@ -26,7 +26,7 @@ from gateway.backends.wsgi.head import parse_headers, parse_status
 from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import RequestError, traceback_of
-from gateway.leaving import end_child
+from gateway.forked import end_child
 from gateway.logger import get_logger
 from gateway.request import Request, Responder
 from gateway.resumption import Parking, current_task, resume
@@ -379,7 +379,8 @@ class ApplicationCall:
     def _close(self, close: Callable[[], object]) -> None:
         try:
             close()
-        except BaseException:  # as in run()
+        except BaseException as error:  # as in run()
+            end_child(error)
             log.exception(
                 "application failed in close()",
                 backend=self._backend,
