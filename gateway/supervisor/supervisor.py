@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import trio
@@ -82,6 +83,8 @@ class Supervisor:
         self._announced = False
         self._serving = trio.CancelScope()
         self._starting = trio.CancelScope()
+        self._started_at = -inf
+        self._patience = _PATIENCE
         self._failure: WorkerError | None = None
 
     async def run(self) -> None:
@@ -145,8 +148,9 @@ class Supervisor:
         named = [Path(path).name for path in paths[:_NAMED]]
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         self._wish_for(f"changed: {', '.join(named)}{more}")
-        # What is being loaded is not wanted any more; it may be what hangs, and has just been mended.
-        self._starting.cancel()
+        # What is being loaded is not wanted any more; it may be what hangs, and has just been mended. Or it
+        # has written the files itself, and would do so the next time.
+        self._starting.deadline = max(trio.current_time(), self._started_at + self._patience)
 
     def _wish_for(self, why: str) -> Reload:
         wish = Reload(why)
@@ -177,6 +181,8 @@ class Supervisor:
                 self._failure = error
                 return
             log.error("workers cannot start: waiting for changes", reason=error.reasons)  # noqa: TRY400
+        except _Overtaken:
+            pass  # by a wish that is there already
         while True:
             if self.current is not None and not self._announced:
                 self._announced = True
@@ -225,12 +231,13 @@ class Supervisor:
         served = self._opened
         generation = Generation(document, config, opened, count=self._count(config), standby=self._standby)
         try:
-            with trio.CancelScope() as starting:
-                if self.current is not None:
-                    self._starting = starting
+            self._started_at = trio.current_time()
+            with trio.CancelScope() as self._starting:
                 await generations.start(self._run_one, generation)
-            if starting.cancelled_caught:
+            if self._starting.cancelled_caught:
+                self._patience *= 2
                 raise _Overtaken  # noqa: TRY301
+            self._patience = _PATIENCE
         except BaseException:
             self._sockets.keep(served)
             raise
@@ -272,8 +279,12 @@ class Supervisor:
 
 
 class _Overtaken(Exception):
-    """A reload by the next one."""
+    """A start by a change."""
 
+
+_PATIENCE = 1.0
+"""Seconds that a start has at least when files change meanwhile; twice as many each time that this was too few,
+until one succeeds, so that code which writes files whenever it is loaded serves in the end."""
 
 _NAMED = 3
 """Changed files that are named in the log."""

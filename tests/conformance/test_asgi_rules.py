@@ -942,9 +942,9 @@ def test_asgi_11_send_waits_for_a_slow_client(loop: str, version: str) -> None:
 
 @both_loops
 def test_asgi_11_messages_of_several_tasks_follow_each_other(loop: str) -> None:
-    """Heartbeats beside a stream, for instance: all of them wait for the client, none fails, none is torn."""
+    """Heartbeats beside a stream, for instance: all wait for the client in turn, none fails, none is torn."""
     size, count = 40_000, 20
-    letters = (b"a", b"b", b"c")
+    letters = (b"a", b"b", b"c", b"d", b"e")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         async def produce(letter: bytes) -> None:
@@ -962,8 +962,54 @@ def test_asgi_11_messages_of_several_tasks_follow_each_other(loop: str) -> None:
             body = (await ask(served, "2")).body
         pieces = [body[start : start + size] for start in range(0, len(body), size)]
         assert sorted(pieces) == [letter * size for letter in letters for _ in range(count)]
+        assert have_turns([piece[:1] for piece in pieces])
 
     run(main)
+
+
+def have_turns(senders: list[bytes]) -> bool:
+    """Whether none of them gets ahead of the others, in what they have sent."""
+    return all(
+        max(counts) - min(counts) <= 2
+        for end in range(len(senders))
+        for counts in [[senders[:end].count(each) for each in set(senders)]]
+    )
+
+
+@both_loops
+def test_asgi_11_message_that_waits_for_its_turn_is_cancelled(loop: str) -> None:
+    """Those before and behind it are sent."""
+    size = 70_000  # more than the window
+    cancelled: list[bool] = []
+    ready = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def produce(letter: bytes) -> None:
+            with anyio.CancelScope() as scopes[letter]:
+                await send({**MORE, "body": letter * size})
+            cancelled.append(scopes[letter].cancelled_caught)
+
+        scopes: dict[bytes, anyio.CancelScope] = {}
+        await send(START)
+        async with anyio.create_task_group() as tasks:
+            for letter in (b"a", b"b", b"c"):
+                tasks.start_soon(produce, letter)
+                for _ in range(3):  # until it waits
+                    await anyio.lowlevel.checkpoint()
+            scopes[b"b"].cancel()
+            while not cancelled:
+                await anyio.lowlevel.checkpoint()
+            ready.set()
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served, conversing(served, "2") as conversation:
+            await conversation.begin()
+            await ready.wait()
+            assert (await conversation.answer()).body == b"a" * size + b"c" * size
+
+    run(main)
+    assert cancelled == [True, False, False]
 
 
 @each
@@ -1342,6 +1388,37 @@ def leaving_websocket(
     with capture_logs() as logs:
         run(main)
     return logs
+
+
+@both_loops
+def test_asgi_17_messages_of_several_tasks_follow_each_other(loop: str) -> None:
+    """As ASGI-11 has it for HTTP."""
+    size, count = 70_000, 20  # more than the window
+    letters = (b"a", b"b", b"c", b"d", b"e")
+
+    async def act(receive: Any, send: Any) -> None:
+        async def produce(letter: bytes) -> None:
+            for _ in range(count):
+                await send({"type": "websocket.send", "bytes": letter * size})
+
+        await send(ACCEPT)
+        async with anyio.create_task_group() as tasks:
+            for letter in letters:
+                tasks.start_soon(produce, letter)
+
+    async def main() -> None:
+        async with (
+            hosting(Sockets(act), loop, lifespan="off") as served,
+            websocket(served, "2") as (client, _),
+        ):
+            pieces = [await client.receive() for _ in range(count * len(letters))]
+        assert sorted(pieces) == [letter * size for letter in letters for _ in range(count)]
+        senders = [piece[:1] for piece in pieces]
+        # Who ends its wait first may send more in its turn.
+        places = [[place for place, sender in enumerate(senders) if sender == each] for each in letters]
+        assert max(of_one[2] for of_one in places) < min(of_one[-1] for of_one in places)
+
+    run(main)
 
 
 @each

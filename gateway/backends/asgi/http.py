@@ -87,6 +87,7 @@ class HttpExchange:
         "_failure",
         "_headers",
         "_host",
+        "_line",
         "_notice",
         "_read_scope",
         "_reading",
@@ -127,8 +128,10 @@ class HttpExchange:
         """Set when the read has ended that waits for the client."""
         self._read_scope: trio.CancelScope | None = None
         self._closed: Event | None = None
-        self._sending: Event | None = None
-        """Set when the message is sent that waits for the client."""
+        self._sending = False
+        """A message waits for the client."""
+        self._line: list[Event] | None = None
+        """The turns of the messages of other tasks that wait behind it; None if nothing waits."""
         self._failure: GatewayError | None = None
         self._unpaused = 0
         self.on_complete: Callable[[], None] | None = None
@@ -247,8 +250,8 @@ class HttpExchange:
         for a message that is wrong in itself or here.
         """
         kind = message["type"]
-        while self._sending is not None:
-            await self._sending.wait()  # that of another task: they follow each other
+        if self._line is not None:
+            await self._wait_for_turn(self._line)
         if kind == "http.response.body":
             body = message.get("body", b"")
             if body.__class__ is not bytes:
@@ -331,12 +334,32 @@ class HttpExchange:
 
     async def _wait_for_client(self, function: Callable[[], Awaitable[None]]) -> None:
         """Await *function* of the responder; other messages wait meanwhile."""
-        self._sending = sending = self._host.event()
+        self._sending = True
+        self._line = line = self._line or []
         try:
             await self._host.wait(function)
         finally:
-            self._sending = None
-            sending.set()
+            self._sending = False
+            self._call_next(line)
+
+    async def _wait_for_turn(self, line: list[Event]) -> None:
+        """Wait for the messages of other tasks that came before; they follow each other."""
+        turn = self._host.event()
+        line.append(turn)
+        try:
+            await turn.wait()
+            while self._sending:  # who sent a file had more to send, or another was cancelled
+                line[0] = turn = self._host.event()
+                await turn.wait()
+        finally:
+            line.remove(turn)
+            self._call_next(line)
+
+    def _call_next(self, line: list[Event]) -> None:
+        if line:
+            line[0].set()
+        elif not self._sending:
+            self._line = None
 
     # --- extensions
 

@@ -401,7 +401,8 @@ class WebSocketExchange:
         self._tell_drained()
 
     async def _wait_drained(self) -> None:
-        while self._writing and self._stage is _OPEN:
+        """Wait until what was written so far is on its way, whatever other tasks write then."""
+        if self._writing and self._stage is _OPEN:
             if self._drained is None:
                 self._drained = self._host.event()
             await self._drained.wait()

@@ -109,12 +109,38 @@ def test_code_that_is_saved_twice_in_a_second_is_new(tmp_path: Path) -> None:
         running.end()
 
 
+HANGING = "import sys, time\nprint('{}', file=sys.stderr)\ntime.sleep(1000)\n"
+
+
+@pytest.mark.parametrize("mistake", ["", "import absent\n"])
+def test_code_that_hangs_at_first_is_replaced_by_what_comes_next(tmp_path: Path, mistake: str) -> None:
+    with supervised(tmp_path, "--reload", code=mistake or HANGING) as running:
+        if mistake:
+            running.wait_for("waiting for changes")
+            (tmp_path / "versioned.py").write_text(HANGING)
+        running.wait_for("{}")
+        change(tmp_path, "two")
+        running.ready()
+        assert get(running).startswith("two ")
+        running.process.terminate()
+        assert running.process.wait(60) == 0
+
+
+def test_code_that_writes_code_when_it_is_loaded_serves(tmp_path: Path) -> None:
+    """... though its starts are overtaken by what it writes itself, until it has the time that it takes."""
+    with supervised(tmp_path, "--reload") as running:
+        running.ready()
+        slow = "import pathlib, time\npathlib.Path('made.py').write_text(str(time.time()))\ntime.sleep(1.2)\n"
+        (tmp_path / "versioned.py").write_text(slow + APPLICATION.replace('"one"', '"two"'))
+        until(lambda: get(running).startswith("two "))
+        running.process.terminate()
+        running.end()
+
+
 def test_code_that_hangs_is_replaced_by_what_comes_next(tmp_path: Path) -> None:
     with supervised(tmp_path, "--reload") as running:
         running.ready()
-        (tmp_path / "versioned.py").write_text(
-            "import sys, time\nprint('{}', file=sys.stderr)\ntime.sleep(1000)\n"
-        )
+        (tmp_path / "versioned.py").write_text(HANGING)
         running.wait_for("{}")
         assert get(running).startswith("one ")
         change(tmp_path, "two")
