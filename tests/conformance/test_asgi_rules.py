@@ -942,7 +942,7 @@ def test_asgi_11_send_waits_for_a_slow_client(loop: str, version: str) -> None:
 
 @both_loops
 def test_asgi_11_messages_of_several_tasks_follow_each_other(loop: str) -> None:
-    """Heartbeats beside a stream, for instance: all wait for the client, in turn, none fails, none is torn."""
+    """Heartbeats beside a stream, for instance: all wait for the client in turn, none fails, none is torn."""
     size, count = 40_000, 20
     letters = (b"a", b"b", b"c", b"d", b"e")
 
