@@ -283,7 +283,7 @@ class _Overtaken(Exception):
 
 
 _PATIENCE = 1.0
-"""Seconds that a start has at least when files change meanwhile; twice as many each time that this was too few,
+"""Seconds that a start has at least when files change meanwhile; twice as many each time that it was too few,
 until one succeeds, so that code which writes files whenever it is loaded serves in the end."""
 
 _NAMED = 3
