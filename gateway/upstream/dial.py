@@ -105,7 +105,7 @@ class Dialer:
         """A new connection, for *request* if it is for one.
 
         Raises BackendError (phase connect): REFUSED, UNREACHABLE, UNKNOWN_HOST, CONNECT_TIMEOUT, TLS_FAILED,
-        TLS_ALERT, BAD_CERTIFICATE; OVERLOADED if it is the gateway that has no descriptor or memory left.
+        TLS_ALERT, BAD_CERTIFICATE; OVERLOADED if the gateway has no descriptor, watch or memory left.
         """
         # A server on this machine is woken by each connection, unless they come together. The first write
         # follows each at once: who is woken by a connection finds the request there.
@@ -185,7 +185,7 @@ class Dialer:
             raise self._failed(Cause.CONNECT_TIMEOUT, "the connection was not accepted in time") from error
         except trio.BrokenResourceError as broken:  # the kernel cannot watch any more
             stream.close()
-            raise self._failed(Cause.UNREACHABLE, str(broken)) from broken
+            raise self._failed(Cause.OVERLOADED, str(broken)) from broken
         except BaseException:
             stream.close()
             raise

@@ -270,7 +270,7 @@ def test_connecting_that_cannot_be_watched() -> None:
             with pytest.raises(BackendError) as caught:
                 await dialer.dial()
             assert (caught.value.cause, caught.value.detail) == (
-                Cause.UNREACHABLE,
+                Cause.OVERLOADED,
                 "No space left on device",
             )
 

@@ -101,7 +101,7 @@ def test_a_check_ends_an_ejection() -> None:
         (Cause.READ_TIMEOUT, None, True),
         (Cause.OVERLOADED, None, False),
         (Cause.LOOP, None, False),
-        (Cause.UNREACHABLE, errno.EMFILE, False),
+        (Cause.OVERLOADED, errno.EMFILE, False),
     ],
 )
 def test_what_is_the_servers_fault(cause: Cause, code: int | None, fault: bool) -> None:
