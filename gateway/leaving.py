@@ -19,17 +19,18 @@ _SHOWN: Final = 5
 _HURRY: Final = 1.0
 """Seconds that they have when the end is hurried."""
 
-_hurried: Final = threading.Event()
+_hurried = False
 
 
 def hurry() -> None:
     """`leave` shall not wait long."""
-    _hurried.set()
+    global _hurried
+    _hurried = True
 
 
 def leave(status: int, *, patience: float) -> NoReturn:
     """Exit with *status*, as Python does; after *patience* seconds whatever still runs is left behind."""
-    patience = min(patience, _HURRY) if _hurried.is_set() else patience
+    patience = min(patience, _HURRY) if _hurried else patience
     if _awaited():
         threading.Thread(target=_cut_off, args=(status, patience), daemon=True).start()
     sys.exit(status)

@@ -5,7 +5,7 @@ left: no connection, no request in flight, nobody in a queue.
 """
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -621,6 +621,33 @@ def test_nobody_waits_for_a_server_that_is_left_out(reason: str) -> None:
     run(main)
 
 
+async def ask_behind_one_that_fails(
+    served: Served, fail: Callable[[], Awaitable[None]]
+) -> tuple[int, tuple[int, bytes]]:
+    """The status of a request that fails by *fail*, and what one gets that is in the queue by then."""
+    upstream = upstream_of(served)
+    first: list[tuple[int, bytes]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(many, served, 1, first)
+        await until(lambda: any(server.in_flight for server in upstream.servers))
+
+        async def fail_when_queued() -> None:
+            await until(lambda: upstream.snapshot().queued == 1)
+            await fail()
+
+        nursery.start_soon(fail_when_queued)
+        second = await ask(served)
+    return first[0][0], second
+
+
+ONE_AT_A_TIME: dict[str, Any] = {
+    "pool": {"connections": 1, "queue_time": "60s"},
+    "health": {"failures": 1, "eject_time": "60s"},
+    "timeouts": {"first_byte": "60s"},
+    "retry": {"tries": 1},
+}
+
+
 def test_who_has_waited_for_a_server_that_is_left_out_gets_another() -> None:
     gate = trio.Event()
     fails = b""
@@ -637,27 +664,15 @@ def test_who_has_waited_for_a_server_that_is_left_out_gets_another() -> None:
 
         return behave
 
+    async def fail() -> None:
+        await until(lambda: fails != b"")
+        gate.set()
+
     async def main() -> None:
-        options: dict[str, Any] = {
-            "pool": {"connections": 1, "queue_time": "60s"},
-            "health": {"failures": 1, "eject_time": "60s"},
-            "timeouts": {"first_byte": "60s"},
-        }
-        options |= {"balance": {"hash": "path"}, "retry": {"tries": 1}}
+        options = {**ONE_AT_A_TIME, "balance": {"hash": "path"}}
         async with farm(behaving(b"a"), behaving(b"b"), **options) as (served, _):
-            upstream = upstream_of(served)
-            first: list[tuple[int, bytes]] = []
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(many, served, 1, first)
-                await until(lambda: fails != b"")
-
-                async def fail() -> None:
-                    await until(lambda: upstream.snapshot().queued == 1)
-                    gate.set()
-
-                nursery.start_soon(fail)
-                assert await ask(served) == (200, b"b" if fails == b"a" else b"a")
-        assert first[0][0] == 502
+            found = await ask_behind_one_that_fails(served, fail)
+        assert found == (502, (200, b"b" if fails == b"a" else b"a"))
 
     run(main)
 
@@ -669,32 +684,19 @@ def test_who_has_waited_for_a_server_that_is_left_out_gets_a_backup() -> None:
         await read_request(stream, Http1Server())
         await gate.wait()
 
+    async def fail() -> None:
+        gate.set()
+
     async def main() -> None:
-        options: dict[str, Any] = {
-            "pool": {"connections": 1, "queue_time": "60s"},
-            "health": {"failures": 1, "eject_time": "60s"},
-            "timeouts": {"first_byte": "60s"},
-            "retry": {"tries": 1},
-        }
-        async with farm(fails, named(b"b"), entries={1: {"backup": True}}, **options) as (served, _):
-            upstream = upstream_of(served)
-            first: list[tuple[int, bytes]] = []
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(many, served, 1, first)
-                await until(lambda: upstream.servers[0].in_flight == 1)
-
-                async def fail() -> None:
-                    await until(lambda: upstream.snapshot().queued == 1)
-                    gate.set()
-
-                nursery.start_soon(fail)
-                assert await ask(served) == (200, b"b")
-        assert first[0][0] == 502
+        backup = {1: {"backup": True}}
+        async with farm(fails, named(b"b"), entries=backup, **ONE_AT_A_TIME) as (served, _):
+            assert await ask_behind_one_that_fails(served, fail) == (502, (200, b"b"))
 
     run(main)
 
 
 def test_who_has_waited_for_a_server_that_is_left_out_is_held_like_others() -> None:
+    """From then on, and not from when it came: in the queue it was for longer than it may be held."""
     gate = trio.Event()
 
     async def fails_once(stream: trio.SocketStream) -> None:
@@ -705,29 +707,17 @@ def test_who_has_waited_for_a_server_that_is_left_out_is_held_like_others() -> N
             await gate.wait()
 
     async def main() -> None:
-        options: dict[str, Any] = {
-            "pool": {"connections": 1, "queue_time": "60s"},
-            "health": {"failures": 1, "eject_time": "20ms", "max_ejected": "100%"},
-            "timeouts": {"first_byte": "60s"},
-            "retry": {"tries": 1},
-            "hold": "1s",
-        }
-        async with farm(fails_once, **options) as (served, _):
-            upstream = upstream_of(served)
-            first: list[tuple[int, bytes]] = []
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(many, served, 1, first)
-                await until(lambda: upstream.servers[0].in_flight == 1)
+        health = {"failures": 1, "eject_time": "20ms", "max_ejected": "100%"}
+        async with farm(fails_once, **{**ONE_AT_A_TIME, "health": health, "hold": "1ms"}) as (served, _):
+            hold = upstream_of(served)._hold
 
-                async def fail_late() -> None:
-                    await until(lambda: upstream.snapshot().queued == 1)
-                    late = trio.current_time() + 1.1
-                    await until(lambda: trio.current_time() > late)
-                    gate.set()
+            async def fail() -> None:
+                came = trio.current_time()
+                await until(lambda: trio.current_time() > came + hold.time)
+                hold.time = 60.0
+                gate.set()
 
-                nursery.start_soon(fail_late)
-                assert await ask(served) == (200, b"a")
-        assert first[0][0] == 502
+            assert await ask_behind_one_that_fails(served, fail) == (502, (200, b"a"))
 
     run(main)
 
