@@ -53,10 +53,10 @@ def write(directory: Path, source: str) -> None:
     (directory / "manners.py").write_text(source + ANSWER)
 
 
-def get(running: Daemon, status: int = 200) -> bytes:
+def get(running: Daemon, status: int = 200, path: str = "/") -> bytes:
     connection = http.client.HTTPConnection(*running.address, timeout=10)
     try:
-        connection.request("GET", "/")
+        connection.request("GET", path)
         response = connection.getresponse()
         assert response.status == status
         return response.read()
@@ -272,8 +272,7 @@ def wsgi(environ, start_response):
     source = config("wsgi").replace("manners:wsgi", "manners:wsgi, threads: 1")
     with daemon(tmp_path, source) as running:
         running.ready()
-        with running.ask("/close") as client:
-            receive_until(client, b"hello")
+        assert get(running, path="/close") == b"hello"
         assert get(running) == b"[3]"
         running.process.terminate()
         assert "failed" not in running.end()
