@@ -24,7 +24,7 @@ What stands beside it:
     derived      requests that the gateway makes from a client's
     slots        how much of a backend runs at the same time, and who waits
     local_redirect  the answer of a program that is another path of this server
-    errors       what can go wrong, and whose fault it is
+    errors       what can go wrong, and whose fault it is; exhaustion: of descriptors and memory
     failure/     the one place where it becomes a response, and in which form
     logs         events and the access log; logger: whose they are; escape: what of others is printed in them
     lean         libraries without what they would load in vain

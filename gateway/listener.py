@@ -17,6 +17,7 @@ import trio
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.backend import StartError
+from gateway.exhaustion import EXHAUSTED
 from gateway.front.caps import ConnectionCaps
 from gateway.logger import get_logger
 
@@ -42,8 +43,6 @@ UNSENT_BYTES: Final = 512 * 1024
 """Bytes of a response that may wait in the kernel until the client's window opens (tcp(7),
 TCP_NOTSENT_LOWAT). Without it a slow client holds 4 MiB of kernel memory; with half of it three quarters of
 the writes of `gateway.outbox.GATHERED` bytes are taken in part only."""
-
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class ListeningSocket:
@@ -238,7 +237,7 @@ async def accept(
         except BlockingIOError:
             continue
         except OSError as error:
-            if error.errno in _EXHAUSTED:
+            if error.errno in EXHAUSTED:
                 log.error("cannot accept connections", address=str(listening), cause=error.strerror)  # noqa: TRY400
                 await trio.sleep(EXHAUSTED_PAUSE)  # noqa: TID251 - see EXHAUSTED_PAUSE
             # Others (ECONNABORTED, EPROTO) are about one connection that is gone (accept(2)).

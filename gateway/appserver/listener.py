@@ -7,7 +7,6 @@ SIGTERM, SIGINT and SIGHUP stop it. Every connection that was accepted before is
 for without a limit: the supervisor has one. Connections that are kept open between requests are not.
 """
 
-import errno
 import select
 import signal
 import socket
@@ -19,6 +18,7 @@ from types import FrameType
 from typing import Final
 
 from gateway.appserver.report import Report
+from gateway.exhaustion import EXHAUSTED
 from gateway.forked import handlers
 
 LISTENING_DESCRIPTOR: Final = 0
@@ -29,8 +29,6 @@ LINGER: Final = 1.0
 
 PAUSE: Final = 0.1
 """Seconds without accepting when no descriptor is left for a connection."""
-
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -121,7 +119,7 @@ def accept_until_stopped(
             except (BlockingIOError, ConnectionAbortedError):
                 continue  # another process was faster, or the client has gone
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
+                if error.errno not in EXHAUSTED:
                     raise
                 # What waits goes to another process, or is taken when a connection of this one has ended.
                 print(f"cannot accept connections: {error.strerror}", file=sys.stderr)

@@ -11,7 +11,6 @@ worker hangs with it. Small files leave with their head in one system call, larg
 (``sendfile``). Nothing is cached: each answer is about the file that is there now.
 """
 
-import errno
 import os
 import stat
 import time
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.errors import MachineError, RequestError, ResponseAborted
+from gateway.exhaustion import EXHAUSTED
 from gateway.request import Request, Responder, respond
 from gateway.static.conditional import conditional_fields, failed_precondition, http_date, range_is_current
 from gateway.static.mime import content_type
@@ -32,7 +32,6 @@ SMALL: Final = 32 * 1024
 
 _ALLOW: Final = (b"allow", b"GET, HEAD, OPTIONS")
 _ACCEPT_RANGES: Final = (b"accept-ranges", b"bytes")
-_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class StaticFiles:
@@ -62,7 +61,7 @@ class StaticFiles:
             descriptor, facts, name = self._find(rest)
         except OSError as error:
             # The machine is at fault, not the client: no descriptors left, a broken disk.
-            status = 503 if error.errno in _EXHAUSTED else 500
+            status = 503 if error.errno in EXHAUSTED else 500
             raise MachineError(status, "the file cannot be read now", cause=error) from error
         try:
             if stat.S_ISDIR(facts.st_mode):

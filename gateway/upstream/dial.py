@@ -12,13 +12,13 @@ import trio
 
 from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
+from gateway.exhaustion import EXHAUSTED
 from gateway.pump import Pump
 from gateway.request import Request
 from gateway.stream import PumpStream
 from gateway.tls.client import ServerTls
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import TlsStream, is_alert, reason_of
-from gateway.upstream.health import OURS
 from gateway.upstream.introduction import ProxyVersion, introduction
 
 _BUSY_RETRY: Final = 0.005
@@ -229,7 +229,7 @@ class Dialer:
         cause = Cause.REFUSED if code in (errno.ECONNREFUSED, errno.ENOENT) else Cause.UNREACHABLE
         if code == errno.ETIMEDOUT:
             cause = Cause.CONNECT_TIMEOUT
-        elif code in OURS:
+        elif code in EXHAUSTED:
             cause = Cause.OVERLOADED
         return self._failed(cause, os.strerror(code or 0), code)
 

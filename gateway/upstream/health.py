@@ -12,13 +12,13 @@ A server on trial takes one request at a time. Who may be ejected at all is the 
 (`gateway.upstream.group`): never too many at once.
 """
 
-import errno
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
 from typing import Final
 
 from gateway.errors import BackendError, Cause
+from gateway.exhaustion import EXHAUSTED
 
 LONGEST_EJECTION: Final = 300.0
 """Seconds that an ejection grows to, by doubling (Envoy: max_ejection_time)."""
@@ -52,9 +52,6 @@ class State(Enum):
     DOWN = "down"
 
 
-# Our own: another server would not help, and this one has done nothing.
-OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
 _FAULTS: Final = frozenset(
     {
         Cause.REFUSED,
@@ -81,8 +78,8 @@ def is_fault(failure: BackendError) -> bool:
 
 
 def is_ours(failure: BackendError) -> bool:
-    """Whether the gateway itself has run out of something."""
-    return failure.errno in OURS
+    """Whether the gateway itself has run out of something: another server would not help."""
+    return failure.errno in EXHAUSTED
 
 
 class Health:
