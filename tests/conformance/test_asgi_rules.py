@@ -1495,13 +1495,13 @@ def test_asgi_18_client_breaks_off_while_it_is_accepted(loop: str) -> None:
 def test_asgi_18_who_still_takes_messages_has_the_grace_anew(loop: str) -> None:
     """What has come before the client left is the application's, however slowly it takes it."""
     received: list[Any] = []
-    grace = 0.5
+    grace = 1.5
 
     async def act(receive: Any, send: Any) -> None:
         await send(ACCEPT)
         while (message := await receive())["type"] != "websocket.disconnect":
             received.append(message["text"])
-            due = anyio.current_time() + grace / 4
+            due = anyio.current_time() + grace / QUEUED_MESSAGES  # twice the grace in all
             while anyio.current_time() < due:
                 await anyio.lowlevel.checkpoint()
         received.append(message["code"])
