@@ -14,7 +14,7 @@ from typing import Final
 from gateway import __version__
 from gateway.request import Address, Connection, Request
 from protocols.hop_by_hop import HOP_BY_HOP
-from protocols.http1.checks import list_members
+from protocols.lists import list_tokens
 
 SOFTWARE: Final = f"gateway/{__version__}"
 
@@ -134,7 +134,7 @@ def _add_headers(environ: dict[str, str], request: Request) -> None:
 
 def _drop_connection_fields(environ: dict[str, str], options: bytes) -> None:
     """RFC 9110 7.6.1: the fields that Connection names are for this hop only."""
-    for option in list_members(options):
+    for option in list_tokens(options):
         variable = variable_name(option)
         # Host and Content-Type belong to every request that has them; naming them is an attack.
         if variable is not None and variable not in {"HTTP_HOST", "CONTENT_TYPE"}:

@@ -8,7 +8,7 @@ from typing import Final
 
 from protocols.events import Headers
 from protocols.hop_by_hop import HOP_BY_HOP
-from protocols.http1.checks import list_members
+from protocols.lists import list_tokens
 
 # RFC 9110 6.5.1 names the kinds, RFC 7230 4.1.2 had the examples.
 _FORBIDDEN: Final = HOP_BY_HOP | frozenset(
@@ -53,7 +53,7 @@ _FORBIDDEN: Final = HOP_BY_HOP | frozenset(
 
 def takes_trailers(fields: Headers) -> bool:
     """Whether a client with these *fields* wants trailers: ``TE: trailers`` (RFC 9110 6.5.1, 10.1.4)."""
-    return any(name == b"te" and b"trailers" in list_members(value) for name, value in fields)
+    return any(name == b"te" and b"trailers" in list_tokens(value) for name, value in fields)
 
 
 def permitted_trailers(trailers: Headers) -> Headers:

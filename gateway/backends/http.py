@@ -29,7 +29,7 @@ from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
 from protocols.forwarded import CLIENT_FIELDS
 from protocols.hop_by_hop import HOP_BY_HOP
-from protocols.http1.checks import list_members
+from protocols.lists import list_tokens
 from protocols.memo import LONGEST_HEAD, Memo
 
 MAX_PASSES: Final = 4
@@ -185,7 +185,7 @@ class HttpBackend:
                 if b"_" not in name:
                     headers.append(field)
             elif name == b"connection":
-                dropped = dropped.union(list_members(field[1]))
+                dropped = dropped.union(list_tokens(field[1]))
             elif name == b"host":
                 host = field[1]
             elif name == b"via":
