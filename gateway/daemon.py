@@ -22,13 +22,13 @@ from typing import Any, Final
 
 import trio
 
-from gateway.backend import StartError, start_errors
 from gateway.build import Gateway, build
 from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
 from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
+from gateway.errors import StartError, start_errors
 from gateway.front.entrance import Entrance
 from gateway.interruption import open_stop_signals
 from gateway.leaving import hurry

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 import structlog
 from structlog.typing import EventDict, Processor
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.escape import printable
 from gateway.logger import get_logger, settle
 from gateway.request import Request

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.forked import end_child
 from gateway.interruption import interruptible
 from gateway.loading import LoadError, load_object

@@ -9,10 +9,10 @@ from math import inf
 from typing import Final, TypeVar
 
 from gateway.address import ServiceAddress, TcpAddress, UnixAddress
-from gateway.backend import StartError
 from gateway.backends.probe import Probe
 from gateway.config import balancing
 from gateway.config.server_tls import ServerTls as ServerTlsConfig
+from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Request

@@ -23,9 +23,8 @@ import trio
 
 from gateway.address import TcpAddress, UnixAddress
 from gateway.appserver.report import END_ANNOUNCED, END_URGENT, READY, SPENT
-from gateway.backend import StartError
 from gateway.confinement import Confinement, ResourceLimits, User
-from gateway.errors import BackendError, Cause, Phase
+from gateway.errors import BackendError, Cause, Phase, StartError
 from gateway.executable import explain
 from gateway.logger import get_logger
 from gateway.notice import ShutdownNotice

@@ -11,9 +11,9 @@ from typing import Final
 
 import trio
 
-from gateway.backend import StartError
 from gateway.config import Config
 from gateway.config.document import Document
+from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.process import describe_end
 from gateway.restarts import Restarts

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import trio
 
-from gateway.backend import StartError
 from gateway.config import Config, ConfigError
 from gateway.config.document import Document
+from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.logs import configure
 from gateway.supervisor.generation import Generation, WorkerError

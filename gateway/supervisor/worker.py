@@ -7,10 +7,10 @@ from contextlib import ExitStack
 import trio
 
 from gateway import daemon
-from gateway.backend import StartError, start_errors
 from gateway.config import Config, ConfigError
 from gateway.control.state import WorkerState
 from gateway.ending import Ending, Stage
+from gateway.errors import StartError, start_errors
 from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket
 from gateway.logs import AccessLog, configure

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.logger import settle
 from gateway.logs import AccessLog, configure
 from gateway.request import Address, Request

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from gateway.backend import StartError
 from gateway.backends.asgi import AsgiBackend
+from gateway.errors import StartError
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 

@@ -21,14 +21,13 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from gateway import process
-from gateway.backend import StartError
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.program import Execute, ProgramRules
 from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.backends.cgi.transcript import Transcript
 from gateway.confinement import Confinement, ResourceLimits
-from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.intake import BodyIntake
 from gateway.process import LINE_LIMIT
 from gateway.pump import Pump

@@ -13,8 +13,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.backend import StartError
-from gateway.errors import BackendError, Cause, Phase
+from gateway.errors import BackendError, Cause, Phase, StartError
 from gateway.notice import ShutdownNotice
 from gateway.restarts import FIRST_PAUSE, LONGEST_PAUSE
 from gateway.spawn import Processes, SpawnedApplication
