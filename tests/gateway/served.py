@@ -33,6 +33,8 @@ from protocols.codec import ServerCodec
 from protocols.events import Data, EndOfMessage, NeedData, RequestEvent
 from protocols.fastcgi import FastCgiServer
 
+AnyStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
 Answer: TypeAlias = Callable[[Request, Responder], Awaitable[None]]
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -40,6 +42,16 @@ LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 # ---- the front
+
+
+@asynccontextmanager
+async def pumping() -> AsyncIterator[Pump]:
+    """A pump that runs."""
+    async with trio.open_nursery() as nursery:
+        pump = Pump()
+        await nursery.start(pump.run)
+        yield pump
+        nursery.cancel_scope.cancel()
 
 
 class Answering:
@@ -101,9 +113,7 @@ async def serving(
     send_buffer: int | None = None,
 ) -> AsyncIterator[Served]:
     """A service whose only route is *answer*, on a TCP port, or on a Unix socket at *path*."""
-    async with trio.open_nursery() as pumping:
-        pump = Pump()
-        await pumping.start(pump.run)
+    async with pumping() as pump:
         service = Service(
             pump=pump,
             router=Router([Route(Answering(answer))]),
@@ -113,16 +123,13 @@ async def serving(
         )
         async with accepting(service, path=path, send_buffer=send_buffer) as served:
             yield served
-        pumping.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def gateway_of(config: Mapping[str, Any]) -> AsyncIterator[Served]:
     """The backends and routes of *config*, built and started as the daemon does it."""
     data = {"listeners": [{"http": "127.0.0.1:0"}], **config}
-    async with trio.open_nursery() as pumping:
-        pump = Pump()
-        await pumping.start(pump.run)
+    async with pumping() as pump:
         gateway = build(from_mapping(data, "", "."), pump, None)
         async with trio.open_nursery() as backends:
             for each in gateway.services:
@@ -131,7 +138,6 @@ async def gateway_of(config: Mapping[str, Any]) -> AsyncIterator[Served]:
                 served.notice = gateway.notice
                 yield served
             backends.cancel_scope.cancel()
-        pumping.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -170,15 +176,17 @@ async def accepting(
 # ---- clients
 
 
-async def read_all(stream: trio.SocketStream) -> bytes:
-    """All bytes to the end of the connection. A reset raises BrokenResourceError."""
+async def read_all(stream: AnyStream) -> bytes:
+    """All bytes to the end of the connection. A reset raises BrokenResourceError; so does
+    TLS without close_notify.
+    """
     pieces = []
     while piece := await stream.receive_some(65536):
         pieces.append(piece)
     return b"".join(pieces)
 
 
-async def read_while(stream: trio.SocketStream, send: Callable[[], Awaitable[None]]) -> bytes:
+async def read_while(stream: AnyStream, send: Callable[[], Awaitable[None]]) -> bytes:
     """All bytes to the end of the connection while *send* runs, which is ended then."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
@@ -187,7 +195,7 @@ async def read_while(stream: trio.SocketStream, send: Callable[[], Awaitable[Non
     return received
 
 
-async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
+async def read_until(stream: AnyStream, end: bytes) -> bytes:
     """All bytes up to and with *end*, which nothing follows."""
     received = b""
     while not received.endswith(end):
@@ -256,8 +264,6 @@ class ScriptedBackend:
 
 
 ApplicationCodec: TypeAlias = ServerCodec | FastCgiServer
-
-AnyStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 Behaviour: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
 

@@ -38,8 +38,7 @@ from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
 from protocols.events import Headers
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
-from tests.gateway.pumped import pumping
-from tests.gateway.served import gateway_of, until
+from tests.gateway.served import gateway_of, pumping, until
 
 SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
