@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -325,6 +325,32 @@ async def read_request(stream: AnyStream, codec: ApplicationCodec) -> tuple[Requ
         assert isinstance(event, Data)
         body += event.data
     return head, body
+
+
+# ---- processes that the gateway has started
+
+
+class Log:
+    """What is logged, as it comes."""
+
+    def __init__(self) -> None:
+        self.entries: list[MutableMapping[str, Any]] = []
+
+    def __call__(
+        self, _logger: Any, _method: str, entry: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        self.entries.append(entry)
+        return entry
+
+    def __getitem__(self, event: str) -> list[MutableMapping[str, Any]]:
+        return [entry for entry in self.entries if entry["event"] == event]
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """Wait for other processes, which have no clock that a test could turn."""
+    with trio.fail_after(30):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)  # noqa: TID251
 
 
 # ---- what must not be left
