@@ -26,7 +26,7 @@ What stands beside it:
     local_redirect  the answer of a program that is another path of this server
     errors       what can go wrong, and whose fault it is; exhaustion: of descriptors and memory
     failure/     the one place where it becomes a response, and in which form
-    logs         events and the access log; logger: whose they are; escape: what of others is printed in them
+    logs/        events and the access log; logger: of whom; escape: what of others is printed in them
     lean         libraries without what they would load in vain
 
 What makes and runs it all:

@@ -34,7 +34,8 @@ from gateway.interruption import open_stop_signals
 from gateway.leaving import hurry
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logger import get_logger
-from gateway.logs import AccessLog, configure
+from gateway.logs.access import AccessLog
+from gateway.logs.events import configure
 from gateway.memory import settle_memory
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump

@@ -12,7 +12,7 @@ from gateway.failure.pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
-from gateway.logs import AccessLog
+from gateway.logs.access import AccessLog
 from gateway.networks import ClientNetworks
 from gateway.notice import ShutdownNotice
 from gateway.pump import Pump

@@ -11,7 +11,7 @@ from gateway.appserver.report import Report
 from gateway.errors import StartError, start_errors
 from gateway.hosted.options import Hosted
 from gateway.hosted.server import run
-from gateway.logs import configure
+from gateway.logs.events import configure
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import trio
 from gateway.config import Config
 from gateway.config.document import Document
 from gateway.errors import StartError
-from gateway.logs import configure
+from gateway.logs.events import configure
 from gateway.supervisor.generation import WorkerError
 from gateway.supervisor.supervisor import Supervisor
 from gateway.supervisor.watch import Watched

@@ -17,7 +17,7 @@ from gateway.config import Config, ConfigError
 from gateway.config.document import Document
 from gateway.errors import StartError
 from gateway.logger import get_logger
-from gateway.logs import configure
+from gateway.logs.events import configure
 from gateway.supervisor.control import ControlSockets
 from gateway.supervisor.generation import Generation, WorkerError
 from gateway.supervisor.process import Worker

@@ -13,7 +13,8 @@ from gateway.ending import Ending, Stage
 from gateway.errors import StartError, start_errors
 from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket
-from gateway.logs import AccessLog, configure
+from gateway.logs.access import AccessLog
+from gateway.logs.events import configure
 from gateway.orphan import end_with
 from gateway.supervisor.channel import Channel, Start, write
 from gateway.supervisor.share import share_of, stop_time
