@@ -16,7 +16,6 @@ What stands beside it:
     resolver     names of servers to their addresses, and how long that holds
     networks     sets of clients by address, for routes and trusted proxies
     template     texts with placeholders, for redirects, answers, fields and variables
-    notice       the daemon's end, told to what would not end by itself
     environ      the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
     intake       which request bodies a backend takes
     spool        those of unknown length, stored until it is known
@@ -26,7 +25,7 @@ What stands beside it:
     local_redirect  the answer of a program that is another path of this server
     errors       what can go wrong, and whose fault it is; exhaustion: of descriptors and memory
     failure/     the one place where it becomes a response, and in which form
-    logs/        events and the access log; logger: of whom; escape: what of others is printed in them
+    logs/        events and the access log; logger: whose they are; escape: what of others is printed in them
     lean         libraries without what they would load in vain
 
 What makes and runs it all:
@@ -35,10 +34,11 @@ What makes and runs it all:
     config/      the YAML file as frozen models, all mistakes at once, with their lines
     build/       makes what runs of the configuration
     options      what the options of gateway serve stand for; sections: how its help shows them
-    daemon       opens listeners and backends, stops them from the inside out; ending: in which steps
+    daemon       opens listeners and backends, stops them from the inside out
+    shutdown/    the end of a process: its signals, its steps, who is told of it
     supervisor/  several workers, replaced without a gap
-    restarts     when what has died is started again; orphan: what becomes of it when we die
-    terminal     whether the daemon belongs to one; leaving: its end despite threads that stay
+    restarts     when what has died is started again
+    terminal     whether the daemon belongs to one
     watchdog     tells of a blocked event loop
     control/     the socket for gateway status, reload and stop, and metrics
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
@@ -46,7 +46,6 @@ What makes and runs it all:
     process      the life of a program; launch: its start; confinement: its user and limits;
                  executable: why it cannot be run
     loading      finds module:attribute; virtualenv: packages of a virtual environment
-    interruption the stop signals, also while an application is loaded
     forked       children of applications are no servers
     stacks       what a thread is doing, for what hangs; memory: the collector of cycles
 

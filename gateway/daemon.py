@@ -27,18 +27,18 @@ from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
 from gateway.control.state import WorkerState
-from gateway.ending import Ending, Stage
 from gateway.errors import StartError, start_errors
 from gateway.front.entrance import Entrance
-from gateway.interruption import open_stop_signals
-from gateway.leaving import hurry
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logger import get_logger
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
 from gateway.memory import settle_memory
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
+from gateway.shutdown.exit import hurry
+from gateway.shutdown.notice import ShutdownNotice
+from gateway.shutdown.signals import open_stop_signals
+from gateway.shutdown.stages import Ending, Stage
 from gateway.watchdog import Watchdog, patience
 
 log = get_logger()

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from gateway.errors import StartError
 from gateway.forked import end_child
-from gateway.interruption import interruptible
 from gateway.loading import LoadError, load_object
 from gateway.logger import get_logger
+from gateway.shutdown.signals import interruptible
 from gateway.virtualenv import add_site_packages
 
 log = get_logger()

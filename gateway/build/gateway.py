@@ -14,9 +14,9 @@ from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.logs.access import AccessLog
 from gateway.networks import ClientNetworks
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.router import Router
+from gateway.shutdown.notice import ShutdownNotice
 
 
 @dataclass(slots=True)

@@ -24,10 +24,10 @@ from gateway.front.entrance import address_of
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
+from gateway.shutdown.notice import ShutdownNotice
 from protocols.ajp import AjpServer
 from protocols.codec import ServerCodec
 from protocols.events import Data, EndOfMessage, NeedData, RequestEvent

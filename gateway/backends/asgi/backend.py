@@ -24,11 +24,11 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, StartError, traceback_of
 from gateway.forked import end_child
-from gateway.interruption import Interrupted
 from gateway.logger import get_logger
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
+from gateway.shutdown.notice import ShutdownNotice
+from gateway.shutdown.signals import Interrupted
 
 log = get_logger()
 

@@ -14,8 +14,8 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.errors import BackendError, Cause, Phase, StartError
-from gateway.notice import ShutdownNotice
 from gateway.restarts import FIRST_PAUSE, LONGEST_PAUSE
+from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import Processes, SpawnedApplication
 from gateway.spawn.application import RESTART_PATIENCE
 from tests.gateway.served import LAST_GET, gateway_of, response
