@@ -38,7 +38,6 @@ What makes and runs it all:
     shutdown/    the end of a process: its signals, its steps, who is told of it
     supervisor/  several workers, replaced without a gap
     restarts     when what has died is started again
-    terminal     whether the daemon belongs to one
     watchdog     tells of a blocked event loop
     control/     the socket for gateway status, reload and stop, and metrics
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them

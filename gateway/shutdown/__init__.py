@@ -5,7 +5,7 @@
     signals, the supervisor ─► stages ─► the daemon stops accepting, drains, cuts off
                                   └────► notice ─► what would not end by itself in time
 
-``signals``  the stop signals, also while an application is loaded
+``signals``  the stop signals, also while an application is loaded; whether a terminal sends them
 ``stages``   how far the end of a worker has come
 ``notice``   tells it to what would not end by itself
 ``exit``     the end of the process, despite threads that stay

@@ -152,7 +152,7 @@ class Generation:
 
 
 class _Place:
-    """Of a worker: filled from when one serves for the first time."""
+    """The place of one worker after the other: filled once one has served."""
 
     def __init__(self, task_status: trio.TaskStatus[None]) -> None:
         self._task_status = task_status

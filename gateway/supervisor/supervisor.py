@@ -18,6 +18,7 @@ from gateway.config.document import Document
 from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.logs.events import configure
+from gateway.shutdown.signals import on_terminal
 from gateway.supervisor.control import ControlSockets
 from gateway.supervisor.generation import Generation, WorkerError
 from gateway.supervisor.process import Worker
@@ -25,7 +26,6 @@ from gateway.supervisor.share import cannot_be_shared
 from gateway.supervisor.sockets import Sockets
 from gateway.supervisor.standby import Standby
 from gateway.supervisor.watch import Watched, Watcher
-from gateway.terminal import on_terminal
 
 log = get_logger()
 
@@ -279,7 +279,7 @@ class Supervisor:
 
 
 class _Overtaken(Exception):
-    """A start by a change."""
+    """Files have changed again before the workers of the last change served."""
 
 
 _PATIENCE = 1.0
