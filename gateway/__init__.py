@@ -5,50 +5,55 @@ The way of a request, by module::
     listener ─► front/ ─► request ─► router ─► filters/ ─► static/, actions, connect/
                                                    └─────► backends/ ─► upstream/ ─► protocols ─► application
 
-What stands beside it:
+Connections:
 
-    tls/         TLS on listeners and to servers: certificates, handshakes, what they tell
     pump         one epoll for all connections and pipes; their tasks parked, woken with what has come
-    stream       such a connection
-    resumption   who is woken goes on at once, without a turn of trio's loop
+    stream       such a connection; address: where it leads
     outbox       what is written in one turn of the loop leaves together
-    target       the one form of a path; path_pattern: what routes compare it with
+    resumption   who is woken goes on at once, without a turn of trio's loop
+    tls/         TLS on listeners and to servers: certificates, handshakes, what they tell
     resolver     names of servers to their addresses, and how long that holds
+
+A request, and what is made of it:
+
+    backend      what answers one: a handler; and with a lifetime, a backend
+    target       the one form of a path; path_pattern: what routes compare it with
     networks     sets of clients by address, for routes and trusted proxies
     template     texts with placeholders, for redirects, answers, fields and variables
-    notice       the daemon's end, told to what would not end by itself
-    environ      the CGI variables of a request, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
-    intake       which request bodies a backend takes
-    spool        those of unknown length, stored until it is known
+    environ      its CGI variables, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
+    intake       which request bodies a backend takes; spool: those of unknown length, stored until they end
+    slots        how much of a backend runs at the same time, and who waits
     passing      the Responder that filters of responses are made of
     derived      requests that the gateway makes from a client's
-    slots        how much of a backend runs at the same time, and who waits
     local_redirect  the answer of a program that is another path of this server
+
+What goes wrong, and what is told of it:
+
     errors       what can go wrong, and whose fault it is; exhaustion: of descriptors and memory
     failure/     the one place where it becomes a response, and in which form
-    logs         events and the access log; logger: whose they are; escape: what of others is printed in them
-    lean         libraries without what they would load in vain
+    logs/        events and the access log; logger: whose they are; escape: what of others is printed in them
+    watchdog     tells of a blocked event loop; stacks: what a thread is doing, for what hangs
 
 What makes and runs it all:
 
     cli          the commands
+    options      what the options of gateway serve stand for; sections: how its help shows them
     config/      the YAML file as frozen models, all mistakes at once, with their lines
     build/       makes what runs of the configuration
-    options      what the options of gateway serve stand for; sections: how its help shows them
-    daemon       opens listeners and backends, stops them from the inside out; ending: in which steps
+    daemon       opens listeners and backends, stops them from the inside out
     supervisor/  several workers, replaced without a gap
-    restarts     when what has died is started again; orphan: what becomes of it when we die
-    terminal     whether the daemon belongs to one; leaving: its end despite threads that stay
-    watchdog     tells of a blocked event loop
+    shutdown/    the end of a process: its signals, its steps, who is told of it
     control/     the socket for gateway status, reload and stop, and metrics
+    memory       the collector of cycles; lean: libraries without what they would load in vain
+
+Programs and applications:
+
+    process      the life of a program; launch: its start; confinement: its user and limits;
+                 executable: why it cannot be run; restarts: when one that has died is started again
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
     hosted/      WSGI and ASGI applications in processes of their own: this gateway once more
-    process      the life of a program; launch: its start; confinement: its user and limits;
-                 executable: why it cannot be run
     loading      finds module:attribute; virtualenv: packages of a virtual environment
-    interruption the stop signals, also while an application is loaded
-    forked       children of applications are no servers
-    stacks       what a thread is doing, for what hangs; memory: the collector of cycles
+    forked       what children that an application forks are not to be: servers
 
 What takes a millisecond to import, and few configurations use, is imported by the function that uses it;
 models of the configuration by `config.on_use`. tests/gateway/test_start.py has the list.

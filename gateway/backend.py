@@ -1,6 +1,5 @@
 """What a backend is: one awaitable call per request, and a lifetime around all of them."""
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import trio
@@ -39,16 +38,3 @@ class Backend(Handler, Protocol):
         Raises StartError if the backend cannot start.
         """
         ...
-
-
-class StartError(Exception):
-    """A backend or listener cannot start; the message says which and why, for the operator."""
-
-
-def start_errors(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
-    """The errors in *group*, however deep."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from start_errors(error)
-        else:
-            yield error

@@ -143,7 +143,7 @@ def serve(
         alone = not reload and (count or loaded.workers) == 1
         if alone:
             from gateway.daemon import serve as run
-            from gateway.leaving import leave
+            from gateway.shutdown.exit import leave
         else:
             from gateway.supervisor.serve import serve as supervise
             from gateway.supervisor.watch import Watched

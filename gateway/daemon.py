@@ -22,22 +22,23 @@ from typing import Any, Final
 
 import trio
 
-from gateway.backend import StartError, start_errors
 from gateway.build import Gateway, build
 from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
 from gateway.control.state import WorkerState
-from gateway.ending import Ending, Stage
+from gateway.errors import StartError, start_errors
 from gateway.front.entrance import Entrance
-from gateway.interruption import open_stop_signals
-from gateway.leaving import hurry
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logger import get_logger
-from gateway.logs import AccessLog, configure
+from gateway.logs.access import AccessLog
+from gateway.logs.events import configure
 from gateway.memory import settle_memory
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
+from gateway.shutdown.exit import hurry
+from gateway.shutdown.notice import ShutdownNotice
+from gateway.shutdown.signals import open_stop_signals
+from gateway.shutdown.stages import Ending, Stage
 from gateway.watchdog import Watchdog, patience
 
 log = get_logger()
@@ -65,7 +66,9 @@ def serve(config: Config) -> int:
             sockets = [_opened(listener, stack) for listener in config.listeners]
             control = config.control and _opened(own_listener(config.control, mode=0o600), stack)
             metrics = config.metrics and _opened(own_listener(config.metrics), stack)
-            trio.run(run, config, list(chain(*sockets)), access_log, Windows(control or [], metrics or []))
+            trio.run(
+                run, config, list(chain(*sockets)), access_log, ControlSockets(control or [], metrics or [])
+            )
     except* StartError as errors:
         failures.extend(start_errors(errors))
     for failure in failures:
@@ -90,8 +93,8 @@ def _opened(listener: Listener, stack: ExitStack) -> list[ListeningSocket]:
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
-    """The sockets through which operators look in."""
+class ControlSockets:
+    """The sockets for operators (`gateway.control`)."""
 
     control: list[ListeningSocket] = field(default_factory=list)
     metrics: list[ListeningSocket] = field(default_factory=list)
@@ -134,14 +137,14 @@ async def run(
     config: Config,
     sockets: list[ListeningSocket],
     access_log: AccessLog | None,
-    windows: Windows | None = None,
+    controls: ControlSockets | None = None,
 ) -> None:
     """Serve on *sockets* until SIGTERM, SIGINT or SIGHUP.
 
     Raises StartError (in groups) if a backend cannot start.
     """
-    windows = windows or Windows()
-    addresses = [str(each) for each in (*sockets, *windows.control, *windows.metrics)]
+    controls = controls or ControlSockets()
+    addresses = [str(each) for each in (*sockets, *controls.control, *controls.metrics)]
     ending = Ending()
     # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
     with open_stop_signals() as signals:
@@ -152,7 +155,7 @@ async def run(
                 sockets,
                 access_log,
                 ending,
-                windows=windows,
+                controls=controls,
                 on_ready=lambda _: log.info("ready", addresses=addresses),
             )
             following.cancel_scope.cancel()
@@ -173,7 +176,7 @@ async def work(
     ending: Ending,
     *,
     on_ready: Callable[[WorkerState], object],
-    windows: Windows | None = None,
+    controls: ControlSockets | None = None,
 ) -> None:
     """Serve on *sockets* until *ending* says otherwise; *on_ready* is called once they are served.
 
@@ -192,7 +195,7 @@ async def work(
             {name: backend.kind for name, backend in config.backends.items()},
             time.time(),
         )
-        doors = [*entrances.doors, *(windows or Windows()).doors(worker)]
+        doors = [*entrances.doors, *(controls or ControlSockets()).doors(worker)]
         async with trio.open_nursery() as backends:
             if await _start(gateway, backends, ending):
                 settle_memory()

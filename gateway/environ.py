@@ -13,6 +13,8 @@ from typing import Final
 
 from gateway import __version__
 from gateway.request import Address, Connection, Request
+from protocols.hop_by_hop import HOP_BY_HOP
+from protocols.lists import list_tokens
 
 SOFTWARE: Final = f"gateway/{__version__}"
 
@@ -25,17 +27,9 @@ _PROTOCOLS: Final = {
 }
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
-_DROPPED: Final = frozenset(
+# An application that saw Transfer-Encoding would try to decode what is decoded already.
+_DROPPED: Final = HOP_BY_HOP | frozenset(
     {
-        # RFC 9110 7.6.1: these end at the gateway. An application that saw Transfer-Encoding would try
-        # to decode what is decoded already.
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
         # RFC 3875 4.1.18: what another variable says already; the length is the caller's to know.
         b"content-length",
         # RFC 3875 9.2: credentials that were meant for the gateway.
@@ -140,8 +134,8 @@ def _add_headers(environ: dict[str, str], request: Request) -> None:
 
 def _drop_connection_fields(environ: dict[str, str], options: bytes) -> None:
     """RFC 9110 7.6.1: the fields that Connection names are for this hop only."""
-    for option in options.lower().split(b","):
-        variable = variable_name(option.strip())
+    for option in list_tokens(options):
+        variable = variable_name(option)
         # Host and Content-Type belong to every request that has them; naming them is an attack.
         if variable is not None and variable not in {"HTTP_HOST", "CONTENT_TYPE"}:
             environ.pop(variable, None)

@@ -1,10 +1,11 @@
 """Failures of the gateway, typed by whose fault they are; `failure/` maps each to its response.
 
-Protocol errors (`protocols.errors`) are mapped to these at the one place where a codec is driven.
+Those of the start have none: there are no requests yet. Protocol errors (`protocols.errors`) are mapped to
+these at the one place where a codec is driven.
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import TypeVar
 
@@ -184,6 +185,19 @@ class ResponseAborted(GatewayError):
     def __init__(self, detail: str, cause: Cause = Cause.INCOMPLETE) -> None:
         super().__init__(detail)
         self.cause = cause
+
+
+class StartError(Exception):
+    """A backend or listener cannot start; the message says which and why, for the operator."""
+
+
+def start_errors(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+    """The errors in *group*, however deep."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from start_errors(error)
+        else:
+            yield error
 
 
 def traceback_of(error: BaseException) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from gateway.address import FdAddress, TcpAddress, UnixAddress
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.exhaustion import EXHAUSTED
 from gateway.front.caps import ConnectionCaps
 from gateway.logger import get_logger

@@ -19,6 +19,8 @@ No sockets, no trio, no clock, no logging in here; a test imports the package wi
 ``http2``             HTTP/2 (RFC 9113), the server's role
 ``proxy_protocol``    the PROXY header (versions 1 and 2) in front of a connection
 ``forwarded``         X-Forwarded-* and Forwarded (RFC 7239)
+``hop_by_hop``        the fields that end with a connection
+``lists``             comma-separated lists in fields
 ``trailers``          which trailer fields may pass, for all HTTP
 ``reasons``           the reason phrases of statuses
 ====================  ====================================================================

@@ -25,6 +25,7 @@ from protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
+from protocols.hop_by_hop import HOP_BY_HOP
 from protocols.memo import LONGEST_HEAD, Memo, is_personal
 
 HEAD_LIMIT: Final = 64 * 1024
@@ -53,16 +54,8 @@ _LOCAL_PATH = re.compile(rb"/(?!/)[!-\"$-~]*")
 _CGI_FIELDS: Final = frozenset({b"status", b"content-type", b"location"})
 
 # RFC 3875 6.3.4, RFC 9110 7.6.1: the connection to the client is the server's, not the script's.
-_CONNECTION_FIELDS: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
+# TE is a field of requests.
+_CONNECTION_FIELDS: Final = HOP_BY_HOP - {b"te"}
 _SPECIAL_FIELDS: Final = _CGI_FIELDS | _CONNECTION_FIELDS | {b"content-length"}
 
 # RFC 9110 6.4.1: answers that have no body whatever their Content-Length says.

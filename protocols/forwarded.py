@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 from protocols.errors import RemoteProtocolError
+from protocols.lists import list_members
 
 Node: TypeAlias = tuple[str, int] | tuple[str, None]
 """(address, port) of a hop, port 0 if it is not told; the address may be ``unknown`` or an obfuscated
@@ -167,11 +168,6 @@ def _parse_plain_node(member: bytes) -> Node:
     if member.count(b":") > 1 and not member.startswith(b"["):
         member = b"[" + member + b"]"
     return parse_node(member)
-
-
-def list_members(value: bytes) -> list[bytes]:
-    """The members of a comma-separated list without quoted strings (RFC 9110 5.6.1)."""
-    return [member for piece in value.split(b",") if (member := piece.strip(b" \t"))]
 
 
 def _check_count(hops: int) -> None:

@@ -7,20 +7,14 @@ asks, or changes how the content is understood belongs in front of the content o
 from typing import Final
 
 from protocols.events import Headers
-from protocols.http1.checks import list_members
+from protocols.hop_by_hop import HOP_BY_HOP
+from protocols.lists import list_tokens
 
 # RFC 9110 6.5.1 names the kinds, RFC 7230 4.1.2 had the examples.
-_FORBIDDEN: Final = frozenset(
+_FORBIDDEN: Final = HOP_BY_HOP | frozenset(
     {
-        # Framing and the connection.
-        b"connection",
+        # Framing, as most of those that end with the connection.
         b"content-length",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
         # Routing, and what only proxies say.
         b"forwarded",
         b"host",
@@ -59,7 +53,7 @@ _FORBIDDEN: Final = frozenset(
 
 def takes_trailers(fields: Headers) -> bool:
     """Whether a client with these *fields* wants trailers: ``TE: trailers`` (RFC 9110 6.5.1, 10.1.4)."""
-    return any(name == b"te" and b"trailers" in list_members(value) for name, value in fields)
+    return any(name == b"te" and b"trailers" in list_tokens(value) for name, value in fields)
 
 
 def permitted_trailers(trailers: Headers) -> Headers:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gateway.orphan import end_with
+from gateway.shutdown.orphan import end_with
 
 
 def parse(parser: argparse.ArgumentParser, *, name: str) -> argparse.Namespace:

@@ -19,7 +19,7 @@ DRAINING: Final = b"D"
 END_ANNOUNCED: Final = signal.SIGUSR1
 END_URGENT: Final = signal.SIGUSR2
 """From the supervisor, to processes of `gateway.hosted`: the two steps of the notice that the gateway stops
-(`gateway.notice`). The stop signal comes after them."""
+(`gateway.shutdown.notice`). The stop signal comes after them."""
 
 END_AT_ONCE: Final = signal.SIGINT
 """From the supervisor to processes of `gateway.hosted`, after the stop signal: nothing is waited for any
@@ -50,5 +50,5 @@ class Report:
 
     def _say(self, word: bytes) -> None:
         if self._descriptor is not None:
-            with suppress(OSError):  # the supervisor is gone; `orphan` sees to that
+            with suppress(OSError):  # the supervisor is gone; `gateway.shutdown.orphan` sees to that
                 os.write(self._descriptor, word)

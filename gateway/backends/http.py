@@ -28,38 +28,20 @@ from gateway.upstream.upstream import Upstream, UpstreamState
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers, RequestHead
 from protocols.forwarded import CLIENT_FIELDS
+from protocols.hop_by_hop import HOP_BY_HOP
+from protocols.lists import list_tokens
 from protocols.memo import LONGEST_HEAD, Memo
 
 MAX_PASSES: Final = 4
 """Times that a request may come through this gateway to an HTTP upstream. More than once can be meant (a
 route that leads to another route by HTTP); a loop ends here instead of when all connections are in use."""
 
-# RFC 9110 7.6.1: never passed on, whether Connection names them or not; and fields that are written anew.
-_DROPPED: Final = frozenset(
-    {
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"forwarded",
-        b"host",
-        b"keep-alive",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-prefix",
-        b"x-forwarded-proto",
-    }
-)
-
 _SAID: Final = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-prefix", b"x-forwarded-proto"}
 )
+
+# Not passed on as they are: what ends here, and what is written anew.
+_DROPPED: Final = HOP_BY_HOP | _SAID | {b"content-length", b"expect", b"host", b"proxy-authorization", b"via"}
 
 # RFC 9110 8.6: these have no body unless they say so, and need not say that they have none.
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "DELETE"})
@@ -203,7 +185,7 @@ class HttpBackend:
                 if b"_" not in name:
                     headers.append(field)
             elif name == b"connection":
-                dropped = dropped.union(option.strip() for option in field[1].lower().split(b","))
+                dropped = dropped.union(list_tokens(field[1]))
             elif name == b"host":
                 host = field[1]
             elif name == b"via":

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.forked import end_child
-from gateway.interruption import interruptible
 from gateway.loading import LoadError, load_object
 from gateway.logger import get_logger
+from gateway.shutdown.signals import interruptible
 from gateway.virtualenv import add_site_packages
 
 log = get_logger()

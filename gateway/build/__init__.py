@@ -9,7 +9,8 @@
 
 ``parts`` is what backends of all kinds are made with. What some of them have in common: ``application`` for
 FastCGI, SCGI and uwsgi; ``python`` for applications as plain options, ``hosted`` for those in processes of
-their own; ``processes`` that are started for a backend; ``rewriting`` of answers.
+their own; ``processes`` that are started for a backend; ``server_tls`` to reach its servers; ``rewriting`` of
+their answers.
 """
 
 from gateway.build.gateway import Gateway, build

@@ -12,11 +12,11 @@ from gateway.failure.pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
-from gateway.logs import AccessLog
+from gateway.logs.access import AccessLog
 from gateway.networks import ClientNetworks
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.router import Router
+from gateway.shutdown.notice import ShutdownNotice
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from gateway.config.backends.python import PythonApplication
 from gateway.config.balancing import Balanced, Pool, Server, Timeouts
 from gateway.hosted.backend import HostedBackend
 from gateway.hosted.options import encode
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
+from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import SpawnedApplication
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.watchdog import patience

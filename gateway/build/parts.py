@@ -11,9 +11,9 @@ from gateway.config import Config
 from gateway.config.backends.common import WithLength
 from gateway.environ import variable_name
 from gateway.front.service import Service
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
+from gateway.shutdown.notice import ShutdownNotice
 from gateway.slots import Slots
 from gateway.template import Template
 

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from gateway.config.spawn import SpawnedApp, Supervised
 from gateway.confinement import ResourceLimits, User
-from gateway.notice import ShutdownNotice
+from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import GiveUp, Processes, Protocol, Recycling, SpawnedApplication
 
 

@@ -1,7 +1,6 @@
 """Turns what is configured about a backend's servers into an Upstream."""
 
 import secrets
-import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
@@ -9,18 +8,15 @@ from math import inf
 from typing import Final, TypeVar
 
 from gateway.address import ServiceAddress, TcpAddress, UnixAddress
-from gateway.backend import StartError
 from gateway.backends.probe import Probe
+from gateway.build.server_tls import TlsMaker
 from gateway.config import balancing
-from gateway.config.server_tls import ServerTls as ServerTlsConfig
-from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.request import Request
 from gateway.resolver import Located, Resolver
-from gateway.tls.client import ServerTls
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
 from gateway.upstream.check import CheckPolicy, Head, PingQuestion, Question, RequestQuestion
-from gateway.upstream.dial import Dialer, SocketAddress
+from gateway.upstream.dial import Dialer
 from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import HealthPolicy
@@ -38,9 +34,6 @@ from protocols.codec import ClientCodec
 
 _SECRET: Final = secrets.token_bytes(32)
 """For the cookies of backends without a secret of their own; processes that are forked have the same."""
-
-
-log = get_logger()
 
 AnyUpstream = TypeVar("AnyUpstream", bound=Upstream)
 
@@ -70,8 +63,8 @@ def build_upstream(
     each address, as far as that is known. *workers*: how many of the gateway use them. *sharing*: whether
     several requests may be on a connection.
     """
-    secure = _TlsMaker(name, config.tls, http)
-    timeouts, health = config.timeouts, _health(config.health)
+    secure = TlsMaker(name, config.tls, http)
+    health = _health(config.health)
     policy = _pool(pool) if keeps else PoolPolicy(idle=0)
 
     def make(server: balancing.Server | balancing.HTTPServer, found: Located | str) -> Server:
@@ -81,7 +74,7 @@ def build_upstream(
             pump,
             address,
             backend=name,
-            timeout=timeouts.connect,
+            timeout=config.timeouts.connect,
             tls=secure.to(server, address),
             introduces=introduces,
             hosts=() if located is None else located.hosts,
@@ -112,19 +105,8 @@ def build_upstream(
         pump=pump,
         group=group,
         make_codec=make_codec,
-        timeouts=UpstreamTimeouts(
-            connect=timeouts.connect,
-            send=timeouts.send,
-            first_byte=timeouts.first_byte,
-            read=timeouts.read,
-        ),
-        retry=RetryPolicy(
-            tries=config.retry.tries,
-            time=config.retry.time,
-            per_try=config.retry.per_try,
-            status=frozenset(config.retry.status),
-            all_methods=config.retry.methods == "all",
-        ),
+        timeouts=_timeouts(config.timeouts),
+        retry=_retry(config.retry),
         queue=Queue(pool.queue, pool.queue_time),
         hold=Hold(config.hold),
         ping=ping,
@@ -177,55 +159,6 @@ def check_health(
     upstream.upkeep.check_health(question, policy)
 
 
-class _TlsMaker:
-    """Makes the TLS of each server of a backend; the context is theirs together."""
-
-    def __init__(self, backend: str, config: ServerTlsConfig | None, http: bool) -> None:
-        self._backend = backend
-        self._config = config
-        self._http = http
-        self._context: ssl.SSLContext | None = None
-
-    def to(self, server: balancing.Server | balancing.HTTPServer, address: SocketAddress) -> ServerTls | None:
-        """That of *server*, found at *address*; None for one in clear text."""
-        if isinstance(server, balancing.HTTPServer):
-            if not server.origin.secure:
-                return None
-        elif self._config is None:
-            return None
-        if self._context is None:
-            self._context = self._make_context()
-        name = None if self._config is None else self._config.server_name
-        if name is None and isinstance(address, TcpAddress):
-            name = address.host
-        # uWSGI never says the end (2.0.21), so for other protocols nothing depends on it.
-        return ServerTls(self._context, name, says_end=self._http)
-
-    def _make_context(self) -> ssl.SSLContext:
-        from gateway.tls import files as pem  # what reads certificates takes long to load
-        from gateway.tls import trust
-
-        config = self._config or ServerTlsConfig()
-        files = None
-        if config.certificate is not None and config.key is not None:
-            files = pem.CertificateFiles(config.certificate, config.key)
-        if not config.verify:
-            log.warning("certificates of servers are not verified", backend=self._backend)
-        options = trust.ClientOptions(
-            verify=config.verify,
-            ca=config.ca,
-            crl=config.crl,
-            files=files,
-            min_version=config.min_version,
-            ciphers=config.ciphers,
-        )
-        try:
-            # HTTP/2 (ALPN h2) would need a codec that has several requests on a connection.
-            return trust.client_context(options, ("http/1.1",) if self._http else ())
-        except ValueError as error:
-            raise StartError(f"backend {self._backend}: TLS: {error}") from error
-
-
 def _balance(config: balancing.Balance) -> Balance:
     if isinstance(config, balancing.Hash):
         return Hashed(HashKey(config.hash))
@@ -244,6 +177,22 @@ def _pool(config: balancing.Connections) -> PoolPolicy:
             idle=config.idle, idle_time=config.idle_time, requests=config.requests, age=config.age
         )
     return PoolPolicy(idle=0)
+
+
+def _timeouts(config: balancing.Timeouts) -> UpstreamTimeouts:
+    return UpstreamTimeouts(
+        connect=config.connect, send=config.send, first_byte=config.first_byte, read=config.read
+    )
+
+
+def _retry(config: balancing.Retry) -> RetryPolicy:
+    return RetryPolicy(
+        tries=config.tries,
+        time=config.time,
+        per_try=config.per_try,
+        status=frozenset(config.status),
+        all_methods=config.methods == "all",
+    )
 
 
 def _health(config: balancing.Health) -> HealthPolicy:

@@ -5,7 +5,7 @@
     gateway status, reload, stop ─► client ─► control socket ─► handlers ─► state of the worker
     Prometheus ───────────────────────────► metrics listener ─► handlers ─► metrics ◄──┘
 
-With several workers the supervisor answers (`gateway.supervisor.windows`), by asking them.
+With several workers the supervisor answers (`gateway.supervisor.control`), by asking them.
 
 ``state``     what the worker is doing, as plain values
 ``metrics``   the same in Prometheus' format

@@ -8,6 +8,7 @@ come after: otherwise a client could keep it away from them.
 from typing import Final
 
 from protocols.events import Headers
+from protocols.lists import list_tokens
 
 # What nearly every Connection field says: it names no other field.
 _PERSISTENCE: Final = frozenset({b"keep-alive", b"close"})
@@ -21,7 +22,7 @@ def end_to_end(headers: Headers) -> Headers:
     named: set[bytes] = set()
     for name, value in headers:
         if name == b"connection":
-            named.update(option.strip(b" \t") for option in value.lower().split(b","))
+            named.update(list_tokens(value))
     named -= _PERSISTENCE
     if not named:
         return headers

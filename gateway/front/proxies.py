@@ -16,11 +16,11 @@ from gateway.request import Address, Connection, ForwardedConnection, Request
 from protocols.errors import RemoteProtocolError
 from protocols.forwarded import (
     CLIENT_FIELDS,
-    list_members,
     parse_forwarded,
     parse_scheme,
     parse_x_forwarded_for,
 )
+from protocols.lists import list_members
 from protocols.memo import LONGEST_HEAD, Memo
 
 ForwardedHeader: TypeAlias = Literal["x-forwarded", "forwarded"]

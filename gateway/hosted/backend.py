@@ -20,9 +20,9 @@ from gateway.hosted.told import (
     told_connection,
     told_request,
 )
-from gateway.notice import Listener, ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
+from gateway.shutdown.notice import Listener, ShutdownNotice
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import UpstreamState

@@ -8,10 +8,10 @@ import trio
 
 from gateway.appserver.arguments import parse
 from gateway.appserver.report import Report
-from gateway.backend import StartError, start_errors
+from gateway.errors import StartError, start_errors
 from gateway.hosted.options import Hosted
 from gateway.hosted.server import run
-from gateway.logs import configure
+from gateway.logs.events import configure
 
 
 def main() -> int:

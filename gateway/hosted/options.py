@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from gateway.backend import Backend
 from gateway.backends.python import Kind, Options
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
+from gateway.shutdown.notice import ShutdownNotice
 
 
 def encode(

@@ -22,12 +22,12 @@ from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.hosted.inside import Inside
 from gateway.hosted.options import Hosted
-from gateway.interruption import open_stop_signals
 from gateway.listener import ListeningSocket, accept
 from gateway.memory import settle_memory
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.router import Route, Router
+from gateway.shutdown.notice import ShutdownNotice
+from gateway.shutdown.signals import open_stop_signals
 from gateway.watchdog import Watchdog
 
 _ANY: Final = 2**62

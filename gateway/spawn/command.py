@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.spawn.endpoint import Endpoint
 from gateway.spawn.schedule import Life
 

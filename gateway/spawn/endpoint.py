@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from gateway.address import TcpAddress, UnixAddress
-from gateway.backend import StartError
 from gateway.confinement import User
+from gateway.errors import StartError
 from gateway.spawn.home import home, new_home
 
 BACKLOG: Final = 4096

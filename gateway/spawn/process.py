@@ -17,15 +17,15 @@ import trio
 
 from gateway.appserver.report import DRAINING, END_AT_ONCE, READY, SPENT
 from gateway.confinement import Confinement
-from gateway.notice import ShutdownNotice
 from gateway.process import Process, spawn
+from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command
 from gateway.spawn.output import Output
 from gateway.spawn.schedule import Life
 
 HURRIED_TIME: Final = 5.0
 """Seconds that a process has left after a second signal to the gateway. Our own needs less to give up what it
-waits for (`gateway.notice`)."""
+waits for (`gateway.shutdown.notice`)."""
 
 READ_SIZE: Final = 16 * 1024
 """Bytes of output that are read at once: a flood must leave the event loop time for requests."""

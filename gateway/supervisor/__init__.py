@@ -18,7 +18,7 @@
 ``share``       what one of several workers gets of what is bounded for all
 ``watch``       changes of files, for --reload
 ``totals``      what all workers do, added up
-``windows``     the control socket and the metrics of all
+``control``     what the control socket and the metrics tell of all
 
 A worker is a new interpreter, not a fork: what it loads is what is in the files now.
 

@@ -14,8 +14,8 @@ def main() -> None:
     """Be a worker, and exit with its status."""
     with loading():
         import_structlog()
-        from gateway.leaving import leave
-        from gateway.orphan import GRACE
+        from gateway.shutdown.exit import leave
+        from gateway.shutdown.orphan import GRACE
         from gateway.supervisor.worker import work
     leave(work(int(sys.argv[1]), int(sys.argv[2])), patience=GRACE)
 

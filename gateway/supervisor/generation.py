@@ -11,9 +11,9 @@ from typing import Final
 
 import trio
 
-from gateway.backend import StartError
 from gateway.config import Config
 from gateway.config.document import Document
+from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.process import describe_end
 from gateway.restarts import Restarts
@@ -152,7 +152,7 @@ class Generation:
 
 
 class _Place:
-    """Of a worker: filled from when one serves for the first time."""
+    """The place of one worker after the other: filled once one has served."""
 
     def __init__(self, task_status: trio.TaskStatus[None]) -> None:
         self._task_status = task_status

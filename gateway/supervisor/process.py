@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import trio
 
-from gateway.backend import StartError
 from gateway.config import Config
+from gateway.errors import StartError
 from gateway.listener import ListeningSocket
 from gateway.logger import get_logger
 from gateway.process import Process, spawn

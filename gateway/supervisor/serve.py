@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import trio
 
-from gateway.backend import StartError
 from gateway.config import Config
 from gateway.config.document import Document
-from gateway.logs import configure
+from gateway.errors import StartError
+from gateway.logs.events import configure
 from gateway.supervisor.generation import WorkerError
 from gateway.supervisor.supervisor import Supervisor
 from gateway.supervisor.watch import Watched

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import trio
 
-from gateway.backend import StartError
 from gateway.config import Config, ConfigError
 from gateway.config.document import Document
+from gateway.errors import StartError
 from gateway.logger import get_logger
-from gateway.logs import configure
+from gateway.logs.events import configure
+from gateway.shutdown.signals import on_terminal
+from gateway.supervisor.control import ControlSockets
 from gateway.supervisor.generation import Generation, WorkerError
 from gateway.supervisor.process import Worker
 from gateway.supervisor.share import cannot_be_shared
 from gateway.supervisor.sockets import Sockets
 from gateway.supervisor.standby import Standby
 from gateway.supervisor.watch import Watched, Watcher
-from gateway.supervisor.windows import Windows
-from gateway.terminal import on_terminal
 
 log = get_logger()
 
@@ -70,7 +70,7 @@ class Supervisor:
         self._sockets = Sockets()
         self._opened = self._sockets.open(config)
         self._watcher = None if watched is None else Watcher(watched, self._files_changed)
-        self._windows = Windows(self)
+        self._control = ControlSockets(self)
         count = self._count(config)
         # Interactive debuggers read from the terminal, which only one process can do.
         self._standby = Standby(
@@ -93,8 +93,8 @@ class Supervisor:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._follow, signals)
-                    await nursery.start(self._windows.run)
-                    self._windows.open(self._opened)
+                    await nursery.start(self._control.run)
+                    self._control.open(self._opened)
                     if self._watcher is not None:
                         await nursery.start(self._watcher.run, self.config)
                     await self._run_generations()
@@ -244,7 +244,7 @@ class Supervisor:
         self._opened, self.config = opened, config
         self._sockets.keep(opened)
         configure(debug=config.debug)
-        self._windows.open(opened)
+        self._control.open(opened)
         if self._watcher is not None:
             self._watcher.follow(config)
         if self.current is not None:
@@ -279,7 +279,7 @@ class Supervisor:
 
 
 class _Overtaken(Exception):
-    """A start by a change."""
+    """Files have changed again before the workers of the last change served."""
 
 
 _PATIENCE = 1.0

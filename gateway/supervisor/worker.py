@@ -7,14 +7,15 @@ from contextlib import ExitStack
 import trio
 
 from gateway import daemon
-from gateway.backend import StartError, start_errors
 from gateway.config import Config, ConfigError
 from gateway.control.state import WorkerState
-from gateway.ending import Ending, Stage
-from gateway.interruption import open_stop_signals
+from gateway.errors import StartError, start_errors
 from gateway.listener import ListeningSocket
-from gateway.logs import AccessLog, configure
-from gateway.orphan import end_with
+from gateway.logs.access import AccessLog
+from gateway.logs.events import configure
+from gateway.shutdown.orphan import end_with
+from gateway.shutdown.signals import open_stop_signals
+from gateway.shutdown.stages import Ending, Stage
 from gateway.supervisor.channel import Channel, Start, write
 from gateway.supervisor.share import share_of, stop_time
 

@@ -21,7 +21,7 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.tls import files as pem
 from gateway.tls.facts import TlsFacts

@@ -19,7 +19,7 @@ from typing import Final
 import trustme
 from cryptography import x509
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.tls.context import TlsContext, TlsOptions, describe, make_context
 

@@ -17,21 +17,11 @@ from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.tunnel import Tunnel
 from protocols.errors import RemoteProtocolError
 from protocols.events import Data, Headers, ResponseHead
+from protocols.hop_by_hop import HOP_BY_HOP
 from protocols.websocket.handshake import accept_value
 
 # RFC 9110 7.6.1: the front says its own; H2-16: only HTTP/1.1 has Sec-WebSocket-Accept.
-_OF_THE_CONNECTION: Final = frozenset(
-    {
-        b"connection",
-        b"content-length",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
+_OF_THE_CONNECTION: Final = HOP_BY_HOP | {b"content-length"}
 _ACCEPT: Final = b"sec-websocket-accept"
 
 

@@ -196,25 +196,9 @@ class Upstream:
                         connection = await server.connect(codec, request, repairs=repairs, alone=alone)
                         if self._hold.count:
                             self._hold.wake()
-                    exchange = Exchange(
-                        connection,
-                        request,
-                        responder,
-                        pump=pump,
-                        timeouts=self._timeouts,
-                        backend=self._backend,
-                        address=server.name,
-                        switch=switch,
-                        unwanted=self._unwanted_of(request, tries, began) if self._statuses else None,
-                        lookout=self._lookout_for(request, server, tries, began)
-                        if self._looks_out and len(group.servers) > 1
-                        else None,
+                    exchange = self._make_exchange(
+                        connection, request, responder, server, switch, tries, began
                     )
-                    exchange.catch_stderr = self.catch_stderr
-                    exchange.rewriter = self.rewriter
-                    exchange.companion = self.companion
-                    if self._sticky is not None:
-                        exchange.added = self._sticky.field_for(request, server)
                     try:
                         redirect = await exchange.run(
                             begun, has_trailers=has_trailers, awaits_continue=awaits_continue
@@ -298,6 +282,37 @@ class Upstream:
             if now >= until:
                 raise self._too_busy(server, f"none of them became free in {queue.time:g} s")
             server = self._group.choose(request, _NOBODY, now)
+
+    def _make_exchange(
+        self,
+        connection: UpstreamConnection,
+        request: Request,
+        responder: Responder,
+        server: Server,
+        switch: Switch | None,
+        tries: Tries | None,
+        began: float,
+    ) -> Exchange:
+        """The exchange over *connection* with *server*, in a try that has begun at *began*, after *tries*."""
+        looks_out = self._looks_out and len(self._group.servers) > 1
+        exchange = Exchange(
+            connection,
+            request,
+            responder,
+            pump=self._pump,
+            timeouts=self._timeouts,
+            backend=self._backend,
+            address=server.name,
+            switch=switch,
+            unwanted=self._unwanted_of(request, tries, began) if self._statuses else None,
+            lookout=self._lookout_for(request, server, tries, began) if looks_out else None,
+        )
+        exchange.catch_stderr = self.catch_stderr
+        exchange.rewriter = self.rewriter
+        exchange.companion = self.companion
+        if self._sticky is not None:
+            exchange.added = self._sticky.field_for(request, server)
+        return exchange
 
     def _unwanted_of(self, request: Request, tries: Tries | None, began: float) -> Unwanted | None:
         """The statuses for which there would be another try after the one that has begun at *began*."""

@@ -8,6 +8,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
 from protocols.errors import RemoteProtocolError
+from protocols.lists import list_tokens
 
 # RFC 9110 5.6.2: token = 1*tchar
 _TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
@@ -141,11 +142,6 @@ def is_host_and_port(value: bytes) -> bool:
     return match is not None and 0 < int(match[1]) <= _LAST_PORT and is_host(value)
 
 
-def list_members(value: bytes) -> list[bytes]:
-    """The members of a comma-separated list, lower-case, empty ones left out (RFC 9110 5.6.1)."""
-    return [member for piece in value.lower().split(b",") if (member := piece.strip(b" \t"))]
-
-
 def check_transfer_encoding(value: bytes, *, version: bytes) -> None:
     """Accept ``chunked`` alone in HTTP/1.1, the one coding that is understood here.
 
@@ -157,7 +153,7 @@ def check_transfer_encoding(value: bytes, *, version: bytes) -> None:
     coding = value.strip(b" \t").lower()
     if coding == b"chunked":
         return
-    codings = list_members(coding)
+    codings = list_tokens(coding)
     if codings == [b"chunked"]:
         # RFC 9110 5.6.1.2 lets empty members through. Nobody sends them but to be read differently by two
         # programs on the way (RFC 9112 11.2).
@@ -184,5 +180,5 @@ def parse_content_length(value: bytes) -> int:
 
 def persists(version: bytes, connection: bytes) -> bool:
     """Whether the connection outlives a message with these Connection options (RFC 9112 9.3)."""
-    options = list_members(connection)
+    options = list_tokens(connection)
     return b"close" not in options and (version == b"1.1" or b"keep-alive" in options)

@@ -21,7 +21,6 @@ from protocols.events import (
 )
 from protocols.http1.checks import (
     check_transfer_encoding,
-    list_members,
     parse_content_length,
     parse_status_line,
     persists,
@@ -37,6 +36,7 @@ from protocols.http1.serialise import (
     encode_fields,
     encode_request_head,
 )
+from protocols.lists import list_tokens
 from protocols.memo import LONGEST_HEAD, Memo, is_personal
 
 _VERSION_PREFIX = b"HTTP/1."
@@ -84,7 +84,7 @@ def _understand_request(headers: Headers) -> RequestFields:
                 raise LocalProtocolError(f"not one Transfer-Encoding of chunked: {value!r}")
             chunked = True
         elif name == b"connection":
-            closes = closes or b"close" in list_members(value)
+            closes = closes or b"close" in list_tokens(value)
         else:
             upgrade = True
     if hosts != 1:
@@ -239,7 +239,7 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
             elif name == b"connection":
                 connection += b"," + value
         self._keep_alive = self._keep_alive and persists(version, connection)
-        named = set(list_members(connection)) - _CONNECTION_OPTIONS if connection else None
+        named = set(list_tokens(connection)) - _CONNECTION_OPTIONS if connection else None
         if named:  # RFC 9110 7.6.1: they are for this connection, like Connection itself
             headers[:] = [field for field in headers if field[0] not in named]
         if status == 101 and not self._upgrade_offered:  # RFC 9110 15.2.2

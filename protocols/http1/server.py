@@ -25,7 +25,6 @@ from protocols.http1.checks import (
     RequestLine,
     check_transfer_encoding,
     is_host,
-    list_members,
     parse_content_length,
     parse_request_line,
     persists,
@@ -43,6 +42,7 @@ from protocols.http1.serialise import (
     content_length,
     encode_response_head,
 )
+from protocols.lists import list_tokens
 
 MAX_EMPTY_LINES = 2
 """Empty lines skipped in front of a request line: RFC 9112 2.2 asks for at least one."""
@@ -314,7 +314,7 @@ class Http1Server(MessageReader[RequestHead]):
         self.upgrade = b""
         if upgrade is not None and connection is not None and version == b"1.1" and self.body_length == 0:
             # RFC 9110 7.8: a field that Connection does not name was not meant for this hop.
-            self.upgrade = upgrade if b"upgrade" in list_members(connection) else b""
+            self.upgrade = upgrade if b"upgrade" in list_tokens(connection) else b""
 
     def _understand_connect(self) -> None:
         """RFC 9110 9.3.6: CONNECT has no content; what follows is for the tunnel, or for nobody."""
@@ -327,7 +327,7 @@ class Http1Server(MessageReader[RequestHead]):
     def _expects_continue(version: bytes, expectation: bytes) -> bool:
         if version == b"1.0":  # RFC 9110 10.1.1: ignored
             return False
-        if set(list_members(expectation)) != {b"100-continue"}:
+        if set(list_tokens(expectation)) != {b"100-continue"}:
             raise RemoteProtocolError("the only expectation that can be met is 100-continue", status=417)
         return True
 
@@ -431,7 +431,7 @@ class Http1Server(MessageReader[RequestHead]):
         """The Connection field that the head lacks (RFC 9112 9.3)."""
         given = [value for name, value in headers if name.lower() == b"connection"]
         if given:
-            self.keep_alive = self.keep_alive and b"close" not in list_members(b",".join(given))
+            self.keep_alive = self.keep_alive and b"close" not in list_tokens(b",".join(given))
             return b""
         if not self.keep_alive:
             return CLOSE_FIELD

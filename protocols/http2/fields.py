@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from protocols.events import Headers
-from protocols.http1.checks import TARGET, TOKEN, is_host, is_host_and_port, list_members
+from protocols.http1.checks import TARGET, TOKEN, is_host, is_host_and_port
 from protocols.http2.errors import MalformedMessage
+from protocols.lists import list_tokens
 
 # RFC 9113 8.2.1 forbids 0x00-0x20, A-Z, 0x7f-0xff and colons; RFC 9110 5.1 has tokens.
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -157,7 +158,7 @@ def _settle_authority(request: ParsedRequest, pseudo: dict[bytes, bytes], header
 def _judge_expectation(request: ParsedRequest) -> None:
     """RFC 9110 10.1.1, as over HTTP/1.1: what else is expected is not met, and reaches nobody."""
     for name, value in request.headers:
-        if name == b"expect" and set(list_members(value)) != {b"100-continue"}:
+        if name == b"expect" and set(list_tokens(value)) != {b"100-continue"}:
             request.status, request.reason = 417, "the only expectation that can be met is 100-continue"
 
 

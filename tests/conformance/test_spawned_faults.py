@@ -7,7 +7,7 @@ processes are replaced under load is in ``tests/gateway/spawn/test_lifecycle.py`
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,7 @@ from tests.conformance.spawned_faults import (
     rows,
 )
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Served, gateway_of, quick_sweeper, run  # noqa: F401
+from tests.gateway.served import Log, Served, gateway_of, quick_sweeper, run, soon  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -54,22 +54,6 @@ def _homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert processes() <= before
 
 
-class Log:
-    """What is logged, as it comes."""
-
-    def __init__(self) -> None:
-        self.entries: list[MutableMapping[str, Any]] = []
-
-    def __call__(
-        self, _logger: Any, _method: str, entry: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        self.entries.append(entry)
-        return entry
-
-    def __getitem__(self, event: str) -> list[MutableMapping[str, Any]]:
-        return [entry for entry in self.entries if entry["event"] == event]
-
-
 @asynccontextmanager
 async def gateway(
     fault: str, kind: str, directory: Path, **options: Any
@@ -83,12 +67,6 @@ async def gateway(
     with capture_logs(processors=[log]):
         async with gateway_of(config) as accepting, entering(served := Served(accepting.service, None)):
             yield served, log
-
-
-async def soon(condition: Callable[[], bool]) -> None:
-    """Wait for other processes, which have no clock that a test could turn."""
-    while not condition():  # noqa: ASYNC110
-        await trio.sleep(0.01)  # noqa: TID251
 
 
 async def served_by(served: Served) -> int:

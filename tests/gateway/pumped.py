@@ -1,15 +1,12 @@
 """Streams of a pump with a peer over real sockets, for tests."""
 
 import socket
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import trio
 
-from gateway.pump import Pump
 from gateway.stream import PumpStream
-from tests.gateway.served import run
+from tests.gateway.served import pumping, run
 
 
 def connected(kind: str) -> tuple[socket.socket, socket.socket]:
@@ -24,15 +21,6 @@ def connected(kind: str) -> tuple[socket.socket, socket.socket]:
     for sock in (ours, theirs):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return ours, theirs
-
-
-@asynccontextmanager
-async def pumping() -> AsyncIterator[Pump]:
-    async with trio.open_nursery() as nursery:
-        pump = Pump()
-        await nursery.start(pump.run)
-        yield pump
-        nursery.cancel_scope.cancel()
 
 
 def pumped(kind: str, test: Callable[[PumpStream, trio.SocketStream], Awaitable[None]]) -> None:
@@ -55,8 +43,3 @@ def fill(stream: PumpStream) -> int:
     while sent := stream.try_send(b"x" * 65536):
         total += sent
     return total
-
-
-def reset(peer: trio.SocketStream) -> None:
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.socket.close()

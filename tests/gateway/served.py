@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -24,14 +24,16 @@ from gateway.front.entrance import address_of
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
+from gateway.shutdown.notice import ShutdownNotice
 from protocols.ajp import AjpServer
 from protocols.codec import ServerCodec
 from protocols.events import Data, EndOfMessage, NeedData, RequestEvent
 from protocols.fastcgi import FastCgiServer
+
+AnyStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 Answer: TypeAlias = Callable[[Request, Responder], Awaitable[None]]
 
@@ -40,6 +42,16 @@ LAST_GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 # ---- the front
+
+
+@asynccontextmanager
+async def pumping() -> AsyncIterator[Pump]:
+    """A pump that runs."""
+    async with trio.open_nursery() as nursery:
+        pump = Pump()
+        await nursery.start(pump.run)
+        yield pump
+        nursery.cancel_scope.cancel()
 
 
 class Answering:
@@ -101,9 +113,7 @@ async def serving(
     send_buffer: int | None = None,
 ) -> AsyncIterator[Served]:
     """A service whose only route is *answer*, on a TCP port, or on a Unix socket at *path*."""
-    async with trio.open_nursery() as pumping:
-        pump = Pump()
-        await pumping.start(pump.run)
+    async with pumping() as pump:
         service = Service(
             pump=pump,
             router=Router([Route(Answering(answer))]),
@@ -113,16 +123,13 @@ async def serving(
         )
         async with accepting(service, path=path, send_buffer=send_buffer) as served:
             yield served
-        pumping.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def gateway_of(config: Mapping[str, Any]) -> AsyncIterator[Served]:
     """The backends and routes of *config*, built and started as the daemon does it."""
     data = {"listeners": [{"http": "127.0.0.1:0"}], **config}
-    async with trio.open_nursery() as pumping:
-        pump = Pump()
-        await pumping.start(pump.run)
+    async with pumping() as pump:
         gateway = build(from_mapping(data, "", "."), pump, None)
         async with trio.open_nursery() as backends:
             for each in gateway.services:
@@ -131,7 +138,6 @@ async def gateway_of(config: Mapping[str, Any]) -> AsyncIterator[Served]:
                 served.notice = gateway.notice
                 yield served
             backends.cancel_scope.cancel()
-        pumping.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -170,15 +176,17 @@ async def accepting(
 # ---- clients
 
 
-async def read_all(stream: trio.SocketStream) -> bytes:
-    """All bytes to the end of the connection. A reset raises BrokenResourceError."""
+async def read_all(stream: AnyStream) -> bytes:
+    """All bytes to the end of the connection. A reset raises BrokenResourceError; so does
+    TLS without close_notify.
+    """
     pieces = []
     while piece := await stream.receive_some(65536):
         pieces.append(piece)
     return b"".join(pieces)
 
 
-async def read_while(stream: trio.SocketStream, send: Callable[[], Awaitable[None]]) -> bytes:
+async def read_while(stream: AnyStream, send: Callable[[], Awaitable[None]]) -> bytes:
     """All bytes to the end of the connection while *send* runs, which is ended then."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
@@ -187,7 +195,7 @@ async def read_while(stream: trio.SocketStream, send: Callable[[], Awaitable[Non
     return received
 
 
-async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
+async def read_until(stream: AnyStream, end: bytes) -> bytes:
     """All bytes up to and with *end*, which nothing follows."""
     received = b""
     while not received.endswith(end):
@@ -257,8 +265,6 @@ class ScriptedBackend:
 
 ApplicationCodec: TypeAlias = ServerCodec | FastCgiServer
 
-AnyStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-
 Behaviour: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
 
 
@@ -319,6 +325,32 @@ async def read_request(stream: AnyStream, codec: ApplicationCodec) -> tuple[Requ
         assert isinstance(event, Data)
         body += event.data
     return head, body
+
+
+# ---- processes that the gateway has started
+
+
+class Log:
+    """What is logged, as it comes."""
+
+    def __init__(self) -> None:
+        self.entries: list[MutableMapping[str, Any]] = []
+
+    def __call__(
+        self, _logger: Any, _method: str, entry: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        self.entries.append(entry)
+        return entry
+
+    def __getitem__(self, event: str) -> list[MutableMapping[str, Any]]:
+        return [entry for entry in self.entries if entry["event"] == event]
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """Wait for other processes, which have no clock that a test could turn."""
+    with trio.fail_after(30):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)  # noqa: TID251
 
 
 # ---- what must not be left

@@ -289,13 +289,13 @@ def test_second_signal_ends_the_wait_for_a_call_in_another_process(tmp_path: Pat
 def test_second_signal_ends_the_wait_for_a_thread(tmp_path: Path, workers: int) -> None:
     """Python waits for it when the daemon has ended."""
     (tmp_path / "stuck_thread.py").write_text(
-        "import asyncio, sys, threading\n"
+        "import asyncio, os, threading\n"
         "async def app(scope, receive, send):\n"
         "    if scope['type'] == 'lifespan':\n"
         "        await receive()\n"
         "        await send({'type': 'lifespan.startup.complete'})\n"
         "        await receive()\n"
-        "        print('{}', file=sys.stderr, flush=True)\n"
+        "        os.write(2, b'{}\\n')\n"  # in one piece: two workers say it at the same time
         "        return\n"
         "    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)\n"
         "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import trio
 
-from gateway.backend import StartError
 from gateway.build import build
 from gateway.build.entrances import Entrances
 from gateway.config import ConfigError, from_mapping, load_text
+from gateway.errors import StartError
 from gateway.listener import accept, open_listener
 from gateway.pump import Pump
-from tests.gateway.served import LAST_GET, response, run
-from tests.gateway.tls.secured import certificate, client_context, read_all
+from tests.gateway.served import LAST_GET, read_all, response, run
+from tests.gateway.tls.secured import certificate, client_context
 
 ROUTES = [{"respond": {"body": "hello {scheme}"}}]
 

@@ -11,8 +11,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.backend import StartError
 from gateway.config import Listener, from_mapping
+from gateway.errors import StartError
 from gateway.listener import UNSENT_BYTES, ListeningSocket, accept, open_listener
 from tests.gateway.served import run, until
 

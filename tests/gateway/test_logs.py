@@ -18,9 +18,10 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.logger import settle
-from gateway.logs import AccessLog, configure
+from gateway.logs.access import AccessLog
+from gateway.logs.events import configure
 from gateway.request import Address, Request
 from gateway.stacks import stack_of
 
@@ -383,7 +384,7 @@ def test_no_client_can_forge_an_access_line(tmp_path: Path, format: Any) -> None
 
 def test_times_are_utc_with_milliseconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 59.9996, 1e9 + 0.5])
-    monkeypatch.setattr("gateway.logs.time.time", lambda: next(times))
+    monkeypatch.setattr("gateway.logs.access.time.time", lambda: next(times))
     lines = access_lines(tmp_path, "text", make_request(), make_request(), make_request())
     assert [line.split(" ")[0] for line in lines] == [
         "1970-01-01T00:00:00.000Z",
@@ -405,7 +406,8 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys, types
-from gateway.logs import AccessLog, configure
+from gateway.logs.access import AccessLog
+from gateway.logs.events import configure
 from gateway.request import Request
 import structlog
 connection = types.SimpleNamespace(scheme="http", client=("::1", 1), server=None)

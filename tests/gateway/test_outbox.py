@@ -12,8 +12,14 @@ from trio.testing import wait_all_tasks_blocked
 from gateway.outbox import GATHERED, LARGEST, LONGEST, MOST
 from gateway.pump import Pump
 from gateway.stream import PumpStream
-from tests.gateway.pumped import fill, pumped, pumping, reset
-from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
+from tests.gateway.pumped import fill, pumped
+from tests.gateway.served import (
+    pumping,
+    quick_sweeper,  # noqa: F401
+    reset,
+    run,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

@@ -13,8 +13,14 @@ from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from gateway.pump import Pump
 from gateway.stream import READ_SIZE, PumpStream
-from tests.gateway.pumped import connected, fill, pumped, pumping, reset
-from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
+from tests.gateway.pumped import connected, fill, pumped
+from tests.gateway.served import (
+    pumping,
+    quick_sweeper,  # noqa: F401
+    reset,
+    run,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

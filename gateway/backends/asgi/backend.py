@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, NoReturn, Protocol
 
 import trio
 
-from gateway.backend import StartError
 from gateway.backends.asgi.guest import AsyncioHost
 from gateway.backends.asgi.handshake import check_handshake
 from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
@@ -23,13 +22,13 @@ from gateway.backends.asgi.lifespan import Lifespan, Mode
 from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_scope
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.load import NOTHING, Surroundings, load_application
-from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, traceback_of
+from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, StartError, traceback_of
 from gateway.forked import end_child
-from gateway.interruption import Interrupted
 from gateway.logger import get_logger
-from gateway.notice import ShutdownNotice
 from gateway.pump import Pump
 from gateway.request import Request, Responder, Upgrade
+from gateway.shutdown.notice import ShutdownNotice
+from gateway.shutdown.signals import Interrupted
 
 log = get_logger()
 

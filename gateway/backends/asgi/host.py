@@ -19,8 +19,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
 
-from gateway.notice import ShutdownNotice
 from gateway.resumption import current_task
+from gateway.shutdown.notice import ShutdownNotice
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

@@ -6,8 +6,8 @@ head is held until the first body message, so an application that fails between 
 proper 500, and a small response leaves in one system call.
 
 When the daemon stops and a response that has begun still runs after a time, an application that waits in
-`receive` is told by ``http.disconnect``, though its client is there and it may still send (`gateway.notice`).
-Others are spared, because frameworks give up on a request when they are told.
+`receive` is told by ``http.disconnect``, though its client is there and it may still send (see
+`gateway.shutdown.notice`). Others are spared, because frameworks give up on a request when they are told.
 
 It decides what an application's return or failure means for the response (`complete`, `take_failure`)
 but does not call the application.
@@ -37,8 +37,8 @@ from gateway.backends.asgi.messages import (
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError, ResponseAborted
 from gateway.logger import get_logger
-from gateway.notice import ShutdownNotice
 from gateway.request import Request, Responder
+from gateway.shutdown.notice import ShutdownNotice
 from protocols.events import Headers
 from protocols.trailers import takes_trailers
 

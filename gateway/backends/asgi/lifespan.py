@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import trio
 
-from gateway.backend import StartError
 from gateway.backends.asgi.host import Application, Host, Message
+from gateway.errors import StartError
 from gateway.forked import end_child
 from gateway.logger import get_logger
 

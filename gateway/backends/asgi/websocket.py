@@ -13,7 +13,7 @@ Promises: an application that does not take its messages stops the reading (:dat
 :data:`QUEUED_BYTES`), and so its client; one that sends waits for the client. A client that answers no ping
 in time is let go. Every end has its code: the client's own, 1000 when the application returns, 1011 when it
 fails, 1012 when the daemon stops: at once, or for an application that waits for the notice of that
-(``gateway.shutdown``) when it is urgent (`gateway.notice`).
+(``gateway.shutdown``) when it is urgent (`gateway.shutdown.notice`).
 
 An application whose client has left is told so by `receive` and `send`, and has the grace to end
 (``timeouts.disconnect_grace``), anew with each message that it still takes of what came before; then its
@@ -37,8 +37,8 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
-from gateway.notice import ShutdownNotice
 from gateway.request import Duplex, Request, Responder, Upgrade
+from gateway.shutdown.notice import ShutdownNotice
 from protocols.errors import LocalProtocolError
 from protocols.events import NEED_DATA, Headers
 from protocols.websocket.deflate import Deflate, negotiate

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from gateway.backend import StartError
 from gateway.backends.cgi.indexed_query import search_words
-from gateway.errors import RequestError
+from gateway.errors import RequestError, StartError
 from gateway.executable import shebang
 from gateway.request import Request
 

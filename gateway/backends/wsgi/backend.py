@@ -24,8 +24,8 @@ from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
 from gateway.intake import BodyIntake
-from gateway.interruption import Interrupted
 from gateway.request import Body, Request, Responder, respond
+from gateway.shutdown.signals import Interrupted
 from gateway.slots import Slots
 
 _READ_AHEAD: Final = 64 * 1024

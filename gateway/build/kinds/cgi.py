@@ -8,8 +8,8 @@ from gateway.backends.cgi.program import ProgramRules
 from gateway.backends.cgi.transcript import Transcript
 from gateway.build.parts import Parts, templates
 from gateway.config.backends import cgi as models
+from gateway.shutdown.signals import on_terminal
 from gateway.slots import Slots
-from gateway.terminal import on_terminal
 
 
 def make(parts: Parts, name: str, config: models.CGIBackend) -> CgiBackend:

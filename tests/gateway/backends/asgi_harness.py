@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import trio
 
-from gateway.backend import StartError
 from gateway.backends.asgi import AsgiBackend
+from gateway.errors import StartError
 from gateway.pump import Pump
 from gateway.request import Request, Responder
+from tests.gateway.served import pumping
 
 both_loops = pytest.mark.parametrize("loop", ["trio", "asyncio"])
 
@@ -35,25 +36,18 @@ def make_backend(app: Any, pump: Pump, **options: Any) -> AsgiBackend:
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[AsgiBackend]:
     """*app* between the start and the stop of its backend."""
-    async with trio.open_nursery() as sockets:
-        pump = Pump()
-        await sockets.start(pump.run)
-        async with trio.open_nursery() as backends:
-            backend = make_backend(app, pump, **options)
-            await backends.start(backend.run)
-            yield backend
-            backends.cancel_scope.cancel()
-        sockets.cancel_scope.cancel()
+    async with pumping() as pump, trio.open_nursery() as backends:
+        backend = make_backend(app, pump, **options)
+        await backends.start(backend.run)
+        yield backend
+        backends.cancel_scope.cancel()
 
 
 async def start_error(app: Any, **options: Any) -> str:
     """The message with which the backend of *app* refuses to start, or ends."""
-    async with trio.open_nursery() as sockets:
-        pump = Pump()
-        await sockets.start(pump.run)
+    async with pumping() as pump:
         with pytest.raises(StartError) as caught:
             await make_backend(app, pump, **options).run(task_status=trio.TASK_STATUS_IGNORED)
-        sockets.cancel_scope.cancel()
     return str(caught.value)
 
 

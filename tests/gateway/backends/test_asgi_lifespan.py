@@ -7,9 +7,9 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from gateway.pump import Pump
 from tests.gateway.backends.asgi_harness import answering, both_loops, make_backend, serving, start_error
 from tests.gateway.conftest import RecordingResponder, make_request
+from tests.gateway.served import pumping
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 
@@ -239,16 +239,12 @@ def test_start_that_is_not_wanted_any_more_ends(loop: str) -> None:
     started = 0
 
     async def start(checkpoints: int) -> None:
-        async with trio.open_nursery() as sockets:
-            pump = Pump()
-            await sockets.start(pump.run)
-            async with trio.open_nursery() as backends:
-                backends.start_soon(cancel_after, checkpoints, backends.cancel_scope)
-                await backends.start(make_backend(lifespan(None, COMPLETE, None), pump, loop=loop).run)
-                nonlocal started
-                started += 1
-                await trio.Event().wait()
-            sockets.cancel_scope.cancel()
+        async with pumping() as pump, trio.open_nursery() as backends:
+            backends.start_soon(cancel_after, checkpoints, backends.cancel_scope)
+            await backends.start(make_backend(lifespan(None, COMPLETE, None), pump, loop=loop).run)
+            nonlocal started
+            started += 1
+            await trio.Event().wait()
 
     async def cancel_after(checkpoints: int, scope: trio.CancelScope) -> None:
         for _ in range(checkpoints):

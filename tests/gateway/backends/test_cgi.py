@@ -21,14 +21,13 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from gateway import process
-from gateway.backend import StartError
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.program import Execute, ProgramRules
 from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.backends.cgi.transcript import Transcript
 from gateway.confinement import Confinement, ResourceLimits
-from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.intake import BodyIntake
 from gateway.process import LINE_LIMIT
 from gateway.pump import Pump
@@ -39,8 +38,7 @@ from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
 from protocols.events import Headers
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
-from tests.gateway.pumped import pumping
-from tests.gateway.served import gateway_of, until
+from tests.gateway.served import gateway_of, pumping, until
 
 SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"

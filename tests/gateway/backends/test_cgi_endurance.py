@@ -23,7 +23,7 @@ from gateway.request import Request, Responder
 from gateway.slots import Slots
 from gateway.template import Template
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
-from tests.gateway.pumped import pumping
+from tests.gateway.served import pumping
 
 ROUNDS: Final = 300
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.backend import StartError
 from gateway.backends.load import NOTHING, Surroundings, load_application
+from gateway.errors import StartError
 from gateway.virtualenv import VERSION
 
 

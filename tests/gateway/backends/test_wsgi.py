@@ -16,11 +16,10 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from gateway.backend import StartError
 from gateway.backends.wsgi import WsgiBackend
 from gateway.backends.wsgi.call import AHEAD_BYTES
 from gateway.backends.wsgi.threads import WorkerThreads
-from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.intake import BodyIntake
 from gateway.request import Body
 from gateway.slots import Slots

@@ -14,11 +14,10 @@ import trio
 from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
-from gateway.pump import Pump
 from gateway.router import Route, Router
 from tests.gateway.backends.wsgi_harness import serving
 from tests.gateway.http2_client import Client as H2Client
-from tests.gateway.served import read_all, reset, responses
+from tests.gateway.served import pumping, read_all, reset, responses
 
 VERSIONS = ("1.1", "2")
 
@@ -198,23 +197,19 @@ async def entered(
     app: Any, version: str, *, mount: str = "", timeouts: Timeouts | None = None, **options: Any
 ) -> AsyncIterator[Application]:
     """*app* on a TCP port of 127.0.0.1; *options* are those of its backend."""
-    async with trio.open_nursery() as pumping:
-        pump = Pump()
-        await pumping.start(pump.run)
-        async with serving(app, **options) as backend:
-            service = Service(pump, Router([Route(backend, mount=mount)]), timeouts or Timeouts(), Limits())
-            entrance = Entrance(service)
-            with socket.create_server(("127.0.0.1", 0), backlog=128) as sock:
-                sock.setblocking(False)
-                async with trio.open_nursery() as connections:
-                    connections.start_soon(
-                        accept,
-                        ListeningSocket(sock),
-                        lambda client: connections.start_soon(entrance.serve, client),
-                    )
-                    yield Application(version, sock.getsockname())
-                    connections.cancel_scope.cancel()
-        pumping.cancel_scope.cancel()
+    async with pumping() as pump, serving(app, **options) as backend:
+        service = Service(pump, Router([Route(backend, mount=mount)]), timeouts or Timeouts(), Limits())
+        entrance = Entrance(service)
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as sock:
+            sock.setblocking(False)
+            async with trio.open_nursery() as connections:
+                connections.start_soon(
+                    accept,
+                    ListeningSocket(sock),
+                    lambda client: connections.start_soon(entrance.serve, client),
+                )
+                yield Application(version, sock.getsockname())
+                connections.cancel_scope.cancel()
 
 
 def ask(app: Any, version: str, *request: Any, mount: str = "", threads: int = 4, **options: Any) -> Seen:

@@ -13,9 +13,9 @@ import trio
 from gateway.backends.wsgi import WsgiBackend
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Limits, Service, Timeouts
-from gateway.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
+from tests.gateway.served import pumping
 
 _published = ModuleType("wsgi_application_of_a_test")
 sys.modules[_published.__name__] = _published
@@ -56,20 +56,16 @@ def handle(app: Any, request: Request, responder: Responder, **options: Any) -> 
 @asynccontextmanager
 async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterator[trio.SocketStream]:
     """A client's connection to the HTTP/1.1 front with *app* behind it."""
-    async with trio.open_nursery() as pumping:
-        pump = Pump()
-        await pumping.start(pump.run)
-        async with serving(app, **options) as backend:
-            service = Service(pump, Router([Route(backend, mount=mount)]), Timeouts(), Limits())
-            ours, theirs = socket.socketpair()
-            connection = Http1Connection(
-                pump.attach(ours), service, client=("192.0.2.7", 40000), server=("192.0.2.1", 80)
-            )
-            async with trio.open_nursery() as connections:
-                connections.start_soon(connection.serve)
-                async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
-                    yield client
-        pumping.cancel_scope.cancel()
+    async with pumping() as pump, serving(app, **options) as backend:
+        service = Service(pump, Router([Route(backend, mount=mount)]), Timeouts(), Limits())
+        ours, theirs = socket.socketpair()
+        connection = Http1Connection(
+            pump.attach(ours), service, client=("192.0.2.7", 40000), server=("192.0.2.1", 80)
+        )
+        async with trio.open_nursery() as connections:
+            connections.start_soon(connection.serve)
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
+                yield client
 
 
 def exchange(app: Any, request: bytes, **options: Any) -> bytes:

@@ -11,8 +11,7 @@ from gateway.front.service import Limits, Service, Timeouts
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
 from gateway.tls.context import Certificates, TlsOptions
-from tests.gateway.pumped import pumping
-from tests.gateway.served import Answering, run
+from tests.gateway.served import Answering, pumping, run
 from tests.gateway.tls.secured import certificate
 
 

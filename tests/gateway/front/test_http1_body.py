@@ -10,11 +10,16 @@ import trio.testing
 from gateway.errors import ClientGone, RequestError
 from gateway.front.http1.body import Http1Body
 from gateway.front.service import DRAINED_BYTES, Limits, Service, Timeouts
-from gateway.pump import Pump
 from gateway.router import Router
 from protocols.events import RequestHead
 from protocols.http1 import Http1Server
-from tests.gateway.served import quick_sweeper, read_until, reset, run  # noqa: F401
+from tests.gateway.served import (
+    pumping,
+    quick_sweeper,  # noqa: F401
+    read_until,
+    reset,
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -27,9 +32,7 @@ def reading(test: Test, framing: bytes, *fields: bytes) -> None:
     """Run *test* with the body of a request, and the client that sends it."""
 
     async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            pump = Pump()
-            await nursery.start(pump.run)
+        async with pumping() as pump:
             service = Service(pump, Router([]), Timeouts(body=0.05), Limits(body=DRAINED_BYTES + 10))
             ours, theirs = socket.socketpair()
             stream = pump.attach(ours)
@@ -40,7 +43,6 @@ def reading(test: Test, framing: bytes, *fields: bytes) -> None:
             async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
                 await test(Http1Body(codec, stream, service), client)
             stream.close()
-            nursery.cancel_scope.cancel()
 
     run(main)
 

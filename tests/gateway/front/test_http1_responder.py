@@ -9,11 +9,15 @@ import trio
 
 from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.http1.responder import Http1Responder
-from gateway.pump import Pump
 from gateway.stream import PumpStream
 from protocols.errors import LocalProtocolError
 from protocols.events import Headers
-from tests.gateway.served import quick_sweeper, response, run  # noqa: F401
+from tests.gateway.served import (
+    pumping,
+    quick_sweeper,  # noqa: F401
+    response,
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -40,15 +44,12 @@ def responding(test: Test, **options: bool) -> None:
     """Run *test* with a responder and its client."""
 
     async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            pump = Pump()
-            await nursery.start(pump.run)
+        async with pumping() as pump:
             ours, theirs = socket.socketpair()
             stream = pump.attach(ours)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
                 await test(responder_for(stream, **options), client)
                 stream.close()
-            nursery.cancel_scope.cancel()
 
     run(main)
 

@@ -17,11 +17,10 @@ from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
 from gateway.networks import ClientNetwork, ClientNetworks
-from gateway.pump import Pump
 from gateway.request import Request, Responder, respond
 from gateway.router import Route, Router
 from protocols.proxy_protocol import Command, ProxyHeader, ProxySsl, encode_header
-from tests.gateway.served import LAST_GET, Answering, read_all, reset, response, run, until
+from tests.gateway.served import LAST_GET, Answering, pumping, read_all, reset, response, run, until
 
 LOOPBACK: list[ClientNetwork] = [ip_network("127.0.0.0/8"), ip_network("::1")]
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 50000 443\r\n"
@@ -80,9 +79,7 @@ async def entering(
     sock.listen(16)
     sock.setblocking(False)
     with sock:
-        async with trio.open_nursery() as pumping:
-            pump = Pump()
-            await pumping.start(pump.run)
+        async with pumping() as pump:
             service = Service(
                 pump=pump,
                 router=Router([Route(Answering(tell))]),
@@ -97,7 +94,6 @@ async def entering(
                 )
                 yield entered
                 connections.cancel_scope.cancel()
-            pumping.cancel_scope.cancel()
 
 
 def entered(test: Callable[[Entered], Awaitable[None]], **options: Any) -> list[str]:

@@ -302,7 +302,7 @@ def test_early_hints_and_trailers(directory: str) -> None:
 
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
 def test_notice_of_the_daemons_end(directory: str, loop: str) -> None:
-    """In its two steps (`gateway.notice`)."""
+    """In its two steps (`gateway.shutdown.notice`)."""
 
     async def test(served: Served) -> None:
         async with await served.connect() as client:

@@ -13,10 +13,9 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.backend import StartError
-from gateway.errors import BackendError, Cause, Phase
-from gateway.notice import ShutdownNotice
+from gateway.errors import BackendError, Cause, Phase, StartError
 from gateway.restarts import FIRST_PAUSE, LONGEST_PAUSE
+from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import Processes, SpawnedApplication
 from gateway.spawn.application import RESTART_PATIENCE
 from tests.gateway.served import LAST_GET, gateway_of, response

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.spawn import SpawnedApplication
 from gateway.spawn.command import Command, environment, of_program
 from gateway.spawn.endpoint import OwnSocket, SharedSocket

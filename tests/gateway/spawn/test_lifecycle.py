@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.restarts import LONGEST_PAUSE
-from tests.gateway.served import LAST_GET, Response, Served, gateway_of, response
+from tests.gateway.served import LAST_GET, Log, Response, Served, gateway_of, response, soon
 
 WSGI = """
 import os, sys, time
@@ -81,22 +81,6 @@ async def pid_of(served: Served, do: str = "") -> int:
     return int(found.body.split()[0])
 
 
-class Log:
-    """What is logged, as it comes."""
-
-    def __init__(self) -> None:
-        self.entries: list[MutableMapping[str, Any]] = []
-
-    def __call__(
-        self, _logger: Any, _method: str, entry: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        self.entries.append(entry)
-        return entry
-
-    def __getitem__(self, event: str) -> list[MutableMapping[str, Any]]:
-        return [entry for entry in self.entries if entry["event"] == event]
-
-
 def run(configuration: dict[str, Any], test: Callable[[Served, Log], Awaitable[None]]) -> Log:
     """Run *test* while the gateway runs; what was logged."""
     log = Log()
@@ -109,13 +93,6 @@ def run(configuration: dict[str, Any], test: Callable[[Served, Log], Awaitable[N
     with capture_logs(processors=[log]):
         trio.run(main)
     return log
-
-
-async def soon(condition: Callable[[], bool]) -> None:
-    """Wait for other processes, which have no clock that a test could turn."""
-    with trio.fail_after(30):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.01)  # noqa: TID251
 
 
 # ---- nothing is lost

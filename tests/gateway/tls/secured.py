@@ -16,11 +16,10 @@ import trustme
 from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
-from gateway.pump import Pump
 from gateway.router import Route, Router
 from gateway.tls.context import Certificates, TlsOptions
 from gateway.tls.files import CertificateFiles
-from tests.gateway.served import Answer, Answering
+from tests.gateway.served import Answer, Answering, pumping, read_all
 
 Client: TypeAlias = trio.SSLStream[trio.SocketStream]
 
@@ -110,9 +109,7 @@ async def secured(
     send_buffer: int | None = None,
 ) -> AsyncIterator[Secured]:
     """A service whose only route is *answer*, behind TLS on a TCP port."""
-    async with trio.open_nursery() as pumping:
-        pump = Pump()
-        await pumping.start(pump.run)
+    async with pumping() as pump:
         service = Service(
             pump=pump,
             router=Router([Route(Answering(answer))]),
@@ -136,22 +133,3 @@ async def secured(
                 )
                 yield Secured(service, certificates, entrance, sock.getsockname())
                 connections.cancel_scope.cancel()
-        pumping.cancel_scope.cancel()
-
-
-async def read_all(client: Client) -> bytes:
-    """All bytes to close_notify. An end without it raises BrokenResourceError."""
-    pieces = []
-    while piece := await client.receive_some(65536):
-        pieces.append(bytes(piece))
-    return b"".join(pieces)
-
-
-async def read_until(client: Client, end: bytes) -> bytes:
-    """All bytes up to and with *end*, which nothing follows."""
-    received = b""
-    while not received.endswith(end):
-        piece = await client.receive_some(65536)
-        assert piece, f"the connection ended after {received[-200:]!r}"
-        received += bytes(piece)
-    return received

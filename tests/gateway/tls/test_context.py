@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.request import Request, Responder, respond
 from gateway.tls import context
 from gateway.tls.context import Certificates, TlsOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.backend import StartError
+from gateway.errors import StartError
 from gateway.tls.context import TlsContext, TlsOptions
 from gateway.tls.development import development_context, directory
 

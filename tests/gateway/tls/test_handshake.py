@@ -21,6 +21,8 @@ from tests.gateway.served import (
     GET,
     LAST_GET,
     quick_sweeper,  # noqa: F401
+    read_all,
+    read_until,
     response,
     responses,
     run,
@@ -30,8 +32,6 @@ from tests.gateway.tls.secured import (
     authority_file,
     certificate,
     client_context,
-    read_all,
-    read_until,
     secured,
 )
 

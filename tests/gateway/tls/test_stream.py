@@ -11,12 +11,17 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from gateway.pump import Pump
 from gateway.tls.context import Certificates, TlsOptions
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import PIECE, TlsStream
-from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
-from tests.gateway.tls.secured import Client, certificate, client_context, read_all
+from tests.gateway.served import (
+    pumping,
+    quick_sweeper,  # noqa: F401
+    read_all,
+    run,
+    until,
+)
+from tests.gateway.tls.secured import Client, certificate, client_context
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -46,9 +51,7 @@ def streams(
     certificates = Certificates(TlsOptions(), [certificate(directory, "localhost")])
 
     async def main() -> None:
-        async with trio.open_nursery() as pumping:
-            pump = Pump()
-            await pumping.start(pump.run)
+        async with pumping() as pump:
             ours, theirs = tcp()
             if send_buffer is not None:
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
@@ -64,7 +67,6 @@ def streams(
             await test(stream, client)
             stream.close()
             transport.socket.close()
-            pumping.cancel_scope.cancel()
 
     run(main, seconds=30)
 

@@ -16,10 +16,13 @@ import trio.testing
 
 from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
-from gateway.pump import Pump
 from gateway.stream import PumpStream
 from gateway.upstream.dial import Dialer, SocketAddress
-from tests.gateway.served import quick_sweeper, run  # noqa: F401
+from tests.gateway.served import (
+    pumping,
+    quick_sweeper,  # noqa: F401
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -32,11 +35,8 @@ def dialling(
     hosts: Sequence[str] = (),
 ) -> None:
     async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            pump = Pump()
-            await nursery.start(pump.run)
+        async with pumping() as pump:
             await test(Dialer(pump, address, backend="app", timeout=timeout, hosts=hosts))
-            nursery.cancel_scope.cancel()
 
     run(main)
 

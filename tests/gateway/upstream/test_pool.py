@@ -5,14 +5,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-import trio
 
 from gateway.address import TcpAddress
 from gateway.pump import Pump
 from gateway.upstream.dial import Dialer
 from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
 from protocols.http1.client import Http1Client
-from tests.gateway.served import quick_sweeper, run, until  # noqa: F401
+from tests.gateway.served import (
+    pumping,
+    quick_sweeper,  # noqa: F401
+    run,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -38,16 +42,13 @@ def pooling(test: Callable[[Fixture], Awaitable[None]], **limits: Any) -> None:
     policy = PoolPolicy(**{"idle": 2, **limits})
 
     async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            pump = Pump()
-            await nursery.start(pump.run)
+        async with pumping() as pump:
             dialer = Dialer(pump, TcpAddress("127.0.0.1", 1), backend="app", timeout=1.0)
             fixture = Fixture(pump, Pool(pump, dialer, policy))
             await test(fixture)
             fixture.pool.close()
             for sock in fixture.theirs:
                 sock.close()
-            nursery.cancel_scope.cancel()
 
     run(main)
 

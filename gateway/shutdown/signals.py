@@ -8,6 +8,7 @@ Nothing interrupts a call into C that does not come back. Handlers that an appli
 while it is loaded are not kept: nobody could stop the daemon any more.
 """
 
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,15 @@ log = get_logger()
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Result = TypeVar("Result")
+
+
+def on_terminal() -> bool:
+    """Whether there is a controlling terminal: then SIGHUP means that it was closed (tty_ioctl(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 class Interrupted(Exception):

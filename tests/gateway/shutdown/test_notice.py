@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.notice import ShutdownNotice
+from gateway.shutdown.notice import ShutdownNotice
 
 
 def test_each_step_is_told_once() -> None:

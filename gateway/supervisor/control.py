@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gateway.supervisor.supervisor import Supervisor
 
 
-class Windows:
-    """`run` serves what `open` says, which may be said again."""
+class ControlSockets:
+    """`run` answers on those that `open` names, which may be called again."""
 
     def __init__(self, supervisor: "Supervisor") -> None:
         self._daemon: Daemon = _AllWorkers(supervisor)

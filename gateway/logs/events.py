@@ -1,0 +1,182 @@
+"""The log of events: of the gateway, and what applications log by `logging`, `warnings` and structlog."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from gateway.escape import printable
+from gateway.logger import get_logger, settle
+from gateway.logs.output import Format, is_text, writer
+
+
+def configure(
+    *,
+    format: Format = "auto",  # noqa: A002
+    debug: bool = False,
+    stream: TextIO | None = None,
+    worker: int | None = None,
+) -> None:
+    """Write all events to *stream* (standard error), those of `logging` and `warnings` too.
+
+    The least level is INFO; *debug* lets the gateway's own debug events through as well. Each event says
+    which *worker* it is of, if there are several. May be called again; loggers that were used before follow.
+    """
+    stream = sys.stderr if stream is None else stream
+    _output.write = writer(stream)
+    colours = stream.isatty() and "NO_COLOR" not in os.environ
+    _processors[:] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _plain,
+        *(() if worker is None else (_of_worker(worker),)),
+        *(_readable(colours) if is_text(format, stream) else [_as_json]),
+    ]
+    filtering: Any = structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO)
+    settle(lambda context: filtering(_output, processors=_processors, context=context))
+    # For applications that use structlog, and do not configure it themselves.
+    structlog.configure(
+        processors=_processors,
+        wrapper_class=filtering,
+        logger_factory=lambda *_: _output,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, _Bridge)]
+    root.addHandler(_Bridge())
+    root.setLevel(logging.INFO)
+    logging.basicConfig = _basic_config
+    warnings.showwarning = _show_warning
+
+
+class _Output:
+    """Where structlog's rendered events go. There is one, so that cached loggers follow `configure`."""
+
+    def __init__(self) -> None:
+        self.write: Callable[[bytes], None] = lambda _: None
+
+    def msg(self, line: str) -> None:
+        self.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    debug = info = warning = error = critical = msg
+
+
+_output: Final = _Output()
+# Cached loggers hold this list: it is changed in place.
+_processors: Final[list[Processor]] = []
+
+
+class _Bridge(logging.Handler):
+    """Passes what applications log by `logging` to the same output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except Exception:
+            message = f"{record.msg} {record.args!r}"
+        event: Any = {"event": message, "logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            event["exc_info"] = record.exc_info
+        for process in _processors:
+            event = process(None, record.levelname.lower(), event)
+        _output.msg(event)
+
+
+_unchanged_basic_config: Final = logging.basicConfig
+
+
+def _basic_config(**options: Any) -> None:
+    """`logging.basicConfig`, which would ignore everything because there is a handler.
+
+    An application has the level that it asks for, and the place: a file, a stream, handlers.
+    """
+    root = logging.getLogger()
+    placed = any(options.get(key) is not None for key in ("filename", "stream", "handlers"))
+    if [type(handler) for handler in root.handlers] == [_Bridge]:
+        if not placed:
+            if options.get("level") is not None:
+                root.setLevel(options["level"])
+            return
+        root.handlers.clear()
+    _unchanged_basic_config(**options)
+
+
+def _of_worker(number: int) -> Processor:
+    def add(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = number
+        return event
+
+    return add
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """`warnings.showwarning`, which writes several lines to standard error, past the log."""
+    if file is not None:  # for somebody else than the operator
+        file.write(warnings.formatwarning(message, category, filename, lineno, line))
+        return
+    get_logger().warning(
+        str(message), logger="py.warnings", category=category.__name__, file=f"{filename}:{lineno}"
+    )
+
+
+def _plain(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Values as JSON has them; what else there is (addresses, paths, errors) as its text."""
+    for key, value in event.items():
+        if isinstance(value, Enum):
+            event[key] = value.value
+        elif isinstance(value, bytes):
+            event[key] = value.decode("utf-8", "backslashreplace")
+        elif value is not None and not isinstance(value, str | int | float | list | tuple | dict):
+            event[key] = str(value)
+    return event
+
+
+def _as_json(_logger: object, _method: str, event: EventDict) -> str:
+    """One line of ASCII; JSON escapes all control characters."""
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event", "logger") if key in event}
+    return json.dumps({**first, **event}, default=str)
+
+
+def _readable(colours: bool) -> list[Processor]:
+    # A plain traceback: the pretty ones show local variables, and with them secrets.
+    return [
+        _brief,
+        _harmless,
+        structlog.dev.ConsoleRenderer(
+            colors=colours, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+
+
+def _brief(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Without what is not known; lists as words, so that an address can be copied, or clicked on."""
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for key, value in event.items()
+        if value is not None
+    }
+
+
+def _harmless(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """No value can begin a line or send a control sequence; a traceback stands indented below."""
+    for key, value in event.items():
+        if key in ("exception", "stack"):
+            event[key] = "\n".join(f"    {printable(line)}" for line in str(value).splitlines())
+        elif isinstance(value, str):
+            event[key] = printable(value)
+    return event
