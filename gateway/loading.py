@@ -51,6 +51,8 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
             application = getattr(application, name)
         except AttributeError as error:
             raise LoadError(f"{module_name!r} has no attribute {attribute!r}") from error
+        except BaseException as error:  # a property, or what a module makes when it is asked for it
+            raise _failed(f"the look-up of {target}", error) from error
     if factory:
         application = _made_by(application, target)
     if not callable(application):

@@ -369,6 +369,19 @@ def test_backend_that_cannot_start_is_one_message(tmp_path: Path, kind: str) -> 
     assert line.startswith("gateway: backend app: there is no module 'no_such_module'")
 
 
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_application_of_the_other_kind_is_one_message(tmp_path: Path, kind: str) -> None:
+    other = "wsgi" if kind == "asgi" else "asgi"
+    (tmp_path / "other_kind.py").write_text(
+        "def wsgi(environ, start_response): ...\nasync def asgi(scope, receive, send): ...\n"
+    )
+    config = slow().replace("wsgi: 'slow_application:app'", f"{kind}: 'other_kind:{other}'")
+    with daemon(tmp_path, config) as running:
+        (line,) = running.end(1).splitlines()
+    assert line.startswith(f"gateway: backend app: other_kind:{other} cannot be called with")
+    assert line.endswith(f"expected {other}, or --{other}")
+
+
 def test_every_backend_that_cannot_start_is_named(tmp_path: Path) -> None:
     failing = "one: {wsgi: 'missing_one:app'}, two: {wsgi: 'missing_two:app'}"
     config = slow().replace("{app: ", f"{{{failing}, app: ")
