@@ -382,6 +382,20 @@ def test_application_of_the_other_kind_is_one_message(tmp_path: Path, kind: str)
     assert line.endswith(f"expected {other}, or --{other}")
 
 
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_application_that_replaces_threads_is_one_message(tmp_path: Path, kind: str) -> None:
+    """It would wait for ever for the first of them, and hear no signal."""
+    pytest.importorskip("gevent")
+    (tmp_path / "green.py").write_text(
+        "from gevent import monkey\nmonkey.patch_all()\ndef app(*arguments): ...\n"
+    )
+    config = slow().replace("wsgi: 'slow_application:app'", f"{kind}: 'green:app'")
+    with daemon(tmp_path, config) as running:
+        (line,) = running.end(1).splitlines()
+    assert line.startswith("gateway: backend app: green:app has gevent replace the threads of its process")
+    assert line.endswith("http: {spawn: {command: [gunicorn, -k, gevent, …]}}")
+
+
 def test_every_backend_that_cannot_start_is_named(tmp_path: Path) -> None:
     failing = "one: {wsgi: 'missing_one:app'}, two: {wsgi: 'missing_two:app'}"
     config = slow().replace("{app: ", f"{{{failing}, app: ")

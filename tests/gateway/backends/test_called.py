@@ -29,7 +29,8 @@ class Instances:
 
     def __init__(self, environ: Any, start_response: Any) -> None: ...
 
-    def __iter__(self) -> Iterator[bytes]: ...
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
 
 
 def make() -> Any: ...
