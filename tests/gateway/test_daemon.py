@@ -396,6 +396,23 @@ def test_application_that_replaces_threads_is_one_message(tmp_path: Path, kind: 
     assert line.endswith("http: {spawn: {command: [gunicorn, -k, gevent, …]}}")
 
 
+def test_threads_that_the_system_has_no_room_for_are_one_message(tmp_path: Path) -> None:
+    (tmp_path / "roomy.py").write_text(
+        "import resource, threading\n"
+        "threading.stack_size(64 << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "def app(environ, start_response): ...\n"
+    )
+    config = slow().replace("wsgi: 'slow_application:app'", "wsgi: 'roomy:app', threads: 64")
+    with daemon(tmp_path, config) as running:
+        (line,) = running.end(1).splitlines()
+    assert re.fullmatch(
+        r"gateway: backend app: can't start new thread: \d+ of 64 threads are running; "
+        "expected fewer, or a higher limit of memory or processes",
+        line,
+    )
+
+
 def test_every_backend_that_cannot_start_is_named(tmp_path: Path) -> None:
     failing = "one: {wsgi: 'missing_one:app'}, two: {wsgi: 'missing_two:app'}"
     config = slow().replace("{app: ", f"{{{failing}, app: ")
