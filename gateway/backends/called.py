@@ -47,10 +47,13 @@ def can_take(signature: inspect.Signature, count: int) -> bool:
 
 
 def _signatures(application: Any) -> list[inspect.Signature]:
-    """Its own, and that of what it wraps; none if it does not tell, as some functions in C."""
+    """Its own, and that of what it wraps; none if it does not tell, as some functions in C.
+
+    From Python 3.14 on annotations are evaluated for it, and may name what only type checkers import.
+    """
     try:
         return [inspect.signature(application, follow_wrapped=follow) for follow in (False, True)]
-    except (TypeError, ValueError):
+    except Exception:
         return []
 
 

@@ -31,8 +31,8 @@ def is_double_callable(app: Any) -> bool:
         return True
     try:
         signature = inspect.signature(app)
-    except (TypeError, ValueError):
-        return False  # it does not tell
+    except Exception:
+        return False  # it does not tell: it is written in C, or its annotations cannot be evaluated
     if not can_take(signature, 1):
         return False
     if not can_take(signature, 3):

@@ -46,6 +46,16 @@ def make_of_four(one: Any, two: Any, three: Any, four: Any) -> Any: ...
 def of_anything(*arguments: Any) -> Any: ...
 
 
+class Silent:
+    """Does not tell what it takes: Python 3.14 evaluates annotations for that."""
+
+    @property
+    def __signature__(self) -> Any:
+        raise NameError("name 'Scope' is not defined")
+
+    def __call__(self) -> None: ...
+
+
 WSGI: list[Any] = [
     wsgi,
     with_more,
@@ -60,7 +70,7 @@ WSGI: list[Any] = [
     ("kind", "application"),
     [("wsgi", each) for each in WSGI]
     + [("asgi", each) for each in [*SINGLE, *DOUBLE, of_anything]]
-    + [("asgi", type), ("wsgi", type)],  # which does not tell
+    + [("asgi", Silent()), ("wsgi", Silent())],
 )
 def test_what_can_be_called_is_taken(kind: Kind, application: Any) -> None:
     check_called(application, kind, target="main:app", backend="api")
