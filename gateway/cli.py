@@ -8,6 +8,7 @@ the completion of a shell answer at once.
 """
 
 import json
+import re
 import sys
 from functools import partial
 from importlib.util import find_spec
@@ -51,7 +52,21 @@ _how = partial(option, "How, without a CONFIG")
 _processes = partial(option, "Processes")
 
 
-@main.command(cls=SectionedCommand)
+_ELSEWHERE: Final = {
+    **dict.fromkeys(("--host", "--port", "--bind", "--uds", "--fd", "-b", "-p"), "--listen"),
+    **dict.fromkeys(("--app-dir", "--chdir", "-d"), "--directory"),
+    **dict.fromkeys(("--root-path", "--url-prefix"), "--mount"),
+    **dict.fromkeys(("--ssl-certfile", "--certfile", "--ssl-certificate"), "--tls-certificate"),
+    **dict.fromkeys(("--ssl-keyfile", "--keyfile"), "--tls-key"),
+    **dict.fromkeys(("--proxy-headers", "--forwarded-allow-ips"), "--trusted-proxies"),
+    "-w": "--workers",
+    "--access-logfile": "--access-log",
+    "--log-level": "--debug",
+}
+"""Options of uvicorn, Hypercorn, Granian, gunicorn and waitress (docs/migrating.md)."""
+
+
+@main.command(cls=SectionedCommand, elsewhere=_ELSEWHERE)
 @click.argument("config", required=False, metavar="[CONFIG]")
 @_what("--asgi", metavar="MODULE:APP", help="Run an ASGI application.")
 @_what("--wsgi", metavar="MODULE:APP", help="Run a WSGI application.")
@@ -133,6 +148,8 @@ def serve(
     count = None if workers is None else _workers(workers)
     if not reload and (reload_dir or reload_include or reload_exclude):
         raise click.UsageError("--reload-dir, --reload-include and --reload-exclude are for --reload.")
+    if config is not None and re.fullmatch(r"[\w.]+:[\w.]+", config) and not Path(config).exists():
+        raise click.UsageError(f"There is no file {config}: expected --asgi or --wsgi before an application.")
     if config is not None and given:
         first = next(iter(given)).replace("_", "-")
         raise click.UsageError(f"--{first} is for running without a file: put it into {config}.")

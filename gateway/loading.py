@@ -8,7 +8,14 @@ import sys
 from collections.abc import Coroutine
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_OUR_PACKAGES: Final = frozenset({"gateway", "protocols"})
+_OURS: Final = (
+    "packages of these names are the gateway's own: expected another name, or a server of its own for the "
+    "application, http: {spawn: …}"
+)
+_OTHER_NAMES: Final = "applications inside one process need different module names, or process: own"
 
 
 class LoadError(Exception):
@@ -37,13 +44,16 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
     try:
         application: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        ours = (error.name or "").partition(".")[0] in _OUR_PACKAGES
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             where = f" (searched {directory} first)" if directory is not None else ""
             hint = ""
             if error.name == module_name and module_name.endswith(".py"):
                 hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?"
+            elif ours:
+                hint = f"; {_OURS}"
             raise LoadError(f"there is no module {error.name!r}{where}{hint}") from error
-        raise _failed(f"the import of {module_name}", error) from error
+        raise _failed(f"the import of {module_name}", error, f"; {_OURS}" if ours else "") from error
     except BaseException as error:
         raise _failed(f"the import of {module_name}", error) from error
     for name in attribute.split("."):
@@ -51,6 +61,8 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
             application = getattr(application, name)
         except AttributeError as error:
             raise LoadError(f"{module_name!r} has no attribute {attribute!r}") from error
+        except BaseException as error:  # a property, or what a module makes when it is asked for it
+            raise _failed(f"the look-up of {target}", error) from error
     if factory:
         application = _made_by(application, target)
     if not callable(application):
@@ -77,7 +89,7 @@ def _check_not_shadowed(name: str, directory: Path) -> None:
     if Path(loaded).resolve() != Path(spec.origin).resolve():
         raise LoadError(
             f"{spec.origin} cannot be imported, because {loaded} is the module {name!r} already; "
-            "applications inside one process need different module names, or process: own"
+            + (_OURS if name in _OUR_PACKAGES else _OTHER_NAMES)
         )
 
 
@@ -94,5 +106,5 @@ def _made_by(factory: Any, target: str) -> Any:
     return made
 
 
-def _failed(what: str, error: BaseException) -> LoadError:
-    return LoadError(f"{what} failed: {type(error).__name__}: {error}", own=True)
+def _failed(what: str, error: BaseException, hint: str = "") -> LoadError:
+    return LoadError(f"{what} failed: {type(error).__name__}: {error}{hint}", own=True)

@@ -1,6 +1,6 @@
 """Options of a command in sections, each with a heading in its help."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -22,7 +22,25 @@ class SectionedOption(click.Option):
 
 
 class SectionedCommand(click.Command):
-    """Writes a section for each heading, in the order in which they are met; then the other options."""
+    """Writes a section for each heading, in the order in which they are met; then the other options.
+
+    *elsewhere* are options by the names that other programs have for them.
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            ours = self._elsewhere.get(error.option_name)
+            if ours is None:
+                raise
+            raise click.NoSuchOption(
+                error.option_name, f"No such option {error.option_name!r}: here it is {ours}.", ctx=ctx
+            ) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

@@ -148,6 +148,7 @@ def too_large(max_body: int) -> RequestError:
 
 
 def _cannot_store(error: OSError) -> RequestError:
-    log.error("request body cannot be stored", directory=tempfile.gettempdir(), cause=str(error))
-    # RFC 9110 15.5.14: larger than the server is willing *or able* to process.
-    return RequestError(413, f"the request body cannot be stored: {error.strerror}", close=True)
+    log.error("request body cannot be stored", directory=tempfile.tempdir, cause=str(error))
+    # RFC 9110 15.5.14: larger than the server is willing *or able* to process. No names of directories.
+    reason = os.strerror(error.errno or 0)
+    return RequestError(413, f"the request body cannot be stored: {reason}", close=True)

@@ -8,6 +8,7 @@ them needs there is in place before it is imported; what two of them need differ
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ def load_application(
     """
     try:
         _prepare(surroundings, backend)
-        return interruptible(lambda: load_object(target, directory=directory, factory=factory))
+        return interruptible(lambda: _load(target, directory, factory=factory))
     except LoadError as error:
         end_child(error.__cause__ or error)
         if error.own:
@@ -60,6 +61,30 @@ def load_application(
         raise StartError(f"backend {backend}: {error}") from error
     finally:
         _keep_standard_files()
+
+
+def _load(target: str, directory: Path | None, *, factory: bool) -> Any:
+    application = load_object(target, directory=directory, factory=factory)
+    _check_threads(target)
+    return application
+
+
+def _check_threads(target: str) -> None:
+    """No threads can be started any more if they are green ones: the loop that would run them is not here.
+
+    Without this the daemon would wait for the first of them for ever, and hear no signal.
+    """
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        library = "gevent"
+    elif eventlet is not None and eventlet.is_monkey_patched("thread"):
+        library = "eventlet"
+    else:
+        return
+    raise LoadError(
+        f"{target} has {library} replace the threads of its process, which the gateway needs itself; "
+        f"expected a server of its own, such as http: {{spawn: {{command: [gunicorn, -k, {library}, …]}}}}"
+    )
 
 
 def _keep_standard_files() -> None:

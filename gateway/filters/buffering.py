@@ -275,7 +275,7 @@ class _File:
                 view = view[written:]
         except OSError as error:
             self._is_full = True
-            log.warning("response cannot be stored", directory=tempfile.gettempdir(), cause=str(error))
+            log.warning("response cannot be stored", directory=tempfile.tempdir, cause=str(error))
         return bytes(view)
 
     def take(self) -> bytes:

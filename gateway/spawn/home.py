@@ -14,13 +14,23 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.confinement import User
+from gateway.errors import StartError
 
 _NAME: Final = re.compile(r"gateway-[0-9a-f]{16}")
 
 
 def new_home() -> str:
-    """The path of a directory that does not exist yet. Not to be guessed, as /tmp is everybody's."""
-    return os.path.join(tempfile.gettempdir(), f"gateway-{secrets.token_hex(8)}")
+    """The path of a directory that does not exist yet. Not to be guessed, as /tmp is everybody's.
+
+    Raises StartError if there is no place for it.
+    """
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise StartError(
+            f"no directory for a socket: {error.strerror}; TMPDIR can name another one"
+        ) from error
+    return os.path.join(place, f"gateway-{secrets.token_hex(8)}")
 
 
 @contextlib.contextmanager

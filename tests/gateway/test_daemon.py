@@ -369,6 +369,50 @@ def test_backend_that_cannot_start_is_one_message(tmp_path: Path, kind: str) -> 
     assert line.startswith("gateway: backend app: there is no module 'no_such_module'")
 
 
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_application_of_the_other_kind_is_one_message(tmp_path: Path, kind: str) -> None:
+    other = "wsgi" if kind == "asgi" else "asgi"
+    (tmp_path / "other_kind.py").write_text(
+        "def wsgi(environ, start_response): ...\nasync def asgi(scope, receive, send): ...\n"
+    )
+    config = slow().replace("wsgi: 'slow_application:app'", f"{kind}: 'other_kind:{other}'")
+    with daemon(tmp_path, config) as running:
+        (line,) = running.end(1).splitlines()
+    assert line.startswith(f"gateway: backend app: other_kind:{other} cannot be called with")
+    assert line.endswith(f"expected {other}, or --{other}")
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_application_that_replaces_threads_is_one_message(tmp_path: Path, kind: str) -> None:
+    """It would wait for ever for the first of them, and hear no signal."""
+    pytest.importorskip("gevent")
+    (tmp_path / "green.py").write_text(
+        "from gevent import monkey\nmonkey.patch_all()\ndef app(*arguments): ...\n"
+    )
+    config = slow().replace("wsgi: 'slow_application:app'", f"{kind}: 'green:app'")
+    with daemon(tmp_path, config) as running:
+        (line,) = running.end(1).splitlines()
+    assert line.startswith("gateway: backend app: green:app has gevent replace the threads of its process")
+    assert line.endswith("http: {spawn: {command: [gunicorn, -k, gevent, …]}}")
+
+
+def test_threads_that_the_system_has_no_room_for_are_one_message(tmp_path: Path) -> None:
+    (tmp_path / "roomy.py").write_text(
+        "import resource, threading\n"
+        "threading.stack_size(64 << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "def app(environ, start_response): ...\n"
+    )
+    config = slow().replace("wsgi: 'slow_application:app'", "wsgi: 'roomy:app', threads: 64")
+    with daemon(tmp_path, config) as running:
+        (line,) = running.end(1).splitlines()
+    assert re.fullmatch(
+        r"gateway: backend app: can't start new thread: \d+ of 64 threads are running; "
+        "expected fewer, or a higher limit of memory or processes",
+        line,
+    )
+
+
 def test_every_backend_that_cannot_start_is_named(tmp_path: Path) -> None:
     failing = "one: {wsgi: 'missing_one:app'}, two: {wsgi: 'missing_two:app'}"
     config = slow().replace("{app: ", f"{{{failing}, app: ")

@@ -141,3 +141,21 @@ def test_full_disk_is_413_that_says_so(step: str, monkeypatch: pytest.MonkeyPatc
         trio.run(main)
     assert descriptors() == before
     assert [entry["event"] for entry in logs] == ["request body cannot be stored"]
+
+
+def test_no_directory_for_files_is_413_without_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a read-only file system, where nothing else is mounted."""
+
+    async def main() -> None:
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "absent"), "/proc"])
+        with pytest.raises(RequestError, match=r"cannot be stored: No such file or directory$") as raised:
+            await spool(BytesBody(b"x" * 100, sized=False), memory=10, max_body=1000)
+        assert raised.value.status == 413
+
+    with capture_logs() as logs:
+        trio.run(main)
+    (entry,) = logs
+    assert str(tmp_path) in entry["cause"]

@@ -21,6 +21,7 @@ from gateway.backends.asgi.interface import Interface, as_single_callable
 from gateway.backends.asgi.lifespan import Lifespan, Mode
 from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_scope
 from gateway.backends.asgi.settings import WebSocketSettings
+from gateway.backends.called import check_called
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, StartError, traceback_of
 from gateway.forked import end_child
@@ -161,6 +162,8 @@ class AsgiBackend:
             backend=self.name,
             surroundings=self._surroundings,
         )
+        if self._interface == "auto":
+            check_called(app, "asgi", target=self._target, backend=self.name)
         return as_single_callable(app, self._interface)
 
     async def _wait_for_shutdown(self) -> None:

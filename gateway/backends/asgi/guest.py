@@ -91,7 +91,8 @@ class AsyncioHost:
         try:
             with patience:
                 await self._cross(self._cancel_all)
-                await trio.to_thread.run_sync(self._loop.shut_down_executors, abandon_on_cancel=True)
+                if self._loop.has_threads():
+                    await trio.to_thread.run_sync(self._loop.shut_down_executors, abandon_on_cancel=True)
             if patience.cancelled_caught:
                 log.warning("application ignores its end", backend=self.name)
                 self._loop.abandon_executors()

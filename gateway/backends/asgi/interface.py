@@ -10,6 +10,7 @@ import inspect
 from typing import Any, Literal, TypeAlias
 
 from gateway.backends.asgi.host import Application, Receive, Scope, Send
+from gateway.backends.called import can_take
 
 Interface: TypeAlias = Literal["auto", "asgi3", "asgi2"]
 
@@ -30,21 +31,13 @@ def is_double_callable(app: Any) -> bool:
         return True
     try:
         signature = inspect.signature(app)
-    except (TypeError, ValueError):
-        return False  # it does not tell
-    if not _takes(signature, 1):
+    except Exception:
+        return False  # it does not tell: it is written in C, or its annotations cannot be evaluated
+    if not can_take(signature, 1):
         return False
-    if not _takes(signature, 3):
+    if not can_take(signature, 3):
         return True
     return inspect.isclass(app) and not hasattr(app, "__await__")
-
-
-def _takes(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
 
 
 def _as_single_callable(app: Any) -> Application:

@@ -265,6 +265,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         super().set_default_executor(executor)
         self._executors.append(executor)
 
+    def has_threads(self) -> bool:
+        """Whether an executor has run anything."""
+        return any(executor._threads for executor in self._executors)
+
     def shut_down_executors(self) -> None:
         """Wait for the threads, in a thread: what runs in one cannot be interrupted."""
         for executor in self._executors:

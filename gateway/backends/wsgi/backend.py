@@ -15,6 +15,7 @@ from wsgiref.types import WSGIApplication
 import sniffio
 import trio
 
+from gateway.backends.called import check_called
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.input import open_input
@@ -111,6 +112,7 @@ class WsgiBackend:
             )
         finally:
             sniffio.thread_local.name = library
+        check_called(application, "wsgi", target=self._target, backend=self.name)
         return application
 
     async def handle(self, request: Request, responder: Responder) -> None:

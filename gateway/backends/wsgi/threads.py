@@ -22,6 +22,7 @@ from typing import Protocol, cast
 
 import trio
 
+from gateway.errors import StartError
 from gateway.logger import get_logger
 
 log = get_logger()
@@ -60,7 +61,10 @@ class WorkerThreads:
     # --- in the trio thread
 
     def start(self) -> None:
-        """Start the threads. Their posts come to the running trio loop."""
+        """Start the threads. Their posts come to the running trio loop.
+
+        Raises StartError if the system has no room for so many.
+        """
         self._token = trio.lowlevel.current_trio_token()
         self._all_ended = trio.Event()
         self._running = self._count
@@ -69,7 +73,15 @@ class WorkerThreads:
             thread = threading.Thread(
                 target=self._work, args=(number,), name=f"wsgi {self._name} {number}", daemon=True
             )
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                for _ in self._threads:
+                    self._queue.put(None)
+                raise StartError(
+                    f"backend {self._name}: {error}: {number} of {self._count} threads are running; "
+                    "expected fewer, or a higher limit of memory or processes"
+                ) from error
             self._threads.append(thread)
         # Not by inheritance: no compiled class can have an ancestor that is not.
         trio.lowlevel.add_instrument(cast("trio.abc.Instrument", self))

@@ -124,7 +124,7 @@ def test_of_asgi_2(app: Any) -> None:
 
 
 def test_no_signature_tells_nothing() -> None:
-    """Of some functions in C there is none."""
+    """Of some functions in C there is none; and Python 3.14 evaluates annotations for it."""
 
     class Silent:
         __signature__ = "none"
@@ -132,3 +132,12 @@ def test_no_signature_tells_nothing() -> None:
         def __call__(self) -> None: ...
 
     assert not is_double_callable(Silent())
+
+    class Unknown:
+        @property
+        def __signature__(self) -> Any:
+            raise NameError("name 'Scope' is not defined")
+
+        def __call__(self) -> None: ...
+
+    assert not is_double_callable(Unknown())

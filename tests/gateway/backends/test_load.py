@@ -78,6 +78,7 @@ def test_calls_a_factory(tmp_path: Path) -> None:
         ("gw_needs:app", "the import of gw_needs failed: ModuleNotFoundError: No module named 'gw_other'"),
         ("gw_exits:app", "the import of gw_exits failed: SystemExit: 3"),
         ("gw_interrupts:app", "the import of gw_interrupts failed: KeyboardInterrupt: "),
+        ("gw_lazy:app", "the look-up of gw_lazy:app failed: ValueError: no settings"),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
@@ -86,9 +87,25 @@ def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
     write(tmp_path, "gw_needs.py", "import gw_other\n")
     write(tmp_path, "gw_exits.py", "raise SystemExit(3)\n")
     write(tmp_path, "gw_interrupts.py", "raise KeyboardInterrupt\n")
+    write(tmp_path, "gw_lazy.py", "def __getattr__(name):\n    raise ValueError('no settings')\n")
     with capture_logs(), pytest.raises(StartError) as caught:
         load(target, tmp_path)
     assert str(caught.value) == f"backend api: {message.format(tmp_path)}"
+
+
+def test_packages_of_the_names_of_ours_are_told(tmp_path: Path) -> None:
+    """A process of its own would not help: that is the gateway, too."""
+    write(tmp_path / "protocols", "mine.py", "")
+    write(tmp_path / "gateway", "__init__.py", "")
+    write(tmp_path / "gateway", "main.py", "app = print\n")
+    write(tmp_path, "gw_with_ours.py", "import protocols.mine\n")
+    for target in "gateway.main:app", "protocols.missing:app", "gw_with_ours:app":
+        with (
+            capture_logs(),
+            pytest.raises(StartError, match=r"are the gateway's own: .*http: \{spawn: …\}$") as told,
+        ):
+            load(target, tmp_path)
+        assert "process: own" not in str(told.value)
 
 
 def test_the_traceback_of_a_failed_import_is_logged(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import StartError
 from gateway.spawn.home import home, new_home
 
 
@@ -18,6 +19,14 @@ def test_directory_is_ours_while_it_is_used() -> None:
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
         Path(path, "file").touch()
     assert not os.path.exists(path)
+
+
+def test_no_place_for_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a read-only file system, where nothing else is mounted."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+    with pytest.raises(StartError, match=r"in \['/proc'\]; TMPDIR can name another one$"):
+        new_home()
 
 
 def test_directory_of_a_killed_gateway_is_removed_by_the_next() -> None:
