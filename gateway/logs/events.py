@@ -75,9 +75,11 @@ _processors: Final[list[Processor]] = []
 
 
 class _Bridge(logging.Handler):
-    """Passes what applications log by `logging` to the same output."""
+    """Passes what applications log by `logging` to the same output, unless they have written it there."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _is_written(record):
+            return
         try:
             message = record.getMessage()
         except Exception:
@@ -88,6 +90,26 @@ class _Bridge(logging.Handler):
         for process in _processors:
             event = process(None, record.levelname.lower(), event)
         _output.msg(event)
+
+
+def _is_written(record: logging.LogRecord) -> bool:
+    """Whether a handler of the application's own writes *record* to standard output or error.
+
+    Django's logger has one while DEBUG is on. Other servers have none, so that its records go on to the root
+    is not seen there.
+    """
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None:
+        for handler in logger.handlers:
+            if (
+                isinstance(handler, logging.StreamHandler)
+                and handler.stream in (sys.stdout, sys.stderr)
+                and record.levelno >= handler.level
+                and handler.filter(record)
+            ):
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 _unchanged_basic_config: Final = logging.basicConfig

@@ -223,6 +223,31 @@ def test_application_logs_where_it_likes(tmp_path: Path) -> None:
     assert stream.getvalue() == ""
 
 
+@pytest.mark.parametrize("place", ["shop", "", "other"])
+def test_what_an_application_writes_to_the_terminal_itself_is_not_written_twice(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its handler may be the logger's own, or one above it; Django's looks at DEBUG in a filter."""
+    shop = logging.getLogger("shop")
+    monkeypatch.setattr(shop, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("other"), "handlers", [])
+    own, ours = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", own)
+    configure(stream=ours)
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: not record.getMessage().startswith("quiet"))
+    logging.getLogger(place).addHandler(handler)
+    orders = logging.getLogger("shop.orders")
+    for message in ("loud", "quiet"):
+        orders.info("%s", message)
+        orders.warning("%s", message)
+    logged = [(entry["level"], entry["event"]) for entry in entries(ours)]
+    theirs, loud = ("", [("warning", "loud")]) if place == "other" else ("loud\n", [])
+    assert own.getvalue() == theirs
+    assert logged == [("info", "loud"), *loud, ("info", "quiet"), ("warning", "quiet")]
+
+
 def test_warnings_of_python_are_entries() -> None:
     """A module that warns when it is imported must not write lines between those of the log."""
     stream, file = io.StringIO(), io.StringIO()
