@@ -215,13 +215,16 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """As asyncio's; from outside of a step it wakes the stepper."""
-        if self._parked:
-            if get_ident() != self._home:
-                # Documented to be wrong, but on other loops it works when they happen to be awake.
-                return self.call_soon_threadsafe(callback, *args, context=context)
-            self.wake()
-        self._work_came = True
-        return super().call_soon(callback, *args, context=context)
+        if self._parked and self._is_elsewhere():
+            handle = self.call_soon_threadsafe(callback, *args, context=context)
+        else:
+            if self._parked:
+                self.wake()
+            self._work_came = True
+            handle = super().call_soon(callback, *args, context=context)
+        if origin := handle._source_traceback:  # type: ignore[attr-defined]
+            del origin[-1]  # In debug mode: it is the caller who made it, as with asyncio's own methods.
+        return handle
 
     def call_at(
         self,
@@ -231,14 +234,27 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """As asyncio's; from outside of a step it sets the alarm."""
+        elsewhere = self._parked and self._is_elsewhere()
         timer = super().call_at(when, callback, *args, context=context)
+        if origin := timer._source_traceback:  # type: ignore[attr-defined]
+            del origin[-1]
         self._work_came = True
-        if self._parked:
-            if get_ident() == self._home:
-                self._ring_at(when)
-            else:
-                self.call_soon_threadsafe(_nothing)
+        if elsewhere:
+            self.call_soon_threadsafe(_nothing)
+        elif self._parked:
+            self._ring_at(when)
         return timer
+
+    def _is_elsewhere(self) -> bool:
+        """Whether the caller is another thread, which asyncio's debug mode reports.
+
+        Documented to be wrong, but on other loops it works when they happen to be awake.
+        """
+        if get_ident() == self._home:
+            return False
+        if self.get_debug():
+            raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+        return True
 
     def stop(self) -> None:
         """Not for applications."""

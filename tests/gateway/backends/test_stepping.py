@@ -134,6 +134,36 @@ def test_a_closed_loop_is_let_go() -> None:
     assert gone[0]() is None
 
 
+# ---- debug mode
+
+
+def test_in_debug_mode_a_handle_knows_who_made_it() -> None:
+    """asyncio says it of callbacks that take long, and of those that fail."""
+
+    async def check(loop: GuestLoop) -> None:
+        loop.set_debug(True)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert __file__ in repr(loop.call_soon(str))
+        assert __file__ in repr(loop.call_later(0, str))
+        assert __file__ in repr(loop.call_at(0, str))
+
+    beside(check)
+
+
+def test_in_debug_mode_another_thread_is_told_that_it_must_not() -> None:
+    """Whether the loop is in a step or waits for something to do."""
+
+    async def check(loop: GuestLoop) -> None:
+        loop.set_debug(True)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+            await trio.to_thread.run_sync(lambda: loop.call_soon(str))
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+            await trio.to_thread.run_sync(lambda: loop.call_later(0, str))
+
+    beside(check)
+
+
 class TestTasksThatGoOnAfterAStep:
     """Tasks of trio for which a step has brought something."""
 
