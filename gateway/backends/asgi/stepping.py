@@ -15,9 +15,9 @@ and runs the loop again, by its public calls only. No thread, no translation of 
 A request waits for the stepper to be begun. To take the first step of its task at once, where it came in, was
 tried and measured: it saves the turn, but with several connections the requests run faster one after another.
 
-Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`), and
-cannot stop or close the loop; nor can it have signal handlers, which are the daemon's. Between two steps
-the loop looks stopped to the thread that steps it, and running to all others.
+Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`,
+:data:`SECONDS_PER_STEP`), and cannot stop or close the loop; nor can it have signal handlers, which are the
+daemon's. Between two steps the loop looks stopped to the thread that steps it, and running to all others.
 """
 
 import asyncio
@@ -42,6 +42,10 @@ ITERATIONS_PER_STEP: Final = 16
 """Iterations of the asyncio loop between two turns of trio: a request through a few layers of middleware
 needs two to five; more would make the sockets wait."""
 
+SECONDS_PER_STEP: Final = 0.001
+"""After that the step ends with the iteration that begins: an application that works for long, and lets
+others have a turn by ``sleep(0)`` now and then, has few iterations, but each takes its time."""
+
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
@@ -57,24 +61,28 @@ def _nothing() -> None:
 class _Selector(selectors.EpollSelector):
     """Never blocks; remembers how long it was asked to wait, and stops the loop when it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
+        self._now = now
         self.readable = False
         """Something is ready, as the pump says: without it there is no need for a system call."""
         self.idle_for: float | None = None
         """Seconds the loop wanted to wait when it was last asked: None for ever, 0 for busy."""
         self.iterations_left = 0
+        self.ends_at = 0.0
+        """When the step has had its time."""
         self.stop: Callable[[], None] = _nothing
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = []
-        if self.readable:
+        late = timeout == 0 and self._now() >= self.ends_at
+        if self.readable or late:
             self.readable = False
             events = super().select(0)
         self.iterations_left -= 1
         if events:
             timeout = 0
-        if timeout != 0 or self.iterations_left <= 0:
+        if timeout != 0 or late or self.iterations_left <= 0:
             self.idle_for = timeout
             # Said from inside an iteration, it lets this one finish.
             self.stop()
@@ -90,7 +98,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def __init__(self, name: str, clock: trio.abc.Clock) -> None:
         self._name = name
         self._now = clock.current_time
-        self._readiness = _Selector()
+        self._readiness = _Selector(self._now)
         self._alarm = trio.CancelScope()
         self._stepper: Task | None = None
         self._parked = False
@@ -153,6 +161,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """Run the loop until it has nothing to run, or has had its iterations."""
         self._readiness.idle_for = 0
         self._readiness.iterations_left = ITERATIONS_PER_STEP
+        self._readiness.ends_at = self._now() + SECONDS_PER_STEP
         _library.name = "asyncio"
         try:
             self.run_forever()
@@ -253,7 +262,9 @@ class GuestLoop(asyncio.SelectorEventLoop):
         if get_ident() == self._home:
             return False
         if self.get_debug():
-            raise RuntimeError("Non-thread-safe operation invoked on an event loop other than the current one")
+            raise RuntimeError(
+                "Non-thread-safe operation invoked on an event loop other than the current one"
+            )
         return True
 
     def stop(self) -> None:

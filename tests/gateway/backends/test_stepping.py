@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -16,7 +17,9 @@ from gateway.pump import Pump
 from gateway.resumption import Parking
 
 
-def beside(function: Callable[[GuestLoop], Awaitable[None]]) -> None:
+def beside(
+    function: Callable[[GuestLoop], Awaitable[None]], clock: trio.testing.MockClock | None = None
+) -> None:
     """Run *function* on trio's side of a loop that is stepped."""
 
     async def main() -> None:
@@ -30,7 +33,7 @@ def beside(function: Callable[[GuestLoop], Awaitable[None]]) -> None:
             nursery.cancel_scope.cancel()
         loop.close()
 
-    trio.run(main)
+    trio.run(main, clock=clock)
 
 
 def _stay(_raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -121,6 +124,30 @@ def test_a_timer_is_set_from_everywhere() -> None:
         await until(lambda: fired == ["trio", "thread"])
 
     beside(check)
+
+
+def test_a_step_ends_when_it_has_had_its_time() -> None:
+    """An application that works, and says now and then that others may have a turn, is taken at its word."""
+    clock = trio.testing.MockClock()
+    turns = 0
+    pieces: Counter[int] = Counter()
+
+    async def work() -> None:
+        for _ in range(100):
+            clock.jump(0.01)
+            pieces[turns] += 1
+            await asyncio.sleep(0)
+
+    async def check(loop: GuestLoop) -> None:
+        nonlocal turns
+        task = loop.create_task(work())
+        while not task.done():
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    beside(check, clock)
+    # Two in a step, and two steps may be between two turns of another task.
+    assert max(pieces.values()) <= 4
 
 
 def test_a_closed_loop_is_let_go() -> None:
