@@ -26,7 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from threading import get_ident
-from typing import Final, NoReturn, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
 import trio
@@ -35,6 +35,9 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
 from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.resumption import Parking, resume
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 log = get_logger()
 
@@ -65,7 +68,9 @@ class _Selector(selectors.EpollSelector):
         super().__init__()
         self._now = now
         self.readable = False
-        """Something is ready, as the pump says: without it there is no need for a system call."""
+        """Something is ready, as the pump says: without it an idle loop needs no system call."""
+        self._watches = False
+        """There are files of the application: it may count on a look at them in each iteration."""
         self.idle_for: float | None = None
         """Seconds the loop wanted to wait when it was last asked: None for ever, 0 for busy."""
         self.iterations_left = 0
@@ -73,16 +78,25 @@ class _Selector(selectors.EpollSelector):
         """When the step has had its time."""
         self.stop: Callable[[], None] = _nothing
 
+    def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> selectors.SelectorKey:
+        key = super().register(fileobj, events, data)
+        self._watches = len(self.get_map()) > 1  # The first is the loop's own pipe.
+        return key
+
+    def unregister(self, fileobj: "FileDescriptorLike") -> selectors.SelectorKey:
+        key = super().unregister(fileobj)
+        self._watches = len(self.get_map()) > 1
+        return key
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = []
-        late = timeout == 0 and self._now() >= self.ends_at
-        if self.readable or late:
+        if self.readable or (timeout == 0 and self._watches):
             self.readable = False
             events = super().select(0)
         self.iterations_left -= 1
         if events:
             timeout = 0
-        if timeout != 0 or late or self.iterations_left <= 0:
+        if timeout != 0 or self.iterations_left <= 0 or self._now() >= self.ends_at:
             self.idle_for = timeout
             # Said from inside an iteration, it lets this one finish.
             self.stop()
@@ -224,7 +238,9 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """As asyncio's; from outside of a step it wakes the stepper."""
-        if self._parked and self._is_elsewhere():
+        if self._parked and get_ident() != self._home:
+            self._complain()
+            # Documented to be wrong, but on other loops it works when they happen to be awake.
             handle = self.call_soon_threadsafe(callback, *args, context=context)
         else:
             if self._parked:
@@ -243,7 +259,9 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """As asyncio's; from outside of a step it sets the alarm."""
-        elsewhere = self._parked and self._is_elsewhere()
+        elsewhere = self._parked and get_ident() != self._home
+        if elsewhere:
+            self._complain()
         timer = super().call_at(when, callback, *args, context=context)
         if origin := timer._source_traceback:  # type: ignore[attr-defined]
             del origin[-1]
@@ -254,18 +272,12 @@ class GuestLoop(asyncio.SelectorEventLoop):
             self._ring_at(when)
         return timer
 
-    def _is_elsewhere(self) -> bool:
-        """Whether the caller is another thread, which asyncio's debug mode reports.
-
-        Documented to be wrong, but on other loops it works when they happen to be awake.
-        """
-        if get_ident() == self._home:
-            return False
+    def _complain(self) -> None:
+        """Of another thread, as asyncio does in its debug mode."""
         if self.get_debug():
             raise RuntimeError(
                 "Non-thread-safe operation invoked on an event loop other than the current one"
             )
-        return True
 
     def stop(self) -> None:
         """Not for applications."""

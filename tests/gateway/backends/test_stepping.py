@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 import weakref
 from collections import Counter
@@ -148,6 +149,27 @@ def test_a_step_ends_when_it_has_had_its_time() -> None:
     beside(check, clock)
     # Two in a step, and two steps may be between two turns of another task.
     assert max(pieces.values()) <= 4
+
+
+def test_each_iteration_has_a_look_at_the_files() -> None:
+    """As on other loops: libraries let others have what they sent them by ``sleep(0)``."""
+    seen: list[bytes] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            loop.add_reader(theirs, lambda: seen.append(theirs.recv(1)))
+            ours.send(b"x")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            loop.remove_reader(theirs)
+
+    async def check(loop: GuestLoop) -> None:
+        await until(loop.create_task(work()).done)
+
+    beside(check)
+    assert seen == [b"x"]
 
 
 def test_a_closed_loop_is_let_go() -> None:
