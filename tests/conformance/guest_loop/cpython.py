@@ -24,6 +24,9 @@ LEFT_OUT = {
     "PolicyTests.*child_watcher*": "waits for processes by a signal handler",
     "PollEventLoopTests.*": "about a selector, and the gateway's loop has its own",
     "SelectEventLoopTests.*": "about a selector, and the gateway's loop has its own",
+    "*Task*Subclass*.*": "the same tests of other classes of tasks",
+    "CTask_PyFuture_Tests.*": "the same tests of other classes of tasks",
+    "PyTask_CFuture_Tests.*": "the same tests of other classes of tasks",
     "*.test_*_del_collect": "collects garbage a thousand times, and runs no loop",
 }
 """Patterns of classes and names, and why."""
