@@ -89,7 +89,8 @@ class Crossing:
         Raises what the application has raised by then, and Cancelled if it has ended for that.
         """
         common = self._common
-        self._task = task = common.loop.create_task(main, context=common.context.copy())
+        # Not by its argument `context`, which not every task factory of an application takes.
+        self._task = task = common.context.run(common.loop.create_task, main)
         await Parking(self._abort)
         if not self._done:
             common.background.add(task)

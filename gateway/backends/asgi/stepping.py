@@ -15,9 +15,9 @@ and runs the loop again, by its public calls only. No thread, no translation of 
 A request waits for the stepper to be begun. To take the first step of its task at once, where it came in, was
 tried and measured: it saves the turn, but with several connections the requests run faster one after another.
 
-Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`), and
-cannot stop or close the loop; nor can it have signal handlers, which are the daemon's. Between two steps
-the loop looks stopped to the thread that steps it, and running to all others.
+Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`,
+:data:`SECONDS_PER_STEP`), and cannot stop or close the loop; nor can it have signal handlers, which are the
+daemon's. Between two steps the loop looks stopped to the thread that steps it, and running to all others.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from threading import get_ident
-from typing import Final, NoReturn, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
 import trio
@@ -36,11 +36,18 @@ from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.resumption import Parking, resume
 
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
 log = get_logger()
 
 ITERATIONS_PER_STEP: Final = 16
 """Iterations of the asyncio loop between two turns of trio: a request through a few layers of middleware
 needs two to five; more would make the sockets wait."""
+
+SECONDS_PER_STEP: Final = 0.001
+"""After that the step ends with the iteration that begins: an application that works for long, and lets
+others have a turn by ``sleep(0)`` now and then, has few iterations, but each takes its time."""
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -57,24 +64,39 @@ def _nothing() -> None:
 class _Selector(selectors.EpollSelector):
     """Never blocks; remembers how long it was asked to wait, and stops the loop when it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
+        self._now = now
         self.readable = False
-        """Something is ready, as the pump says: without it there is no need for a system call."""
+        """Something is ready, as the pump says: without it an idle loop needs no system call."""
+        self._watches = False
+        """There are files of the application: it may count on a look at them in each iteration."""
         self.idle_for: float | None = None
         """Seconds the loop wanted to wait when it was last asked: None for ever, 0 for busy."""
         self.iterations_left = 0
+        self.ends_at = 0.0
+        """When the step has had its time."""
         self.stop: Callable[[], None] = _nothing
+
+    def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> selectors.SelectorKey:
+        key = super().register(fileobj, events, data)
+        self._watches = len(self.get_map()) > 1  # The first is the loop's own pipe.
+        return key
+
+    def unregister(self, fileobj: "FileDescriptorLike") -> selectors.SelectorKey:
+        key = super().unregister(fileobj)
+        self._watches = len(self.get_map()) > 1
+        return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = []
-        if self.readable:
+        if self.readable or (timeout == 0 and self._watches):
             self.readable = False
             events = super().select(0)
         self.iterations_left -= 1
         if events:
             timeout = 0
-        if timeout != 0 or self.iterations_left <= 0:
+        if timeout != 0 or self.iterations_left <= 0 or self._now() >= self.ends_at:
             self.idle_for = timeout
             # Said from inside an iteration, it lets this one finish.
             self.stop()
@@ -90,7 +112,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def __init__(self, name: str, clock: trio.abc.Clock) -> None:
         self._name = name
         self._now = clock.current_time
-        self._readiness = _Selector()
+        self._readiness = _Selector(self._now)
         self._alarm = trio.CancelScope()
         self._stepper: Task | None = None
         self._parked = False
@@ -153,6 +175,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """Run the loop until it has nothing to run, or has had its iterations."""
         self._readiness.idle_for = 0
         self._readiness.iterations_left = ITERATIONS_PER_STEP
+        self._readiness.ends_at = self._now() + SECONDS_PER_STEP
         _library.name = "asyncio"
         try:
             self.run_forever()
@@ -215,13 +238,18 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """As asyncio's; from outside of a step it wakes the stepper."""
-        if self._parked:
-            if get_ident() != self._home:
-                # Documented to be wrong, but on other loops it works when they happen to be awake.
-                return self.call_soon_threadsafe(callback, *args, context=context)
-            self.wake()
-        self._work_came = True
-        return super().call_soon(callback, *args, context=context)
+        if self._parked and get_ident() != self._home:
+            self._complain()
+            # Documented to be wrong, but on other loops it works when they happen to be awake.
+            handle = self.call_soon_threadsafe(callback, *args, context=context)
+        else:
+            if self._parked:
+                self.wake()
+            self._work_came = True
+            handle = super().call_soon(callback, *args, context=context)
+        if origin := handle._source_traceback:  # type: ignore[attr-defined]
+            del origin[-1]  # In debug mode: it is the caller who made it, as with asyncio's own methods.
+        return handle
 
     def call_at(
         self,
@@ -231,14 +259,25 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """As asyncio's; from outside of a step it sets the alarm."""
+        elsewhere = self._parked and get_ident() != self._home
+        if elsewhere:
+            self._complain()
         timer = super().call_at(when, callback, *args, context=context)
+        if origin := timer._source_traceback:  # type: ignore[attr-defined]
+            del origin[-1]
         self._work_came = True
-        if self._parked:
-            if get_ident() == self._home:
-                self._ring_at(when)
-            else:
-                self.call_soon_threadsafe(_nothing)
+        if elsewhere:
+            self.call_soon_threadsafe(_nothing)
+        elif self._parked:
+            self._ring_at(when)
         return timer
+
+    def _complain(self) -> None:
+        """Of another thread, as asyncio does in its debug mode."""
+        if self.get_debug():
+            raise RuntimeError(
+                "Non-thread-safe operation invoked on an event loop other than the current one"
+            )
 
     def stop(self) -> None:
         """Not for applications."""

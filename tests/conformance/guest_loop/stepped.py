@@ -63,7 +63,7 @@ class SteppedLoop(GuestLoop):
 
     def stop(self) -> None:
         """End `run_forever` after this iteration."""
-        asyncio.SelectorEventLoop.stop(self)
+        super(GuestLoop, self).stop()
         self._stopped.set()
 
     def on_exit(self, error: BaseException) -> None:

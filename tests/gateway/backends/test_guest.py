@@ -5,7 +5,8 @@ import gc
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -98,6 +99,34 @@ def test_tasks_may_be_eager() -> None:
 
     trio.run(main)
     assert ended == [True, True]
+
+
+def test_tasks_may_be_made_by_a_factory_that_knows_nothing_of_contexts() -> None:
+    """As all were before Python 3.11: asyncio calls it so unless a context is asked for."""
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+    seen: list[int] = []
+
+    def make_task(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        made.append(main)
+        return asyncio.Task(main, loop=loop)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asyncio.get_running_loop().set_task_factory(make_task)  # type: ignore[arg-type]
+        seen.append(variable.get())
+        variable.set(1)
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            for _ in range(2):
+                responder = RecordingResponder()
+                await backend.handle(make_request(), responder)
+                assert responder.ended
+
+    made: list[object] = []
+    trio.run(main)
+    assert seen == [0, 0]
+    assert made
 
 
 def test_executors_and_threads_call_back() -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import socket
 import threading
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -16,7 +18,9 @@ from gateway.pump import Pump
 from gateway.resumption import Parking
 
 
-def beside(function: Callable[[GuestLoop], Awaitable[None]]) -> None:
+def beside(
+    function: Callable[[GuestLoop], Awaitable[None]], clock: trio.testing.MockClock | None = None
+) -> None:
     """Run *function* on trio's side of a loop that is stepped."""
 
     async def main() -> None:
@@ -30,7 +34,7 @@ def beside(function: Callable[[GuestLoop], Awaitable[None]]) -> None:
             nursery.cancel_scope.cancel()
         loop.close()
 
-    trio.run(main)
+    trio.run(main, clock=clock)
 
 
 def _stay(_raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -123,6 +127,51 @@ def test_a_timer_is_set_from_everywhere() -> None:
     beside(check)
 
 
+def test_a_step_ends_when_it_has_had_its_time() -> None:
+    """An application that works, and says now and then that others may have a turn, is taken at its word."""
+    clock = trio.testing.MockClock()
+    turns = 0
+    pieces: Counter[int] = Counter()
+
+    async def work() -> None:
+        for _ in range(100):
+            clock.jump(0.01)
+            pieces[turns] += 1
+            await asyncio.sleep(0)
+
+    async def check(loop: GuestLoop) -> None:
+        nonlocal turns
+        task = loop.create_task(work())
+        while not task.done():
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    beside(check, clock)
+    # Two in a step, and two steps may be between two turns of another task.
+    assert max(pieces.values()) <= 4
+
+
+def test_each_iteration_has_a_look_at_the_files() -> None:
+    """As on other loops: libraries let others have what they sent them by ``sleep(0)``."""
+    seen: list[bytes] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            loop.add_reader(theirs, lambda: seen.append(theirs.recv(1)))
+            ours.send(b"x")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            loop.remove_reader(theirs)
+
+    async def check(loop: GuestLoop) -> None:
+        await until(loop.create_task(work()).done)
+
+    beside(check)
+    assert seen == [b"x"]
+
+
 def test_a_closed_loop_is_let_go() -> None:
     gone: list[weakref.ref[GuestLoop]] = []
 
@@ -132,6 +181,36 @@ def test_a_closed_loop_is_let_go() -> None:
     beside(check)
     gc.collect()
     assert gone[0]() is None
+
+
+# ---- debug mode
+
+
+def test_in_debug_mode_a_handle_knows_who_made_it() -> None:
+    """asyncio says it of callbacks that take long, and of those that fail."""
+
+    async def check(loop: GuestLoop) -> None:
+        loop.set_debug(True)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert __file__ in repr(loop.call_soon(str))
+        assert __file__ in repr(loop.call_later(0, str))
+        assert __file__ in repr(loop.call_at(0, str))
+
+    beside(check)
+
+
+def test_in_debug_mode_another_thread_is_told_that_it_must_not() -> None:
+    """Whether the loop is in a step or waits for something to do."""
+
+    async def check(loop: GuestLoop) -> None:
+        loop.set_debug(True)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+            await trio.to_thread.run_sync(lambda: loop.call_soon(str))
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+            await trio.to_thread.run_sync(lambda: loop.call_later(0, str))
+
+    beside(check)
 
 
 class TestTasksThatGoOnAfterAStep:
