@@ -10,7 +10,7 @@ import inspect
 from typing import Any, Literal, TypeAlias
 
 from gateway.backends.asgi.host import Application, Receive, Scope, Send
-from gateway.backends.called import can_take
+from gateway.backends.called import counts_taken
 
 Interface: TypeAlias = Literal["auto", "asgi3", "asgi2"]
 
@@ -29,15 +29,11 @@ def is_double_callable(app: Any) -> bool:
         return False
     if getattr(app, "_asgi_double_callable", False):
         return True
-    try:
-        signature = inspect.signature(app)
-    except Exception:
-        return False  # it does not tell: it is written in C, or its annotations cannot be evaluated
-    if not can_take(signature, 1):
+    told = counts_taken(app)
+    # A wrapper may take anything, and one that does not may wrap what takes something else.
+    if not told or not all(1 in counts for counts in told):
         return False
-    if not can_take(signature, 3):
-        return True
-    return inspect.isclass(app) and not hasattr(app, "__await__")
+    return not all(3 in counts for counts in told) or (inspect.isclass(app) and not hasattr(app, "__await__"))
 
 
 def _as_single_callable(app: Any) -> Application:

@@ -63,6 +63,23 @@ class AwaitedClassOfAnything(AwaitedClass):
     def __init__(self, *arguments: Any) -> None: ...
 
 
+class Updated:
+    """Looks like what it wraps."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Static:
+    __call__ = staticmethod(single)
+
+
+class OfInstance:
+    __call__ = SingleInstance()
+
+
 class Methods:
     async def single(self, scope: Any, receive: Any, send: Any) -> None: ...
 
@@ -88,6 +105,10 @@ SINGLE: list[Any] = [
     decorated(single),
     functools.wraps(single)(decorated(single)),
     functools.partial(lambda x, scope, receive, send: None, 1),
+    functools.wraps(double)(lambda scope, receive, send: None),
+    Updated(double),
+    Static(),
+    OfInstance(),
     SingleInstance(),
     PlainSingleInstance(),
     AwaitedClass,

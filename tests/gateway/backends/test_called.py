@@ -1,6 +1,7 @@
 """An application that cannot be called as one of its kind is named when it is loaded."""
 
 import functools
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,23 @@ class Instances:
         return iter(())
 
 
+class Static:
+    __call__ = staticmethod(wsgi)
+
+
+class OfClass:
+    @classmethod
+    def __call__(cls, environ: Any, start_response: Any) -> Any: ...
+
+
+class Told:
+    """Was given the signature of something else, as decorators do."""
+
+    __signature__ = inspect.signature(lambda request: None)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any: ...
+
+
 def make() -> Any: ...
 
 
@@ -62,6 +80,9 @@ WSGI: list[Any] = [
     Instances,
     of_anything,
     functools.partial(lambda x, e, s: [], 1),
+    Static(),
+    OfClass(),
+    Told(),
     Flask("x"),
 ]
 
