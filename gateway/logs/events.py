@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from copy import copy
 from enum import Enum
 from typing import Any, Final, TextIO
 
@@ -98,18 +99,31 @@ def _is_written(record: logging.LogRecord) -> bool:
     Django's logger has one while DEBUG is on. Other servers have none, so that its records go on to the root
     is not seen there.
     """
-    logger: logging.Logger | None = logging.getLogger(record.name)
+    root = logging.root
+    # Not by getLogger(), which takes a lock that logging.config holds while it waits for that of our handler.
+    named = root.manager.loggerDict.get(record.name)
+    logger: logging.Logger | None = named if isinstance(named, logging.Logger) else root
     while logger is not None:
         for handler in logger.handlers:
             if (
                 isinstance(handler, logging.StreamHandler)
-                and handler.stream in (sys.stdout, sys.stderr)
+                and type(handler).emit is logging.StreamHandler.emit
+                and any(handler.stream is stream for stream in (sys.stdout, sys.stderr))
                 and record.levelno >= handler.level
-                and handler.filter(record)
+                # Filters may count, or change the record: those of the root may still have to see it first.
+                and (not handler.filters or (logger is not root and _passes(handler, record)))
             ):
                 return True
         logger = logger.parent if logger.propagate else None
     return False
+
+
+def _passes(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Whether the filters of *handler*, which have seen *record* before, let it through."""
+    try:
+        return bool(handler.filter(copy(record)))
+    except Exception:  # It has no longer what one of them has taken out of it.
+        return False
 
 
 _unchanged_basic_config: Final = logging.basicConfig

@@ -227,7 +227,10 @@ def test_application_logs_where_it_likes(tmp_path: Path) -> None:
 def test_what_an_application_writes_to_the_terminal_itself_is_not_written_twice(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its handler may be the logger's own, or one above it; Django's looks at DEBUG in a filter."""
+    """Its handler may be the logger's own, or one above it; Django's looks at DEBUG in a filter.
+
+    Filters on the root are not asked before their time.
+    """
     shop = logging.getLogger("shop")
     monkeypatch.setattr(shop, "handlers", [])
     monkeypatch.setattr(logging.getLogger("other"), "handlers", [])
@@ -236,16 +239,91 @@ def test_what_an_application_writes_to_the_terminal_itself_is_not_written_twice(
     configure(stream=ours)
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
-    handler.addFilter(lambda record: not record.getMessage().startswith("quiet"))
+    if place:
+        handler.addFilter(lambda record: not record.getMessage().startswith("quiet"))
     logging.getLogger(place).addHandler(handler)
     orders = logging.getLogger("shop.orders")
     for message in ("loud", "quiet"):
         orders.info("%s", message)
         orders.warning("%s", message)
     logged = [(entry["level"], entry["event"]) for entry in entries(ours)]
-    theirs, loud = ("", [("warning", "loud")]) if place == "other" else ("loud\n", [])
-    assert own.getvalue() == theirs
-    assert logged == [("info", "loud"), *loud, ("info", "quiet"), ("warning", "quiet")]
+    theirs = {"shop": ["loud"], "": ["loud", "quiet"], "other": []}[place]
+    assert own.getvalue().splitlines() == theirs
+    both = [(level, message) for message in ("loud", "quiet") for level in ("info", "warning")]
+    assert logged == [each for each in both if each[0] == "info" or each[1] not in theirs]
+
+
+class Sending(logging.StreamHandler[Any]):
+    """Inherits the standard error, and writes elsewhere."""
+
+    def emit(self, record: logging.LogRecord) -> None: ...
+
+
+class Bare(logging.StreamHandler[Any]):
+    """Has no stream at all."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    def emit(self, record: logging.LogRecord) -> None: ...
+
+
+@pytest.mark.parametrize("handler", [Sending, Bare])
+def test_what_handlers_of_other_kinds_do_takes_nothing_from_the_log(
+    handler: type[logging.Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    monkeypatch.setattr(logging.getLogger("shop"), "handlers", [handler()])
+    logging.getLogger("shop").warning("sold out")
+    assert [entry["event"] for entry in entries(stream)] == ["sold out"]
+
+
+def test_filters_of_an_application_that_count_or_change_are_left_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One lets everything through once; on the root it comes after our handler."""
+    own, ours = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", own)
+    configure(stream=ours)
+    seen: set[str] = set()
+
+    def once(record: logging.LogRecord) -> bool:
+        record.msg = f"[1] {record.msg}"
+        return not (record.msg in seen or seen.add(record.msg))  # type: ignore[func-returns-value]
+
+    handler = logging.StreamHandler()
+    handler.addFilter(once)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("shop").warning("sold out")
+    assert own.getvalue() == "[1] sold out\n"
+
+
+def test_filters_that_can_see_a_record_only_once_do_not_fail_in_the_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, ours = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", own)
+    configure(stream=ours)
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: vars(record).pop("shown"))
+    monkeypatch.setattr(logging.getLogger("shop"), "handlers", [handler])
+    logging.getLogger("shop").warning("sold out", extra={"shown": True})
+    assert own.getvalue() == "sold out\n"
+    assert [entry["event"] for entry in entries(ours)] == ["sold out"]
+
+
+def test_a_record_waits_for_no_configuration_of_loggers() -> None:
+    """`logging.config` holds this lock while it waits for our handler's."""
+    stream = io.StringIO()
+    configure(stream=stream)
+    record = logging.LogRecord("shop.never.asked.for", logging.WARNING, "shop.py", 1, "sold out", (), None)
+    thread = threading.Thread(target=logging.root.handle, args=(record,), daemon=True)
+    with logging._lock:  # type: ignore[attr-defined]
+        thread.start()
+        thread.join(10)
+        assert [entry["event"] for entry in entries(stream)] == ["sold out"]
+    assert record.name not in logging.root.manager.loggerDict
 
 
 def test_warnings_of_python_are_entries() -> None:
