@@ -90,7 +90,7 @@ class Crossing:
         """
         common = self._common
         # Not by its argument `context`, which not every task factory of an application takes.
-        self._task = task = common.context.run(common.loop.create_task, main)
+        self._task = task = common.context.copy().run(common.loop.create_task, main)
         await Parking(self._abort)
         if not self._done:
             common.background.add(task)

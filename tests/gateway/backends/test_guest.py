@@ -108,24 +108,25 @@ def test_tasks_may_be_made_by_a_factory_that_knows_nothing_of_contexts() -> None
 
     def make_task(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         made.append(main)
+        variable.set(variable.get() + 1)  # for this task
         return asyncio.Task(main, loop=loop)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         asyncio.get_running_loop().set_task_factory(make_task)  # type: ignore[arg-type]
         seen.append(variable.get())
-        variable.set(1)
+        variable.set(10)
         await answering()(scope, receive, send)
 
     async def main() -> None:
         async with serving(app, loop="asyncio") as backend:
-            for _ in range(2):
+            for _ in range(3):
                 responder = RecordingResponder()
                 await backend.handle(make_request(), responder)
                 assert responder.ended
 
     made: list[object] = []
     trio.run(main)
-    assert seen == [0, 0]
+    assert seen == [0, 1, 1]
     assert made
 
 
