@@ -13,6 +13,7 @@
     asgi        a Python application on this process's loop, trio or asyncio
     python      makes the last two of plain options, here or in a process of their own (`gateway.hosted`)
     load        finds the Python application that module:attribute names
+    called      whether it can be called as one of its kind
     disconnect  what is raised inside applications when their client has gone
 
 Applications that the gateway starts itself are `gateway.spawn`'s; the backends above only see the address of
