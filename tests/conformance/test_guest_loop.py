@@ -92,14 +92,7 @@ def test_cpython(tmp_path: Path) -> None:
         pytest.skip("this Python has come without its tests")
     paths = (suite / file for file in CPYTHON)
     output = run_suite(
-        *(
-            "-p",
-            "guest_loop.cpython",
-            "-c",
-            str(HERE / "guest_loop" / "cpython.ini"),
-            "--rootdir",
-            str(suite),
-        ),
+        *("-p", "guest_loop.cpython", "-c", f"{HERE}/guest_loop/cpython.ini", "--rootdir", str(suite)),
         *(str(path) for path in paths if path.exists()),
         directory=tmp_path,
         cache=tmp_path,

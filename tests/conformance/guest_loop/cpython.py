@@ -71,9 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
         patch.setattr(module, "new_event_loop", _Loop)
     for name in ("SelectorEventLoop", "EventLoop"):
         patch.setattr(asyncio, name, _Loop, raising=False)
-    if hasattr(
-        asyncio, "SafeChildWatcher"
-    ):  # until Python 3.13: test_events has its processes waited for by it
+    # Until Python 3.13: test_events has its processes waited for by it.
+    if hasattr(asyncio, "SafeChildWatcher"):
         patch.setattr(asyncio, "SafeChildWatcher", asyncio.ThreadedChildWatcher)
     config.pluginmanager.register(_Count())
 
