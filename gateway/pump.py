@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task
+from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
 
 from gateway.outbox import Outbox
 from gateway.resumption import Parking, current_task, resume
@@ -66,6 +66,8 @@ class Pump:
         self._dispatching = False
         self._held_up: list[Task] = []
         """Those that wait in `after_batch`."""
+        self._last: list[Task] = []
+        """Those that go on behind them."""
         self._looks_follow = False
         """Several of them go on now, one right after the other."""
         self._unwatched: list[PumpStream] = []
@@ -132,6 +134,17 @@ class Pump:
             self._held_up.append(current_task())
             await _AFTER_BATCH
 
+    def resume_after_batch(self, task: Task) -> None:
+        """Let *task*, which waits in a `Parking`, go on when all that came together is dealt with.
+
+        For what has something to do for several of a batch; outside of one it is `reschedule`. Until it goes
+        on it cannot be cancelled.
+        """
+        if self._dispatching:
+            self._last.append(task)
+        else:
+            reschedule(task)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dispatch events until cancelled."""
         # Not by inheritance: no compiled class can have an ancestor that is not.
@@ -179,6 +192,10 @@ class Pump:
             self._dispatching = False
             if self._held_up:
                 self._go_on()
+            if self._last:
+                last, self._last = self._last, []
+                for task in last:
+                    resume(task)
 
     def _go_on(self) -> None:
         """Let those go on that were held up; then look for the answers on their new connections.

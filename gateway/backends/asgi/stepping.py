@@ -12,8 +12,9 @@ hand the thread back to trio. The stepper then parks until one of these happens:
 and runs the loop again, by its public calls only. No thread, no translation of callbacks: inside,
 ``asyncio.get_running_loop()``, timers, executors, streams and libraries that ask `sniffio` see asyncio.
 
-A request waits for the stepper to be begun. To take the first step of its task at once, where it came in, was
-tried and measured: it saves the turn, but with several connections the requests run faster one after another.
+What comes in one batch of the pump, requests and data of the application's own connections, is dealt with in
+one step behind it, without a turn of trio. To take the first step of a request's task where it came in was
+tried and measured: with several connections the requests run faster one after another.
 
 Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`,
 :data:`SECONDS_PER_STEP`), and cannot stop or close the loop; nor can it have signal handlers, which are the
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task
 
 from gateway.logger import get_logger
 from gateway.pump import Pump
@@ -68,7 +69,8 @@ class _Selector(selectors.EpollSelector):
         super().__init__()
         self._now = now
         self.readable = False
-        """Something is ready, as the pump says: without it an idle loop needs no system call."""
+        """Something is ready, as the pump says, until a look finds nothing: then the pump tells of news.
+        Without it an idle loop needs no system call."""
         self._watches = False
         """There are files of the application: it may count on a look at them in each iteration."""
         self.idle_for: float | None = None
@@ -91,8 +93,8 @@ class _Selector(selectors.EpollSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = []
         if self.readable or (timeout == 0 and self._watches):
-            self.readable = False
             events = super().select(0)
+            self.readable = bool(events)
         self.iterations_left -= 1
         if events:
             timeout = 0
@@ -114,6 +116,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._now = clock.current_time
         self._readiness = _Selector(self._now)
         self._alarm = trio.CancelScope()
+        self._pump: Pump
+        """Known while the loop is stepped."""
         self._stepper: Task | None = None
         self._parked = False
         """The stepper waits for something to do."""
@@ -133,9 +137,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self, pump: Pump, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Run the loop whenever there is something to run, until cancelled."""
+        self._pump = pump
         descriptor = self._readiness.fileno()
         self._home = get_ident()
-        pump.watch(descriptor, self._on_readable)
+        pump.watch(descriptor, self._on_readable, edge=True)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_time)
@@ -193,7 +198,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         if self._parked:
             self._parked = False
             assert self._stepper is not None
-            reschedule(self._stepper)
+            self._pump.resume_after_batch(self._stepper)
 
     def resume_after_step(self, task: Task) -> None:
         """Within a step: let *task*, which waits in a `Parking`, go on behind it."""
@@ -204,6 +209,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self.wake()
 
     def _abort_park(self, _raise_cancel: RaiseCancelT) -> Abort:
+        if not self._parked:
+            return Abort.FAILED  # It goes on behind this batch, and is cancelled when it waits again.
         self._parked = False
         return Abort.SUCCEEDED
 

@@ -13,7 +13,7 @@ import sniffio
 import trio
 import trio.testing
 
-from gateway.backends.asgi.stepping import GuestLoop
+from gateway.backends.asgi.stepping import ITERATIONS_PER_STEP, GuestLoop
 from gateway.pump import Pump
 from gateway.resumption import Parking
 
@@ -170,6 +170,103 @@ def test_each_iteration_has_a_look_at_the_files() -> None:
 
     beside(check)
     assert seen == [b"x"]
+
+
+def test_what_comes_for_the_application_costs_one_step_of_the_pump() -> None:
+    """And the loop goes on within it: neither a turn of trio, nor a second look of the pump."""
+    steps: Counter[str] = Counter()
+    rounds = 5
+
+    class Counting(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            steps[task.name.rpartition(".")[2]] += 1
+
+    async def work(ours: socket.socket, seen: list[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        while len(seen) < rounds:
+            seen.append(await loop.sock_recv(ours, 1))
+
+    async def check(loop: GuestLoop) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        seen: list[bytes] = []
+        with ours, theirs:
+            task = loop.create_task(work(ours, seen))
+            await trio.testing.wait_all_tasks_blocked()
+            trio.lowlevel.add_instrument(counting := Counting())
+            for number in range(1, rounds + 1):
+                theirs.send(b".")
+                while len(seen) < number:
+                    await trio.testing.wait_all_tasks_blocked()
+            trio.lowlevel.remove_instrument(counting)
+            assert task.done()
+
+    beside(check)
+    assert steps["run"] == rounds
+    assert steps["run_stepped"] == 0
+
+
+def test_what_is_taken_in_pieces_is_taken_whole() -> None:
+    """A reader may leave something for its next call; that may be more calls than a step has iterations."""
+    sent = b"x" * 10 * ITERATIONS_PER_STEP
+    taken: list[bytes] = []
+
+    def take(ours: socket.socket) -> None:
+        taken.append(ours.recv(1))
+
+    async def check(loop: GuestLoop) -> None:
+        pairs = [socket.socketpair() for _ in range(3)]
+        for ours, theirs in pairs:
+            loop.add_reader(ours, take, ours)
+            theirs.send(sent)
+        await until(lambda: len(taken) == len(sent) * len(pairs))
+        await trio.testing.wait_all_tasks_blocked()
+        pairs[0][1].send(b"y")
+        await until(lambda: taken[-1] == b"y")
+        for ours, theirs in pairs:
+            loop.remove_reader(ours)
+            ours.close()
+            theirs.close()
+
+    beside(check)
+
+
+def test_who_is_cancelled_before_the_step_is_so_behind_it() -> None:
+    """The stepper has been told of something to do; what comes in the same batch ends it."""
+
+    async def main() -> None:
+        loop = GuestLoop("api", trio.lowlevel.current_clock())
+        async with trio.open_nursery() as nursery:
+            pump = Pump()
+            await nursery.start(pump.run)
+            stepping = await nursery.start(step_in_scope, loop, pump)
+            ours, theirs = socket.socketpair()
+            called: list[str] = []
+
+            def on_readable() -> None:
+                pump.unwatch(ours.fileno())
+                loop.call_soon(called.append, "step")
+                stepping.cancel()
+
+            with ours, theirs:
+                pump.watch(ours.fileno(), on_readable)
+                theirs.send(b".")
+                with trio.fail_after(30):
+                    await until(lambda: stepping.cancelled_caught)
+            assert called == ["step"]
+            nursery.cancel_scope.cancel()
+        loop.close()
+
+    async def step_in_scope(
+        loop: GuestLoop, pump: Pump, *, task_status: trio.TaskStatus[trio.CancelScope]
+    ) -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(loop.run_stepped, pump)
+                await trio.testing.wait_all_tasks_blocked()
+                task_status.started(scope)
+
+    trio.run(main)
 
 
 def test_a_closed_loop_is_let_go() -> None:
