@@ -27,7 +27,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple
+from typing import Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
 import trio
@@ -36,9 +36,6 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task
 from gateway.logger import get_logger
 from gateway.pump import Pump
 from gateway.resumption import Parking, resume
-
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
 
 log = get_logger()
 
@@ -71,8 +68,6 @@ class _Selector(selectors.EpollSelector):
         self.readable = False
         """Something is ready, as the pump says, until a look finds nothing: then the pump tells of news.
         Without it an idle loop needs no system call."""
-        self._watches = False
-        """There are files of the application: it may count on a look at them in each iteration."""
         self.idle_for: float | None = None
         """Seconds the loop wanted to wait when it was last asked: None for ever, 0 for busy."""
         self.iterations_left = 0
@@ -80,19 +75,10 @@ class _Selector(selectors.EpollSelector):
         """When the step has had its time."""
         self.stop: Callable[[], None] = _nothing
 
-    def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> selectors.SelectorKey:
-        key = super().register(fileobj, events, data)
-        self._watches = len(self.get_map()) > 1  # The first is the loop's own pipe.
-        return key
-
-    def unregister(self, fileobj: "FileDescriptorLike") -> selectors.SelectorKey:
-        key = super().unregister(fileobj)
-        self._watches = len(self.get_map()) > 1
-        return key
-
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = []
-        if self.readable or (timeout == 0 and self._watches):
+        # An application may count on a look at its files in each iteration; one is the loop's own pipe.
+        if self.readable or (timeout == 0 and len(self.get_map()) > 1):
             events = super().select(0)
             self.readable = bool(events)
         self.iterations_left -= 1
