@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.supervisor.supervisor import Supervisor
 
 
-class ControlSockets:
+class ControlService:
     """`run` answers on those that `open` names, which may be called again."""
 
     def __init__(self, supervisor: "Supervisor") -> None:

@@ -19,7 +19,7 @@ from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.logs.events import configure
 from gateway.shutdown.signals import on_terminal
-from gateway.supervisor.control import ControlSockets
+from gateway.supervisor.control import ControlService
 from gateway.supervisor.generation import Generation, WorkerError
 from gateway.supervisor.process import Worker
 from gateway.supervisor.share import cannot_be_shared
@@ -70,7 +70,7 @@ class Supervisor:
         self._sockets = Sockets()
         self._opened = self._sockets.open(config)
         self._watcher = None if watched is None else Watcher(watched, self._files_changed)
-        self._control = ControlSockets(self)
+        self._control = ControlService(self)
         count = self._count(config)
         # Interactive debuggers read from the terminal, which only one process can do.
         self._standby = Standby(
