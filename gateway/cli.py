@@ -52,9 +52,9 @@ _how = partial(option, "How, without a CONFIG")
 _processes = partial(option, "Processes")
 
 
-_ELSEWHERE: Final = {
-    **dict.fromkeys(("--host", "--port", "--bind", "--uds", "--fd", "-b", "-p"), "--listen"),
-    **dict.fromkeys(("--app-dir", "--chdir", "-d"), "--directory"),
+ELSEWHERE: Final = {
+    **dict.fromkeys(("--host", "--port", "--bind", "-b", "--uds", "--unix-socket", "--fd"), "--listen"),
+    **dict.fromkeys(("--app-dir", "--chdir", "--pythonpath", "--working-dir"), "--directory"),
     **dict.fromkeys(("--root-path", "--url-prefix"), "--mount"),
     **dict.fromkeys(("--ssl-certfile", "--certfile", "--ssl-certificate"), "--tls-certificate"),
     **dict.fromkeys(("--ssl-keyfile", "--keyfile"), "--tls-key"),
@@ -66,7 +66,7 @@ _ELSEWHERE: Final = {
 """Options of uvicorn, Hypercorn, Granian, gunicorn and waitress (docs/migrating.md)."""
 
 
-@main.command(cls=SectionedCommand, elsewhere=_ELSEWHERE)
+@main.command(cls=SectionedCommand, elsewhere=ELSEWHERE)
 @click.argument("config", required=False, metavar="[CONFIG]")
 @_what("--asgi", metavar="MODULE:APP", help="Run an ASGI application.")
 @_what("--wsgi", metavar="MODULE:APP", help="Run a WSGI application.")

@@ -13,7 +13,7 @@ import pytest
 
 import gateway
 import gateway.request
-from gateway.cli import main
+from gateway.cli import ELSEWHERE, main
 
 GOOD = "listeners: [{http: '127.0.0.1:0'}]\nbackends: {a: {scgi: 'a:1'}}\nroutes: [{backend: a}, {respond: {}}]\n"
 BAD = "listeners: [{http: 127.0.0.1}]\nworkers: none\nroutes: [{}]\n"
@@ -41,6 +41,15 @@ def test_help_shows_examples() -> None:
     assert "\n  gateway serve --asgi main:app --reload\n" in done.stdout
     assert "\b" not in done.stdout
     assert list(main.commands) == ["serve", "check", "status", "reload", "stop", "schema"]
+
+
+def test_options_of_other_servers_are_those_that_the_manual_tells() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf-8")
+    options = {name for parameter in main.commands["serve"].params for name in parameter.opts}
+    told = {name for name in ELSEWHERE if f"`{name}`" in manual or f"`{name} " in manual}
+    assert told == ELSEWHERE.keys()
+    assert options.isdisjoint(ELSEWHERE)
+    assert options.issuperset(ELSEWHERE.values())
 
 
 def test_check_counts_what_a_sound_file_has(tmp_path: Path) -> None:
