@@ -46,9 +46,8 @@ def counts_taken(application: Any) -> list[set[int]]:
             return []
         call = getattr_static(type(application), "__call__")
         if not isinstance(call, FunctionType | WrapperDescriptorType):
-            application = (
-                application.__call__
-            )  # Python 3.11 and 3.12 miscount, for static methods and the like
+            # Of static methods and the like Python 3.11 and 3.12 count an argument too many as bound.
+            application = application.__call__
         signatures = [signature(application, follow_wrapped=follow) for follow in (False, True)]
     except Exception:
         return []
