@@ -13,8 +13,8 @@ streams and every wait can be cancelled::
 What came in one batch is dealt with by one task after the other, within the pump's step. Each knows of all
 of it (`PumpStream.note`). A task that makes a connection waits until the others of its batch are done
 (`after_batch`), so that the server is woken once. When all have sent, each new connection is read once; only
-those without an answer yet are put into the epoll set (`watch_unless_here`). The step of an asyncio loop comes
-behind all that (`resume_after_batch`).
+those without an answer yet are put into the epoll set (`watch_unless_here`). The step of an asyncio loop
+comes behind all that (`resume_after_batch`).
 
 Deadlines of streams are kept by a coarse sweeper (:data:`SWEEP_INTERVAL`), because a cancel scope per wait
 would cost as much as the wait.
