@@ -218,7 +218,7 @@ async def _work(
             gateway.service,
             gateway.backends,
             {name: backend.kind for name, backend in config.backends.items()},
-            time.time(),
+            time.monotonic(),
         )
         doors = [*entrances.doors, *controls.doors(worker)]
         async with trio.open_nursery() as backends:
