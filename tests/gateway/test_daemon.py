@@ -1,5 +1,6 @@
 """The daemon as a program: starting, failing to start, draining, hurrying."""
 
+import fcntl
 import json
 import os
 import re
@@ -489,7 +490,20 @@ def test_shortage_of_descriptors_is_survived(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("descriptors", [11, 12, 13])
+def test_log_that_nobody_reads_holds_up_nothing(tmp_path: Path, workers: int) -> None:
+    with daemon(tmp_path, FIXED, f"--workers={workers}") as running:
+        running.ready()
+        assert running.process.stderr is not None
+        fcntl.fcntl(running.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(100):
+            with running.ask("/") as client:
+                assert client.recv(65536).endswith(b"fixed")
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("descriptors", [12, 13])
 def test_start_without_enough_descriptors_is_one_message(
     tmp_path: Path, descriptors: int, workers: int
 ) -> None:
