@@ -18,10 +18,15 @@ PIDFD_SEND_SIGNAL, PIDFD_OPEN = 424, 434
 SENDFILE = {"x86_64": 40, "aarch64": 71}.get(platform.machine(), PIDFD_OPEN)
 
 
-def refusing(error: int) -> Callable[[], None]:
-    """What makes the kernel answer *error* to calls that sandboxes and old kernels lack (seccomp(2))."""
+INOTIFY_INIT1, INOTIFY_ADD_WATCH = {"x86_64": (294, 254)}.get(platform.machine(), (26, 27))
+LACKING = (PIDFD_SEND_SIGNAL, PIDFD_OPEN, SENDFILE)
+"""What sandboxes and old kernels lack."""
+
+
+def refusing(error: int, *numbers: int) -> Callable[[], None]:
+    """What makes the kernel answer *error* to calls of these *numbers* (seccomp(2))."""
     program = struct.pack("HBBI", 0x20, 0, 0, 0)  # the number of the call
-    for number in (PIDFD_SEND_SIGNAL, PIDFD_OPEN, SENDFILE):
+    for number in numbers:
         program += struct.pack("HBBI", 0x15, 0, 1, number)  # is it this one?
         program += struct.pack("HBBI", 0x06, 0, 0, 0x0005_0000 | error)  # SECCOMP_RET_ERRNO
     program += struct.pack("HBBI", 0x06, 0, 0, 0x7FFF_0000)  # SECCOMP_RET_ALLOW
@@ -64,7 +69,7 @@ def site(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM], ids=errno.errorcode.get)
 def test_calls_that_sandboxes_refuse_are_done_without(site: Path, error: int, workers: int) -> None:
-    with daemon(site, SERVING, f"--workers={workers}", preexec_fn=refusing(error)) as running:
+    with daemon(site, SERVING, f"--workers={workers}", preexec_fn=refusing(error, *LACKING)) as running:
         running.ready()
         for path in ("/own", "/spawned", "/program"):
             with running.ask(path) as client:
@@ -84,7 +89,9 @@ def test_calls_that_sandboxes_refuse_are_done_without(site: Path, error: int, wo
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_end_with_a_daemon_that_is_killed_in_a_sandbox(site: Path, workers: int) -> None:
     """They look for themselves whether their parent is there."""
-    with daemon(site, SERVING, f"--workers={workers}", preexec_fn=refusing(errno.ENOSYS)) as running:
+    with daemon(
+        site, SERVING, f"--workers={workers}", preexec_fn=refusing(errno.ENOSYS, *LACKING)
+    ) as running:
         started = [running.wait_for("application process started")["pid"] for _ in range(2 * workers)]
         watched = [os.pidfd_open(pid) for pid in started]
         try:
@@ -95,6 +102,21 @@ def test_processes_end_with_a_daemon_that_is_killed_in_a_sandbox(site: Path, wor
         finally:
             for descriptor in watched:
                 os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(INOTIFY_INIT1, errno.EMFILE), (INOTIFY_ADD_WATCH, errno.ENOSPC)]
+)
+def test_reload_where_the_system_has_no_watches_left(tmp_path: Path, number: int, error: int) -> None:
+    """Editors have taken them all; then it was deaf, or ended."""
+    with daemon(tmp_path, FIXED, "--reload", preexec_fn=refusing(error, number)) as running:
+        warning = running.wait_for("files are looked at now and then")
+        assert "fs.inotify.max_user_watches" in warning["limits"]
+        running.ready()
+        os.utime(tmp_path / "gateway.yaml", (2**31, 2**31))  # it sees whole seconds, and what is newer
+        running.wait_for('"reloaded"')
+        running.process.terminate()
+        running.end()
 
 
 def test_static_files_without_proc_are_one_message(tmp_path: Path) -> None:
