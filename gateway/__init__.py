@@ -44,6 +44,7 @@ What makes and runs it all:
     supervisor/  several workers, replaced without a gap
     shutdown/    the end of a process: its signals, its steps, who is told of it
     control/     the socket for gateway status, reload and stop, and metrics
+    standard     the standard files, which are open
     memory       the collector of cycles; lean: libraries without what they would load in vain
 
 Programs and applications:

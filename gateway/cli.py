@@ -22,6 +22,7 @@ from gateway.lean import import_structlog
 from gateway.memory import loading
 from gateway.options import DEFAULT_LISTEN, Reader
 from gateway.sections import SectionedCommand, option
+from gateway.standard import open_standard_files
 
 if TYPE_CHECKING:
     from gateway.config import Config, ConfigError
@@ -144,6 +145,7 @@ def serve(
     interface) and fd:3 (inherited). SIGINT and SIGTERM let running requests finish, then stop; SIGHUP
     reloads with several workers or --reload, unless it comes from a terminal that closes.
     """  # noqa: D301 - click reads \b
+    open_standard_files()
     given = {name: value for name, value in options.items() if value not in (None, ())}
     count = None if workers is None else _workers(workers)
     if not reload and (reload_dir or reload_include or reload_exclude):

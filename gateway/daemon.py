@@ -27,7 +27,8 @@ from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
 from gateway.control.state import WorkerState
-from gateway.errors import StartError, start_errors
+from gateway.errors import StartError, each_of
+from gateway.exhaustion import EXHAUSTED, no_room
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logger import get_logger
@@ -70,7 +71,7 @@ def serve(config: Config) -> int:
                 run, config, list(chain(*sockets)), access_log, ControlSockets(control or [], metrics or [])
             )
     except* StartError as errors:
-        failures.extend(start_errors(errors))
+        failures.extend(each_of(errors))
     for failure in failures:
         print(f"gateway: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -182,6 +183,30 @@ async def work(
 
     Raises StartError (in groups) if a backend cannot start.
     """
+    serving = False
+
+    def ready(worker: WorkerState) -> None:
+        nonlocal serving
+        serving = True
+        on_ready(worker)
+
+    try:
+        await _work(config, sockets, access_log, ending, ready, controls or ControlSockets())
+    except* OSError as errors:
+        codes = {error.errno or 0 for error in each_of(errors)}
+        if serving or not codes <= EXHAUSTED:
+            raise
+        raise StartError(f"cannot start: {'; '.join(map(no_room, sorted(codes)))}") from None
+
+
+async def _work(
+    config: Config,
+    sockets: list[ListeningSocket],
+    access_log: AccessLog | None,
+    ending: Ending,
+    on_ready: Callable[[WorkerState], object],
+    controls: ControlSockets,
+) -> None:
     pump = Pump()
     async with trio.open_nursery() as pumping:
         await pumping.start(pump.run)
@@ -193,9 +218,9 @@ async def work(
             gateway.service,
             gateway.backends,
             {name: backend.kind for name, backend in config.backends.items()},
-            time.time(),
+            time.monotonic(),
         )
-        doors = [*entrances.doors, *(controls or ControlSockets()).doors(worker)]
+        doors = [*entrances.doors, *controls.doors(worker)]
         async with trio.open_nursery() as backends:
             if await _start(gateway, backends, ending):
                 settle_memory()

@@ -191,11 +191,14 @@ class StartError(Exception):
     """A backend or listener cannot start; the message says which and why, for the operator."""
 
 
-def start_errors(group: BaseExceptionGroup[StartError]) -> Iterator[StartError]:
+AnyError = TypeVar("AnyError", bound=Exception)
+
+
+def each_of(group: BaseExceptionGroup[AnyError]) -> Iterator[AnyError]:
     """The errors in *group*, however deep."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from start_errors(error)
+            yield from each_of(error)
         else:
             yield error
 

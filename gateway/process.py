@@ -3,13 +3,15 @@
 Every child is the leader of a new session, so a signal reaches all that it started, and no terminal can stop
 it; or of a process group alone, where it is said that there is no terminal. It gets exactly three descriptors
 and default signal handling (Python itself ignores SIGPIPE, and whoever started the daemon may have had more
-ignored, as nohup does). A pidfd tells of its end, without SIGCHLD and without a thread.
+ignored, as nohup does). A pidfd tells of its end, without SIGCHLD and without a thread; where there are none,
+a thread for each does.
 
 The ladder at the end of a life: SIGTERM to the process group, a grace, SIGKILL to the group, reap.
 The leader stays unreaped until then: its number, which is the group's, cannot be used again meanwhile.
 """
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -22,6 +24,7 @@ import trio
 
 from gateway.confinement import Confinement
 from gateway.executable import check_executable
+from gateway.exhaustion import EXHAUSTED
 from gateway.launch import start_program
 from gateway.logger import get_logger
 
@@ -59,7 +62,7 @@ class Process:
         """
         if self._pidfd < 0:
             # Its number is nobody else's until it is reaped.
-            self._pidfd = os.pidfd_open(self.pid)
+            self._pidfd = _open_pidfd(self.pid)
         return self._pidfd
 
     def reap(self) -> bool:
@@ -105,8 +108,13 @@ class Process:
         """Send a signal to the process alone: what it has started for a request can end with the request."""
         if self.returncode is not None:
             return  # the descriptor is closed, its number may be another's
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
             signal.pidfd_send_signal(self.open_pidfd(), number)
+        except ProcessLookupError:
+            pass
+        except (OSError, AttributeError):  # there are none (`_open_pidfd`), or it is beyond our reach
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, number)
 
     async def _wait_for_end(self) -> None:
         """Wait until it can be reaped, without reaping it."""
@@ -135,6 +143,35 @@ class Process:
         except (ProcessLookupError, PermissionError) as error:
             # The second: a set-user-ID program is beyond our reach.
             log.warning("process cannot be signalled", pid=self.pid, signal=number.name, cause=str(error))
+
+
+def _open_pidfd(pid: int) -> int:
+    """A pidfd of the child *pid*; or else a pipe that ends with it, as a thread that waits for it sees to.
+
+    Linux has pidfds since 5.3, sandboxes may refuse them (old ones of Docker, gVisor), and a Python that was
+    built with the headers of an older Linux lacks the functions. Raises OSError.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
+    except AttributeError:
+        pass
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    try:
+        threading.Thread(target=_close_at_end, args=(pid, theirs), name=f"end of {pid}", daemon=True).start()
+    except RuntimeError as error:
+        os.close(ours)
+        os.close(theirs)
+        raise OSError(errno.EAGAIN, str(error)) from error
+    return ours
+
+
+def _close_at_end(pid: int, descriptor: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    os.close(descriptor)
 
 
 def spawn(

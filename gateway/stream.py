@@ -15,6 +15,7 @@ its first long wait on. Deadlines are attributes, kept by the pump's sweeper.
 It does not do TLS (`tls.stream` is a PumpStream that does).
 """
 
+import errno
 import os
 import select
 import socket
@@ -38,6 +39,9 @@ READ_SIZE: Final = 64 * 1024
 
 SENDFILE_CHUNK: Final = 4 * 1024 * 1024
 """Bytes of a file sent between two checkpoints, so that one fast reader cannot hold the worker."""
+
+_NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
+"""What sendfile(2) says where a file system or a sandbox does not have it: then it is copied."""
 
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -411,7 +415,7 @@ class PumpStream:
             await self._settle()
         while offset < end:
             try:
-                sent = os.sendfile(self._fd, descriptor, offset, end - offset)
+                sent = self._send_part(descriptor, offset, end - offset)
             except BlockingIOError:
                 self.write_deadline = self._pump.now + timeout
                 await self.wait_writable()
@@ -427,6 +431,15 @@ class PumpStream:
                 await trio.lowlevel.checkpoint()
                 unchecked = 0
         return count - (end - offset)
+
+    def _send_part(self, descriptor: int, offset: int, count: int) -> int:
+        """Send what the kernel takes now of *count* bytes; 0 at the end of the file. Raises OSError."""
+        try:
+            return os.sendfile(self._fd, descriptor, offset, count)
+        except OSError as error:
+            if error.errno not in _NO_SENDFILE:
+                raise
+        return self._send(os.pread(descriptor, min(READ_SIZE, count), offset))
 
     async def wait_writable(self) -> None:
         """Wait until the kernel's buffer has room again, after a send that took nothing."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import trio
 
+from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.stacks import stack_of
 
@@ -41,11 +42,14 @@ class Watchdog:
         self._stop = threading.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled. Raises StartError if there can be no thread."""
         watcher = threading.Thread(
             target=self._watch, args=(threading.get_ident(),), name="watchdog", daemon=True
         )
-        watcher.start()
+        try:
+            watcher.start()
+        except RuntimeError as error:
+            raise StartError(f"{error}: expected a higher limit of memory or processes") from error
         try:
             task_status.started()
             while True:

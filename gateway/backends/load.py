@@ -19,6 +19,7 @@ from gateway.forked import end_child
 from gateway.loading import LoadError, load_object
 from gateway.logger import get_logger
 from gateway.shutdown.signals import interruptible
+from gateway.standard import keep_standard_files
 from gateway.virtualenv import add_site_packages
 
 log = get_logger()
@@ -60,7 +61,7 @@ def load_application(
             log.error("application cannot be loaded", backend=backend, exc_info=error.__cause__)  # noqa: TRY400
         raise StartError(f"backend {backend}: {error}") from error
     finally:
-        _keep_standard_files()
+        keep_standard_files()  # the application may have closed some
 
 
 def _load(target: str, directory: Path | None, *, factory: bool) -> Any:
@@ -85,15 +86,6 @@ def _check_threads(target: str) -> None:
         f"{target} has {library} replace the threads of its process, which the gateway needs itself; "
         f"expected a server of its own, such as http: {{spawn: {{command: [gunicorn, -k, {library}, …]}}}}"
     )
-
-
-def _keep_standard_files() -> None:
-    """Let no connection take the place of what an application has closed: logs are written there."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
 
 
 def _prepare(surroundings: Surroundings, backend: str) -> None:

@@ -30,7 +30,7 @@ class WorkerState:
     kinds: Mapping[str, str]
     """The kind of each backend: ``http``, ``fastcgi`` …"""
     started_at: float
-    """Seconds since the epoch."""
+    """By `time.monotonic`: the wall clock may be put right later."""
 
     def upstreams(self) -> "dict[str, UpstreamState]":
         """The backends that have servers, by name."""
@@ -46,7 +46,7 @@ class WorkerState:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "uptime": round(time.time() - self.started_at, 3),
+            "uptime": round(time.monotonic() - self.started_at, 3),
             "draining": self.service.draining,
             "connections": self.service.caps.open,
             "backends": {

@@ -8,7 +8,7 @@ import trio
 
 from gateway.appserver.arguments import parse
 from gateway.appserver.report import Report
-from gateway.errors import StartError, start_errors
+from gateway.errors import StartError, each_of
 from gateway.hosted.options import Hosted
 from gateway.hosted.server import run
 from gateway.logs.events import configure
@@ -27,7 +27,7 @@ def main() -> int:
         report = Report(arguments.report, arguments.max_requests)
         trio.run(run, hosted, arguments.name, report)
     except* StartError as errors:
-        failures.extend(start_errors(errors))
+        failures.extend(each_of(errors))
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0

@@ -3,14 +3,17 @@
 import io
 import os
 import select
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Literal, TextIO, TypeAlias
+from weakref import finalize
 
 Format: TypeAlias = Literal["auto", "json", "text"]
 """auto: text on a terminal, JSON elsewhere."""
 
 PATIENCE: Final = 1.0
-"""Seconds to wait for a full pipe that somebody else has made non-blocking."""
+"""Seconds to wait for the reader of a full pipe, who may have stopped for good."""
 
 
 def is_text(format: Format, stream: TextIO | io.FileIO) -> bool:  # noqa: A002
@@ -24,6 +27,10 @@ def writer(stream: TextIO | io.FileIO) -> Callable[[bytes], None]:
         descriptor = stream.fileno()
     except OSError:
         return _stream_writer(stream)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        with suppress(OSError):  # it may not be ours to open
+            descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return _Pipe(descriptor).write
     return lambda entry: _write(descriptor, entry)
 
 
@@ -39,14 +46,35 @@ def _stream_writer(stream: Any) -> Callable[[bytes], None]:
 
 
 def _write(descriptor: int, entry: bytes) -> None:
+    with suppress(OSError):
+        _write_on(descriptor, entry, PATIENCE)
+
+
+def _write_on(descriptor: int, entry: bytes, patience: float) -> bool:
+    """Write *entry*; False if part of it is lost because there was no room for *patience* seconds."""
     while entry:
         try:
             entry = entry[os.write(descriptor, entry) :]
         except BlockingIOError:
-            # Losing the reader's patience loses the entry, not the daemon.
             poll = select.poll()
             poll.register(descriptor, select.POLLOUT)
-            if not poll.poll(PATIENCE * 1000):
-                return
-        except OSError:
-            return
+            if not poll.poll(patience * 1000):
+                return False
+    return True
+
+
+class _Pipe:
+    """A pipe, opened anew for entries alone: so it can be made not to wait for a reader, and no other's is.
+
+    Losing the reader's patience loses entries, not the daemon. Once it is lost, nothing is waited for until
+    there is room again.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._patience = PATIENCE
+        finalize(self, os.close, descriptor).atexit = False
+
+    def write(self, entry: bytes) -> None:
+        with suppress(OSError):
+            self._patience = PATIENCE if _write_on(self._descriptor, entry, self._patience) else 0

@@ -16,6 +16,9 @@ from typing import Final
 GRACE: Final = 30.0
 """Seconds that running requests have then; the supervisor that would count them is gone."""
 
+LOOK_INTERVAL: Final = 0.5
+"""Seconds between two looks at the parent where no descriptor tells of its end."""
+
 
 def end_with(parent: int, *, grace: float = GRACE, silent: bool = True) -> None:
     """Stop as on SIGTERM once the process *parent* has ended, and for good after *grace* seconds.
@@ -24,17 +27,19 @@ def end_with(parent: int, *, grace: float = GRACE, silent: bool = True) -> None:
     """
     try:
         descriptor = os.pidfd_open(parent)
-    except ProcessLookupError:
+    except (OSError, AttributeError):  # it has ended, or there are no pidfds here (`gateway.process`)
         descriptor = -1
-    # Its number may be another's already, but only of one that is not our parent.
-    alive = descriptor >= 0 and os.getppid() == parent
-    arguments = (descriptor if alive else -1, grace, silent)
+    arguments = (parent, descriptor, grace, silent)
     threading.Thread(target=_wait, args=arguments, name="orphan", daemon=True).start()
 
 
-def _wait(descriptor: int, grace: float, silent: bool) -> None:
-    if descriptor >= 0:
-        select.select([descriptor], [], [])
+def _wait(parent: int, descriptor: int, grace: float, silent: bool) -> None:
+    # Its number may be another's already, but only of one that is not our parent.
+    while os.getppid() == parent:
+        if descriptor >= 0:
+            select.select([descriptor], [], [])
+        else:
+            time.sleep(LOOK_INTERVAL)
     if silent:
         # The supervisor had the other end of both: whatever is still written must not raise.
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ import os
 import stat
 from typing import Literal, TypeAlias
 
-from gateway.errors import RequestError
+from gateway.errors import RequestError, StartError
 
 Symlinks: TypeAlias = Literal["inside", "follow", "refuse"]
 
@@ -63,9 +63,9 @@ class Tree:
     """A directory whose files may be opened."""
 
     def __init__(self, root: str | os.PathLike[str], *, symlinks: Symlinks = "inside") -> None:
-        """Raises ValueError if links are to be judged and the kernel's names (``/proc``) are not there."""
+        """Raises StartError if links are to be judged and the kernel's names (``/proc``) are not there."""
         if symlinks != "follow" and not os.path.isdir("/proc/self/fd"):
-            raise ValueError(f"static files with `symlinks: {symlinks}` need /proc to be mounted")
+            raise StartError(f"static files with `symlinks: {symlinks}` need /proc to be mounted")
         self._root = os.path.join(os.getcwdb(), os.fsencode(root)).rstrip(b"/")
         self._symlinks = symlinks
 

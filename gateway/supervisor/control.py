@@ -81,7 +81,7 @@ class _AllWorkers:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "uptime": round(time.time() - supervisor.started_at, 3),
+            "uptime": round(time.monotonic() - supervisor.started_at, 3),
             "draining": supervisor.stopping,
             "connections": sum(state["connections"] for _, state in asked if state is not None),
             "reloads": supervisor.reloads,

@@ -38,8 +38,9 @@ class Worker:
 
         Raises StartError.
         """
-        ours, theirs = socket.socketpair()
+        ours: socket.socket | None = None
         try:
+            ours, theirs = socket.socketpair()
             with theirs, open(os.devnull, "rb") as null:
                 self._process: Process = spawn(
                     # -P: a directory called `gateway` in this one must not stand in for the package.
@@ -56,7 +57,8 @@ class Worker:
                     others=[theirs.fileno()],
                 )
         except OSError as error:
-            ours.close()
+            if ours is not None:
+                ours.close()
             raise StartError(f"no process can be started for a worker: {error.strerror}") from error
         self._socket = ours
         self._channel: Channel | None = None

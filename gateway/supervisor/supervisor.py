@@ -58,7 +58,7 @@ class Supervisor:
         files reload. Raises StartError if an address cannot be listened on.
         """
         self.config = config
-        self.started_at = time.time()
+        self.started_at = time.monotonic()
         self.reloads = 0
         """Those that succeeded."""
         self.stopping = False

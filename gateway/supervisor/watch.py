@@ -6,13 +6,16 @@ Changes are gathered until there is none for `QUIET` ms, so that many files save
 import fnmatch
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 from watchfiles import Change, DefaultFilter, awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
+from watchfiles.main import FileChange
 
 from gateway.config import Config
 from gateway.config.backends.python import PythonApplication
@@ -28,6 +31,9 @@ INCLUDED: Final = ("*.py", "*.html", "*.htm", "*.jinja", "*.jinja2", "*.j2", "*.
 """Code, and templates by the names that they mostly have."""
 
 EXCLUDED: Final = (".*", "venv", "site-packages")
+
+_LIMITS: Final = "fs.inotify.max_user_instances, fs.inotify.max_user_watches"
+"""Of the system, for all programs of a user: editors take many of them."""
 
 log = get_logger()
 
@@ -101,7 +107,8 @@ class Watcher:
         with scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_set_at_end, end)
-                changes = awatch(
+                look = partial(
+                    awatch,
                     *paths,
                     watch_filter=wanted,
                     debounce=LONGEST,
@@ -109,10 +116,20 @@ class Watcher:
                     rust_timeout=0,  # none: the thread is told when to end
                     stop_event=end,
                     recursive=recursive,
-                    ignore_permission_denied=True,
                 )
-                async for change in changes:
-                    self._on_change(sorted(path for _, path in change))
+                try:
+                    await self._follow_changes(look())
+                except PermissionError:  # with this it keeps other errors to itself, too
+                    await self._follow_changes(look(ignore_permission_denied=True))
+                except FileNotFoundError:
+                    raise
+                except (OSError, WatchfilesRustInternalError) as error:
+                    log.warning("files are looked at now and then", cause=str(error), limits=_LIMITS)
+                    await self._follow_changes(look(ignore_permission_denied=True, force_polling=True))
+
+    async def _follow_changes(self, changes: AsyncIterator[set[FileChange]]) -> None:
+        async for change in changes:
+            self._on_change(sorted(path for _, path in change))
 
     def _is_file(self, _change: Change, path: str) -> bool:
         return path in self._files

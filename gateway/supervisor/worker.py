@@ -9,7 +9,7 @@ import trio
 from gateway import daemon
 from gateway.config import Config, ConfigError
 from gateway.control.state import WorkerState
-from gateway.errors import StartError, start_errors
+from gateway.errors import StartError, each_of
 from gateway.listener import ListeningSocket
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
@@ -46,7 +46,7 @@ def work(descriptor: int, parent: int) -> int:
                     stack.callback(each.close)
                 trio.run(_serve, config, sockets, access_log, channel, rest)
         except* StartError as errors:
-            failures.extend(start_errors(errors))
+            failures.extend(each_of(errors))
         if failures:
             channel.setblocking(True)
             write(channel, failed=[str(failure) for failure in failures], status=1)

@@ -32,9 +32,11 @@ _VALID: Final = timedelta(days=397)
 
 
 def directory() -> Path:
-    """Where the authority is kept (XDG Base Directory Specification)."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache, "gateway", "development-ca")
+    """Where the authority is kept (XDG Base Directory Specification). Raises StartError if nowhere."""
+    for cache in os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"):
+        if os.path.isabs(cache):  # `~` stays what it is for users whom nobody knows, as in containers
+            return Path(cache, "gateway", "development-ca")
+    raise StartError("tls: development: this user has no home; expected HOME or XDG_CACHE_HOME to name one")
 
 
 def development_context(options: TlsOptions, hosts: Iterable[str]) -> TlsContext:

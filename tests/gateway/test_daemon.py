@@ -1,5 +1,6 @@
 """The daemon as a program: starting, failing to start, draining, hurrying."""
 
+import fcntl
 import json
 import os
 import re
@@ -413,6 +414,18 @@ def test_threads_that_the_system_has_no_room_for_are_one_message(tmp_path: Path)
     )
 
 
+def test_the_one_thread_that_the_system_has_no_room_for_is_one_message(tmp_path: Path) -> None:
+    roomy = (
+        "import resource, threading\n"
+        "threading.stack_size(4 << 30)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "from gateway.__main__ import main; main()\n"
+    )
+    with daemon(tmp_path, FIXED, program=("-c", roomy)) as running:
+        (line,) = running.end(1).splitlines()
+    assert line == "gateway: can't start new thread: expected a higher limit of memory or processes"
+
+
 def test_every_backend_that_cannot_start_is_named(tmp_path: Path) -> None:
     failing = "one: {wsgi: 'missing_one:app'}, two: {wsgi: 'missing_two:app'}"
     config = slow().replace("{app: ", f"{{{failing}, app: ")
@@ -474,6 +487,35 @@ def test_shortage_of_descriptors_is_survived(tmp_path: Path) -> None:
         drain.join(20)
         running.process.wait(20)
         assert running.process.returncode == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_log_that_nobody_reads_holds_up_nothing(tmp_path: Path, workers: int) -> None:
+    with daemon(tmp_path, FIXED, f"--workers={workers}") as running:
+        running.ready()
+        assert running.process.stderr is not None
+        fcntl.fcntl(running.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(100):
+            with running.ask("/") as client:
+                assert client.recv(65536).endswith(b"fixed")
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("descriptors", [12, 13])
+def test_start_without_enough_descriptors_is_one_message(
+    tmp_path: Path, descriptors: int, workers: int
+) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    (tmp_path / "app.py").write_text("async def app(scope, receive, send): ...\n")
+    config = slow().replace("wsgi: 'slow_application:app'", "asgi: 'app:app'")
+    with daemon(tmp_path, config, f"--workers={workers}", preexec_fn=limit) as running:
+        (line,) = running.end(1).splitlines()
+    assert line.startswith("gateway: ")
+    assert "Too many open files" in line
 
 
 def test_signal_while_a_backend_starts(tmp_path: Path) -> None:

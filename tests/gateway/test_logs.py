@@ -20,6 +20,7 @@ import structlog
 
 from gateway.errors import StartError
 from gateway.logger import settle
+from gateway.logs import output
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
 from gateway.request import Address, Request
@@ -405,6 +406,21 @@ def test_an_entry_larger_than_the_pipe_is_written_whole() -> None:
         configure(stream=io.StringIO())
     reader.join()
     assert len(json.loads(received)["event"]) == 1_000_000
+
+
+def test_entries_come_again_when_somebody_reads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "PATIENCE", 0)
+    read_end, write_end = os.pipe()
+    with open(write_end, "w") as stream, open(read_end, "rb", buffering=0) as pipe:
+        configure(stream=stream)
+        for _ in range(1000):
+            structlog.get_logger().info("x" * 200)
+        assert os.get_blocking(write_end), "an application that writes there waits for its reader as before"
+        lines = pipe.read(1 << 20).splitlines()
+        assert 0 < len(lines) < 1000
+        structlog.get_logger().info("read again")
+        assert json.loads(pipe.read(1 << 20).splitlines()[-1])["event"] == "read again"
+        configure(stream=io.StringIO())
 
 
 # ---- the access log

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,25 @@ def test_end_is_noticed_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) ->
 
 def no_descriptor(pid: int) -> int:
     raise OSError(24, "Too many open files")
+
+
+def test_python_without_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was built with the headers of a Linux before 5.3 lacks the functions."""
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.delattr(signal, "pidfd_send_signal")
+
+    async def main() -> None:
+        child = Child("/bin/sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 1 & wait; done")
+        assert await child.read_line() == b"ready\n"
+        child.process.send_signal(signal.SIGTERM)
+        assert await child.process.wait() == 7
+        await child.read_all()
+        child.process.send_signal(signal.SIGTERM)
+
+    trio.run(main)
+    for thread in threading.enumerate():
+        if thread.name.startswith("end of "):
+            thread.join()  # it closes its descriptor
 
 
 def test_kills_the_child_if_no_descriptor_is_left_to_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
     Keeps time by *clock*, trio's, so that its timers are trio's deadlines.
     """
 
+    _made = False
+
     def __init__(self, name: str, clock: trio.abc.Clock) -> None:
         self._name = name
         self._now = clock.current_time
@@ -116,6 +118,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._executors: list[ThreadPoolExecutor] = []
         super().__init__(self._readiness)
         self._readiness.stop = super().stop
+        self._made = True
 
     # --- stepping
 
@@ -281,6 +284,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         super().close()
         self._readiness.stop = _nothing
         self._stepper = None
+
+    def __del__(self) -> None:
+        if self._made:  # asyncio's fails, at length, if no descriptor was left to make it
+            super().__del__()
 
     def add_signal_handler(
         self, sig: int, callback: Callable[[*Arguments], object], *args: *Arguments

@@ -83,6 +83,19 @@ def test_status_tells_of_servers_and_their_health(running: Daemon, tmp_path: Pat
         assert any(server["address"] in line.split() for line in table.splitlines())
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_uptime_when_the_clock_is_put_back(tmp_path: Path, workers: int) -> None:
+    put_back = (
+        "import itertools, time; now, hours = time.time, itertools.count()\n"
+        "time.time = lambda: now() - next(hours) * 3600\n"
+        "from gateway.__main__ import main; main()\n"
+    )
+    config = CONFIG % (unused_port(), unused_port())
+    with daemon(tmp_path, config, f"--workers={workers}", program=("-c", put_back)) as started:
+        started.ready()
+        assert 0 <= status(tmp_path)["uptime"] < 3600
+
+
 def test_metrics_are_for_prometheus(running: Daemon, tmp_path: Path) -> None:
     for _ in range(3):
         answer(running.ask("/dead"))

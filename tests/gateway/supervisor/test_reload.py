@@ -4,6 +4,7 @@ import http.client
 import os
 import pty
 import re
+import resource
 import signal
 import socket
 import sys
@@ -211,3 +212,18 @@ def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:
     os.close(terminal)
     _, ended = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(ended) == 0
+
+
+def test_reload_without_a_descriptor_for_a_worker(tmp_path: Path) -> None:
+    with supervised(tmp_path, config=TWO) as running:
+        running.ready()
+        pid = running.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        few = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, before[1]))
+        running.process.send_signal(signal.SIGHUP)
+        assert "Too many open files" in str(running.wait_for("reload failed")["reason"])
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert command(tmp_path, "reload", "gateway.yaml").returncode == 0
+        running.process.terminate()
+        running.end()

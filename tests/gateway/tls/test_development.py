@@ -76,6 +76,24 @@ def test_home_without_cache_directory_variable(tmp_path: Path, monkeypatch: pyte
     assert directory() == tmp_path / ".cache/gateway/development-ca"
 
 
+def test_relative_cache_directory_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the specification has it; it would be another one for each working directory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert directory() == tmp_path / ".cache/gateway/development-ca"
+
+
+def test_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number: nothing called ``~`` is made where it runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(StartError, match="this user has no home; expected HOME or XDG_CACHE_HOME"):
+        development_context(TlsOptions(), [])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_authority_that_cannot_be_used(cache: Path) -> None:
     development_context(TlsOptions(), [])
     (cache / KEPT / "ca-key.pem").write_text("spoiled")
