@@ -68,10 +68,9 @@ class Unix:
     """A connection to a Unix socket, which may not be there yet."""
 
     def __init__(self, path: Path) -> None:
-        until(path.exists)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        self._socket.connect(str(path))
+        until(lambda: self._socket.connect_ex(str(path)) == 0)
 
     def get(self) -> bytes:
         self._socket.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
