@@ -22,6 +22,9 @@ import gateway
 
 ROOT = Path(gateway.__file__).parents[1]
 
+# Python 3.15 has an application fail that forks beside threads, where warnings are errors; others only tell.
+WARNINGS = ("error", "ignore:This process (pid=:DeprecationWarning")
+
 # /fast answers at once; /slow says that it was reached, and waits until it is let go; /begun begins
 # its answer before that.
 APPLICATION = """
@@ -60,7 +63,7 @@ class Daemon:
         self.process = subprocess.Popen(
             [sys.executable, *program, "serve", "gateway.yaml", *arguments],
             cwd=directory,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": ",".join(WARNINGS)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             **options,
