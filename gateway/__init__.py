@@ -8,6 +8,7 @@ The way of a request, by module::
 Connections:
 
     pump         one epoll for all connections and pipes; their tasks parked, woken with what has come
+    io_manager   trio's loop waits in that epoll
     stream       such a connection; address: where it leads
     outbox       what is written in one turn of the loop leaves together
     resumption   who is woken goes on at once, without a turn of trio's loop

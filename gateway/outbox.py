@@ -42,7 +42,7 @@ LONGEST: Final = 0.001
 
 
 class Outbox:
-    """The streams of a pump that hold something. A `trio.abc.Instrument`, of which it has one hook."""
+    """The streams of a pump that hold something."""
 
     __slots__ = ("_began", "_streams", "opened")
 
@@ -73,7 +73,3 @@ class Outbox:
             self._streams = []
             for stream in streams:
                 stream.release()
-
-    def before_io_wait(self, timeout: float) -> None:
-        """The turn is over (called by trio)."""
-        self.release()

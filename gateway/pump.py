@@ -1,20 +1,20 @@
 """The readiness pump: one epoll set for the sockets and pipes of a worker, one trio task that waits for it.
 
 Why it exists: trio arms and disarms a socket in its own epoll for each wait, which costs more than
-parsing a request. Here each socket is registered once at most, edge-triggered; the pump's task waits for the
-epoll descriptor itself (an epoll descriptor is pollable), reads the sockets whose tasks are parked,
-and lets those tasks go on with the bytes (`resumption`). Writes are tried at once, or held until the end
-of the turn (`outbox`), and park only when the kernel's buffer is full. It is still trio: tasks own their
-streams and every wait can be cancelled::
+parsing a request. Here each socket is registered once at most, edge-triggered; trio's loop waits in this
+set (`io_manager`), and the pump's task reads the sockets whose tasks are parked, and lets those tasks go on
+with the bytes (`resumption`). Writes are tried at once, or held until the end of the turn (`outbox`), and
+park only when the kernel's buffer is full. It is still trio: tasks own their streams and every wait can be
+cancelled::
 
-    kernel ─► epoll ─► Pump.run ─► recv ─► resume(task that waits in receive_some)
-                              └──► on_hangup (the peer closed while the task was busy elsewhere)
+    kernel ─► IOManager ─► Pump.run ─► recv ─► resume(task that waits in receive_some)
+                                  └──► on_hangup (the peer closed while the task was busy elsewhere)
 
 What came in one batch is dealt with by one task after the other, within the pump's step. Each knows of all
 of it (`PumpStream.note`). A task that makes a connection waits until the others of its batch are done
 (`after_batch`), so that the server is woken once. When all have sent, each new connection is read once; only
 those without an answer yet are put into the epoll set (`watch_unless_here`). The step of an asyncio loop
-comes behind all that (`resume_after_batch`).
+comes behind all that (`call_after_batch`).
 
 Deadlines of streams are kept by a coarse sweeper (:data:`SWEEP_INTERVAL`), because a cancel scope per wait
 would cost as much as the wait.
@@ -25,11 +25,12 @@ It does not do accepting (`listener`), or name resolution.
 import select
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, NoReturn
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
+from trio.lowlevel import Abort, RaiseCancelT, Task
 
+from gateway.io_manager import Batch, IOManager, take_over
 from gateway.outbox import Outbox
 from gateway.resumption import Parking, current_task, resume
 from gateway.stream import PumpStream
@@ -59,7 +60,7 @@ class Pump:
         self._watches: dict[int, Callable[[], None]] = {}
         self._looks: dict[Callable[[], None], None] = {}
         self._detached: set[int] = set()
-        """Descriptors forgotten since the last batch began: its events about them are about the dead."""
+        """Descriptors forgotten since the kernel was asked: its events about them are about the dead."""
         self.outbox = Outbox()
         self.time = trio.lowlevel.current_clock().current_time
         """`trio.current_time`, for less."""
@@ -67,12 +68,14 @@ class Pump:
         self._dispatching = False
         self._held_up: list[Task] = []
         """Those that wait in `after_batch`."""
-        self._last: list[Task] = []
-        """Those that go on behind them."""
+        self._last: list[Callable[[], None]] = []
+        """What is called behind them."""
         self._looks_follow = False
         """Several of them go on now, one right after the other."""
         self._unwatched: list[PumpStream] = []
         """The new connections that they have made and wait for."""
+        self._io: IOManager | None = None
+        """What trio waits with, while the pump runs."""
 
     def attach(self, sock: socket.SocketType) -> PumpStream:
         """Watch a connected (or connecting) socket from now on; it is made non-blocking."""
@@ -135,49 +138,72 @@ class Pump:
             self._held_up.append(current_task())
             await _AFTER_BATCH
 
-    def resume_after_batch(self, task: Task) -> None:
-        """Let *task*, which waits in a `Parking`, go on when all that came together is dealt with.
+    def call_after_batch(self, call: Callable[[], None]) -> bool:
+        """Have *call* called when all that came together is dealt with; False outside of a batch.
 
-        For what has something to do for several of a batch; outside of one it is `reschedule`. Until it goes
-        on it cannot be cancelled.
+        For what has something to do for several of a batch.
         """
         if self._dispatching:
-            self._last.append(task)
-        else:
-            reschedule(task)
+            self._last.append(call)
+        return self._dispatching
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dispatch events until cancelled."""
-        # Not by inheritance: no compiled class can have an ancestor that is not.
-        outbox = cast("trio.abc.Instrument", self.outbox)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
-                trio.lowlevel.add_instrument(outbox)
-                self.outbox.opened = True
+                self._io = io = take_over(self._epoll, self._end_turn)
                 task_status.started()
-                descriptor = self._epoll.fileno()
-                while True:
-                    await trio.lowlevel.wait_readable(descriptor)
-                    self._dispatch()
+                if io is None:
+                    await self._wait_by_trio()
+                else:
+                    try:
+                        self.outbox.opened = True
+                        while True:
+                            await io.parking
+                            self._dispatch_batch(io)
+                    finally:
+                        io.release()
         finally:
-            if self.outbox.opened:
-                self.outbox.opened = False
-                trio.lowlevel.remove_instrument(outbox)
-                self.outbox.release()
+            self.outbox.opened = False
+            self.outbox.release()
+            self._io = None
             self._epoll.close()
 
-    def _dispatch(self) -> None:
+    async def _wait_by_trio(self) -> NoReturn:
+        """As any other task does: nothing can be held in the outbox."""
+        descriptor = self._epoll.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            self._look()
+
+    def _end_turn(self) -> None:
+        """Trio is about to wait."""
+        self._detached.clear()
+        self.outbox.release()
+
+    def _look(self) -> None:
+        """Dispatch what has come by now."""
+        if self._io is not None:
+            self._dispatch_batch(self._io)
+        self._detached.clear()
+        self._dispatch(self._epoll.poll(0))
+
+    def _dispatch_batch(self, io: IOManager) -> None:
+        """What trio's loop has found; unless `_look` was first."""
+        batch, io.batch = io.batch, []
+        if batch:
+            self._dispatch(batch)
+
+    def _dispatch(self, batch: Batch) -> None:
         self.now = self.time()
         streams = self._streams
         detached = self._detached
-        detached.clear()
-        batch = self._epoll.poll(0)
         # Who goes on first must not take for alive, or for silent, a connection of which the same batch says
         # otherwise.
         for fd, events in batch:
             stream = streams.get(fd)
-            if stream is not None:
+            if stream is not None and fd not in detached:
                 stream.note(events)
         self._dispatching = True
         try:
@@ -195,8 +221,8 @@ class Pump:
                 self._go_on()
             if self._last:
                 last, self._last = self._last, []
-                for task in last:
-                    resume(task)
+                for call in last:
+                    call()
 
     def _go_on(self) -> None:
         """Let those go on that were held up; then look for the answers on their new connections.
@@ -229,7 +255,7 @@ class Pump:
         """End the waits whose deadline has passed."""
         # What has come is not late, though nobody has looked: the worker itself may have been kept from
         # running for longer than any deadline.
-        self._dispatch()
+        self._look()
         now = self.now
         for stream in list(self._streams.values()):
             stream.sweep(now)

@@ -44,8 +44,8 @@ def _message(trap: Callable[..., Coroutine[Any, Any, object]], *arguments: objec
     return message
 
 
-def _find_run_context() -> Any:
-    """Where trio keeps the current task of each thread, or None if it does so elsewhere."""
+def find_run_context() -> Any:
+    """Where trio keeps the current task and the loop of each thread, or None if it does so elsewhere."""
     try:
         from trio._core._run import GLOBAL_RUN_CONTEXT
     except ImportError:
@@ -57,7 +57,7 @@ _CHECKPOINT: Final = _message(cancel_shielded_checkpoint)
 _NOWHERE: Final = _message(wait_task_rescheduled, _stay)
 _Wait: Final = type(_NOWHERE)
 
-_run_context: Final = _find_run_context()
+_run_context: Final = find_run_context()
 _USED: Final = (
     "_abort_func",
     "_attempt_delivery_of_any_pending_cancel",

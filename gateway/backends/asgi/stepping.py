@@ -1,20 +1,21 @@
 """An asyncio loop that lives in the worker's thread, stepped by one trio task.
 
-It is an ordinary SelectorEventLoop with a selector that never blocks. asyncio asks its selector to wait
-only when it has nothing to run, and says for how long; that question is the signal to stop the loop and
-hand the thread back to trio. The stepper then parks until one of these happens::
+It is an ordinary SelectorEventLoop with a selector that never blocks. A step is some iterations of it, in
+place of run_forever(), which would cost as much as a short iteration, and one more in vain. asyncio is made
+to be embedded so (`BaseEventLoop._run_forever_setup` says it, from Python 3.13 on). When it has nothing to
+run the stepper parks until one of these happens::
 
     a callback is scheduled by trio's side    call_soon: futures, events and new tasks come to that
     a file of the loop is readable            the pump, which watches the selector's epoll descriptor
     (also call_soon_threadsafe: its pipe)
     the loop's next timer is due              the timekeeper task
 
-and runs the loop again, by its public calls only. No thread, no translation of callbacks: inside,
-``asyncio.get_running_loop()``, timers, executors, streams and libraries that ask `sniffio` see asyncio.
+No thread, no translation of callbacks: inside, ``asyncio.get_running_loop()``, timers, executors, streams and
+libraries that ask `sniffio` see asyncio.
 
 What comes in one batch of the pump, requests and data of the application's own connections, is dealt with in
-one step behind it, without a turn of trio. To take the first step of a request's task where it came in was
-tried and measured: with several connections the requests run faster one after another.
+one step behind it, by the pump's task and without a turn of trio. To take the first step of a request's task
+where it came in was tried and measured: with several connections the requests run faster one after another.
 
 Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`,
 :data:`SECONDS_PER_STEP`), and cannot stop or close the loop; nor can it have signal handlers, which are the
@@ -23,15 +24,18 @@ daemon's. Between two steps the loop looks stopped to the thread that steps it, 
 
 import asyncio
 import selectors
+import sys
+from asyncio.events import _set_running_loop
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from threading import get_ident
-from typing import Final, NoReturn, TypeVar, TypeVarTuple
+from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
 
 from gateway.logger import get_logger
 from gateway.pump import Pump
@@ -60,35 +64,19 @@ def _nothing() -> None:
 
 
 class _Selector(selectors.EpollSelector):
-    """Never blocks; remembers how long it was asked to wait, and stops the loop when it was."""
+    """Never blocks; and looks only where something may be found, which costs a system call."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._now = now
         self.readable = False
-        """Something is ready, as the pump says, until a look finds nothing: then the pump tells of news.
-        Without it an idle loop needs no system call."""
-        self.idle_for: float | None = None
-        """Seconds the loop wanted to wait when it was last asked: None for ever, 0 for busy."""
-        self.iterations_left = 0
-        self.ends_at = 0.0
-        """When the step has had its time."""
-        self.stop: Callable[[], None] = _nothing
+        """Something is ready, as the pump says, since the last look."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        events = []
         # An application may count on a look at its files in each iteration; one is the loop's own pipe.
-        if self.readable or (timeout == 0 and len(self.get_map()) > 1):
-            events = super().select(0)
-            self.readable = bool(events)
-        self.iterations_left -= 1
-        if events:
-            timeout = 0
-        if timeout != 0 or self.iterations_left <= 0 or self._now() >= self.ends_at:
-            self.idle_for = timeout
-            # Said from inside an iteration, it lets this one finish.
-            self.stop()
-        return events
+        if self.readable or len(self.get_map()) > 1:
+            self.readable = False
+            return super().select(0)
+        return []
 
 
 class GuestLoop(asyncio.SelectorEventLoop):
@@ -97,27 +85,36 @@ class GuestLoop(asyncio.SelectorEventLoop):
     Keeps time by *clock*, trio's, so that its timers are trio's deadlines.
     """
 
+    # asyncio's own, which subclasses need that embed it in another loop.
+    _asyncgen_finalizer_hook: Callable[[Any], None]
+    _asyncgen_firstiter_hook: Callable[[Any], None]
+    _debug: bool
+    _ready: deque[asyncio.Handle]
+    _run_once: Callable[[], None]
+    _scheduled: list[asyncio.TimerHandle]
+    _set_coroutine_origin_tracking: Callable[[bool], None]
+    _thread_id: int | None
+
     _made = False
 
     def __init__(self, name: str, clock: trio.abc.Clock) -> None:
         self._name = name
         self._now = clock.current_time
-        self._readiness = _Selector(self._now)
+        self._readiness = _Selector()
         self._alarm = trio.CancelScope()
         self._pump: Pump
         """Known while the loop is stepped."""
         self._stepper: Task | None = None
         self._parked = False
         """The stepper waits for something to do."""
-        self._work_came = False
-        """Something was scheduled since `_let_go` began."""
         self._leaving: list[Task] = []
         """Tasks of trio that go on after the step."""
         self._home: int | None = None
         """The thread that steps the loop."""
+        self._hooks_of_trio: tuple[Any, ...]
+        """What trio has Python tell it of asynchronous generators, outside of a step."""
         self._executors: list[ThreadPoolExecutor] = []
         super().__init__(self._readiness)
-        self._readiness.stop = super().stop
         self._made = True
 
     # --- stepping
@@ -129,12 +126,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._pump = pump
         descriptor = self._readiness.fileno()
         self._home = get_ident()
-        pump.watch(descriptor, self._on_readable, edge=True)
+        pump.watch(descriptor, self._on_readable)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_time)
                 self._stepper = current_task()
-                self._step()
+                self._hooks_of_trio = sys.get_asyncgen_hooks()
+                while self._turn():
+                    await trio.lowlevel.checkpoint()
                 task_status.started()
                 await self._step_forever()
         finally:
@@ -143,39 +142,55 @@ class GuestLoop(asyncio.SelectorEventLoop):
             self._alarm = trio.CancelScope()
 
     async def _step_forever(self) -> NoReturn:
-        selector = self._readiness
+        parking = Parking(self._abort_park)
         while True:
-            idle_for = selector.idle_for
-            if self._leaving and self._let_go():
-                idle_for = 0
-            if idle_for == 0:
+            await parking
+            while self._turn():
                 await trio.lowlevel.checkpoint()
-            else:
-                if idle_for is not None:
-                    self._ring_at(self._now() + idle_for)
-                self._parked = True
-                await Parking(self._abort_park)
-            self._step()
 
-    def _let_go(self) -> bool:
-        """Let the tasks of trio go on; whether that brought something to do for the loop."""
-        self._work_came = False
-        leaving, self._leaving = self._leaving, []
-        for task in leaving:
-            resume(task)
-        return self._work_came
+    def _turn_in_batch(self) -> None:
+        """What the stepper does, in its place (called by the pump)."""
+        if self._stepper is not None and self._turn():
+            reschedule(self._stepper)
+
+    def _turn(self) -> bool:
+        """A step, and who goes on behind it; whether the loop has something to run then."""
+        self._step()
+        if self._leaving:
+            leaving, self._leaving = self._leaving, []
+            for task in leaving:
+                resume(task)
+        if self._ready:
+            return True
+        if self._scheduled:
+            self._ring_at(self._scheduled[0].when())
+        self._parked = True
+        return False
 
     def _step(self) -> None:
         """Run the loop until it has nothing to run, or has had its iterations."""
-        self._readiness.idle_for = 0
-        self._readiness.iterations_left = ITERATIONS_PER_STEP
-        self._readiness.ends_at = self._now() + SECONDS_PER_STEP
+        iterations_left = ITERATIONS_PER_STEP
+        ends_at = self._now() + SECONDS_PER_STEP
         _library.name = "asyncio"
+        self._thread_id = self._home
+        if self._debug:
+            self._set_coroutine_origin_tracking(True)
+        sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
+        _set_running_loop(self)
         try:
-            self.run_forever()
+            while True:
+                self._run_once()
+                iterations_left -= 1
+                if not self._ready or iterations_left == 0 or self._now() >= ends_at:
+                    break
         except (SystemExit, KeyboardInterrupt) as error:
             self.on_exit(error)
         finally:
+            self._thread_id = None
+            _set_running_loop(None)
+            if self._debug:
+                self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*self._hooks_of_trio)
             _library.name = "trio"
 
     def on_exit(self, error: BaseException) -> None:
@@ -187,7 +202,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         if self._parked:
             self._parked = False
             assert self._stepper is not None
-            self._pump.resume_after_batch(self._stepper)
+            if not self._pump.call_after_batch(self._turn_in_batch):
+                reschedule(self._stepper)
 
     def resume_after_step(self, task: Task) -> None:
         """Within a step: let *task*, which waits in a `Parking`, go on behind it."""
@@ -198,9 +214,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self.wake()
 
     def _abort_park(self, _raise_cancel: RaiseCancelT) -> Abort:
-        if not self._parked:
-            return Abort.FAILED  # It goes on behind this batch, and is cancelled when it waits again.
         self._parked = False
+        self._stepper = None
         return Abort.SUCCEEDED
 
     async def _keep_time(self) -> None:
@@ -241,7 +256,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
         else:
             if self._parked:
                 self.wake()
-            self._work_came = True
             handle = super().call_soon(callback, *args, context=context)
         if origin := handle._source_traceback:  # type: ignore[attr-defined]
             del origin[-1]  # In debug mode: it is the caller who made it, as with asyncio's own methods.
@@ -261,7 +275,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
         timer = super().call_at(when, callback, *args, context=context)
         if origin := timer._source_traceback:  # type: ignore[attr-defined]
             del origin[-1]
-        self._work_came = True
         if elsewhere:
             self.call_soon_threadsafe(_nothing)
         elif self._parked:
@@ -282,7 +295,6 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         """As asyncio's. What leads from the loop back to itself is let go."""
         super().close()
-        self._readiness.stop = _nothing
         self._stepper = None
 
     def __del__(self) -> None:

@@ -230,7 +230,7 @@ def test_what_is_taken_in_pieces_is_taken_whole() -> None:
     beside(check)
 
 
-def test_who_is_cancelled_before_the_step_is_so_behind_it() -> None:
+def test_who_is_cancelled_before_the_step_takes_it_no_more() -> None:
     """The stepper has been told of something to do; what comes in the same batch ends it."""
 
     async def main() -> None:
@@ -252,7 +252,7 @@ def test_who_is_cancelled_before_the_step_is_so_behind_it() -> None:
                 theirs.send(b".")
                 with trio.fail_after(30):
                     await until(lambda: stepping.cancelled_caught)
-            assert called == ["step"]
+            assert not called
             nursery.cancel_scope.cancel()
         loop.close()
 
