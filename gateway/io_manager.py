@@ -8,7 +8,7 @@ database answers: a third of the CPU time of a small response on one connection.
                     └─ trio's set, when that is ready ─► trio's own manager ─► tasks that wait by trio itself
 
 This knows how trio's loop waits (trio._core._run.unrolled_run), which is nobody's business but trio's. Where
-trio has not the names that are used here, or waits with something else already, `take_over` says so.
+trio has not the names that are used here, or waits with something else already, `take_over` returns None.
 """
 
 import select

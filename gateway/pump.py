@@ -153,11 +153,12 @@ class Pump:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
                 self._io = io = take_over(self._epoll, self._end_turn)
-                task_status.started()
                 if io is None:
+                    task_status.started()
                     await self._wait_by_trio()
                 else:
                     try:
+                        task_status.started()
                         self.outbox.opened = True
                         while True:
                             await io.parking

@@ -1,9 +1,9 @@
 """An asyncio loop that lives in the worker's thread, stepped by one trio task.
 
-It is an ordinary SelectorEventLoop with a selector that never blocks. A step is some iterations of it, in
-place of run_forever(), which would cost as much as a short iteration, and one more in vain. asyncio is made
-to be embedded so (`BaseEventLoop._run_forever_setup` says it, from Python 3.13 on). When it has nothing to
-run the stepper parks until one of these happens::
+It is an ordinary SelectorEventLoop with a selector that never blocks. A step is some iterations of it
+(`BaseEventLoop._run_once`), and around them what run_forever() does, which itself would cost as much as a
+short iteration, and one more in vain. When it has nothing to run the stepper parks until one of these
+happens::
 
     a callback is scheduled by trio's side    call_soon: futures, events and new tasks come to that
     a file of the loop is readable            the pump, which watches the selector's epoll descriptor
@@ -14,8 +14,9 @@ No thread, no translation of callbacks: inside, ``asyncio.get_running_loop()``, 
 libraries that ask `sniffio` see asyncio.
 
 What comes in one batch of the pump, requests and data of the application's own connections, is dealt with in
-one step behind it, by the pump's task and without a turn of trio. To take the first step of a request's task
-where it came in was tried and measured: with several connections the requests run faster one after another.
+one step behind it, by the pump in the stepper's place and without a turn of trio. To take the first step of a
+request's task where it came in was tried and measured: with several connections the requests run faster one
+after another.
 
 Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`,
 :data:`SECONDS_PER_STEP`), and cannot stop or close the loop; nor can it have signal handlers, which are the
@@ -25,7 +26,7 @@ daemon's. Between two steps the loop looks stopped to the thread that steps it, 
 import asyncio
 import selectors
 import sys
-from asyncio.events import _set_running_loop
+from asyncio import events
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,8 +49,8 @@ ITERATIONS_PER_STEP: Final = 16
 needs two to five; more would make the sockets wait."""
 
 SECONDS_PER_STEP: Final = 0.001
-"""After that the step ends with the iteration that begins: an application that works for long, and lets
-others have a turn by ``sleep(0)`` now and then, has few iterations, but each takes its time."""
+"""After that the step ends with the iteration that runs: an application that works for long, and lets others
+have a turn by ``sleep(0)`` now and then, has few iterations, but each takes its time."""
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -105,8 +106,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._pump: Pump
         """Known while the loop is stepped."""
         self._stepper: Task | None = None
+        """None when it has been cancelled: then there are no more steps."""
         self._parked = False
-        """The stepper waits for something to do."""
+        """There is nothing to do, and the stepper waits. So it does while the pump takes a step in its place,
+        but must not be woken then."""
         self._leaving: list[Task] = []
         """Tasks of trio that go on after the step."""
         self._home: int | None = None
@@ -132,29 +135,31 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 nursery.start_soon(self._keep_time)
                 self._stepper = current_task()
                 self._hooks_of_trio = sys.get_asyncgen_hooks()
-                while self._turn():
-                    await trio.lowlevel.checkpoint()
+                busy = self._turn()
                 task_status.started()
-                await self._step_forever()
+                await self._step_forever(busy)
         finally:
             self._home = None
             pump.unwatch(descriptor)
             self._alarm = trio.CancelScope()
 
-    async def _step_forever(self) -> NoReturn:
+    async def _step_forever(self, busy: bool) -> NoReturn:
         parking = Parking(self._abort_park)
         while True:
-            await parking
-            while self._turn():
+            if busy:
                 await trio.lowlevel.checkpoint()
+            else:
+                await parking
+            busy = self._turn()
 
     def _turn_in_batch(self) -> None:
-        """What the stepper does, in its place (called by the pump)."""
-        if self._stepper is not None and self._turn():
-            reschedule(self._stepper)
+        """What the stepper does, in its place: it still waits, and may be cancelled meanwhile."""
+        stepper = self._stepper
+        if stepper is not None and self._turn() and self._stepper is stepper:
+            reschedule(stepper)
 
     def _turn(self) -> bool:
-        """A step, and who goes on behind it; whether the loop has something to run then."""
+        """A step, and who goes on behind it. False if there is nothing to run then: it may park."""
         self._step()
         if self._leaving:
             leaving, self._leaving = self._leaving, []
@@ -164,32 +169,36 @@ class GuestLoop(asyncio.SelectorEventLoop):
             return True
         if self._scheduled:
             self._ring_at(self._scheduled[0].when())
-        self._parked = True
+        self._parked = self._stepper is not None
         return False
 
     def _step(self) -> None:
         """Run the loop until it has nothing to run, or has had its iterations."""
-        iterations_left = ITERATIONS_PER_STEP
+        iterations = 0
         ends_at = self._now() + SECONDS_PER_STEP
         _library.name = "asyncio"
         self._thread_id = self._home
         if self._debug:
             self._set_coroutine_origin_tracking(True)
         sys.set_asyncgen_hooks(self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
-        _set_running_loop(self)
+        events._set_running_loop(self)
         try:
             while True:
                 self._run_once()
-                iterations_left -= 1
-                if not self._ready or iterations_left == 0 or self._now() >= ends_at:
+                iterations += 1
+                if not self._ready and not self._scheduled:
+                    break
+                now = self._now()
+                if iterations == ITERATIONS_PER_STEP or now >= ends_at:
+                    break
+                if not self._ready and self._scheduled[0].when() > now:
                     break
         except (SystemExit, KeyboardInterrupt) as error:
             self.on_exit(error)
         finally:
             self._thread_id = None
-            _set_running_loop(None)
-            if self._debug:
-                self._set_coroutine_origin_tracking(False)
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)  # debug mode may have ended within the step
             sys.set_asyncgen_hooks(*self._hooks_of_trio)
             _library.name = "trio"
 

@@ -1,7 +1,7 @@
 """An asyncio loop for test suites that is run as any other, and is the gateway's: stepped by a trio task."""
 
-import asyncio
 import time
+from collections.abc import Callable
 
 import trio
 
@@ -29,6 +29,10 @@ class SteppedLoop(GuestLoop):
     `run_until_complete` does it.
     """
 
+    # asyncio's own.
+    _check_closed: Callable[[], None]
+    _check_running: Callable[[], None]
+
     def __init__(self) -> None:
         self._clock = _Clock()
         self._stopped = trio.Event()
@@ -36,15 +40,12 @@ class SteppedLoop(GuestLoop):
         super().__init__("suite", self._clock)
 
     def run_forever(self) -> None:
-        """Until `stop`, or until a task raises SystemExit or KeyboardInterrupt. Within trio: a step."""
-        if trio.lowlevel.in_trio_run():
-            if not self._stopped.is_set():
-                super().run_forever()
+        """Until `stop`, or until a task raises SystemExit or KeyboardInterrupt."""
+        self._check_closed()
+        self._check_running()
+        if trio.lowlevel.in_trio_run():  # in a child that was forked within a step
+            super().run_forever()
             return
-        if self.is_closed():
-            raise RuntimeError("Event loop is closed")
-        if self.is_running() or asyncio._get_running_loop() is not None:
-            raise RuntimeError("This event loop is already running")
         trio.run(self._step_until_stopped, self._stopped.is_set(), clock=self._clock)
         error, self._exit = self._exit, None
         if error is not None:
@@ -65,6 +66,10 @@ class SteppedLoop(GuestLoop):
         """End `run_forever` after this iteration."""
         super(GuestLoop, self).stop()
         self._stopped.set()
+
+    def _run_once(self) -> None:
+        if not self._stopped.is_set():
+            super()._run_once()
 
     def on_exit(self, error: BaseException) -> None:
         """End `run_forever` with *error*."""

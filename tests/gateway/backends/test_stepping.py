@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import sys
 import threading
 import weakref
 from collections import Counter
@@ -13,6 +14,7 @@ import sniffio
 import trio
 import trio.testing
 
+from gateway.backends.asgi import stepping
 from gateway.backends.asgi.stepping import ITERATIONS_PER_STEP, GuestLoop
 from gateway.pump import Pump
 from gateway.resumption import Parking
@@ -266,6 +268,111 @@ def test_who_is_cancelled_before_the_step_takes_it_no_more() -> None:
                 task_status.started(scope)
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("left", ["something to run", "something to read", "nothing"])
+def test_who_is_cancelled_within_a_step_of_the_pump_takes_no_other(left: str) -> None:
+    """An application whose end comes with data of its own connections; it may leave something behind."""
+    ends = 0
+
+    async def check(loop: GuestLoop) -> None:
+        nonlocal ends
+        ours, theirs = socket.socketpair()
+
+        async with trio.open_nursery() as nursery:
+            pump = loop._pump
+            other = GuestLoop("other", trio.lowlevel.current_clock())
+            await nursery.start(other.run_stepped, pump)
+            await trio.testing.wait_all_tasks_blocked()
+
+            def again() -> None:
+                other.call_soon(again)
+
+            def end() -> None:
+                nonlocal ends
+                ends += 1
+                ours.recv(1)
+                nursery.cancel_scope.cancel()
+                if left == "something to run":
+                    again()
+                elif left == "something to read":
+                    other.call_soon_threadsafe(int)
+
+            other.call_soon(other.add_reader, ours, end)
+            await trio.testing.wait_all_tasks_blocked()
+            theirs.send(b".")
+        called = trio.Event()
+        loop.call_soon(called.set)  # the pump goes on, and with it this loop
+        await called.wait()
+        other.remove_reader(ours)
+        ours.close()
+        theirs.close()
+        other.close()
+
+    beside(check)
+    assert ends == 1
+
+
+def test_timers_that_are_due_need_no_turn_of_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``asyncio.wait(…, timeout=0)``, in a loop, is what some programs look at their tasks with."""
+    monkeypatch.setattr(stepping, "SECONDS_PER_STEP", 60)
+    turns = 0
+    timers = 200
+
+    class Turns(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            nonlocal turns
+            turns += 1
+
+    async def check(loop: GuestLoop) -> None:
+        left = timers
+        called = trio.Event()
+
+        def count() -> None:
+            nonlocal left
+            left -= 1
+            if left:
+                loop.call_later(0, count)
+            else:
+                called.set()
+
+        trio.lowlevel.add_instrument(instrument := Turns())
+        loop.call_soon(count)
+        await called.wait()
+        trio.lowlevel.remove_instrument(instrument)
+
+    beside(check)
+    assert turns < timers / 2
+
+
+def test_debug_mode_that_ends_with_a_step_leaves_nothing_to_trio() -> None:
+    """Python remembers where coroutines are made, in debug mode: for each thread, not for each loop."""
+    depths: set[int] = set()
+
+    class Depths(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            depths.add(sys.get_coroutine_origin_tracking_depth())
+
+    async def check(loop: GuestLoop) -> None:
+        loop.set_debug(True)
+        called = trio.Event()
+
+        def iterate(number: int) -> None:
+            if number < ITERATIONS_PER_STEP:
+                loop.call_soon(iterate, number + 1)
+            else:
+                assert sys.get_coroutine_origin_tracking_depth() > 0
+                loop.set_debug(False)
+                called.set()
+
+        trio.lowlevel.add_instrument(instrument := Depths())
+        loop.call_soon(iterate, 1)
+        await called.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(instrument)
+
+    beside(check)
+    assert depths == {0}
 
 
 def test_a_closed_loop_is_let_go() -> None:
