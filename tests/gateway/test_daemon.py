@@ -587,25 +587,34 @@ routes: [{backend: app}]
 """
 
 
+@contextmanager
+def killed_with_its_processes(running: Daemon, count: int) -> Iterator[None]:
+    """Then the daemon is killed, and the *count* applications that it has started end with it."""
+    started = [running.wait_for("application process started")["pid"] for _ in range(count)]
+    watched = [os.pidfd_open(pid) for pid in started]
+    try:
+        running.ready()
+        yield
+        running.process.kill()
+        for descriptor in watched:
+            assert select.select([descriptor], [], [], 20)[0] == [descriptor]
+    finally:
+        for descriptor in watched:
+            os.close(descriptor)
+
+
 @pytest.mark.parametrize("protocol", ["fastcgi", "scgi", "uwsgi"])
 def test_server_processes_end_with_a_daemon_that_is_killed(
     tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody else would end them: they lead sessions of their own."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with daemon(tmp_path, SPAWNING % protocol) as running:
-        started = [running.wait_for("application process started")["pid"] for _ in range(2)]
-        watched = [os.pidfd_open(pid) for pid in started]
-        try:
-            running.ready()
-            with running.ask("/") as client:
-                assert client.recv(65536).startswith(b"HTTP/1.1 200")
-            running.process.kill()
-            for descriptor in watched:
-                assert select.select([descriptor], [], [], 20)[0] == [descriptor]
-        finally:
-            for descriptor in watched:
-                os.close(descriptor)
+    with (
+        daemon(tmp_path, SPAWNING % protocol) as running,
+        killed_with_its_processes(running, 2),
+        running.ask("/") as client,
+    ):
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 WEBSOCKET = """

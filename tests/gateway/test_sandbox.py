@@ -4,7 +4,6 @@ import ctypes
 import errno
 import os
 import platform
-import select
 import socket
 import struct
 from collections.abc import Callable
@@ -12,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.test_daemon import FIXED, daemon, read_all
+from tests.gateway.test_daemon import FIXED, daemon, killed_with_its_processes, read_all
 
 PIDFD_SEND_SIGNAL, PIDFD_OPEN = 424, 434
 SENDFILE = {"x86_64": 40, "aarch64": 71}.get(platform.machine(), PIDFD_OPEN)
-
-
 INOTIFY_INIT1, INOTIFY_ADD_WATCH = {"x86_64": (294, 254)}.get(platform.machine(), (26, 27))
 LACKING = (PIDFD_SEND_SIGNAL, PIDFD_OPEN, SENDFILE)
 """What sandboxes and old kernels lack."""
@@ -89,19 +86,13 @@ def test_calls_that_sandboxes_refuse_are_done_without(site: Path, error: int, wo
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_end_with_a_daemon_that_is_killed_in_a_sandbox(site: Path, workers: int) -> None:
     """They look for themselves whether their parent is there."""
-    with daemon(
-        site, SERVING, f"--workers={workers}", preexec_fn=refusing(errno.ENOSYS, *LACKING)
-    ) as running:
-        started = [running.wait_for("application process started")["pid"] for _ in range(2 * workers)]
-        watched = [os.pidfd_open(pid) for pid in started]
-        try:
-            running.ready()
-            running.process.kill()
-            for descriptor in watched:
-                assert select.select([descriptor], [], [], 20)[0] == [descriptor]
-        finally:
-            for descriptor in watched:
-                os.close(descriptor)
+    refuse = refusing(errno.ENOSYS, *LACKING)
+    with (
+        daemon(site, SERVING, f"--workers={workers}", preexec_fn=refuse) as running,
+        killed_with_its_processes(running, 2 * workers),
+        running.ask("/program") as client,
+    ):
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._pump: Pump
         """Known while the loop is stepped."""
         self._stepper: Task | None = None
-        """None when it has been cancelled: then there are no more steps."""
+        """None when it has been cancelled as it waited: there are no more steps then."""
         self._parked = False
         """There is nothing to do, and the stepper waits. So it does while the pump takes a step in its place,
         but must not be woken then."""
