@@ -27,9 +27,9 @@ test-compiled: $(VENV)/.installed-dev $(COMPILED)/.built
 	$(IN_COMPILED) $(BIN)/gateway --version | grep compiled
 	$(IN_COMPILED) $(BIN)/python -m pytest -o pythonpath="$(COMPILED) ." tests/protocols tests/gateway
 
-# protocols/ is covered by its own tests, lines and branches.
+# gateway/protocols/ is covered by its own tests, lines and branches.
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/protocols --cov=protocols --cov-branch --cov-report=term-missing --cov-fail-under=100
+	$(BIN)/python -m pytest tests/protocols --cov=gateway.protocols --cov-branch --cov-report=term-missing --cov-fail-under=100
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ build: $(COMPILED)/.built
 
 # Compiled twice: what counts how often it is run, put under the load of benchmarks (those that can be run
 # here), tells the compiler what matters.
-$(COMPILED)/.built: $(VENV)/.installed-bench setup.py pyproject.toml $(shell find gateway protocols -name '*.py')
+$(COMPILED)/.built: $(VENV)/.installed-bench setup.py pyproject.toml $(shell find gateway -name '*.py')
 	rm -rf build
 	GATEWAY_PROFILE=make:$(PROFILE) $(PIP) install --no-deps --target $(PROFILED) .
 	-BENCHMARKED=$(PROFILED) $(BIN)/python -m benchmarks --peers "" --rounds 1 --seconds 1 $(PROFILING)

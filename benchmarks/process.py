@@ -175,7 +175,7 @@ def gateway_directory() -> Path:
     if other := os.environ.get("BENCHMARKED"):
         return Path(other).absolute()
     built = COMPILED / ".built"
-    sources = [ROOT / "setup.py", *(ROOT / "gateway").rglob("*.py"), *(ROOT / "protocols").rglob("*.py")]
+    sources = [ROOT / "setup.py", *(ROOT / "gateway").rglob("*.py")]
     if built.exists() and built.stat().st_mtime >= max(path.stat().st_mtime for path in sources):
         return COMPILED
     return ROOT

@@ -1,19 +1,15 @@
-"""The daemon: what stands between clients and `protocols`.
+"""The daemon: what stands between clients and applications.
 
 The way of a request, by module::
 
     listener ─► front/ ─► request ─► router ─► filters/ ─► static/, actions, connect/
-                                                   └─────► backends/ ─► upstream/ ─► protocols ─► application
+                                                   └─────► backends/ ─► upstream/ ─► protocols/ ─► application
 
 Connections:
 
-    pump         one epoll for all connections and pipes; their tasks parked, woken with what has come
-    io_manager   trio's loop waits in that epoll
-    stream       such a connection; address: where it leads
-    outbox       what is written in one turn of the loop leaves together
-    resumption   who is woken goes on at once, without a turn of trio's loop
+    protocols/   codecs without I/O: bytes in, events out
+    net/         the pump, which waits for all sockets of a worker, and its streams; addresses and names
     tls/         TLS on listeners and to servers: certificates, handshakes, what they tell
-    resolver     names of servers to their addresses, and how long that holds
 
 A request, and what is made of it:
 
@@ -50,8 +46,7 @@ What makes and runs it all:
 
 Programs and applications:
 
-    process      the life of a program; launch: its start; confinement: its user and limits;
-                 executable: why it cannot be run; restarts: when one that has died is started again
+    programs/    the start, life and end of a program, its user and limits
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
     hosted/      WSGI and ASGI applications in processes of their own: this gateway once more
     loading      finds module:attribute; virtualenv: packages of a virtual environment

@@ -9,9 +9,9 @@ from typing import Final
 from urllib.parse import quote_from_bytes
 
 from gateway.errors import RequestError
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder, respond
 from gateway.template import Template, field_value, quote_query
-from protocols.events import Headers
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 """RFC 9110 15.4; 300 and 304 do not send a client elsewhere."""

@@ -35,7 +35,7 @@ from gateway.logger import get_logger
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
 from gateway.memory import settle_memory
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.shutdown.exit import hurry
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals

@@ -6,8 +6,8 @@ A program's local redirect becomes a `RedirectedRequest`; a question to a guard 
 
 from typing import TypeVar
 
+from gateway.protocols.events import Headers
 from gateway.request import NO_BODY, Body, Request
-from protocols.events import Headers
 
 
 class RedirectedRequest(Request):

@@ -12,9 +12,9 @@ the gateway itself authenticates nobody and asks no ident server (RFC 3875 4.1.1
 from typing import Final
 
 from gateway import __version__
+from gateway.protocols.hop_by_hop import HOP_BY_HOP
+from gateway.protocols.lists import list_tokens
 from gateway.request import Address, Connection, Request
-from protocols.hop_by_hop import HOP_BY_HOP
-from protocols.lists import list_tokens
 
 SOFTWARE: Final = f"gateway/{__version__}"
 

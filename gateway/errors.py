@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import TypeVar
 
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 
 TRACEBACK_LINES = 100
 """Lines kept of the traceback of an application: its end says what happened."""

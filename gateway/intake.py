@@ -8,9 +8,9 @@ Whatever is chosen, no application sees more than ``max_body`` bytes.
 from typing import Final
 
 from gateway.errors import RequestError
+from gateway.protocols.events import Headers
 from gateway.request import Body
 from gateway.spool import BodyPolicy, Spooled, spool, too_large
-from protocols.events import Headers
 
 SPOOL_MEMORY: Final = 256 * 1024
 """Bytes of a stored body that stay in memory, unless configured."""

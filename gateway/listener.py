@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from gateway.address import FdAddress, TcpAddress, UnixAddress
 from gateway.errors import StartError
 from gateway.exhaustion import EXHAUSTED
 from gateway.front.caps import ConnectionCaps
 from gateway.logger import get_logger
+from gateway.net.address import FdAddress, TcpAddress, UnixAddress
 
 if TYPE_CHECKING:
     from gateway.config import Listener
@@ -42,7 +42,7 @@ TURN_OF_OTHERS: Final = 0.05
 UNSENT_BYTES: Final = 512 * 1024
 """Bytes of a response that may wait in the kernel until the client's window opens (tcp(7),
 TCP_NOTSENT_LOWAT). Without it a slow client holds 4 MiB of kernel memory; with half of it three quarters of
-the writes of `gateway.outbox.GATHERED` bytes are taken in part only."""
+the writes of `gateway.net.outbox.GATHERED` bytes are taken in part only."""
 
 
 class ListeningSocket:

@@ -10,9 +10,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Final
 
-_OUR_PACKAGES: Final = frozenset({"gateway", "protocols"})
+_OUR_PACKAGE: Final = "gateway"
 _OURS: Final = (
-    "packages of these names are the gateway's own: expected another name, or a server of its own for the "
+    f"the package {_OUR_PACKAGE} is the gateway's own: expected another name, or a server of its own for the "
     "application, http: {spawn: …}"
 )
 _OTHER_NAMES: Final = "applications inside one process need different module names, or process: own"
@@ -44,7 +44,7 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
     try:
         application: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        ours = (error.name or "").partition(".")[0] in _OUR_PACKAGES
+        ours = (error.name or "").partition(".")[0] == _OUR_PACKAGE
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             where = f" (searched {directory} first)" if directory is not None else ""
             hint = ""
@@ -89,7 +89,7 @@ def _check_not_shadowed(name: str, directory: Path) -> None:
     if Path(loaded).resolve() != Path(spec.origin).resolve():
         raise LoadError(
             f"{spec.origin} cannot be imported, because {loaded} is the module {name!r} already; "
-            + (_OURS if name in _OUR_PACKAGES else _OTHER_NAMES)
+            + (_OURS if name == _OUR_PACKAGE else _OTHER_NAMES)
         )
 
 

@@ -5,8 +5,8 @@ A filter overrides what it changes. What ends here is the shape of `request.Resp
 
 from collections.abc import Callable
 
+from gateway.protocols.events import Headers
 from gateway.request import Responder
-from protocols.events import Headers
 
 
 class PassingResponder:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 
 if TYPE_CHECKING:
     from gateway.tls.facts import TlsFacts

@@ -15,8 +15,8 @@ from typing import IO, Final, Literal, Self, TypeAlias
 
 from gateway.errors import RequestError
 from gateway.logger import get_logger
+from gateway.protocols.events import Headers
 from gateway.request import Body
-from protocols.events import Headers
 
 BodyPolicy: TypeAlias = Literal["spool", "stream", "reject"]
 """What to do with a body of unknown length: store it, pass it on without a length, or answer 411."""

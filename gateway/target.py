@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import RequestError
-from protocols.memo import Memo
+from gateway.protocols.memo import Memo
 
 # RFC 3986 2.1: pct-encoded = "%" HEXDIG HEXDIG
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

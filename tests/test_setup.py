@@ -121,7 +121,7 @@ def test_no_class_says_object_of_an_attribute(monkeypatch: pytest.MonkeyPatch) -
     assert found == []
 
 
-KNOWN = {*sys.stdlib_module_names, "gateway", "protocols"} - {"io"}
+KNOWN = {*sys.stdlib_module_names, "gateway"} - {"io"}
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:

@@ -14,9 +14,16 @@ from wsgiref.util import guess_scheme
 from gateway.appserver.listener import accept_until_stopped
 from gateway.appserver.report import Report
 from gateway.forked import end_child
-from protocols.errors import RemoteProtocolError
-from protocols.events import NEED_DATA, Data, EndOfMessage, RequestEvent, RequestVariables, ResponseHead
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.events import (
+    NEED_DATA,
+    Data,
+    EndOfMessage,
+    RequestEvent,
+    RequestVariables,
+    ResponseHead,
+)
+from gateway.protocols.uwsgi import UwsgiServer
 
 THREADS: Final = 32
 """Requests of one process that run at the same time; more connections wait."""

@@ -14,10 +14,10 @@ from gateway.backends.target import target_below_mount
 from gateway.errors import RequestError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch
+from gateway.protocols.ajp import check_size
 from gateway.request import Request
 from gateway.template import Template
 from gateway.upstream.upstream import Upstream
-from protocols.ajp import check_size
 
 
 class AjpBackend(ApplicationBackend):

@@ -21,14 +21,14 @@ from gateway.errors import RequestError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.logger import get_logger
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.errors import LocalProtocolError, TooLargeToEncode
+from gateway.protocols.events import LocalRedirect, RequestVariables
 from gateway.request import Request, Responder, Upgrade
 from gateway.static.resolve import check_segments
 from gateway.template import Template
 from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import Upstream, UpstreamState
-from protocols.errors import LocalProtocolError, TooLargeToEncode
-from protocols.events import LocalRedirect, RequestVariables
 
 log = get_logger()
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 from urllib.parse import quote
 
+from gateway.protocols.events import Headers
+from gateway.protocols.forwarded import encode_forwarded, encode_x_forwarded_for
 from gateway.request import ForwardedConnection, Request
-from protocols.events import Headers
-from protocols.forwarded import encode_forwarded, encode_x_forwarded_for
 
 ForwardedPolicy: TypeAlias = Literal["x-forwarded", "forwarded", "both", "off"]
 """Which fields an upstream gets."""

@@ -21,16 +21,16 @@ from gateway.backends.forwarded import ForwardedPolicy, forwarded_field, x_forwa
 from gateway.backends.max_forwards import COUNTED, answer_as_last, count_down
 from gateway.backends.target import target_below_mount
 from gateway.errors import BackendError, Cause, Phase, RequestError
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.events import Headers, RequestHead
+from gateway.protocols.forwarded import CLIENT_FIELDS
+from gateway.protocols.hop_by_hop import HOP_BY_HOP
+from gateway.protocols.lists import list_tokens
+from gateway.protocols.memo import LONGEST_HEAD, Memo
 from gateway.request import ForwardedConnection, Request, Responder, Upgrade
 from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import Upstream, UpstreamState
-from protocols.errors import LocalProtocolError
-from protocols.events import Headers, RequestHead
-from protocols.forwarded import CLIENT_FIELDS
-from protocols.hop_by_hop import HOP_BY_HOP
-from protocols.lists import list_tokens
-from protocols.memo import LONGEST_HEAD, Memo
 
 MAX_PASSES: Final = 4
 """Times that a request may come through this gateway to an HTTP upstream. More than once can be meant (a

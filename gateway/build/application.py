@@ -8,10 +8,10 @@ from gateway.build.parts import Parts, templates
 from gateway.build.target import upstream_of
 from gateway.build.upstream import check_health
 from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
+from gateway.protocols.codec import ClientCodec
 from gateway.spawn import Protocol
 from gateway.upstream.check import PingQuestion
 from gateway.upstream.shared_pool import Sharing
-from protocols.codec import ClientCodec
 
 
 def application(

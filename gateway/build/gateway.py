@@ -13,8 +13,8 @@ from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.logs.access import AccessLog
+from gateway.net.pump import Pump
 from gateway.networks import ClientNetworks
-from gateway.pump import Pump
 from gateway.router import Router
 from gateway.shutdown.notice import ShutdownNotice
 

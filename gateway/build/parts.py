@@ -11,7 +11,7 @@ from gateway.config import Config
 from gateway.config.backends.common import WithLength
 from gateway.environ import variable_name
 from gateway.front.service import Service
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.request import Request, Responder
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.slots import Slots
@@ -19,7 +19,7 @@ from gateway.template import Template
 
 if TYPE_CHECKING:
     from gateway.intake import BodyIntake
-    from gateway.resolver import Resolver
+    from gateway.net.resolver import Resolver
 
 
 class Parts:
@@ -43,7 +43,7 @@ class Parts:
     @cached_property
     def resolver(self) -> "Resolver":
         """One for the names of all servers of backends; without any it is not imported."""
-        from gateway.resolver import Resolver
+        from gateway.net.resolver import Resolver
 
         return Resolver(self.config.resolver)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from gateway.config.spawn import SpawnedApp, Supervised
-from gateway.confinement import ResourceLimits, User
+from gateway.programs.confinement import ResourceLimits, User
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import GiveUp, Processes, Protocol, Recycling, SpawnedApplication
 

@@ -12,7 +12,7 @@ from gateway import config as models
 from gateway.backend import Handler, Runnable
 from gateway.build.parts import Parts
 from gateway.config.backends.common import BackendModel
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.router import Route
 from gateway.template import Template
 
@@ -98,7 +98,7 @@ class RouteBuilder:
         if route.connect is not None:
             from gateway.connect.allowed import AllowedTargets
             from gateway.connect.handler import Connect
-            from gateway.resolver import Resolver
+            from gateway.net.resolver import Resolver
 
             return Connect(
                 AllowedTargets(route.connect.to),

@@ -2,11 +2,11 @@
 
 import ssl
 
-from gateway.address import TcpAddress
 from gateway.config import server_tls as models
 from gateway.config.balancing import HTTPServer, Server
 from gateway.errors import StartError
 from gateway.logger import get_logger
+from gateway.net.address import TcpAddress
 from gateway.tls.client import ServerTls
 from gateway.upstream.dial import SocketAddress
 

@@ -7,12 +7,12 @@ from gateway.build.parts import Parts
 from gateway.build.processes import spawned_application
 from gateway.build.upstream import build_upstream
 from gateway.config.balancing import Server
+from gateway.protocols.codec import ClientCodec
 from gateway.spawn import Protocol
 from gateway.upstream.introduction import ProxyVersion
 from gateway.upstream.shared_pool import Sharing
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
-from protocols.codec import ClientCodec
 
 if TYPE_CHECKING:  # of these, what is configured
     from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend

@@ -7,13 +7,14 @@ from itertools import chain
 from math import inf
 from typing import Final, TypeVar
 
-from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.backends.probe import Probe
 from gateway.build.server_tls import TlsMaker
 from gateway.config import balancing
-from gateway.pump import Pump
+from gateway.net.address import ServiceAddress, TcpAddress, UnixAddress
+from gateway.net.pump import Pump
+from gateway.net.resolver import Located, Resolver
+from gateway.protocols.codec import ClientCodec
 from gateway.request import Request
-from gateway.resolver import Located, Resolver
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
 from gateway.upstream.check import CheckPolicy, Head, PingQuestion, Question, RequestQuestion
 from gateway.upstream.dial import Dialer
@@ -30,7 +31,6 @@ from gateway.upstream.server import Server
 from gateway.upstream.shared_pool import SharedPool, Sharing
 from gateway.upstream.sticky import Sticky, StickyPolicy
 from gateway.upstream.upstream import Upstream
-from protocols.codec import ClientCodec
 
 _SECRET: Final = secrets.token_bytes(32)
 """For the cookies of backends without a secret of their own; processes that are forked have the same."""

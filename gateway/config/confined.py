@@ -10,7 +10,7 @@ from gateway.config.base import Model, Place
 from gateway.config.values.numbers import Count
 from gateway.config.values.quantities import Limit, Size, Timeout
 from gateway.config.values.users import GroupNumber, UserAccount
-from gateway.confinement import Confinement, ResourceLimits, User, may_change_user, tool
+from gateway.programs.confinement import Confinement, ResourceLimits, User, may_change_user, tool
 
 
 class ProcessLimits(Model):
@@ -38,7 +38,7 @@ class ProcessLimits(Model):
         return self
 
     def for_children(self) -> ResourceLimits:
-        """As `gateway.confinement` wants them."""
+        """As `gateway.programs.confinement` wants them."""
         return ResourceLimits(**self.model_dump())
 
 
@@ -68,7 +68,7 @@ class Confined(Model):
 
     @property
     def confinement(self) -> Confinement | None:
-        """For `gateway.process.spawn`."""
+        """For `gateway.programs.process.spawn`."""
         user = self.account
         limits = None if self.limits is None else self.limits.for_children()
         return None if user is None and limits is None else Confinement(user, limits)

@@ -13,14 +13,14 @@ from typing import Final
 
 import trio
 
-from gateway.address import TcpAddress
 from gateway.connect.allowed import AllowedTargets
 from gateway.errors import BackendError, Cause, Phase, ProhibitedAddress, RequestError, TargetError
+from gateway.net.address import TcpAddress
+from gateway.net.pump import Pump
+from gateway.net.resolver import ResolveError, Resolver
+from gateway.net.stream import PumpStream
 from gateway.networks import parse_address
-from gateway.pump import Pump
 from gateway.request import Request, Responder
-from gateway.resolver import ResolveError, Resolver
-from gateway.stream import PumpStream
 from gateway.upstream.dial import Dialer
 from gateway.upstream.tunnel import Tunnel
 

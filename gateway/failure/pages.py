@@ -14,10 +14,10 @@ from typing import Final
 
 from gateway.escape import printable
 from gateway.failure.negotiation import preferred
+from gateway.protocols.events import Headers
+from gateway.protocols.reasons import REASONS
 from gateway.request import Request
 from gateway.template import Template, quote_path
-from protocols.events import Headers
-from protocols.reasons import REASONS
 
 PROBLEM: Final = "application/problem+json"
 JSON: Final = "application/json"

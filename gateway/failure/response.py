@@ -27,8 +27,8 @@ from gateway.errors import (
 from gateway.failure.advice import REFUSALS, UNROUTED, advice_for
 from gateway.failure.pages import Failure, FailurePages, reason_of
 from gateway.logger import get_logger
+from gateway.protocols.events import Headers
 from gateway.request import Request
-from protocols.events import Headers
 
 log = get_logger()
 

@@ -23,11 +23,11 @@ from gateway.derived import SideRequest, derive
 from gateway.errors import BackendError
 from gateway.filters.end_to_end import end_to_end
 from gateway.passing import PassingResponder
+from gateway.protocols.events import Headers
+from gateway.protocols.fastcgi import authorizer_variables
 from gateway.request import Request, Responder
 from gateway.target import decode_path, split_target
 from gateway.template import Template
-from protocols.events import Headers
-from protocols.fastcgi import authorizer_variables
 
 # The guard gets no body, and what the client has of the application's answers says nothing about its own.
 _NOT_ASKED: Final = frozenset(

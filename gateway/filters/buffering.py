@@ -25,8 +25,8 @@ from gateway.backend import Handler
 from gateway.errors import GatewayError
 from gateway.logger import get_logger
 from gateway.passing import PassingResponder
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
-from protocols.events import Headers
 
 PIECE: Final = 64 * 1024
 """Bytes read back from the file, and given to the client's connection, at a time."""

@@ -7,8 +7,8 @@ come after: otherwise a client could keep it away from them.
 
 from typing import Final
 
-from protocols.events import Headers
-from protocols.lists import list_tokens
+from gateway.protocols.events import Headers
+from gateway.protocols.lists import list_tokens
 
 # What nearly every Connection field says: it names no other field.
 _PERSISTENCE: Final = frozenset({b"keep-alive", b"close"})

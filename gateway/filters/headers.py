@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from gateway.backend import Handler
 from gateway.filters.end_to_end import end_to_end
 from gateway.passing import PassingResponder
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
 from gateway.template import Template
-from protocols.events import Headers
 
 
 class HeaderRules:

@@ -10,8 +10,8 @@ import trio
 
 from gateway.backend import Handler
 from gateway.passing import PassingResponder
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
-from protocols.events import Headers
 
 PIECES_PER_SECOND: Final = 10
 """Into how many pieces a second's bytes are cut: what a client sees is a flow, not a burst each second."""

@@ -16,9 +16,9 @@ from gateway.backend import Handler
 from gateway.derived import SideRequest, derive
 from gateway.errors import GatewayError
 from gateway.logger import get_logger
+from gateway.protocols.events import Headers
 from gateway.request import NO_BODY, Body, Request, Responder
 from gateway.spool import Spooled, spool
-from protocols.events import Headers
 
 MOST_AT_ONCE: Final = 100
 """Copies that run at the same time."""

@@ -5,9 +5,9 @@ For applications that serve one request at a time: a client that uploads slowly 
 """
 
 from gateway.backend import Handler
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
 from gateway.spool import spool
-from protocols.events import Headers
 
 
 class RequestBufferingFilter:

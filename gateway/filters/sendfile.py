@@ -19,10 +19,10 @@ from gateway.backend import Handler
 from gateway.errors import BackendError, Cause, MachineError, Phase, RequestError
 from gateway.local_redirect import Dispatch, follow
 from gateway.passing import PassingResponder
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
 from gateway.static.handler import send_file
 from gateway.static.resolve import Tree
-from protocols.events import Headers
 
 _SENDFILE: Final = b"x-sendfile"
 _ACCEL: Final = b"x-accel-redirect"

@@ -15,8 +15,8 @@ from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
 from gateway.logger import get_logger
+from gateway.net.stream import PumpStream
 from gateway.request import Address
-from gateway.stream import PumpStream
 
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates

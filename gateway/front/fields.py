@@ -3,8 +3,8 @@
 from time import gmtime
 from typing import Final
 
-from protocols.errors import LocalProtocolError
-from protocols.hop_by_hop import HOP_BY_HOP
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.hop_by_hop import HOP_BY_HOP
 
 # RFC 9112 6.3, RFC 9110 15.3.5, 15.4.5: these never have a body. 204 and 1xx must not have a Content-Length
 # either; 304 may carry that of the response it stands for.

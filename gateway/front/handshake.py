@@ -15,10 +15,10 @@ import trio
 from gateway.failure.response import plain_response
 from gateway.front.service import Service
 from gateway.logger import get_logger
+from gateway.protocols.http1 import encode_response_head
 from gateway.request import Address
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import TlsStream, reason_of
-from protocols.http1 import encode_response_head
 
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates

@@ -7,8 +7,8 @@ Only listeners with TLS that are configured so use it: clients must not believe 
 from typing import Final
 
 from gateway.passing import PassingResponder
+from gateway.protocols.events import Headers
 from gateway.request import Responder
-from protocols.events import Headers
 
 NAME: Final = b"strict-transport-security"
 

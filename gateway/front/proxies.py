@@ -12,16 +12,16 @@ from typing import Final, Literal, TypeAlias
 
 from gateway.errors import RequestError
 from gateway.networks import ClientNetworks
-from gateway.request import Address, Connection, ForwardedConnection, Request
-from protocols.errors import RemoteProtocolError
-from protocols.forwarded import (
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.forwarded import (
     CLIENT_FIELDS,
     parse_forwarded,
     parse_scheme,
     parse_x_forwarded_for,
 )
-from protocols.lists import list_members
-from protocols.memo import LONGEST_HEAD, Memo
+from gateway.protocols.lists import list_members
+from gateway.protocols.memo import LONGEST_HEAD, Memo
+from gateway.request import Address, Connection, ForwardedConnection, Request
 
 ForwardedHeader: TypeAlias = Literal["x-forwarded", "forwarded"]
 """The one kind of fields that is read (FWD-8): two that say different things could not be told apart."""

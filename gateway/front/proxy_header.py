@@ -16,9 +16,9 @@ import trio
 
 from gateway.front.service import Service
 from gateway.logger import get_logger
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.proxy_protocol import ProxyHeader, ProxyHeaderReader
 from gateway.request import Address
-from protocols.errors import RemoteProtocolError
-from protocols.proxy_protocol import ProxyHeader, ProxyHeaderReader
 
 log = get_logger()
 

@@ -19,10 +19,10 @@ from gateway.front.caps import ConnectionCaps
 from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
 from gateway.logger import get_logger
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.events import Headers
 from gateway.request import Connection, Request, Responder, respond
 from gateway.router import Router
-from protocols.events import Headers
 
 log = get_logger()
 

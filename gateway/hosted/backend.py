@@ -20,14 +20,14 @@ from gateway.hosted.told import (
     told_connection,
     told_request,
 )
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import Headers, RequestHead, ResponseHead
 from gateway.request import Request, Responder
 from gateway.shutdown.notice import Listener, ShutdownNotice
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import UpstreamState
-from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.events import Headers, RequestHead, ResponseHead
 
 _HOST: Final = (b"host", b"application")
 _LENGTH: Final = b"content-length"

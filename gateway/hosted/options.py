@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.backend import Backend
 from gateway.backends.python import Kind, Options
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.shutdown.notice import ShutdownNotice
 
 

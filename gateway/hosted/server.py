@@ -24,7 +24,7 @@ from gateway.hosted.inside import Inside
 from gateway.hosted.options import Hosted
 from gateway.listener import ListeningSocket, accept
 from gateway.memory import settle_memory
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.router import Route, Router
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals

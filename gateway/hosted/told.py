@@ -9,11 +9,11 @@ import json
 from typing import Any, Final
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, RequestError
+from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import Headers
+from gateway.protocols.memo import Memo
 from gateway.request import Address, Connection, Request
 from gateway.tls.facts import TlsFacts
-from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.events import Headers
-from protocols.memo import Memo
 
 REQUEST: Final = b"gateway-request"
 CONNECTION: Final = b"gateway-connection"

@@ -21,7 +21,7 @@ command gets its stop signal from the kernel.
 It does not know what the processes speak; `gateway.backends` talks to the address.
 """
 
-from gateway.restarts import GiveUp
+from gateway.programs.restarts import GiveUp
 from gateway.spawn.application import Protocol, SpawnedApplication
 from gateway.spawn.schedule import Processes, Recycling
 

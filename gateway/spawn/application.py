@@ -21,14 +21,14 @@ from typing import Final, Literal, NoReturn, TypeAlias
 
 import trio
 
-from gateway.address import TcpAddress, UnixAddress
 from gateway.appserver.report import END_ANNOUNCED, END_URGENT, READY, SPENT
-from gateway.confinement import Confinement, ResourceLimits, User
 from gateway.errors import BackendError, Cause, Phase, StartError
-from gateway.executable import explain
 from gateway.logger import get_logger
-from gateway.process import describe_end
-from gateway.restarts import GiveUp, Restarts
+from gateway.net.address import TcpAddress, UnixAddress
+from gateway.programs.confinement import Confinement, ResourceLimits, User
+from gateway.programs.executable import explain
+from gateway.programs.process import describe_end
+from gateway.programs.restarts import GiveUp, Restarts
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
 from gateway.spawn.endpoint import OwnSocket, SharedSocket, endpoint_for

@@ -77,7 +77,7 @@ def of_wsgi(
         python = virtualenv / "bin" / "python"
         if not os.access(python, os.X_OK):
             raise StartError(f"backend {backend}: {python}: no such program: expected a virtual environment")
-        places = [f"{name}={_place(name)}" for name in ("gateway", "protocols", "flup")]
+        places = [f"{name}={_place(name)}" for name in ("gateway", "flup")]
         words = [str(python), "-P", "-u", str(_BOOTSTRAP), *places]
     words += [protocol, target, "--directory", directory, "--name", backend, "--parent", str(os.getpid())]
     return Command(words, _encoded(env), reports=True)

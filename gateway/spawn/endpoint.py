@@ -14,9 +14,9 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from gateway.address import TcpAddress, UnixAddress
-from gateway.confinement import User
 from gateway.errors import StartError
+from gateway.net.address import TcpAddress, UnixAddress
+from gateway.programs.confinement import User
 from gateway.spawn.home import home, new_home
 
 BACKLOG: Final = 4096

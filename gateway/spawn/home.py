@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.confinement import User
 from gateway.errors import StartError
+from gateway.programs.confinement import User
 
 _NAME: Final = re.compile(r"gateway-[0-9a-f]{16}")
 

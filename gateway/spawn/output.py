@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, Final
 
 from gateway.logger import get_logger
-from gateway.process import LINE_LIMIT, LineSplitter
+from gateway.programs.process import LINE_LIMIT, LineSplitter
 
 LAST_LINES: Final = 20
 """Lines of the processes' output that are kept for the developer."""

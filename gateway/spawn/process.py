@@ -16,8 +16,8 @@ from typing import Final
 import trio
 
 from gateway.appserver.report import DRAINING, END_AT_ONCE, READY, SPENT
-from gateway.confinement import Confinement
-from gateway.process import Process, spawn
+from gateway.programs.confinement import Confinement
+from gateway.programs.process import Process, spawn
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command
 from gateway.spawn.output import Output

@@ -1,7 +1,8 @@
 """How many processes there should be, and which is to go: decisions without waiting, told the time.
 
 `Demand` turns requests into a number of processes, `next_step` compares what is wanted with what is there.
-When one may be started after some have died says `gateway.restarts`. All times are seconds of one clock.
+When one may be started after some have died says `gateway.programs.restarts`. All times are seconds of one
+clock.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.front import fields
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 
 _FIELDS: Final = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"}

@@ -19,13 +19,13 @@ from typing import Final
 
 from gateway.errors import MachineError, RequestError, ResponseAborted
 from gateway.exhaustion import EXHAUSTED
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder, respond
 from gateway.static.conditional import conditional_fields, failed_precondition, http_date, range_is_current
 from gateway.static.mime import content_type
 from gateway.static.ranges import ByteRange, Multipart, parse_range
 from gateway.static.resolve import Symlinks, Tree, check_names
 from gateway.template import quote_path, quote_query
-from protocols.events import Headers
 
 SMALL: Final = 32 * 1024
 """Bytes up to which copying a file costs less than the second system call of ``sendfile``."""

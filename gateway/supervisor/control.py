@@ -54,7 +54,7 @@ class ControlService:
         from gateway.front.entrance import Entrance
         from gateway.front.service import Limits, Service, Timeouts
         from gateway.listener import accept
-        from gateway.pump import Pump
+        from gateway.net.pump import Pump
 
         async with trio.open_nursery() as pumping:
             pump = Pump()

@@ -15,8 +15,8 @@ from gateway.config import Config
 from gateway.config.document import Document
 from gateway.errors import StartError
 from gateway.logger import get_logger
-from gateway.process import describe_end
-from gateway.restarts import Restarts
+from gateway.programs.process import describe_end
+from gateway.programs.restarts import Restarts
 from gateway.supervisor.channel import Start
 from gateway.supervisor.process import Worker
 from gateway.supervisor.sockets import Opened

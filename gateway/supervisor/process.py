@@ -14,7 +14,7 @@ from gateway.config import Config
 from gateway.errors import StartError
 from gateway.listener import ListeningSocket
 from gateway.logger import get_logger
-from gateway.process import Process, spawn
+from gateway.programs.process import Process, spawn
 from gateway.supervisor.channel import Channel, Start
 from gateway.supervisor.share import stop_time
 

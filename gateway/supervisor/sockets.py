@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.address import UnixAddress
 from gateway.config import Config, ListenAddress, Listener
 from gateway.listener import ListeningSocket, open_listener, own_listener
+from gateway.net.address import UnixAddress
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ signature (RFC 8446 2.2). Its certificate is looked at in full handshakes only. 
 import ssl
 from socket import SocketType
 
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.tls.stream import TlsStream
 
 

@@ -38,9 +38,9 @@ import trio
 from outcome import Error
 from trio.lowlevel import Task, reschedule
 
-from gateway.pump import Pump
-from gateway.resumption import resume
-from gateway.stream import READ_SIZE, SENDFILE_CHUNK, WRITE_EVENTS, PumpStream
+from gateway.net.pump import Pump
+from gateway.net.resumption import resume
+from gateway.net.stream import READ_SIZE, SENDFILE_CHUNK, WRITE_EVENTS, PumpStream
 from gateway.tls.errors import NotTlsError, TlsBrokenError
 
 PIECE: Final = 64 * 1024

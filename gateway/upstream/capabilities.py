@@ -19,11 +19,11 @@ import trio
 
 from gateway.errors import BackendError
 from gateway.logger import get_logger
-from gateway.stream import PumpStream
+from gateway.net.stream import PumpStream
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.fastcgi import GET_CAPABILITIES, Capabilities, FastCgiClient, capabilities_of
 from gateway.upstream.group import ServerGroup, watch_each
 from gateway.upstream.server import Server
-from protocols.errors import RemoteProtocolError
-from protocols.fastcgi import GET_CAPABILITIES, Capabilities, FastCgiClient, capabilities_of
 
 # Not Final: compiled code would have their values for good, whatever tests set.
 PATIENCE: float = 2.0

@@ -20,13 +20,10 @@ import trio
 
 from gateway.errors import BackendError
 from gateway.logger import get_logger
-from gateway.stream import PumpStream
-from gateway.upstream.group import ServerGroup, watch_each
-from gateway.upstream.health import is_ours
-from gateway.upstream.server import Server
-from protocols.codec import ClientCodec
-from protocols.errors import ProtocolError
-from protocols.events import (
+from gateway.net.stream import PumpStream
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.errors import ProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -35,6 +32,9 @@ from protocols.events import (
     RequestVariables,
     ResponseHead,
 )
+from gateway.upstream.group import ServerGroup, watch_each
+from gateway.upstream.health import is_ours
+from gateway.upstream.server import Server
 
 MAX_AT_ONCE: Final = 16
 """Checks of one backend that run at a time; further ones wait for their turn."""

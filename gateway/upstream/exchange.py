@@ -27,7 +27,26 @@ import trio
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
 from gateway.logger import get_logger
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.codec import PullingClient
+from gateway.protocols.errors import (
+    Incomplete,
+    LimitExceeded,
+    LocalProtocolError,
+    Refusal,
+    RemoteProtocolError,
+    RequestRefused,
+)
+from gateway.protocols.events import (
+    NEED_DATA,
+    BodyWanted,
+    Data,
+    EndOfMessage,
+    InformationalResponse,
+    LocalRedirect,
+    ResponseHead,
+    Stderr,
+)
 from gateway.request import Request, Responder
 from gateway.tls.errors import TlsBrokenError
 from gateway.upstream.lookout import Lookout
@@ -43,25 +62,6 @@ from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.switch import Switch
-from protocols.codec import PullingClient
-from protocols.errors import (
-    Incomplete,
-    LimitExceeded,
-    LocalProtocolError,
-    Refusal,
-    RemoteProtocolError,
-    RequestRefused,
-)
-from protocols.events import (
-    NEED_DATA,
-    BodyWanted,
-    Data,
-    EndOfMessage,
-    InformationalResponse,
-    LocalRedirect,
-    ResponseHead,
-    Stderr,
-)
 
 FLUSH_BYTES: Final = 64 * 1024
 """Response bytes gathered before they are sent although more is at hand: one read's worth."""

@@ -3,8 +3,8 @@
 from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
+from gateway.protocols.proxy_protocol import Command, ProxyHeader, encode_header
 from gateway.request import Address, Request
-from protocols.proxy_protocol import Command, ProxyHeader, encode_header
 
 ProxyVersion: TypeAlias = Literal[1, 2]
 

@@ -31,11 +31,11 @@ from trio.lowlevel import reschedule
 
 from gateway.errors import ResponseAborted
 from gateway.logger import get_logger
-from gateway.pump import Pump
-from gateway.resumption import Parking, current_task
-from gateway.stream import READ_SIZE, PumpStream
-from protocols.errors import RemoteProtocolError
-from protocols.fastcgi.multiplex import Multiplexer
+from gateway.net.pump import Pump
+from gateway.net.resumption import Parking, current_task
+from gateway.net.stream import READ_SIZE, PumpStream
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.fastcgi.multiplex import Multiplexer
 
 # Not Final: compiled code would have its value for good, whatever tests set.
 ABORT_PATIENCE: float = 30.0

@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 
 import trio
 
-from gateway.address import ServiceAddress, TcpAddress
 from gateway.logger import get_logger
-from gateway.resolver import Answer, Located, ResolveError, Resolver
+from gateway.net.address import ServiceAddress, TcpAddress
+from gateway.net.resolver import Answer, Located, ResolveError, Resolver
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.server import Server
 

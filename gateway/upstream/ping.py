@@ -6,11 +6,11 @@ alive; a request that is lost on one cannot be sent again unless it is harmless.
 
 import trio
 
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.ajp import AjpClient
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.events import NEED_DATA
 from gateway.upstream.pool import Pool, UpstreamConnection
-from protocols.ajp import AjpClient
-from protocols.errors import RemoteProtocolError
-from protocols.events import NEED_DATA
 
 
 async def take_living(pool: Pool, pump: Pump, within: float) -> UpstreamConnection | None:

@@ -7,10 +7,10 @@ server's concern (`gateway.upstream.server`).
 
 from dataclasses import dataclass, replace
 
-from gateway.pump import Pump
-from gateway.stream import PumpStream
+from gateway.net.pump import Pump
+from gateway.net.stream import PumpStream
+from gateway.protocols.codec import ClientCodec
 from gateway.upstream.dial import Dialer
-from protocols.codec import ClientCodec
 
 
 class UpstreamConnection:

@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from gateway.protocols.events import Headers
 from gateway.request import Body
 from gateway.spool import Spooled
-from protocols.events import Headers
 
 KEPT_BYTES: Final = 64 * 1024
 """A body up to this size is kept while it is sent: one read's worth, and what goes out with the head."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import quote
 
+from gateway.protocols.events import Headers
 from gateway.request import ForwardedConnection, Request
 from gateway.template import Template
-from protocols.events import Headers
 
 # Refresh is in no RFC; HTML's refresh says what browsers take: "7; url=https://…".
 _URLS: Final = frozenset({b"location", b"content-location", b"refresh", b"uri"})

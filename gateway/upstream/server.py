@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.fastcgi import Capabilities
 from gateway.request import Request
 from gateway.upstream.balance import Candidate
 from gateway.upstream.dial import Dialer
 from gateway.upstream.health import Health, HealthPolicy, State
 from gateway.upstream.pool import Pool, UpstreamConnection
 from gateway.upstream.shared_pool import SharedPool
-from protocols.codec import ClientCodec
-from protocols.fastcgi import Capabilities
 
 _LATENCY_WEIGHT: Final = 0.2
 """Of the newest request in the mean: the last ten make up nine tenths of it."""

@@ -15,13 +15,13 @@ from collections.abc import Callable
 import trio
 
 from gateway.errors import BackendError, Cause, Phase
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.fastcgi import Capabilities
 from gateway.request import Request
 from gateway.upstream.dial import Dialer
 from gateway.upstream.multiplex import RequestStream, SharedConnection, SharingPolicy
 from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
-from protocols.codec import ClientCodec
-from protocols.fastcgi import Capabilities
 
 # Not Final: compiled code would have its value for good, whatever tests set.
 PLACE_SECONDS: float = 5.0

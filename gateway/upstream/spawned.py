@@ -1,11 +1,11 @@
 """The upstream of an application that the gateway spawns: requests are counted, and wait for a process."""
 
 from gateway.errors import BackendError
+from gateway.protocols.events import LocalRedirect, RequestHead, RequestVariables
 from gateway.request import Request, Responder
 from gateway.spawn import SpawnedApplication
 from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import Upstream
-from protocols.events import LocalRedirect, RequestHead, RequestVariables
 
 
 class SpawnedUpstream(Upstream):

@@ -11,14 +11,14 @@ The upstream's connection is not used again.
 
 from typing import Final
 
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.events import Data, Headers, ResponseHead
+from gateway.protocols.hop_by_hop import HOP_BY_HOP
+from gateway.protocols.websocket.handshake import accept_value
 from gateway.request import Upgrade
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.tunnel import Tunnel
-from protocols.errors import RemoteProtocolError
-from protocols.events import Data, Headers, ResponseHead
-from protocols.hop_by_hop import HOP_BY_HOP
-from protocols.websocket.handshake import accept_value
 
 # RFC 9110 7.6.1: the front says its own; H2-16: only HTTP/1.1 has Sec-WebSocket-Accept.
 _OF_THE_CONNECTION: Final = HOP_BY_HOP | {b"content-length"}

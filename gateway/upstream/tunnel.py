@@ -16,9 +16,9 @@ import trio
 
 from gateway.errors import ClientGone
 from gateway.logger import get_logger
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.net.stream import PumpStream
 from gateway.request import Duplex
-from gateway.stream import PumpStream
 
 log = get_logger()
 

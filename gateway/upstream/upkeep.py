@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from gateway.protocols.fastcgi import Capabilities
 from gateway.upstream.capabilities import CapabilityProbe
 from gateway.upstream.check import Checker, CheckPolicy, Question
 from gateway.upstream.group import ServerGroup
@@ -21,7 +22,6 @@ from gateway.upstream.names import Names
 from gateway.upstream.queue import Queue
 from gateway.upstream.server import Server
 from gateway.upstream.shared_pool import SharedPool, Sharing
-from protocols.fastcgi import Capabilities
 
 EXPIRY_INTERVAL: Final = 5.0
 """Seconds between two looks at idle connections."""

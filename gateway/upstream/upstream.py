@@ -24,7 +24,9 @@ import trio
 
 from gateway.errors import BackendError, Cause, Phase
 from gateway.logger import get_logger
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.events import LocalRedirect, RequestHead, RequestVariables, ResponseHead
 from gateway.request import Request, Responder
 from gateway.upstream.exchange import Exchange, UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
@@ -49,8 +51,6 @@ from gateway.upstream.server import Server, ServerState
 from gateway.upstream.switch import Switch
 from gateway.upstream.tries import Tries
 from gateway.upstream.upkeep import Upkeep
-from protocols.codec import ClientCodec
-from protocols.events import LocalRedirect, RequestHead, RequestVariables, ResponseHead
 
 _NOBODY: Final[list[Server]] = []
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import trio
 from h2.errors import ErrorCodes
 
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 from tests.conformance.reader import CutShort, Message, read_response
 from tests.gateway.http2_client import Answered, Client, entering
 from tests.gateway.served import Served, gateway_of, reset

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import trio
 from h2.errors import ErrorCodes
 
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 from tests.conformance.faulty import GATES
 from tests.conformance.reader import CutShort, read_response
 from tests.gateway.http2_client import Client

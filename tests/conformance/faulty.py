@@ -17,20 +17,20 @@ import trio
 import trio.testing
 
 from gateway.backends.application import ApplicationBackend
-from protocols.ajp import AjpServer
-from protocols.ajp.response import encode_chunks, encode_end, encode_head
-from protocols.events import (
+from gateway.protocols.ajp import AjpServer
+from gateway.protocols.ajp.response import encode_chunks, encode_end, encode_head
+from gateway.protocols.events import (
     EndOfMessage,
     RequestEvent,
     RequestHead,
     RequestVariables,
     ResponseHead,
 )
-from protocols.fastcgi import FastCgiServer
-from protocols.fastcgi.records import STDERR, STDOUT, encode_end_request, encode_stream
-from protocols.http1 import Http1Server
-from protocols.scgi import ScgiServer
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.fastcgi.records import STDERR, STDOUT, encode_end_request, encode_stream
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.scgi import ScgiServer
+from gateway.protocols.uwsgi import UwsgiServer
 from tests.gateway.multiplexing import Application
 from tests.gateway.served import (
     ApplicationCodec,

@@ -11,7 +11,7 @@ from h2.errors import ErrorCodes
 from hpack import Decoder
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 from tests.gateway.served import Served, read_all
 from tests.protocols.http2_peer import (
     ACK,

@@ -13,11 +13,11 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-from protocols.ajp import AjpServer
-from protocols.events import Data, EndOfMessage, RequestVariables, ResponseHead
-from protocols.fastcgi import FastCgiServer
-from protocols.scgi import ScgiServer
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.ajp import AjpServer
+from gateway.protocols.events import Data, EndOfMessage, RequestVariables, ResponseHead
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.scgi import ScgiServer
+from gateway.protocols.uwsgi import UwsgiServer
 from tests.conformance.background import ask_and_close, in_thread
 from tests.conformance.http2_wire import send_pieces
 from tests.conformance.reader import CutShort, Unreadable, read_request

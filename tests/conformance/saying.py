@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import trio
 
-from protocols.events import RequestHead
+from gateway.protocols.events import RequestHead
 from tests.conformance.faulty import CODECS, KEEPING, Talk
 from tests.gateway.served import next_event
 

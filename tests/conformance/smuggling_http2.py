@@ -17,7 +17,7 @@ from typing import Final
 
 from h2.errors import ErrorCodes
 
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 from tests.conformance.http2_wire import PREFACE, headers, in_pieces, section
 from tests.conformance.seen import Seen
 from tests.protocols.http2_peer import (

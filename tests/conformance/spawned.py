@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn, TypeAlias
 
-from protocols.errors import RemoteProtocolError
-from protocols.events import NEED_DATA, Data, EndOfMessage, RequestEvent, RequestHead, ResponseHead
-from protocols.fastcgi import FastCgiServer
-from protocols.http1 import Http1Server
-from protocols.scgi import ScgiServer
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, RequestEvent, RequestHead, ResponseHead
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.scgi import ScgiServer
+from gateway.protocols.uwsgi import UwsgiServer
 
 Codec: TypeAlias = FastCgiServer | Http1Server | ScgiServer | UwsgiServer
 

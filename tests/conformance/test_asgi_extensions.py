@@ -18,8 +18,8 @@ from starlette.responses import FileResponse
 from starlette.routing import Route as StarletteRoute
 from structlog.testing import capture_logs
 
+from gateway.protocols.errors import LocalProtocolError
 from gateway.tls.context import Certificates, TlsOptions
-from protocols.errors import LocalProtocolError
 from tests.conformance.asgi_client import ask, conversing, hosting, refused_websocket, run, websocket
 from tests.conformance.test_asgi_rules import BODY, MORE, START, Sockets, both_loops, each, errors
 from tests.gateway.http2_client import Client, entering

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocols.events import Headers
+from gateway.protocols.events import Headers
 from tests.conformance.http2_wire import headers as header_frames
 from tests.conformance.http2_wire import read_answers
 from tests.conformance.reader import read_responses

@@ -15,8 +15,8 @@ import trio
 import yaml
 
 from gateway.front.service import Service
-from protocols.ajp import AjpServer
-from protocols.events import NEED_DATA, Data, EndOfMessage
+from gateway.protocols.ajp import AjpServer
+from gateway.protocols.events import NEED_DATA, Data, EndOfMessage
 from tests.conformance.asking import asking
 from tests.conformance.faulty import CODECS, KINDS, SHARED, SOCKETS, Talk
 from tests.conformance.large_apps import LENGTH, PIECE, SIZE

@@ -14,11 +14,17 @@ from typing import Any, Final
 import pytest
 import trio
 
-from protocols.events import RequestVariables
-from protocols.fastcgi import FastCgiServer
-from protocols.fastcgi.records import END_REQUEST, STDOUT, encode_end_request, encode_record, encode_stream
-from protocols.scgi import ScgiServer
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.events import RequestVariables
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.fastcgi.records import (
+    END_REQUEST,
+    STDOUT,
+    encode_end_request,
+    encode_record,
+    encode_stream,
+)
+from gateway.protocols.scgi import ScgiServer
+from gateway.protocols.uwsgi import UwsgiServer
 from tests.conformance.background import ask_and_close, in_thread
 from tests.conformance.reader import CutShort, Message, Unreadable, read_request, read_response
 from tests.conformance.smuggling_responses import CGI_ROWS, HTTP_ROWS, Outcome, Row

@@ -147,8 +147,8 @@ def test_fault_of_a_start(
 ) -> None:
     """complaints.md 30; peers.md J06."""
     # As after many deaths.
-    monkeypatch.setattr("gateway.restarts.FIRST_PAUSE", 0.02 if row.fault == "vanishes" else 60.0)
-    monkeypatch.setattr("gateway.restarts.LONGEST_PAUSE", 60.0)
+    monkeypatch.setattr("gateway.programs.restarts.FIRST_PAUSE", 0.02 if row.fault == "vanishes" else 60.0)
+    monkeypatch.setattr("gateway.programs.restarts.LONGEST_PAUSE", 60.0)
 
     async def main() -> None:
         async with gateway(row.fault, kind, tmp_path) as (served, log):

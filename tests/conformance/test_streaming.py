@@ -10,11 +10,11 @@ from typing import Final
 import pytest
 import trio
 
-from protocols.events import Data, EndOfMessage, ResponseEvent, ResponseHead
-from protocols.fastcgi import FastCgiServer
-from protocols.http1 import Http1Server
-from protocols.scgi import ScgiServer
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.events import Data, EndOfMessage, ResponseEvent, ResponseHead
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.scgi import ScgiServer
+from gateway.protocols.uwsgi import UwsgiServer
 from tests.gateway.served import (
     ApplicationCodec,
     backend,

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from gateway.errors import Cause, ClientGone, RequestError, ResponseAborted
+from gateway.protocols.events import Headers
 from gateway.request import NO_BODY, Address, Body, Request
 from gateway.target import decode_path, split_target
 from gateway.tls.facts import TlsFacts
-from protocols.events import Headers
 
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _FIELD_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")

@@ -25,8 +25,8 @@ from h2.settings import SettingCodes
 
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept
+from gateway.protocols.events import Headers
 from gateway.tls.context import Certificates
-from protocols.events import Headers
 from tests.gateway.served import Answer, Served, run, serving
 from tests.protocols.http2_peer import GOAWAY
 

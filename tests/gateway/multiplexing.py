@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import trio
 
-from protocols.fastcgi import encode_pairs
-from protocols.fastcgi.records import (
+from gateway.protocols.fastcgi import encode_pairs
+from gateway.protocols.fastcgi.records import (
     ABORT_REQUEST,
     BEGIN_REQUEST,
     END_REQUEST,

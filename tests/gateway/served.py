@@ -24,14 +24,14 @@ from gateway.front.entrance import address_of
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.ajp import AjpServer
+from gateway.protocols.codec import ServerCodec
+from gateway.protocols.events import Data, EndOfMessage, NeedData, RequestEvent
+from gateway.protocols.fastcgi import FastCgiServer
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
 from gateway.shutdown.notice import ShutdownNotice
-from protocols.ajp import AjpServer
-from protocols.codec import ServerCodec
-from protocols.events import Data, EndOfMessage, NeedData, RequestEvent
-from protocols.fastcgi import FastCgiServer
 
 AnyStream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -391,4 +391,4 @@ def run(main: Callable[[], Awaitable[None]], *, seconds: float = 10.0) -> None:
 @pytest.fixture
 def quick_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines are kept to 10 ms instead of a quarter of a second."""
-    monkeypatch.setattr("gateway.pump.SWEEP_INTERVAL", 0.01)
+    monkeypatch.setattr("gateway.net.pump.SWEEP_INTERVAL", 0.01)

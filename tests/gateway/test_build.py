@@ -18,7 +18,7 @@ from gateway.build import Gateway, build
 from gateway.config import ConfigError, from_mapping
 from gateway.errors import RequestError
 from gateway.front.service import Limits, Timeouts
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.static.handler import StaticFiles
 from tests.gateway.conftest import BytesBody, RecordingResponder, make_request
 

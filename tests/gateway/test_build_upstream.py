@@ -10,7 +10,7 @@ from gateway.backends.application import ApplicationBackend
 from gateway.backends.http import HttpBackend
 from gateway.build import build
 from gateway.config import from_mapping
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.upstream.balance import Hashed, LeastConnections, PowerOfTwo, RoundRobin
 from gateway.upstream.health import HealthPolicy
 from gateway.upstream.pool import PoolPolicy

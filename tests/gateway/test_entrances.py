@@ -13,7 +13,7 @@ from gateway.build.entrances import Entrances
 from gateway.config import ConfigError, from_mapping, load_text
 from gateway.errors import StartError
 from gateway.listener import accept, open_listener
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from tests.gateway.served import LAST_GET, read_all, response, run
 from tests.gateway.tls.secured import certificate, client_context
 

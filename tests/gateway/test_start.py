@@ -50,10 +50,11 @@ def test_own_modules_are_not_looked_through_for_cycles(tmp_path: Path) -> None:
 NEEDED_LATER = (
     "rich", "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme",
     "prometheus_client", "importlib.metadata", "email", "html", "difflib",
-    "encodings.idna", "protocols.http1.client", "protocols.http2", "protocols.websocket.server",
-    "protocols.fastcgi", "protocols.uwsgi", "protocols.ajp", "gateway.actions", "gateway.confinement",
+    "encodings.idna", "gateway.protocols.http1.client", "gateway.protocols.http2",
+    "gateway.protocols.websocket.server", "gateway.protocols.fastcgi", "gateway.protocols.uwsgi",
+    "gateway.protocols.ajp", "gateway.actions", "gateway.programs.confinement",
     "gateway.connect", "gateway.control.handlers", "gateway.filters", "gateway.front.http2",
-    "gateway.front.proxy_header", "gateway.hosted", "gateway.intake", "gateway.resolver", "gateway.spawn",
+    "gateway.front.proxy_header", "gateway.hosted", "gateway.intake", "gateway.net.resolver", "gateway.spawn",
     "gateway.static.handler", "gateway.supervisor", "gateway.tls.context", "gateway.upstream",
     "gateway.config.actions", "gateway.config.balancing", "gateway.config.filters",
     "gateway.config.listener_tls", "gateway.config.spawn",
@@ -75,7 +76,7 @@ import sys
 import trio
 from gateway.build import build
 from gateway.config import from_mapping
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 
 async def main():
     build(from_mapping(json.loads(sys.argv[1]), "", "."), Pump(), None)

@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from protocols.ajp import AjpServer
-from protocols.events import NEED_DATA, Data, EndOfMessage, RequestVariables, ResponseHead
+from gateway.protocols.ajp import AjpServer
+from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, RequestVariables, ResponseHead
 from tests.peers.conftest import WAIT, Gateway, Program, RequireProgram, RunGateway
 from tests.peers.tomcat import TOMCAT, run_tomcat
 

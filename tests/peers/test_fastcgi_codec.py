@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from protocols.events import (
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -25,7 +25,7 @@ from protocols.events import (
     ResponseHead,
     Stderr,
 )
-from protocols.fastcgi import FastCgiClient, FastCgiServer, encode_get_values
+from gateway.protocols.fastcgi import FastCgiClient, FastCgiServer, encode_get_values
 
 RequireProgram = Callable[[str, str], str]
 Connect = Callable[[], socket.socket]

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from protocols.errors import RemoteProtocolError
-from protocols.events import (
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -24,8 +24,8 @@ from protocols.events import (
     RequestHead,
     ResponseHead,
 )
-from protocols.http1 import Http1Server
-from protocols.http1.client import Http1Client
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.http1.client import Http1Client
 
 RequireProgram = Callable[[str, str], str]
 

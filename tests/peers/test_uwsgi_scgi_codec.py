@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from protocols.codec import ClientCodec
-from protocols.errors import Incomplete
-from protocols.events import (
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.errors import Incomplete
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -26,8 +26,8 @@ from protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
-from protocols.scgi import ScgiClient, ScgiServer
-from protocols.uwsgi import PING, PONG, PacketHeader, UwsgiClient, UwsgiServer
+from gateway.protocols.scgi import ScgiClient, ScgiServer
+from gateway.protocols.uwsgi import PING, PONG, PacketHeader, UwsgiClient, UwsgiServer
 from tests.peers.conftest import RequireProgram, RunGateway
 
 WAIT = 30.0

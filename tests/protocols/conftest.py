@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from protocols.events import NEED_DATA, Data
+from gateway.protocols.events import NEED_DATA, Data
 
 Events: TypeAlias = list[Any]
 Play: TypeAlias = Callable[..., Events]

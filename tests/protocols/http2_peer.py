@@ -9,8 +9,8 @@ from typing import Any
 from hpack import Decoder, Encoder
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
-from protocols.events import Headers
-from protocols.http2 import PREFACE, Http2Event, Http2Server
+from gateway.protocols.events import Headers
+from gateway.protocols.http2 import PREFACE, Http2Event, Http2Server
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9

@@ -5,21 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.ajp import LARGEST_PACKET_SIZE, AjpClient, AjpServer, check_size, is_told
-from protocols.ajp.client import Receiving, Sending
-from protocols.ajp.packets import PacketReader, body_room, encode_body
-from protocols.ajp.request import METHODS, REQUEST_HEADERS, encode_request
-from protocols.ajp.response import encode_chunks, encode_end, encode_get_body
-from protocols.ajp.server import REPLIES_LIMIT
-from protocols.codec import ClientCodec, ServerCodec
-from protocols.errors import (
+from gateway.protocols.ajp import LARGEST_PACKET_SIZE, AjpClient, AjpServer, check_size, is_told
+from gateway.protocols.ajp.client import Receiving, Sending
+from gateway.protocols.ajp.packets import PacketReader, body_room, encode_body
+from gateway.protocols.ajp.request import METHODS, REQUEST_HEADERS, encode_request
+from gateway.protocols.ajp.response import encode_chunks, encode_end, encode_get_body
+from gateway.protocols.ajp.server import REPLIES_LIMIT
+from gateway.protocols.codec import ClientCodec, ServerCodec
+from gateway.protocols.errors import (
     Incomplete,
     LocalProtocolError,
     ProtocolError,
     RemoteProtocolError,
     TooLargeToEncode,
 )
-from protocols.events import (
+from gateway.protocols.events import (
     NEED_DATA,
     BodyWanted,
     Data,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.cgi import CgiEvent, ResponseParser, State, encode_response
-from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
-from protocols.events import (
+from gateway.protocols.cgi import CgiEvent, ResponseParser, State, encode_response
+from gateway.protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.ajp import AjpClient, AjpServer
-from protocols.codec import ClientCodec
-from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.events import (
+from gateway.protocols.ajp import AjpClient, AjpServer
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -23,11 +23,11 @@ from protocols.events import (
     ResponseHead,
     Stderr,
 )
-from protocols.fastcgi import FastCgiClient, FastCgiServer
-from protocols.http1 import Http1Server
-from protocols.http1.client import Http1Client
-from protocols.scgi import ScgiClient, ScgiServer
-from protocols.uwsgi import UwsgiClient, UwsgiServer
+from gateway.protocols.fastcgi import FastCgiClient, FastCgiServer
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.http1.client import Http1Client
+from gateway.protocols.scgi import ScgiClient, ScgiServer
+from gateway.protocols.uwsgi import UwsgiClient, UwsgiServer
 
 Play = Callable[..., list[Any]]
 
@@ -363,20 +363,22 @@ def test_package_needs_no_input_or_output() -> None:
     program = """
 import importlib, pkgutil, sys
 import hpack  # it imports logging; nothing of it is used above debug
-for name in "trio asyncio socket ssl selectors subprocess logging structlog gateway".split():
+for name in "trio asyncio socket ssl selectors subprocess logging structlog".split():
     sys.modules[name] = None
-import protocols
-for module in pkgutil.walk_packages(protocols.__path__, "protocols."):
+import gateway.protocols
+for module in pkgutil.walk_packages(gateway.protocols.__path__, "gateway.protocols."):
     importlib.import_module(module.name)
-    print(module.name)
+print(*(name for name in sys.modules if name.startswith("gateway.")))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.split())
+    assert {name for name in modules if not f"{name}.".startswith("gateway.protocols.")} == set()
     assert {
-        "protocols.scgi",
-        "protocols.uwsgi",
-        "protocols.ajp.client",
-        "protocols.fastcgi.client",
-        "protocols.http1.server",
-        "protocols.http2.server",
-    } <= set(done.stdout.split())
+        "gateway.protocols.scgi",
+        "gateway.protocols.uwsgi",
+        "gateway.protocols.ajp.client",
+        "gateway.protocols.fastcgi.client",
+        "gateway.protocols.http1.server",
+        "gateway.protocols.http2.server",
+    } <= modules

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocols.events import BodyWanted, Data, EndOfMessage, ResponseHead, Stderr
+from gateway.protocols.events import BodyWanted, Data, EndOfMessage, ResponseHead, Stderr
 
 
 def test_equal_by_type_and_attributes() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from protocols.errors import (
+from gateway.protocols.errors import (
     Incomplete,
     LimitExceeded,
     LocalProtocolError,
@@ -18,7 +18,7 @@ from protocols.errors import (
     RequestRefused,
     TooLargeToEncode,
 )
-from protocols.events import (
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -29,7 +29,7 @@ from protocols.events import (
     ResponseHead,
     Stderr,
 )
-from protocols.fastcgi import (
+from gateway.protocols.fastcgi import (
     GET_CAPABILITIES,
     AbortRequest,
     Capabilities,
@@ -45,8 +45,8 @@ from protocols.fastcgi import (
     encode_pairs,
     server,
 )
-from protocols.fastcgi.client import SentEvent
-from protocols.fastcgi.records import (
+from gateway.protocols.fastcgi.client import SentEvent
+from gateway.protocols.fastcgi.records import (
     ABORT_REQUEST,
     BEGIN_REQUEST,
     DATA,

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.events import NEED_DATA, Data, EndOfMessage, RequestVariables, ResponseHead
-from protocols.fastcgi import FastCgiClient, encode_pairs
-from protocols.fastcgi.multiplex import HIGHEST_ID, Multiplexer
-from protocols.fastcgi.records import (
+from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, RequestVariables, ResponseHead
+from gateway.protocols.fastcgi import FastCgiClient, encode_pairs
+from gateway.protocols.fastcgi.multiplex import HIGHEST_ID, Multiplexer
+from gateway.protocols.fastcgi.records import (
     ABORT_REQUEST,
     BEGIN_REQUEST,
     END_REQUEST,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.errors import RemoteProtocolError
-from protocols.forwarded import (
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.forwarded import (
     CLIENT_FIELDS,
     MAX_HOPS,
     ForwardedElement,

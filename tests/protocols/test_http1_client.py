@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from protocols.codec import ClientCodec
-from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
-from protocols.events import (
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -15,7 +15,7 @@ from protocols.events import (
     RequestVariables,
     ResponseHead,
 )
-from protocols.http1.client import Http1Client
+from gateway.protocols.http1.client import Http1Client
 
 Play = Callable[..., list[Any]]
 

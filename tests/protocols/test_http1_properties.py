@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocols.errors import RemoteProtocolError
-from protocols.events import NEED_DATA, Data, EndOfMessage, RequestHead, ResponseHead
-from protocols.http1 import Http1Server
-from protocols.http1.client import Http1Client
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, RequestHead, ResponseHead
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.http1.client import Http1Client
 
 LIMITS: dict[str, Any] = {"headers": 80, "header_count": 4}
 

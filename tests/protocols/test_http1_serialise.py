@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from protocols.errors import LocalProtocolError
-from protocols.http1 import (
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.http1 import (
     CHUNKED_FIELD,
     CLOSE_FIELD,
     KEEP_ALIVE_FIELD,

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from protocols.codec import ServerCodec
-from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
-from protocols.events import (
+from gateway.protocols.codec import ServerCodec
+from gateway.protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -16,8 +16,8 @@ from protocols.events import (
     ResponseHead,
     Stderr,
 )
-from protocols.http1 import Http1Server
-from protocols.http1.reading import MAX_CHUNK_LINE
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.http1.reading import MAX_CHUNK_LINE
 
 Play = Callable[..., list[Any]]
 

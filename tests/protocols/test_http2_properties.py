@@ -7,7 +7,7 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.http2 import (
+from gateway.protocols.http2 import (
     PREFACE,
     ErrorCode,
     Http2Error,

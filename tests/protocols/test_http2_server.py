@@ -16,9 +16,9 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from protocols.errors import LocalProtocolError
-from protocols.events import Headers
-from protocols.http2 import (
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.events import Headers
+from gateway.protocols.http2 import (
     PREFACE,
     ErrorCode,
     Http2Error,
@@ -32,7 +32,7 @@ from protocols.http2 import (
     StreamRequest,
     WindowOpened,
 )
-from protocols.http2.server import MOST_QUEUED
+from gateway.protocols.http2.server import MOST_QUEUED
 from tests.protocols.http2_peer import (
     ACK,
     CONTINUATION,

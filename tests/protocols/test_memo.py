@@ -1,4 +1,4 @@
-from protocols.memo import Memo, is_personal
+from gateway.protocols.memo import Memo, is_personal
 
 
 def test_keeps_what_it_was_told() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.errors import Incomplete, LocalProtocolError, RemoteProtocolError
-from protocols.proxy_protocol import (
+from gateway.protocols.errors import Incomplete, LocalProtocolError, RemoteProtocolError
+from gateway.protocols.proxy_protocol import (
     Command,
     ProxyHeader,
     ProxyHeaderReader,

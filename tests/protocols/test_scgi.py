@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.codec import ClientCodec, ServerCodec
-from protocols.errors import (
+from gateway.protocols.codec import ClientCodec, ServerCodec
+from gateway.protocols.errors import (
     Incomplete,
     LimitExceeded,
     LocalProtocolError,
     ProtocolError,
     RemoteProtocolError,
 )
-from protocols.events import (
+from gateway.protocols.events import (
     Data,
     EndOfMessage,
     InformationalResponse,
@@ -22,7 +22,7 @@ from protocols.events import (
     ResponseHead,
     Stderr,
 )
-from protocols.scgi import MAX_BLOCK_SIZE, ScgiClient, ScgiServer, decode_variables, encode_variables
+from gateway.protocols.scgi import MAX_BLOCK_SIZE, ScgiClient, ScgiServer, decode_variables, encode_variables
 
 Play = Callable[..., list[Any]]
 

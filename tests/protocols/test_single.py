@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from protocols.errors import Incomplete, LocalProtocolError
-from protocols.events import (
+from gateway.protocols.errors import Incomplete, LocalProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -12,9 +12,9 @@ from protocols.events import (
     RequestVariables,
     ResponseHead,
 )
-from protocols.scgi import ScgiClient, ScgiServer
-from protocols.single import parse_content_length
-from protocols.uwsgi import UwsgiClient, UwsgiServer
+from gateway.protocols.scgi import ScgiClient, ScgiServer
+from gateway.protocols.single import parse_content_length
+from gateway.protocols.uwsgi import UwsgiClient, UwsgiServer
 
 Play = Callable[..., list[Any]]
 ClientClass = type[ScgiClient] | type[UwsgiClient]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from protocols.events import Headers
-from protocols.trailers import permitted_trailers, takes_trailers
+from gateway.protocols.events import Headers
+from gateway.protocols.trailers import permitted_trailers, takes_trailers
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.codec import ClientCodec, ServerCodec
-from protocols.errors import (
+from gateway.protocols.codec import ClientCodec, ServerCodec
+from gateway.protocols.errors import (
     Incomplete,
     LimitExceeded,
     LocalProtocolError,
@@ -14,7 +14,7 @@ from protocols.errors import (
     RemoteProtocolError,
     TooLargeToEncode,
 )
-from protocols.events import (
+from gateway.protocols.events import (
     Data,
     EndOfMessage,
     InformationalResponse,
@@ -23,7 +23,7 @@ from protocols.events import (
     ResponseHead,
     Stderr,
 )
-from protocols.uwsgi import (
+from gateway.protocols.uwsgi import (
     MANAGE_PATH_INFO,
     MAX_BLOCK_SIZE,
     PING,

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.errors import LocalProtocolError
-from protocols.events import NEED_DATA
-from protocols.websocket.deflate import Deflate, negotiate
-from protocols.websocket.handshake import accept_value, is_key, offered_subprotocols
-from protocols.websocket.server import FRAMES_AT_A_TIME, Closed, Pong, WebSocketServer
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.events import NEED_DATA
+from gateway.protocols.websocket.deflate import Deflate, negotiate
+from gateway.protocols.websocket.handshake import accept_value, is_key, offered_subprotocols
+from gateway.protocols.websocket.server import FRAMES_AT_A_TIME, Closed, Pong, WebSocketServer
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 

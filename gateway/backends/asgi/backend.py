@@ -26,7 +26,7 @@ from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, StartError, traceback_of
 from gateway.forked import end_child
 from gateway.logger import get_logger
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import Interrupted

@@ -22,7 +22,7 @@ from gateway.backends.asgi.host import Scope
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.forked import end_child
 from gateway.logger import get_logger
-from gateway.resumption import Parking, current_task
+from gateway.net.resumption import Parking, current_task
 
 log = get_logger()
 

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.backends.asgi.backend import AsgiBackend
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.python import take_surroundings
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.shutdown.notice import ShutdownNotice
 
 

@@ -25,7 +25,7 @@ from gateway.backends.asgi.crossing import Crossing, Crossings
 from gateway.backends.asgi.host import Application, Event, Exchange, Scope
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.logger import get_logger
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 
 log = get_logger()
 

@@ -1,9 +1,9 @@
 """The client's part of the handshake of WebSocket, before an application hears of it (RFC 6455 4.2.1)."""
 
 from gateway.errors import RequestError
+from gateway.protocols.events import Headers
+from gateway.protocols.websocket.handshake import is_key
 from gateway.request import Request, Responder
-from protocols.events import Headers
-from protocols.websocket.handshake import is_key
 
 
 async def check_handshake(request: Request, responder: Responder) -> bool:

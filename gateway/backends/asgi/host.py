@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
 
-from gateway.resumption import current_task
+from gateway.net.resumption import current_task
 from gateway.shutdown.notice import ShutdownNotice
 
 Scope: TypeAlias = MutableMapping[str, Any]

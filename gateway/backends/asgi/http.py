@@ -37,10 +37,10 @@ from gateway.backends.asgi.messages import (
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError, RequestError, ResponseAborted
 from gateway.logger import get_logger
+from gateway.protocols.events import Headers
+from gateway.protocols.trailers import takes_trailers
 from gateway.request import Request, Responder
 from gateway.shutdown.notice import ShutdownNotice
-from protocols.events import Headers
-from protocols.trailers import takes_trailers
 
 log = get_logger()
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gateway.backends.asgi.host import Message
-from protocols.events import Headers
-from protocols.http1 import TOKEN
+from gateway.protocols.events import Headers
+from gateway.protocols.http1 import TOKEN
 
 _NO_FIELDS: Final[Headers] = []
 

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from gateway.backends.asgi.host import Scope
+from gateway.protocols.websocket.handshake import offered_subprotocols
 from gateway.request import Address, Request
-from protocols.websocket.handshake import offered_subprotocols
 
 Extensions: TypeAlias = dict[str, dict[str, Any]]
 

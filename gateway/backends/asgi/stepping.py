@@ -39,8 +39,8 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
 
 from gateway.logger import get_logger
-from gateway.pump import Pump
-from gateway.resumption import Parking, resume
+from gateway.net.pump import Pump
+from gateway.net.resumption import Parking, resume
 
 log = get_logger()
 

@@ -37,13 +37,20 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.events import NEED_DATA, Headers
+from gateway.protocols.websocket.deflate import Deflate, negotiate
+from gateway.protocols.websocket.handshake import accept_value, offered_subprotocols
+from gateway.protocols.websocket.server import (
+    ABNORMAL,
+    NO_STATUS,
+    Closed,
+    Pong,
+    WebSocketServer,
+    is_close_code,
+)
 from gateway.request import Duplex, Request, Responder, Upgrade
 from gateway.shutdown.notice import ShutdownNotice
-from protocols.errors import LocalProtocolError
-from protocols.events import NEED_DATA, Headers
-from protocols.websocket.deflate import Deflate, negotiate
-from protocols.websocket.handshake import accept_value, offered_subprotocols
-from protocols.websocket.server import ABNORMAL, NO_STATUS, Closed, Pong, WebSocketServer, is_close_code
 
 log = get_logger()
 

@@ -15,11 +15,11 @@ from gateway.backends.cgi.transcript import RecordedBody, Recording, Transcript
 from gateway.errors import BackendError
 from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.protocols.cgi import HEAD_LIMIT, ResponseParser
 from gateway.request import Body, Request, Responder
 from gateway.slots import Slots
 from gateway.template import Template
-from protocols.cgi import HEAD_LIMIT, ResponseParser
 
 
 class CgiBackend:

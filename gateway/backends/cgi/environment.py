@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.backends.cgi.program import Script
 from gateway.environ import build_environ
-from gateway.executable import PROGRAM_PATH
+from gateway.programs.executable import PROGRAM_PATH
 from gateway.request import Request
 from gateway.template import Template
 

@@ -20,18 +20,16 @@ from trio.lowlevel import Abort, RaiseCancelT, Task
 from gateway.backends.cgi.program import Script
 from gateway.backends.cgi.stderr import ErrorLog
 from gateway.backends.cgi.transcript import Recording
-from gateway.confinement import Confinement
 from gateway.errors import BackendError, Cause, GatewayError, Phase
-from gateway.executable import explain
 from gateway.logger import get_logger
-from gateway.process import Process, describe_end, spawn
-from gateway.pump import Pump
-from gateway.request import Body, Request, Responder
-from gateway.resumption import Parking, current_task, resume
-from gateway.upstream.exchange import FLUSH_BYTES, MAX_INFORMATIONAL
-from protocols.cgi import ResponseParser
-from protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
-from protocols.events import (
+from gateway.net.pump import Pump
+from gateway.net.resumption import Parking, current_task, resume
+from gateway.programs.confinement import Confinement
+from gateway.programs.executable import explain
+from gateway.programs.process import Process, describe_end, spawn
+from gateway.protocols.cgi import ResponseParser
+from gateway.protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,
@@ -39,6 +37,8 @@ from protocols.events import (
     LocalRedirect,
     ResponseHead,
 )
+from gateway.request import Body, Request, Responder
+from gateway.upstream.exchange import FLUSH_BYTES, MAX_INFORMATIONAL
 
 PIPE_SIZE: Final = 64 * 1024
 """Bytes that a pipe holds (pipe(7)): what can be written to a program that does not read yet."""

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from gateway.backends.cgi.indexed_query import search_words
 from gateway.errors import RequestError, StartError
-from gateway.executable import shebang
+from gateway.programs.executable import shebang
 from gateway.request import Request
 
 Execute: TypeAlias = Literal["auto", "x-only", "shebang"]

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.backends.cgi.program import Script
 from gateway.logger import get_logger
-from gateway.process import LineSplitter
+from gateway.programs.process import LineSplitter
 from gateway.request import Request
 from gateway.upstream.stderr import LAST_LINES
 

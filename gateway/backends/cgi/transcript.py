@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gateway.logger import get_logger
+from gateway.protocols.events import Headers
 from gateway.request import Body, Request
-from protocols.events import Headers
 
 _SECRET: Final = re.compile(rb"AUTH|COOKIE|PASS|SECRET|TOKEN|KEY|CREDENTIAL")
 """In the name of a variable: its value is nobody's business."""

@@ -28,9 +28,9 @@ from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import RequestError, traceback_of
 from gateway.forked import end_child
 from gateway.logger import get_logger
+from gateway.net.resumption import Parking, current_task, resume
+from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
-from gateway.resumption import Parking, current_task, resume
-from protocols.events import Headers
 
 log = get_logger()
 

@@ -6,8 +6,8 @@ PEP 3333 asks for the check at the time of the call, so that the traceback point
 import re
 from typing import Final
 
-from protocols.events import Headers
-from protocols.memo import LONGEST_HEAD, Memo
+from gateway.protocols.events import Headers
+from gateway.protocols.memo import LONGEST_HEAD, Memo
 
 # PEP 3333: "a status string of the form '999 Message here'", without control characters.
 _STATUS: Final = re.compile(r"[2-9][0-9]{2} [^\x00-\x1f\x7f]*\Z")

@@ -4,9 +4,9 @@ from gateway.backends.ajp import AjpBackend
 from gateway.build.parts import Parts, droppable, templates
 from gateway.build.upstream import build_upstream, check_health
 from gateway.config.backends.ajp import AJPBackend
+from gateway.protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
 from gateway.upstream.check import PingQuestion
 from gateway.upstream.upstream import Upstream
-from protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
 
 
 def make(parts: Parts, name: str, config: AJPBackend) -> AjpBackend:

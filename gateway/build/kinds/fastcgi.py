@@ -6,10 +6,10 @@ from gateway.backends.application import ApplicationBackend, ScriptRoot
 from gateway.build.application import application
 from gateway.build.parts import Parts
 from gateway.config.backends.application import FastCGIBackend, Multiplex
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.fastcgi import NOT_FOR_AUTHORIZERS, FastCgiClient, Role
 from gateway.upstream.multiplex import SharingPolicy
 from gateway.upstream.shared_pool import Sharing
-from protocols.codec import ClientCodec
-from protocols.fastcgi import NOT_FOR_AUTHORIZERS, FastCgiClient, Role
 
 
 def make(parts: Parts, name: str, config: FastCGIBackend) -> ApplicationBackend:

@@ -6,8 +6,8 @@ from gateway.build.rewriting import response_rewriter
 from gateway.build.target import upstream_of
 from gateway.build.upstream import check_health
 from gateway.config.backends.http import HTTPBackend
+from gateway.protocols.http1.client import Http1Client
 from gateway.upstream.introduction import ProxyVersion
-from protocols.http1.client import Http1Client
 
 
 def make(parts: Parts, name: str, config: HTTPBackend) -> HttpBackend:

@@ -4,7 +4,7 @@ from gateway.backends.application import ApplicationBackend
 from gateway.build.application import application
 from gateway.build.parts import Parts
 from gateway.config.backends.application import SCGIBackend
-from protocols.scgi import ScgiClient
+from gateway.protocols.scgi import ScgiClient
 
 
 def make(parts: Parts, name: str, config: SCGIBackend) -> ApplicationBackend:

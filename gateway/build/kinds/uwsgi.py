@@ -4,8 +4,8 @@ from gateway.backends.application import ApplicationBackend, UpgradePolicy
 from gateway.build.application import application
 from gateway.build.parts import Parts, droppable
 from gateway.config.backends.application import UWSGIBackend
+from gateway.protocols.uwsgi import PING, PONG, UwsgiClient
 from gateway.upstream.check import PingQuestion
-from protocols.uwsgi import PING, PONG, UwsgiClient
 
 
 def make(parts: Parts, name: str, config: UWSGIBackend) -> ApplicationBackend:

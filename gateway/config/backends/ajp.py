@@ -13,7 +13,7 @@ from gateway.config.values.parsed import Parsed
 from gateway.config.values.quantities import SIZE_SCHEMA, Timeout, parse_size
 from gateway.config.values.texts import SharedSecret
 from gateway.config.wording import expected
-from protocols.ajp import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE, is_told
+from gateway.protocols.ajp import DEFAULT_PACKET_SIZE, LARGEST_PACKET_SIZE, is_told
 
 
 def parse_packet_size(value: Any) -> int:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import ValidationInfo
 
-from gateway.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
 from gateway.config.values.files import absolute_path, base_directory
 from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.wording import expected, show
+from gateway.net.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
 
 ListenAddress: TypeAlias = TcpAddress | UnixAddress | FdAddress
 BackendAddress: TypeAlias = TcpAddress | UnixAddress

@@ -15,7 +15,7 @@ from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.values.texts import TEXT
 from gateway.config.wording import expected, show
-from gateway.executable import PROGRAM_PATH
+from gateway.programs.executable import PROGRAM_PATH
 
 
 def parse_command(value: Any, info: ValidationInfo) -> tuple[str, ...]:

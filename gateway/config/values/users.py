@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from gateway.config.values.parsed import Parsed
 from gateway.config.wording import expected, show
-from gateway.confinement import User, may_change_user, tool
+from gateway.programs.confinement import User, may_change_user, tool
 
 
 def parse_user(value: Any) -> User:

@@ -7,11 +7,11 @@ import trio
 from gateway.errors import ClientGone, RequestError
 from gateway.front.patience import Patience
 from gateway.front.service import DRAINED_BYTES, Service
-from gateway.stream import PumpStream
-from protocols.errors import Incomplete, RemoteProtocolError
-from protocols.events import NEED_DATA, Data, EndOfMessage, Headers
-from protocols.http1 import Http1Server
-from protocols.trailers import permitted_trailers
+from gateway.net.stream import PumpStream
+from gateway.protocols.errors import Incomplete, RemoteProtocolError
+from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, Headers
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.trailers import permitted_trailers
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -21,12 +21,12 @@ from gateway.front.http1.body import Http1Body
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.http1.upgrade import Http1Upgrade, offered_protocol
 from gateway.front.service import NOT_ANSWERED, Service
+from gateway.net.stream import PumpStream
+from gateway.protocols.errors import Incomplete, RemoteProtocolError
+from gateway.protocols.events import NEED_DATA, NeedData, RequestHead
+from gateway.protocols.http1 import Http1Server, Http2Preface
 from gateway.request import NO_BODY, Address, Request, respond
-from gateway.stream import PumpStream
 from gateway.target import decode_path, host_of, split_target
-from protocols.errors import Incomplete, RemoteProtocolError
-from protocols.events import NEED_DATA, NeedData, RequestHead
-from protocols.http1 import Http1Server, Http2Preface
 
 if TYPE_CHECKING:
     from gateway.tls.facts import TlsFacts

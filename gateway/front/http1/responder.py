@@ -16,13 +16,13 @@ from gateway.errors import Cause, ClientGone, ResponseAborted
 from gateway.front.fields import BODILESS, NOTICED, http_date, parse_length
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
-from gateway.outbox import LARGEST
-from gateway.stream import PumpStream
-from protocols.errors import LocalProtocolError
-from protocols.events import Headers
-from protocols.http1 import LAST_CHUNK, TOKEN, encode_chunk, encode_last_chunk, encode_response_head
-from protocols.memo import LONGEST_HEAD, Memo, is_personal
-from protocols.trailers import permitted_trailers, takes_trailers
+from gateway.net.outbox import LARGEST
+from gateway.net.stream import PumpStream
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.events import Headers
+from gateway.protocols.http1 import LAST_CHUNK, TOKEN, encode_chunk, encode_last_chunk, encode_response_head
+from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
+from gateway.protocols.trailers import permitted_trailers, takes_trailers
 
 _FILE_PIECE: Final = 256 * 1024
 

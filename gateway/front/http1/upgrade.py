@@ -20,10 +20,10 @@ import trio
 from gateway.errors import ClientGone
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.service import Service
+from gateway.net.stream import PumpStream
+from gateway.protocols.events import Headers
+from gateway.protocols.http1 import Http1Server
 from gateway.request import Duplex
-from gateway.stream import PumpStream
-from protocols.events import Headers
-from protocols.http1 import Http1Server
 
 
 def offered_protocol(value: bytes, method: str) -> str:

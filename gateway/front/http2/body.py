@@ -11,11 +11,11 @@ from gateway.errors import ClientGone, RequestError
 from gateway.front.http2.output import Output
 from gateway.front.patience import Patience
 from gateway.front.service import DRAINED_BYTES
-from gateway.pump import Pump
-from gateway.stream import PumpStream
-from protocols.events import Headers
-from protocols.http2 import Http2Server
-from protocols.trailers import permitted_trailers
+from gateway.net.pump import Pump
+from gateway.net.stream import PumpStream
+from gateway.protocols.events import Headers
+from gateway.protocols.http2 import Http2Server
+from gateway.protocols.trailers import permitted_trailers
 
 _LARGEST_PIECE: Final = 64 * 1024
 

@@ -30,12 +30,10 @@ from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.patience import Patience
 from gateway.front.service import NOT_ANSWERED, Service
 from gateway.logger import get_logger
-from gateway.request import NO_BODY, Address, Request, respond
-from gateway.stream import PumpStream
-from gateway.target import decode_path, host_of, split_target
-from protocols.events import Headers, RequestHead
-from protocols.forwarded import CLIENT_FIELDS
-from protocols.http2 import (
+from gateway.net.stream import PumpStream
+from gateway.protocols.events import Headers, RequestHead
+from gateway.protocols.forwarded import CLIENT_FIELDS
+from gateway.protocols.http2 import (
     ErrorCode,
     Http2Error,
     Http2Event,
@@ -49,7 +47,9 @@ from protocols.http2 import (
     StreamRequest,
     WindowOpened,
 )
-from protocols.http2.server import LAST_STREAM
+from gateway.protocols.http2.server import LAST_STREAM
+from gateway.request import NO_BODY, Address, Request, respond
+from gateway.target import decode_path, host_of, split_target
 
 if TYPE_CHECKING:
     from gateway.tls.facts import TlsFacts

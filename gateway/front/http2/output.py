@@ -16,10 +16,10 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 
 from gateway.errors import ClientGone
 from gateway.front.patience import Patience
-from gateway.pump import Pump
-from gateway.stream import PumpStream
-from protocols.events import Headers
-from protocols.http2 import Http2Server
+from gateway.net.pump import Pump
+from gateway.net.stream import PumpStream
+from gateway.protocols.events import Headers
+from gateway.protocols.http2 import Http2Server
 
 FULL: Final = 64 * 1024
 """Bytes handed to the codec before a write: what waits in there can neither be withdrawn nor reordered."""

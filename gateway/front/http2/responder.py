@@ -13,12 +13,12 @@ from gateway.errors import Cause, ResponseAborted
 from gateway.front.fields import BODILESS, NOTICED, http_date, parse_length
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
-from protocols.errors import LocalProtocolError
-from protocols.events import Headers
-from protocols.http1 import TOKEN
-from protocols.http2 import Http2Server
-from protocols.memo import LONGEST_HEAD, Memo
-from protocols.trailers import permitted_trailers
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.events import Headers
+from gateway.protocols.http1 import TOKEN
+from gateway.protocols.http2 import Http2Server
+from gateway.protocols.memo import LONGEST_HEAD, Memo
+from gateway.protocols.trailers import permitted_trailers
 
 _FILE_PIECE: Final = 64 * 1024
 

@@ -12,8 +12,8 @@ from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet
 from gateway.front.http2.responder import Http2Responder
 from gateway.front.service import Service
+from gateway.protocols.events import Headers
 from gateway.request import Duplex
-from protocols.events import Headers
 
 
 class Http2Upgrade:

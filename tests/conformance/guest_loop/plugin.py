@@ -18,7 +18,7 @@ import trio
 
 from gateway.backends.asgi.guest import AsyncioHost
 from gateway.backends.asgi.host import Message, Receive, Scope, Send
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 
 from .stepped import SteppedLoop
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import trio
 
 from gateway.backends.asgi.stepping import GuestLoop
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 
 
 class _Clock(trio.abc.Clock):

@@ -12,8 +12,8 @@ from typing import Self
 
 import pytest
 
-from protocols.codec import ClientCodec
-from protocols.events import (
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.events import (
     NEED_DATA,
     Data,
     EndOfMessage,

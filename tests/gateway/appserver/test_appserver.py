@@ -16,10 +16,10 @@ import pytest
 from gateway.appserver.flup import _FastCGIServer, _SCGIServer
 from gateway.appserver.listener import OpenConnections
 from gateway.appserver.report import DRAINING, READY, SPENT, Report
-from protocols.codec import ClientCodec
-from protocols.fastcgi import FastCgiClient
-from protocols.scgi import ScgiClient
-from protocols.uwsgi import PING, PONG, UwsgiClient
+from gateway.protocols.codec import ClientCodec
+from gateway.protocols.fastcgi import FastCgiClient
+from gateway.protocols.scgi import ScgiClient
+from gateway.protocols.uwsgi import PING, PONG, UwsgiClient
 from tests.gateway.appserver.conftest import CHECKOUT, Server
 
 PROTOCOLS: list[tuple[str, Callable[[], ClientCodec]]] = [

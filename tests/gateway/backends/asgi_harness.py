@@ -11,7 +11,7 @@ import trio
 
 from gateway.backends.asgi import AsgiBackend
 from gateway.errors import StartError
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from gateway.request import Request, Responder
 from tests.gateway.served import pumping
 

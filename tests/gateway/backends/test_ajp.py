@@ -8,10 +8,17 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from protocols.ajp import AjpServer
-from protocols.ajp.packets import CPONG_PACKET
-from protocols.ajp.response import encode_chunks, encode_end, encode_get_body, encode_head
-from protocols.events import NEED_DATA, Data, EndOfMessage, RequestEvent, RequestVariables, ResponseHead
+from gateway.protocols.ajp import AjpServer
+from gateway.protocols.ajp.packets import CPONG_PACKET
+from gateway.protocols.ajp.response import encode_chunks, encode_end, encode_get_body, encode_head
+from gateway.protocols.events import (
+    NEED_DATA,
+    Data,
+    EndOfMessage,
+    RequestEvent,
+    RequestVariables,
+    ResponseHead,
+)
 from tests.gateway.served import (
     Behaviour,
     Response,

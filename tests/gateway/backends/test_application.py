@@ -7,11 +7,11 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from protocols.events import Data, EndOfMessage, RequestVariables, ResponseHead
-from protocols.fastcgi import FastCgiServer
-from protocols.fastcgi.records import STDOUT, encode_end_request, encode_stream
-from protocols.scgi import ScgiServer
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.events import Data, EndOfMessage, RequestVariables, ResponseHead
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.fastcgi.records import STDOUT, encode_end_request, encode_stream
+from gateway.protocols.scgi import ScgiServer
+from gateway.protocols.uwsgi import UwsgiServer
 from tests.gateway.served import (
     ApplicationCodec,
     Response,

@@ -23,8 +23,8 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.asgi.websocket import QUEUED_MESSAGES
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
+from gateway.protocols.websocket.server import FRAMES_AT_A_TIME
 from gateway.router import Route, Router
-from protocols.websocket.server import FRAMES_AT_A_TIME
 from tests.gateway.backends.asgi_harness import both_loops
 from tests.gateway.backends.asgi_harness import serving as backend_of
 from tests.gateway.served import Served, accepting, pass_time, read_all, reset, until

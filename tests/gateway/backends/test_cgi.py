@@ -20,23 +20,23 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from gateway import process
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.program import Execute, ProgramRules
 from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.backends.cgi.transcript import Transcript
-from gateway.confinement import Confinement, ResourceLimits
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.intake import BodyIntake
-from gateway.process import LINE_LIMIT
-from gateway.pump import Pump
+from gateway.net.pump import Pump
+from gateway.programs import process
+from gateway.programs.confinement import Confinement, ResourceLimits
+from gateway.programs.process import LINE_LIMIT
+from gateway.protocols.events import Headers
 from gateway.request import NO_BODY, Body, Request, Responder
 from gateway.slots import Slots
 from gateway.spool import BodyPolicy
 from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
-from protocols.events import Headers
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 from tests.gateway.served import gateway_of, pumping, until
 

@@ -93,19 +93,23 @@ def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
     assert str(caught.value) == f"backend api: {message.format(tmp_path)}"
 
 
-def test_packages_of_the_names_of_ours_are_told(tmp_path: Path) -> None:
+def test_a_package_of_the_name_of_ours_is_told(tmp_path: Path) -> None:
     """A process of its own would not help: that is the gateway, too."""
-    write(tmp_path / "protocols", "mine.py", "")
     write(tmp_path / "gateway", "__init__.py", "")
     write(tmp_path / "gateway", "main.py", "app = print\n")
-    write(tmp_path, "gw_with_ours.py", "import protocols.mine\n")
-    for target in "gateway.main:app", "protocols.missing:app", "gw_with_ours:app":
+    write(tmp_path, "gw_with_ours.py", "import gateway.mine\n")
+    for target in "gateway.main:app", "gateway.missing:app", "gw_with_ours:app":
         with (
             capture_logs(),
-            pytest.raises(StartError, match=r"are the gateway's own: .*http: \{spawn: …\}$") as told,
+            pytest.raises(StartError, match=r"is the gateway's own: .*http: \{spawn: …\}$") as told,
         ):
             load(target, tmp_path)
         assert "process: own" not in str(told.value)
+
+
+def test_only_one_name_is_ours(tmp_path: Path) -> None:
+    write(tmp_path / "protocols", "mine.py", "app = print\n")
+    assert load("protocols.mine:app", tmp_path) is print
 
 
 def test_the_traceback_of_a_failed_import_is_logged(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import trio.testing
 
 from gateway.backends.asgi import stepping
 from gateway.backends.asgi.stepping import ITERATIONS_PER_STEP, GuestLoop
-from gateway.pump import Pump
-from gateway.resumption import Parking
+from gateway.net.pump import Pump
+from gateway.net.resumption import Parking
 
 
 def beside(

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
 from gateway.config.backends import ajp
 from gateway.config.values import (
     addresses,
@@ -25,6 +24,7 @@ from gateway.config.values import (
 )
 from gateway.config.values.numbers import FromEnvironment
 from gateway.connect.allowed import AllowedHost, AllowedNetwork
+from gateway.net.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
 
 
 def read(kind: Any, value: Any, directory: Path | str = "/base") -> Any:

@@ -7,8 +7,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from gateway.protocols.http2 import ErrorCode
 from gateway.request import Request
-from protocols.http2 import ErrorCode
 from tests.gateway.http2_client import Answered, Client, entering
 from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
     Behaviour,

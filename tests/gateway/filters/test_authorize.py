@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from protocols.events import Data, EndOfMessage, Headers, RequestVariables, ResponseHead
-from protocols.fastcgi import FastCgiServer, Role
+from gateway.protocols.events import Data, EndOfMessage, Headers, RequestVariables, ResponseHead
+from gateway.protocols.fastcgi import FastCgiServer, Role
 from tests.gateway.served import (
     Response,
     backend,

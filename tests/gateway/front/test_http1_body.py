@@ -10,9 +10,9 @@ import trio.testing
 from gateway.errors import ClientGone, RequestError
 from gateway.front.http1.body import Http1Body
 from gateway.front.service import DRAINED_BYTES, Limits, Service, Timeouts
+from gateway.protocols.events import RequestHead
+from gateway.protocols.http1 import Http1Server
 from gateway.router import Router
-from protocols.events import RequestHead
-from protocols.http1 import Http1Server
 from tests.gateway.served import (
     pumping,
     quick_sweeper,  # noqa: F401

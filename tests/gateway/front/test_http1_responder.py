@@ -9,9 +9,9 @@ import trio
 
 from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.http1.responder import Http1Responder
-from gateway.stream import PumpStream
-from protocols.errors import LocalProtocolError
-from protocols.events import Headers
+from gateway.net.stream import PumpStream
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.events import Headers
 from tests.gateway.served import (
     pumping,
     quick_sweeper,  # noqa: F401

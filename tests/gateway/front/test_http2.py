@@ -14,9 +14,9 @@ from gateway.errors import ClientGone, RequestError
 from gateway.front.entrance import Entrance
 from gateway.front.http2.connection import Http2Connection
 from gateway.front.service import Limits, Timeouts
+from gateway.protocols.http2 import PREFACE, ErrorCode
 from gateway.request import Request, Responder, respond
 from gateway.tls.facts import TlsFacts
-from protocols.http2 import PREFACE, ErrorCode
 from tests.gateway.http2_client import Client, entering, talking
 from tests.gateway.served import (
     LAST_GET,

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.front.service import Limits, Timeouts
+from gateway.protocols.http2 import PREFACE
 from gateway.request import Request, Responder, respond
-from protocols.http2 import PREFACE
 from tests.gateway.http2_client import entering
 from tests.gateway.served import read_while, run, serving
 from tests.protocols.http2_peer import settings as settings_frame

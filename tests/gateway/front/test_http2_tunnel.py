@@ -5,8 +5,8 @@ import trio
 from gateway.errors import ClientGone
 from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Timeouts
+from gateway.protocols.http2 import ErrorCode
 from gateway.request import Request, Responder, respond
-from protocols.http2 import ErrorCode
 from tests.gateway.http2_client import Answered, Client, talking
 from tests.gateway.served import Served, pass_time
 

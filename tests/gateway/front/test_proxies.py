@@ -13,8 +13,8 @@ from gateway.environ import build_environ
 from gateway.errors import RequestError
 from gateway.front.proxies import ForwardedHeader, TrustedProxies
 from gateway.networks import ClientNetworks
+from gateway.protocols.events import Headers
 from gateway.request import Address, ForwardedConnection, Request, Responder, respond
-from protocols.events import Headers
 from tests.gateway.conftest import make_request
 from tests.gateway.served import gateway_of, response, run, serving
 

@@ -17,9 +17,9 @@ from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
 from gateway.networks import ClientNetwork, ClientNetworks
+from gateway.protocols.proxy_protocol import Command, ProxyHeader, ProxySsl, encode_header
 from gateway.request import Request, Responder, respond
 from gateway.router import Route, Router
-from protocols.proxy_protocol import Command, ProxyHeader, ProxySsl, encode_header
 from tests.gateway.served import LAST_GET, Answering, pumping, read_all, reset, response, run, until
 
 LOOPBACK: list[ClientNetwork] = [ip_network("127.0.0.0/8"), ip_network("::1")]

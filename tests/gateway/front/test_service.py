@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from gateway.build import build
 from gateway.config import load
 from gateway.front.service import AccessLog
-from gateway.pump import Pump
+from gateway.net.pump import Pump
 from tests.gateway.served import (
     Response,
     backend,

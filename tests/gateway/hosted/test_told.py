@@ -17,10 +17,10 @@ from gateway.hosted.told import (
     told_failure,
     told_request,
 )
+from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.http1 import encode_response_head
 from gateway.request import Request
 from gateway.tls.facts import TlsFacts
-from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.http1 import encode_response_head
 from tests.gateway.conftest import FakeConnection, make_request
 
 bytes_of_fields = st.binary(max_size=20)

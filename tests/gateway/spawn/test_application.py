@@ -14,7 +14,7 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.errors import BackendError, Cause, Phase, StartError
-from gateway.restarts import FIRST_PAUSE, LONGEST_PAUSE
+from gateway.programs.restarts import FIRST_PAUSE, LONGEST_PAUSE
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import Processes, SpawnedApplication
 from gateway.spawn.application import RESTART_PATIENCE

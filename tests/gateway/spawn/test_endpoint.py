@@ -14,8 +14,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.address import TcpAddress, UnixAddress
-from gateway.confinement import User
+from gateway.net.address import TcpAddress, UnixAddress
+from gateway.programs.confinement import User
 from gateway.spawn.endpoint import OwnSocket, SharedSocket, endpoint_for
 from tests.gateway.served import LAST_GET, Served, gateway_of, response, unused_port
 

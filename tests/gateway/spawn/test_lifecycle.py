@@ -14,7 +14,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.restarts import LONGEST_PAUSE
+from gateway.programs.restarts import LONGEST_PAUSE
 from tests.gateway.served import LAST_GET, Log, Response, Served, gateway_of, response, soon
 
 WSGI = """

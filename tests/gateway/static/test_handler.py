@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from gateway.errors import MachineError, RequestError, ResponseAborted
+from gateway.protocols.events import Headers
 from gateway.static.conditional import parse_date
 from gateway.static.handler import SMALL, StaticFiles
-from protocols.events import Headers
 from tests.gateway.conftest import RecordingResponder, make_request
 from tests.gateway.static.conftest import Unprivileged
 

@@ -8,9 +8,14 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.control.state import Observed
+from gateway.protocols.fastcgi import Capabilities, FastCgiServer, encode_pairs
+from gateway.protocols.fastcgi.records import (
+    GET_VALUES,
+    GET_VALUES_RESULT,
+    encode_record,
+    encode_unknown_type,
+)
 from gateway.upstream.upstream import Upstream
-from protocols.fastcgi import Capabilities, FastCgiServer, encode_pairs
-from protocols.fastcgi.records import GET_VALUES, GET_VALUES_RESULT, encode_record, encode_unknown_type
 from tests.gateway.served import (
     LAST_GET,
     Served,

@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 
 from gateway.backends.application import ApplicationBackend
 from gateway.backends.probe import Probe
+from gateway.protocols.ajp import AjpServer
+from gateway.protocols.events import RequestHead, RequestVariables
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.uwsgi import UwsgiServer
 from gateway.upstream.check import BODY_LIMIT, CheckPolicy, Standing
 from gateway.upstream.health import State
-from protocols.ajp import AjpServer
-from protocols.events import RequestHead, RequestVariables
-from protocols.fastcgi import FastCgiServer
-from protocols.uwsgi import UwsgiServer
 from tests.gateway.served import (
     Behaviour,
     Served,

@@ -14,9 +14,9 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.errors import BackendError, Cause, Phase
-from gateway.stream import PumpStream
+from gateway.net.address import ServiceAddress, TcpAddress, UnixAddress
+from gateway.net.stream import PumpStream
 from gateway.upstream.dial import Dialer, SocketAddress
 from tests.gateway.served import (
     pumping,

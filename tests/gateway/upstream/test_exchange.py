@@ -11,20 +11,20 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from gateway.upstream.exchange import MAX_INFORMATIONAL
-from protocols.errors import Refusal
-from protocols.events import EndOfMessage, RequestHead, RequestVariables
-from protocols.fastcgi import FastCgiServer
-from protocols.fastcgi.records import (
+from gateway.protocols.errors import Refusal
+from gateway.protocols.events import EndOfMessage, RequestHead, RequestVariables
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.fastcgi.records import (
     STDERR,
     STDOUT,
     encode_end_request,
     encode_record,
     encode_stream,
 )
-from protocols.http1 import Http1Server
-from protocols.scgi import ScgiServer
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.scgi import ScgiServer
+from gateway.protocols.uwsgi import UwsgiServer
+from gateway.upstream.exchange import MAX_INFORMATIONAL
 from tests.gateway.served import (
     GET,
     LAST_GET,

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import trio
 
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.proxy_protocol import Command, ProxyHeader, ProxyHeaderReader
 from gateway.upstream.introduction import introduction
-from protocols.http1 import Http1Server
-from protocols.proxy_protocol import Command, ProxyHeader, ProxyHeaderReader
 from tests.gateway.served import (
     GET,
     Served,

@@ -11,14 +11,11 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.pump import SWEEP_INTERVAL, Pump
-from gateway.upstream.multiplex import RequestStream, SharedConnection, SharingPolicy
-from gateway.upstream.shared_pool import SharedPool
-from gateway.upstream.upstream import Upstream
-from protocols.errors import Refusal
-from protocols.events import RequestVariables
-from protocols.fastcgi import Capabilities, FastCgiServer, encode_pairs
-from protocols.fastcgi.records import (
+from gateway.net.pump import SWEEP_INTERVAL, Pump
+from gateway.protocols.errors import Refusal
+from gateway.protocols.events import RequestVariables
+from gateway.protocols.fastcgi import Capabilities, FastCgiServer, encode_pairs
+from gateway.protocols.fastcgi.records import (
     GET_VALUES,
     GET_VALUES_RESULT,
     STDERR,
@@ -28,6 +25,9 @@ from protocols.fastcgi.records import (
     encode_record,
     encode_stream,
 )
+from gateway.upstream.multiplex import RequestStream, SharedConnection, SharingPolicy
+from gateway.upstream.shared_pool import SharedPool
+from gateway.upstream.upstream import Upstream
 from tests.gateway.multiplexing import MULTIPLEXES, Application, RequestEnd
 from tests.gateway.served import (
     LAST_GET,

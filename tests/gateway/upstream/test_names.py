@@ -33,9 +33,9 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 @pytest.fixture(autouse=True)
 def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers hold for 10 ms, and a name server that does not answer has failed after 100."""
-    monkeypatch.setattr("gateway.resolver.SHORTEST", 0.01)
-    monkeypatch.setattr("gateway.resolver.NEGATIVE", 0.01)
-    monkeypatch.setattr("gateway.resolver.LIFETIME", 0.1)
+    monkeypatch.setattr("gateway.net.resolver.SHORTEST", 0.01)
+    monkeypatch.setattr("gateway.net.resolver.NEGATIVE", 0.01)
+    monkeypatch.setattr("gateway.net.resolver.LIFETIME", 0.1)
     monkeypatch.setattr("gateway.upstream.names.FIRST_PAUSE", 0.01)
     monkeypatch.setattr("gateway.upstream.names.PATIENCE", 0.2)
 

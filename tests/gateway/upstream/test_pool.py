@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.address import TcpAddress
-from gateway.pump import Pump
+from gateway.net.address import TcpAddress
+from gateway.net.pump import Pump
+from gateway.protocols.http1.client import Http1Client
 from gateway.upstream.dial import Dialer
 from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
-from protocols.http1.client import Http1Client
 from tests.gateway.served import (
     pumping,
     quick_sweeper,  # noqa: F401

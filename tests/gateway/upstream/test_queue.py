@@ -7,8 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.address import TcpAddress
-from gateway.pump import Pump
+from gateway.net.address import TcpAddress
+from gateway.net.pump import Pump
 from gateway.upstream.balance import RoundRobin
 from gateway.upstream.dial import Dialer
 from gateway.upstream.group import ServerGroup

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from protocols.http1 import Http1Server
+from gateway.protocols.http1 import Http1Server
 from tests.gateway.served import (
     LAST_GET,
     backend,

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from structlog.testing import capture_logs
 
-from protocols.events import RequestHead
-from protocols.http1 import Http1Server
-from protocols.uwsgi import UwsgiServer
+from gateway.protocols.events import RequestHead
+from gateway.protocols.http1 import Http1Server
+from gateway.protocols.uwsgi import UwsgiServer
 from tests.gateway.served import (
     GET,
     LAST_GET,

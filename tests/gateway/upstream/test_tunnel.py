@@ -16,9 +16,9 @@ from websockets.sync.server import ServerConnection, serve
 
 from gateway.backends.http import HttpBackend
 from gateway.errors import BackendError, ClientGone
+from gateway.protocols.events import Headers
+from gateway.protocols.websocket.handshake import accept_value
 from gateway.request import Duplex, Request
-from protocols.events import Headers
-from protocols.websocket.handshake import accept_value
 from tests.gateway.conftest import RecordingResponder, make_request
 from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
     Served,

@@ -17,14 +17,14 @@ from structlog.testing import capture_logs
 
 from gateway.backends.application import ApplicationBackend
 from gateway.backends.http import HttpBackend
+from gateway.protocols.errors import Refusal
+from gateway.protocols.events import RequestHead
+from gateway.protocols.fastcgi import FastCgiServer
+from gateway.protocols.fastcgi.records import encode_end_request
+from gateway.protocols.http1 import Http1Server
 from gateway.upstream.health import State
 from gateway.upstream.hold import FIRST_PAUSE
 from gateway.upstream.upstream import Upstream
-from protocols.errors import Refusal
-from protocols.events import RequestHead
-from protocols.fastcgi import FastCgiServer
-from protocols.fastcgi.records import encode_end_request
-from protocols.http1 import Http1Server
 from tests.gateway.served import (
     LAST_GET,
     Behaviour,
