@@ -54,6 +54,7 @@ COMPILED = (
     "gateway/hosted/backend.py",
     "gateway/hosted/inside.py",
     "gateway/intake.py",
+    "gateway/net/doorbell.py",
     "gateway/net/io_manager.py",
     "gateway/local_redirect.py",
     "gateway/networks.py",

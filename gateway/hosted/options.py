@@ -51,4 +51,4 @@ class Hosted:
             return make_asgi(name, self.options, pump, notice)
         from gateway.backends.wsgi.from_options import make_wsgi
 
-        return make_wsgi(name, self.options)
+        return make_wsgi(name, self.options, pump)

@@ -10,6 +10,7 @@
 ``resumption``  who is woken goes on at once, without a turn of trio's loop
 ``stream``      a connection of it
 ``outbox``      what is written in one turn of the loop leaves together
+``doorbell``    how another thread tells of something
 ``address``     where a connection leads
 ``resolver``    names of servers to their addresses, and how long that holds
 """

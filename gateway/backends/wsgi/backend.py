@@ -25,6 +25,7 @@ from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
 from gateway.intake import BodyIntake
+from gateway.net.pump import Pump
 from gateway.request import Body, Request, Responder, respond
 from gateway.shutdown.signals import Interrupted
 from gateway.slots import Slots
@@ -52,6 +53,7 @@ class WsgiBackend:
         self,
         name: str,
         *,
+        pump: Pump,
         target: str,
         directory: Path | None = None,
         threads: int = 8,
@@ -63,6 +65,7 @@ class WsgiBackend:
         surroundings: Surroundings = NOTHING,
     ) -> None:
         self.name = name
+        self._pump = pump
         self._surroundings = surroundings
         self._slots = slots
         self._stuck_after = stuck_after
@@ -89,7 +92,7 @@ class WsgiBackend:
             self._application = self._load()
         except Interrupted:
             await trio.sleep_forever()  # the signal cancels it
-        self._threads.start()
+        self._threads.start(self._pump)
         try:
             task_status.started()
             if self._stuck_after:

@@ -7,14 +7,16 @@ from typing import Any
 from gateway.backends.python import take_surroundings
 from gateway.backends.wsgi.backend import WsgiBackend
 from gateway.intake import BodyIntake
+from gateway.net.pump import Pump
 from gateway.slots import Slots
 
 
-def make_wsgi(name: str, options: Mapping[str, Any], slots: Slots | None = None) -> WsgiBackend:
+def make_wsgi(name: str, options: Mapping[str, Any], pump: Pump, slots: Slots | None = None) -> WsgiBackend:
     """The WSGI backend called *name*."""
     given = dict(options)
     return WsgiBackend(
         name,
+        pump=pump,
         directory=Path(given.pop("directory")),
         surroundings=take_surroundings(given),
         intake=BodyIntake(name, **given.pop("intake")),

@@ -2,7 +2,7 @@
 
 Beyond the application and the parsing, a WSGI request costs its way to a thread and back: waking, and
 handing over the GIL. The way back wakes as rarely as it can and never late: the first post since the trio
-thread last looked schedules one callback, which delivers all that has been posted by then.
+thread last looked rings, and the answer delivers all that has been posted by then.
 
 The way there is taken at the end of a turn of the loop: a thread that is woken in the middle of it takes
 the interpreter's lock at the next system call of the trio thread, which then has to wait for it to come back,
@@ -16,7 +16,6 @@ of some connection, and those are bounded.
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol, cast
 
@@ -24,6 +23,8 @@ import trio
 
 from gateway.errors import StartError
 from gateway.logger import get_logger
+from gateway.net.doorbell import Doorbell
+from gateway.net.pump import Pump
 
 log = get_logger()
 
@@ -50,7 +51,8 @@ class WorkerThreads:
         """In this turn of the loop."""
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._posted: deque[Call] = deque()
-        self._wake_pending = False
+        self._rung = False
+        self._doorbell: Doorbell
         self._token: trio.lowlevel.TrioToken
         self._threads: list[threading.Thread] = []
         self.current: list[Call | None] = [None] * count
@@ -60,12 +62,13 @@ class WorkerThreads:
 
     # --- in the trio thread
 
-    def start(self) -> None:
-        """Start the threads. Their posts come to the running trio loop.
+    def start(self, pump: Pump) -> None:
+        """Start the threads. Their posts are delivered in a step of the *pump*.
 
         Raises StartError if the system has no room for so many.
         """
         self._token = trio.lowlevel.current_trio_token()
+        self._doorbell = Doorbell(pump, self._deliver)
         self._all_ended = trio.Event()
         self._running = self._count
         for number in range(self._count):
@@ -78,6 +81,7 @@ class WorkerThreads:
             except RuntimeError as error:
                 for _ in self._threads:
                     self._queue.put(None)
+                self._doorbell.close()
                 raise StartError(
                     f"backend {self._name}: {error}: {number} of {self._count} threads are running; "
                     "expected fewer, or a higher limit of memory or processes"
@@ -110,6 +114,7 @@ class WorkerThreads:
             self._queue.put(None)
         with trio.move_on_after(grace, shield=True):
             await self._all_ended.wait()
+        self._doorbell.close()
         if self._running:
             log.warning("application calls are still running", backend=self._name, calls=self._running)
             return
@@ -121,10 +126,10 @@ class WorkerThreads:
         return self._threads[number].ident
 
     def _deliver(self) -> None:
-        # Before the posts are looked at: one that comes from now on wakes again.
-        self._wake_pending = False
+        # Before the posts are looked at: one that comes from now on rings again.
+        self._rung = False
         posted = self._posted
-        # Not those that come meanwhile: they have their own callback, and the loop its turn before.
+        # Not those that come meanwhile: they have their own ring, and the loop its turn before.
         for _ in range(len(posted)):
             posted.popleft().deliver()
 
@@ -138,9 +143,9 @@ class WorkerThreads:
     def post(self, call: Call) -> None:
         """Have *call* delivered in the trio thread."""
         self._posted.append(call)
-        if not self._wake_pending:
-            self._wake_pending = True
-            self._run_in_trio(self._deliver)
+        if not self._rung:
+            self._rung = True
+            self._doorbell.ring()
 
     def _work(self, number: int) -> None:
         take = self._queue.get
@@ -151,10 +156,7 @@ class WorkerThreads:
             # Nothing of a request is kept while the thread waits for the next.
             current[number] = None
             del call
-        self._run_in_trio(self._thread_ended)
-
-    def _run_in_trio(self, function: Callable[[], None]) -> None:
         try:
-            self._token.run_sync_soon(function)
+            self._token.run_sync_soon(self._thread_ended)
         except trio.RunFinishedError:
             pass  # The loop has ended before the application did; nobody is left to be told.

@@ -21,6 +21,7 @@ from gateway.backends.wsgi.call import AHEAD_BYTES
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.intake import BodyIntake
+from gateway.net.pump import Pump
 from gateway.request import Body
 from gateway.slots import Slots
 from tests.gateway.backends.wsgi_harness import (
@@ -33,6 +34,7 @@ from tests.gateway.backends.wsgi_harness import (
     wait_for,
 )
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+from tests.gateway.served import pumping
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], None]]
@@ -113,7 +115,7 @@ def test_calls_of_one_turn_begin_together() -> None:
 
     async def main() -> None:
         threads = WorkerThreads("admin", 1)
-        threads.start()
+        threads.start(Pump())
         await trio.testing.wait_all_tasks_blocked()
         calls = [Waiting() for _ in range(3)]
         for call in calls:
@@ -150,12 +152,13 @@ def test_what_is_posted_meanwhile_waits_for_its_turn() -> None:
     threads = WorkerThreads("admin", 1)
 
     async def main() -> None:
-        threads.start()
-        threads.post(Endless())
-        while turns.count("delivered") < 20:
-            await trio.lowlevel.checkpoint()
-            turns.append("loop")
-        await threads.stop(1.0)
+        async with pumping() as pump:
+            threads.start(pump)
+            threads.post(Endless())
+            while turns.count("delivered") < 20:
+                await trio.lowlevel.checkpoint()
+                turns.append("loop")
+            await threads.stop(1.0)
 
     trio.run(main)
     assert turns[turns.index("delivered") :].count("loop") >= 18
@@ -1220,8 +1223,11 @@ def autojump_clock() -> trio.testing.MockClock:
 
 
 def start_error(**options: Any) -> str:
+    async def starting() -> None:
+        await WsgiBackend("admin", pump=Pump(), **options).run()
+
     with pytest.raises(StartError) as caught:
-        trio.run(WsgiBackend("admin", **options).run)
+        trio.run(starting)
     return str(caught.value)
 
 
@@ -1238,8 +1244,10 @@ def test_application_is_loaded_from_its_directory(tmp_path: Path, monkeypatch: p
     recorder = RecordingResponder()
 
     async def main() -> None:
-        backend = WsgiBackend("admin", target="loaded_wsgi_app:App.make", directory=tmp_path, factory=True)
-        async with trio.open_nursery() as nursery:
+        async with pumping() as pump, trio.open_nursery() as nursery:
+            backend = WsgiBackend(
+                "admin", pump=pump, target="loaded_wsgi_app:App.make", directory=tmp_path, factory=True
+            )
             await nursery.start(backend.run)
             await backend.handle(make_request(), recorder)
             nursery.cancel_scope.cancel()
@@ -1289,8 +1297,11 @@ def test_application_whose_code_fails(
 
 @pytest.mark.parametrize("factory", [3, lambda: 3])
 def test_factory_that_makes_no_application(factory: Any) -> None:
+    async def main() -> None:
+        await make_backend(factory, Pump(), factory=True).run()
+
     with pytest.raises(StartError, match="int"):
-        trio.run(make_backend(factory, factory=True).run)
+        trio.run(main)
 
 
 # --- behind the real front

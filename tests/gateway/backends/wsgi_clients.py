@@ -15,7 +15,7 @@ from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
 from gateway.router import Route, Router
-from tests.gateway.backends.wsgi_harness import serving
+from tests.gateway.backends.wsgi_harness import running
 from tests.gateway.http2_client import Client as H2Client
 from tests.gateway.served import pumping, read_all, reset, responses
 
@@ -197,7 +197,7 @@ async def entered(
     app: Any, version: str, *, mount: str = "", timeouts: Timeouts | None = None, **options: Any
 ) -> AsyncIterator[Application]:
     """*app* on a TCP port of 127.0.0.1; *options* are those of its backend."""
-    async with pumping() as pump, serving(app, **options) as backend:
+    async with pumping() as pump, running(app, pump, **options) as backend:
         service = Service(pump, Router([Route(backend, mount=mount)]), timeouts or Timeouts(), Limits())
         entrance = Entrance(service)
         with socket.create_server(("127.0.0.1", 0), backlog=128) as sock:

@@ -13,6 +13,7 @@ import trio
 from gateway.backends.wsgi import WsgiBackend
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Limits, Service, Timeouts
+from gateway.net.pump import Pump
 from gateway.request import Request, Responder
 from gateway.router import Route, Router
 from tests.gateway.served import pumping
@@ -21,20 +22,27 @@ _published = ModuleType("wsgi_application_of_a_test")
 sys.modules[_published.__name__] = _published
 
 
-def make_backend(app: Any, **options: Any) -> WsgiBackend:
+def make_backend(app: Any, pump: Pump, **options: Any) -> WsgiBackend:
     """A backend whose target is *app*."""
     _published.app = app  # type: ignore[attr-defined]
-    return WsgiBackend("admin", target=f"{_published.__name__}:app", **options)
+    return WsgiBackend("admin", pump=pump, target=f"{_published.__name__}:app", **options)
+
+
+@asynccontextmanager
+async def running(app: Any, pump: Pump, **options: Any) -> AsyncIterator[WsgiBackend]:
+    """*app* between the start and the stop of its backend."""
+    async with trio.open_nursery() as backends:
+        backend = make_backend(app, pump, **options)
+        await backends.start(backend.run)
+        yield backend
+        backends.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[WsgiBackend]:
-    """*app* between the start and the stop of its backend."""
-    async with trio.open_nursery() as backends:
-        backend = make_backend(app, **options)
-        await backends.start(backend.run)
+    """The same, with a pump of its own."""
+    async with pumping() as pump, running(app, pump, **options) as backend:
         yield backend
-        backends.cancel_scope.cancel()
 
 
 def handle(app: Any, request: Request, responder: Responder, **options: Any) -> None:
@@ -56,7 +64,7 @@ def handle(app: Any, request: Request, responder: Responder, **options: Any) -> 
 @asynccontextmanager
 async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterator[trio.SocketStream]:
     """A client's connection to the HTTP/1.1 front with *app* behind it."""
-    async with pumping() as pump, serving(app, **options) as backend:
+    async with pumping() as pump, running(app, pump, **options) as backend:
         service = Service(pump, Router([Route(backend, mount=mount)]), Timeouts(), Limits())
         ours, theirs = socket.socketpair()
         connection = Http1Connection(
