@@ -7,7 +7,7 @@ happens::
 
     a callback is scheduled by trio's side    call_soon: futures, events and new tasks come to that
     a file of the loop is readable            the pump, which watches the selector's epoll descriptor
-    (also call_soon_threadsafe: its pipe)
+    call_soon_threadsafe                      a doorbell, in place of the loop's own pipe
     the loop's next timer is due              the timekeeper task
 
 No thread, no translation of callbacks: inside, ``asyncio.get_running_loop()``, timers, executors, streams and
@@ -39,6 +39,7 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule
 
 from gateway.logger import get_logger
+from gateway.net.doorbell import Doorbell
 from gateway.net.pump import Pump
 from gateway.net.resumption import Parking, resume
 
@@ -73,7 +74,7 @@ class _Selector(selectors.EpollSelector):
         """Something is ready, as the pump says, since the last look."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # An application may count on a look at its files in each iteration; one is the loop's own pipe.
+        # An application may count on a look at its files in each iteration; one is the loop's unused pipe.
         if self.readable or len(self.get_map()) > 1:
             self.readable = False
             return super().select(0)
@@ -105,6 +106,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._alarm = trio.CancelScope()
         self._pump: Pump
         """Known while the loop is stepped."""
+        self._doorbell: Doorbell | None = None
+        """There while the loop is stepped: what is scheduled before is run in the first step."""
         self._stepper: Task | None = None
         """None when it has been cancelled as it waited: there are no more steps then."""
         self._parked = False
@@ -130,6 +133,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         descriptor = self._readiness.fileno()
         self._home = get_ident()
         pump.watch(descriptor, self._on_readable)
+        self._doorbell = Doorbell(pump, self.wake)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_time)
@@ -140,6 +144,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 await self._step_forever(busy)
         finally:
             self._home = None
+            self._doorbell.close()
             pump.unwatch(descriptor)
             self._alarm = trio.CancelScope()
 
@@ -289,6 +294,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
         elif self._parked:
             self._ring_at(when)
         return timer
+
+    def _write_to_self(self) -> None:
+        """For call_soon_threadsafe: there is something to run."""
+        if self._doorbell is not None:
+            self._doorbell.ring()
 
     def _complain(self) -> None:
         """Of another thread, as asyncio does in its debug mode."""
