@@ -19,10 +19,14 @@ from gateway.net.pump import Pump
 _ONE: Final = (1).to_bytes(8, sys.byteorder)
 
 
-class Doorbell:
-    """Calls *answer* in the pump's task, once at least after each `ring`; raises nothing itself.
+def _nothing() -> None:
+    pass
 
-    Made in the thread of the trio loop, and closed there.
+
+class Doorbell:
+    """Calls *answer* in the trio thread, in a step of a task, once at least after each `ring`.
+
+    Made in that thread, and closed there.
     """
 
     def __init__(self, pump: Pump, answer: Callable[[], None]) -> None:
@@ -32,10 +36,15 @@ class Doorbell:
         self._wire: FileIO | None = None
         try:
             # A file, for its write() looks whether it is open where no other thread can run.
-            self._wire = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "w")
-            pump.watch(self._wire.fileno(), answer, edge=True)
+            wire = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "w")
+            try:
+                pump.watch(wire.fileno(), answer, edge=True)
+            except BaseException:
+                wire.close()
+                raise
         except OSError:
-            self.close()
+            return
+        self._wire = wire
 
     def ring(self) -> None:
         """From any thread, at any time; after the end it does nothing."""
@@ -43,12 +52,16 @@ class Doorbell:
             if self._wire is not None:
                 self._wire.write(_ONE)
             else:
-                self._token.run_sync_soon(self._answer)
+                self._token.run_sync_soon(self._reply)
         except (ValueError, trio.RunFinishedError):
             pass  # closed, or the loop has ended: nobody is left to be told
 
     def close(self) -> None:
         """Rings have no answer from now on."""
+        self._answer = _nothing
         if self._wire is not None:
             self._pump.unwatch(self._wire.fileno())
             self._wire.close()
+
+    def _reply(self) -> None:
+        self._answer()

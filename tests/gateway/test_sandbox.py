@@ -15,8 +15,9 @@ from tests.gateway.test_daemon import FIXED, daemon, killed_with_its_processes, 
 
 PIDFD_SEND_SIGNAL, PIDFD_OPEN = 424, 434
 SENDFILE = {"x86_64": 40, "aarch64": 71}.get(platform.machine(), PIDFD_OPEN)
+EVENTFD2 = {"x86_64": 290}.get(platform.machine(), 19)
 INOTIFY_INIT1, INOTIFY_ADD_WATCH = {"x86_64": (294, 254)}.get(platform.machine(), (26, 27))
-LACKING = (PIDFD_SEND_SIGNAL, PIDFD_OPEN, SENDFILE)
+LACKING = (PIDFD_SEND_SIGNAL, PIDFD_OPEN, SENDFILE, EVENTFD2)
 """What sandboxes and old kernels lack."""
 
 

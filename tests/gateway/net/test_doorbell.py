@@ -1,0 +1,113 @@
+"""Other threads ring, and the trio thread answers."""
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+import trio
+import trio.testing
+
+from gateway.net.doorbell import Doorbell
+from gateway.net.pump import Pump
+from tests.gateway.served import pumping, run
+
+
+def _lacking(number: int, name: str) -> NoReturn:
+    raise OSError(number, name)
+
+
+@pytest.fixture(params=["eventfd", "no eventfd", "no room in the epoll set"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each way to be told, and that nothing of it stays open."""
+    if request.param == "no eventfd":
+        monkeypatch.setattr(os, "eventfd", lambda *_: _lacking(errno.ENOSYS, "eventfd"))
+    before = len(os.listdir("/proc/self/fd"))
+    if request.param == "no room in the epoll set":
+        with monkeypatch.context() as full:
+            full.setattr(Pump, "watch", lambda *_, **__: _lacking(errno.ENOSPC, "epoll_ctl"))
+            yield
+    else:
+        yield
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.usefixtures("way")
+def test_no_ring_is_lost() -> None:
+    """Four threads, each with a thousand: what was laid down before a ring is there in an answer after it."""
+    laid: deque[int] = deque()
+    taken: list[int] = []
+    homes: set[int] = set()
+
+    async def main() -> None:
+        async with pumping() as pump:
+            complete = trio.Event()
+
+            def answer() -> None:
+                homes.add(threading.get_ident())
+                while laid:
+                    taken.append(laid.popleft())
+                if len(taken) == 4000:
+                    complete.set()
+
+            bell = Doorbell(pump, answer)
+
+            def work() -> None:
+                for number in range(1000):
+                    laid.append(number)
+                    bell.ring()
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(trio.to_thread.run_sync, work)
+            await complete.wait()
+            bell.close()
+
+    run(main)
+    assert sorted(taken) == sorted([*range(1000)] * 4)
+    assert homes == {threading.get_ident()}
+
+
+@pytest.mark.usefixtures("way")
+def test_each_ring_is_answered() -> None:
+    """One after the other: nothing is read, and none is taken for the one before."""
+    answers: list[None] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+            answered = trio.Event()
+
+            def answer() -> None:
+                answers.append(None)
+                answered.set()
+
+            bell = Doorbell(pump, answer)
+            for count in range(1, 6):
+                answered = trio.Event()
+                await trio.to_thread.run_sync(bell.ring)
+                await answered.wait()
+                assert len(answers) == count
+            bell.close()
+
+    run(main)
+
+
+@pytest.mark.usefixtures("way")
+def test_who_rings_after_the_end_is_not_told() -> None:
+    """A thread may outlive the backend, or the loop."""
+    bells: list[Doorbell] = []
+    answers: list[None] = []
+
+    async def main() -> None:
+        async with pumping() as pump:
+            bells.append(Doorbell(pump, lambda: answers.append(None)))
+            bells[0].close()
+            await trio.to_thread.run_sync(bells[0].ring)
+            await trio.testing.wait_all_tasks_blocked()
+
+    run(main)
+    bells[0].ring()
+    assert answers == []
