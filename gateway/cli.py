@@ -143,7 +143,7 @@ def serve(
 
     An ADDRESS is 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock; to listen on, also :8000 (every
     interface) and fd:3 (inherited). SIGINT and SIGTERM let running requests finish, then stop; SIGHUP
-    reloads with several workers or --reload, unless it comes from a terminal that closes.
+    reloads, unless it comes from a terminal that closes: with a control socket, several workers or --reload.
     """  # noqa: D301 - click reads \b
     open_standard_files()
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -159,7 +159,8 @@ def serve(
     with loading():
         import_structlog()
         document, loaded = _load(reader)
-        alone = not reload and (count or loaded.workers) == 1
+        # Who can be asked to reload has a supervisor, for somebody has to take over.
+        alone = not reload and (count or loaded.workers) == 1 and loaded.control is None
         if alone:
             from gateway.daemon import serve as run
             from gateway.shutdown.exit import leave

@@ -14,11 +14,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -44,11 +44,6 @@ from gateway.watchdog import Watchdog, patience
 
 log = get_logger()
 
-NO_RELOAD: Final = (
-    "this daemon is one process, and nobody could take over: restart it; with workers: 2 or more, or with "
-    "--reload, it can reload"
-)
-
 LAST_REQUEST_PATIENCE: Final = 5.0
 """Seconds for which a worker that retires keeps idle connections: a client that has sent a request just now
 would lose it with the connection (RFC 9112 9.3.1)."""
@@ -65,11 +60,8 @@ def serve(config: Config) -> int:
         with ExitStack() as stack:
             access_log = open_access_log(config, stack)
             sockets = [_opened(listener, stack) for listener in config.listeners]
-            control = config.control and _opened(own_listener(config.control, mode=0o600), stack)
-            metrics = config.metrics and _opened(own_listener(config.metrics), stack)
-            trio.run(
-                run, config, list(chain(*sockets)), access_log, ControlSockets(control or [], metrics or [])
-            )
+            metrics = [] if config.metrics is None else _opened(own_listener(config.metrics), stack)
+            trio.run(run, config, list(chain(*sockets)), access_log, metrics)
     except* StartError as errors:
         failures.extend(each_of(errors))
     for failure in failures:
@@ -93,59 +85,33 @@ def _opened(listener: Listener, stack: ExitStack) -> list[ListeningSocket]:
     return sockets
 
 
-@dataclass(frozen=True, slots=True)
-class ControlSockets:
-    """The sockets for operators (`gateway.control`)."""
+def _metrics_doors(sockets: Sequence[ListeningSocket], worker: WorkerState) -> list[Door]:
+    """They lead to the metrics of this process, and to no route."""
+    if not sockets:
+        return []
+    from gateway.control import metrics
+    from gateway.control.handlers import metrics_router
 
-    control: list[ListeningSocket] = field(default_factory=list)
-    metrics: list[ListeningSocket] = field(default_factory=list)
+    class Alone:
+        async def metrics(self) -> bytes:
+            described = worker.describe()
+            return metrics.text([*metrics.metrics_of(described), *metrics.metrics_of_process(os.getpid())])
 
-    def doors(self, worker: WorkerState) -> Iterator[Door]:
-        """Entrances that lead to what operators ask for, and to no route."""
-        if not (self.control or self.metrics):
-            return
-        from gateway.control.handlers import control_router, metrics_router
-
-        for sockets, make in ((self.control, control_router), (self.metrics, metrics_router)):
-            if sockets:
-                entrance = Entrance(replace(worker.service, router=make(_Alone(worker)), access_log=None))
-                yield from ((listening, entrance) for listening in sockets)
-
-
-class _Alone:
-    """The daemon as operators see it, where it is one process (`gateway.control.handlers.Daemon`)."""
-
-    def __init__(self, worker: WorkerState) -> None:
-        self._worker = worker
-
-    async def status(self) -> dict[str, Any]:
-        return self._worker.describe()
-
-    async def metrics(self) -> bytes:
-        from gateway.control import metrics
-
-        described = self._worker.describe()
-        return metrics.text([*metrics.metrics_of(described), *metrics.metrics_of_process(os.getpid())])
-
-    async def reload(self) -> tuple[list[str], int]:
-        return [NO_RELOAD], 1
-
-    def stop(self) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+    entrance = Entrance(replace(worker.service, router=metrics_router(Alone()), access_log=None))
+    return [(listening, entrance) for listening in sockets]
 
 
 async def run(
     config: Config,
     sockets: list[ListeningSocket],
     access_log: AccessLog | None,
-    controls: ControlSockets | None = None,
+    metrics: list[ListeningSocket],
 ) -> None:
-    """Serve on *sockets* until SIGTERM, SIGINT or SIGHUP.
+    """Serve on *sockets* until SIGTERM, SIGINT or SIGHUP; tell on those for *metrics*.
 
     Raises StartError (in groups) if a backend cannot start.
     """
-    controls = controls or ControlSockets()
-    addresses = [str(each) for each in (*sockets, *controls.control, *controls.metrics)]
+    addresses = [str(each) for each in (*sockets, *metrics)]
     ending = Ending()
     # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
     with open_stop_signals() as signals:
@@ -156,7 +122,7 @@ async def run(
                 sockets,
                 access_log,
                 ending,
-                controls=controls,
+                metrics=metrics,
                 on_ready=lambda _: log.info("ready", addresses=addresses),
             )
             following.cancel_scope.cancel()
@@ -177,7 +143,7 @@ async def work(
     ending: Ending,
     *,
     on_ready: Callable[[WorkerState], object],
-    controls: ControlSockets | None = None,
+    metrics: Sequence[ListeningSocket] = (),
 ) -> None:
     """Serve on *sockets* until *ending* says otherwise; *on_ready* is called once they are served.
 
@@ -191,7 +157,7 @@ async def work(
         on_ready(worker)
 
     try:
-        await _work(config, sockets, access_log, ending, ready, controls or ControlSockets())
+        await _work(config, sockets, access_log, ending, ready, metrics)
     except* OSError as errors:
         codes = {error.errno or 0 for error in each_of(errors)}
         if serving or not codes <= EXHAUSTED:
@@ -205,7 +171,7 @@ async def _work(
     access_log: AccessLog | None,
     ending: Ending,
     on_ready: Callable[[WorkerState], object],
-    controls: ControlSockets,
+    metrics: Sequence[ListeningSocket],
 ) -> None:
     pump = Pump()
     async with trio.open_nursery() as pumping:
@@ -220,7 +186,7 @@ async def _work(
             {name: backend.kind for name, backend in config.backends.items()},
             time.monotonic(),
         )
-        doors = [*entrances.doors, *controls.doors(worker)]
+        doors = [*entrances.doors, *_metrics_doors(metrics, worker)]
         async with trio.open_nursery() as backends:
             if await _start(gateway, backends, ending):
                 settle_memory()

@@ -1,4 +1,4 @@
-"""What the control socket and the metrics listener answer: for one process, or for all workers."""
+"""What the control socket and the metrics listener answer."""
 
 import json
 from typing import Any, Final, Protocol
@@ -11,15 +11,19 @@ METRICS_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """Of Prometheus' text format."""
 
 
-class Daemon(Protocol):
+class Measured(Protocol):
+    """Who is asked for metrics."""
+
+    async def metrics(self) -> bytes:
+        """What it does, for Prometheus."""
+        ...
+
+
+class Daemon(Measured, Protocol):
     """Who is asked."""
 
     async def status(self) -> dict[str, Any]:
         """What it does, as JSON has it."""
-        ...
-
-    async def metrics(self) -> bytes:
-        """The same for Prometheus."""
         ...
 
     async def reload(self) -> tuple[list[str], int]:
@@ -63,12 +67,12 @@ class _Reload:
 
 
 class _Metrics:
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
 
     async def handle(self, request: Request, responder: Responder) -> None:
         _only(request, "GET")
-        await respond(responder, 200, [(b"content-type", METRICS_TYPE)], await self._daemon.metrics())
+        await respond(responder, 200, [(b"content-type", METRICS_TYPE)], await self._measured.metrics())
 
 
 async def _respond_json(responder: Responder, status: int, value: object) -> None:
@@ -95,6 +99,6 @@ def control_router(daemon: Daemon) -> Router:
     )
 
 
-def metrics_router(daemon: Daemon) -> Router:
+def metrics_router(measured: Measured) -> Router:
     """The metrics listener's: ``GET /metrics``."""
-    return Router([Route(_Metrics(daemon), paths=["/metrics"])])
+    return Router([Route(_Metrics(measured), paths=["/metrics"])])

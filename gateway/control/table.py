@@ -14,7 +14,7 @@ _STYLES |= {"serving": "green", "starting": "yellow", "retiring": "yellow", "sil
 
 
 def show(described: dict[str, Any]) -> None:
-    """Print what `state.WorkerState.describe` says."""
+    """Print what `supervisor.control` says."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _UNBOUNDED  # for grep: one server is one line
@@ -23,9 +23,8 @@ def show(described: dict[str, Any]) -> None:
         f"gateway {described['version']}, process {described['pid']}, up {_duration(described['uptime'])}, "
         f"{described['connections']} connections{draining}"
     )
-    if "workers" in described:
-        console.print(_workers(described["workers"]))
-        console.print()
+    console.print(_workers(described["workers"]))
+    console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backend", "kind", "server", "state"):
         table.add_column(heading, no_wrap=True)

@@ -1,4 +1,4 @@
-"""`gateway serve` with several workers, or with --reload."""
+"""`gateway serve` with several workers, with a control socket, or with --reload."""
 
 import sys
 from collections.abc import Callable

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def test_status_tells_of_servers_and_their_health(running: Daemon, tmp_path: Pat
     assert all("refused" in server["last_failure"].lower() for server in after if server["failures"])
     table = command(tmp_path, "status", "gateway.yaml").stdout
     # Not to a terminal: one line for each server, however long.
-    assert any(line.split()[-1] == "refused" and " ejected " in line for line in table.splitlines())
+    assert any(line.endswith(" refused") and " ejected " in line for line in table.splitlines())
     for server in after:
         assert any(server["address"] in line.split() for line in table.splitlines())
 
@@ -112,16 +113,42 @@ def test_metrics_are_for_prometheus(running: Daemon, tmp_path: Path) -> None:
     lines = [line for line in text.splitlines() if line.startswith("gateway_backend_server_up{")]
     assert len(lines) == 2
     assert any(line.endswith(" 0.0") for line in lines)
-    assert "\nprocess_resident_memory_bytes " in text
+    assert '\nprocess_resident_memory_bytes{worker="1"} ' in text
 
 
-def test_one_process_cannot_reload_and_says_what_can(running: Daemon, tmp_path: Path) -> None:
+def test_one_worker_reloads(running: Daemon, tmp_path: Path) -> None:
+    """Who has a control socket has a supervisor: nobody is told to restart."""
+    (before,) = status(tmp_path)["workers"]
+    (tmp_path / "slow_application.py").write_text("app = None\n")
+    failed = command(tmp_path, "reload", "gateway.yaml")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "slow_application:app is not callable" in failed.stderr
+    assert [worker["pid"] for worker in status(tmp_path)["workers"]] == [before["pid"]]  # it serves on
+    (tmp_path / "slow_application.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Length', '3')])\n"
+        "    return [b'new']\n"
+    )
     done = command(tmp_path, "reload", "gateway.yaml")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith("gateway: this daemon is one process")
-    for way in ("restart", "workers: 2", "--reload"):
-        assert way in done.stderr
-    assert status(tmp_path)["pid"] == running.process.pid  # it serves on
+    assert (done.returncode, done.stderr) == (0, "")
+    assert answer(running.ask("/")).endswith(b"new")
+    after = status(tmp_path)
+    assert after["pid"] == running.process.pid
+    assert after["reloads"] == 1
+    assert before["pid"] not in [each["pid"] for each in after["workers"] if each["state"] == "serving"]
+
+
+def test_one_process_tells_its_metrics(tmp_path: Path) -> None:
+    """Without a control socket there is no supervisor."""
+    config = "".join(line for line in CONFIG.splitlines(keepends=True) if not line.startswith("control:"))
+    with daemon(tmp_path, config % (unused_port(), unused_port())) as started:
+        _, metrics = started.ready()
+        with urllib.request.urlopen(f"{metrics}/metrics", timeout=10) as response:
+            text = response.read().decode()
+        children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text()
+    assert children == ""
+    assert text.count("\ngateway_backend_server_up{") == 2
+    assert "\nprocess_resident_memory_bytes " in text
 
 
 def test_only_its_own_user_may_use_the_control_socket(running: Daemon, tmp_path: Path) -> None:
