@@ -1,12 +1,18 @@
 """The control socket and the metrics listener of a running daemon, and the commands that use them."""
 
+import fcntl
 import http.client
 import json
 import os
+import pty
+import re
 import stat
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +63,53 @@ def status(directory: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     described: dict[str, Any] = json.loads(done.stdout)
     return described
+
+
+def on_terminal(directory: Path, *arguments: str, columns: int) -> list[str]:
+    """The lines that the command prints on a terminal of that width, without their colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=directory,
+        env=environment | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+    ) as process:
+        os.close(theirs)
+        printed = b""
+        # Linux: the end of a terminal that nobody has open is EIO.
+        with suppress(OSError):
+            while piece := os.read(ours, 65536):
+                printed += piece
+        os.close(ours)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
+
+
+def test_status_on_a_narrow_terminal_cuts_off_nothing(running: Daemon, tmp_path: Path) -> None:
+    """What does not fit goes below, each heading and each failure whole."""
+    for _ in range(3):
+        assert b" 502 " in answer(running.ask("/dead"))
+    lines = on_terminal(tmp_path, "status", "gateway.yaml", columns=80)
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == [
+        "backend",
+        "kind",
+        "server",
+        "state",
+        "requests",
+        "idle",
+        "failures",
+        "first",
+        "byte",
+    ]
+    servers = [server["address"] for server in status(tmp_path)["backends"]["dead"]["servers"]]
+    assert [f"dead, {address}: Connection refused" in lines for address in servers] == [True, True]
+    wide = on_terminal(tmp_path, "status", "gateway.yaml", columns=120)
+    assert wide[1].split()[-2:] == ["last", "failure"]
+    assert sum(line.rstrip().endswith("Connection refused") for line in wide) == 2
 
 
 def answer(client: Any) -> bytes:
