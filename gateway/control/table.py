@@ -20,17 +20,21 @@ def show(described: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = _UNBOUNDED  # for grep: one server is one line
     draining = ", draining" if described["draining"] else ""
+    connections = described["connections"]
     console.print(
         f"gateway {described['version']}, process {described['pid']}, up {_duration(described['uptime'])}, "
-        f"{described['connections']} connections{draining}"
+        f"{connections} connection{'' if connections == 1 else 's'}{draining}"
     )
+    if described.get("workers") == []:
+        console.print("starting: no worker serves yet")
+        return
     if "workers" in described:
         console.print(_workers(described["workers"]))
         console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backend", "kind", "server", "state"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("requests", "idle", "failures", "first byte"):
+    for heading in ("running", "idle", "failures", "first byte"):
         table.add_column(heading, justify="right")
     table.add_column("last failure", overflow="fold")
     for name, backend in described["backends"].items():

@@ -94,22 +94,35 @@ def test_status_on_a_narrow_terminal_cuts_off_nothing(running: Daemon, tmp_path:
         assert b" 502 " in answer(running.ask("/dead"))
     lines = on_terminal(tmp_path, "status", "gateway.yaml", columns=80)
     assert max(map(len, lines)) <= 80
-    assert lines[1].split() == [
-        "backend",
-        "kind",
-        "server",
-        "state",
-        "requests",
-        "idle",
-        "failures",
-        "first",
-        "byte",
-    ]
+    assert " ".join(lines[1].split()) == "backend kind server state running idle failures first byte"
     servers = [server["address"] for server in status(tmp_path)["backends"]["dead"]["servers"]]
     assert [f"dead, {address}: Connection refused" in lines for address in servers] == [True, True]
     wide = on_terminal(tmp_path, "status", "gateway.yaml", columns=120)
     assert wide[1].split()[-2:] == ["last", "failure"]
     assert sum(line.rstrip().endswith("Connection refused") for line in wide) == 2
+
+
+def test_status_while_the_first_worker_starts_says_so(tmp_path: Path) -> None:
+    """The application is loaded when nobody writes to the FIFO any more."""
+    os.mkfifo(tmp_path / "gate")
+    (tmp_path / "gated.py").write_text(
+        "from contextlib import suppress\n"
+        "with suppress(FileNotFoundError):\n"
+        "    open('gate').read()\n"
+        "app = print\n"
+    )
+    config = "listeners: [{http: 127.0.0.1:0}]\nworkers: 2\ncontrol: unix:sock\n"
+    config += "backends: {a: {wsgi: 'gated:app'}}\nroutes: [{backend: a}]\n"
+    with daemon(tmp_path, config) as starting:
+        # Opened for both ways, which waits for no reader.
+        with open(os.open(tmp_path / "gate", os.O_RDWR), "rb"):
+            while (done := command(tmp_path, "status", "gateway.yaml")).returncode:
+                assert starting.process.poll() is None
+            os.unlink(tmp_path / "gate")
+        starting.ready()
+    first, second = done.stdout.splitlines()
+    assert first.endswith(", 0 connections")
+    assert second == "starting: no worker serves yet"
 
 
 def answer(client: Any) -> bytes:
