@@ -7,6 +7,7 @@ The daemon and the configuration are imported by the commands that need them, so
 the completion of a shell answer at once.
 """
 
+import errno
 import json
 import re
 import sys
@@ -34,17 +35,34 @@ _SPEC: Final = find_spec("gateway.request")
 _BUILD: Final = "" if _SPEC is None or (_SPEC.origin or "").endswith(".py") else " (compiled)"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Tells what click does not: that standard output takes no more."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _NOT_WRITTEN:
+                raise
+            _fail(f"cannot write: {error.strerror}")
+
+
+_NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, "--version", message=f"gateway %(version)s{_BUILD}")
 def main() -> None:
     """One daemon in front of CGI, FastCGI, SCGI, uwsgi, AJP, HTTP, WSGI and ASGI programs.
 
     \b
-    gateway serve gateway.yaml          run what the file says
-    gateway serve --wsgi app:app        run one application, without a file
-    gateway check gateway.yaml          find all mistakes in the file
-    gateway status gateway.yaml         see how a running daemon and its backends are
-    gateway reload gateway.yaml         let it read the file, and load the applications, again
+    gateway serve gateway.yaml      run what the file says
+    gateway serve --wsgi app:app    run one application, without a file
+    gateway check gateway.yaml      find all mistakes in the file
+    gateway status gateway.yaml     see how a running daemon and its backends are
+    gateway reload gateway.yaml     let it read the file and load the code again
     """  # noqa: D301 - click reads \b
 
 
@@ -67,7 +85,9 @@ ELSEWHERE: Final = {
 """Options of uvicorn, Hypercorn, Granian, gunicorn and waitress (docs/migrating.md)."""
 
 
-@main.command(cls=SectionedCommand, elsewhere=ELSEWHERE)
+@main.command(
+    cls=SectionedCommand, elsewhere=ELSEWHERE, short_help="Run the daemon, with a CONFIG or without."
+)
 @click.argument("config", required=False, metavar="[CONFIG]")
 @_what("--asgi", metavar="MODULE:APP", help="Run an ASGI application.")
 @_what("--wsgi", metavar="MODULE:APP", help="Run a WSGI application.")
@@ -152,6 +172,12 @@ def serve(
         raise click.UsageError("--reload-dir, --reload-include and --reload-exclude are for --reload.")
     if config is not None and re.fullmatch(r"[\w.]+:[\w.]+", config) and not Path(config).exists():
         raise click.UsageError(f"There is no file {config}: expected --asgi or --wsgi before an application.")
+    if config is not None and config.endswith(".py"):
+        path = Path(config)
+        where = "" if path.parent == Path() else f" --directory {path.parent}"
+        raise click.UsageError(
+            f"{config} is Python, no CONFIG: expected --asgi or --wsgi, as in --asgi {path.stem}:app{where}."
+        )
     if config is not None and given:
         first = next(iter(given)).replace("_", "-")
         raise click.UsageError(f"--{first} is for running without a file: put it into {config}.")
@@ -218,6 +244,8 @@ def check(config: str) -> None:
     """Find all mistakes in a configuration file.
 
     Each is one line: file, line, place in the file, what is wrong. Exit status 1 if there are any.
+
+    Nothing is started: applications are not imported, and programs and servers not looked for.
     """
     from gateway.config import ConfigError, load
 
@@ -236,7 +264,7 @@ def check(config: str) -> None:
 _WHERE: Final = "The control socket, unix:/path; without it, the CONFIG's `control`."
 
 
-@main.command()
+@main.command(short_help="Show what a running daemon is doing.")
 @click.argument("config", required=False, metavar="[CONFIG]")
 @click.option("--control", metavar="ADDRESS", help=_WHERE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -261,7 +289,7 @@ def status(config: str | None, control: str | None, as_json: bool) -> None:
         show(described)
 
 
-@main.command()
+@main.command(short_help="Let it read its configuration and load the code again.")
 @click.argument("config", required=False, metavar="[CONFIG]")
 @click.option("--control", metavar="ADDRESS", help=_WHERE)
 def reload(config: str | None, control: str | None) -> None:
@@ -313,13 +341,16 @@ def _control_path(config: str | None, control: str | None) -> Path:
     try:
         loaded = load(config)
     except ConfigError as error:
+        click.echo(
+            "gateway: the file is read for its `control` only: --control unix:/path does without", err=True
+        )
         _refuse(error, WRONG_USAGE)
     if loaded.control is None:
         raise click.UsageError(f"{config} has no control socket: put `control: unix:/path` into it.")
     return Path(loaded.control.path)
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception | str) -> NoReturn:
     click.echo(f"gateway: {error}", err=True)
     sys.exit(1)
 

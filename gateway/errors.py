@@ -60,17 +60,25 @@ class RequestError(GatewayError):
 
     *status* is a 4xx (or 501, 505); *close* says whether the connection can be used further; *headers*
     are fields that the response needs (RFC 9110 15.5: Allow, Content-Range). *detail* is told to the
-    client, so it is about the request and names nothing that the server keeps to itself.
+    client, so it is about the request and names nothing that the server keeps to itself; *setting* is the
+    key of the configuration that decides, for the log.
     """
 
     def __init__(
-        self, status: int, detail: str, *, close: bool = False, headers: Headers | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        close: bool = False,
+        headers: Headers | None = None,
+        setting: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.close = close
         self.headers: Headers = headers or []
+        self.setting = setting
 
 
 class NoRoute(RequestError):

@@ -3,9 +3,30 @@
 import errno
 import os
 import resource
+from math import inf
 from typing import Final
 
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+SILENCE: Final = 60.0
+"""Seconds between two messages that say the same: while nothing is left, it is tried ten times a second."""
+
+
+class Repeated:
+    """How often something has happened that is not to be said each time."""
+
+    def __init__(self) -> None:
+        self._said_at = -inf
+        self._times = 0
+
+    def happened(self, now: float) -> int:
+        """How often since it was said last, if it is time to say so again; otherwise 0."""
+        self._times += 1
+        if now - self._said_at < SILENCE:
+            return 0
+        times, self._times, self._said_at = self._times, 0, now
+        return times
 
 
 def no_room(code: int) -> str:

@@ -45,7 +45,9 @@ class BodyIntake:
         length = body.length
         if length is not None:
             if length > self._max_body:
-                raise RequestError(413, f"the request body is larger than {self._max_body} bytes")
+                raise RequestError(
+                    413, f"the request body is larger than {self._max_body} bytes", setting="max_body"
+                )
             return body
         if self._policy == "stream":
             return BoundedBody(body, self._max_body)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from gateway.errors import StartError
-from gateway.exhaustion import EXHAUSTED
+from gateway.exhaustion import EXHAUSTED, Repeated, no_room
 from gateway.front.caps import ConnectionCaps
 from gateway.logger import get_logger
 from gateway.net.address import FdAddress, TcpAddress, UnixAddress
@@ -221,6 +221,7 @@ async def accept(
 ) -> None:
     """Hand every accepted connection to *take*, until cancelled; while *caps* is full none is accepted."""
     sock = listening.sock
+    exhausted = Repeated()
     batch = SHARED_BATCH if listening.shared else ACCEPT_BATCH
     while True:
         await trio.lowlevel.wait_readable(sock)
@@ -238,6 +239,8 @@ async def accept(
             continue
         except OSError as error:
             if error.errno in EXHAUSTED:
-                log.error("cannot accept connections", address=str(listening), cause=error.strerror)  # noqa: TRY400
+                if times := exhausted.happened(trio.current_time()):
+                    cause = no_room(error.errno)
+                    log.error("cannot accept connections", address=str(listening), cause=cause, times=times)  # noqa: TRY400
                 await trio.sleep(EXHAUSTED_PAUSE)  # noqa: TID251 - see EXHAUSTED_PAUSE
             # Others (ECONNABORTED, EPROTO) are about one connection that is gone (accept(2)).

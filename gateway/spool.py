@@ -144,7 +144,9 @@ def _store(file: IO[bytes], pieces: list[bytes]) -> None:
 
 def too_large(max_body: int) -> RequestError:
     """The refusal of a body that turned out to be larger than *max_body* bytes."""
-    return RequestError(413, f"the request body is larger than {max_body} bytes", close=True)
+    return RequestError(
+        413, f"the request body is larger than {max_body} bytes", close=True, setting="max_body"
+    )
 
 
 def _cannot_store(error: OSError) -> RequestError:

@@ -14,11 +14,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from types import FrameType
 from typing import Final
 
 from gateway.appserver.report import Report
-from gateway.exhaustion import EXHAUSTED
+from gateway.exhaustion import EXHAUSTED, Repeated, no_room
 from gateway.forked import handlers
 
 LISTENING_DESCRIPTOR: Final = 0
@@ -110,6 +111,7 @@ def accept_until_stopped(
     with listener, _stop_signals() as stop:
         listener.setblocking(False)
         report.ready()
+        exhausted = Repeated()
         while True:
             readable, _, _ = select.select([listener, stop], [], [])
             if stop in readable and not set(_STOP_SIGNALS).isdisjoint(stop.recv(64)):
@@ -122,7 +124,9 @@ def accept_until_stopped(
                 if error.errno not in EXHAUSTED:
                     raise
                 # What waits goes to another process, or is taken when a connection of this one has ended.
-                print(f"cannot accept connections: {error.strerror}", file=sys.stderr)
+                if times := exhausted.happened(monotonic()):
+                    again = f" ({times} times)" if times > 1 else ""
+                    print(f"cannot accept connections: {no_room(error.errno)}{again}", file=sys.stderr)
                 select.select([stop], [], [], PAUSE)
                 continue
             connection.setblocking(True)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gateway.config.wording import describe, suggestion
+from gateway.config.wording import describe, expected, suggestion
 
 Place: TypeAlias = tuple[str | int, ...]
 """Keys and positions from the model down to a value."""
@@ -82,6 +82,8 @@ class Model(BaseModel):
                     found.append((place, details["msg"]))
                 elif kind == "extra_forbidden":
                     found.append((place, cls._unknown_key(str(place[-1]))))
+                elif kind == "model_type" and not place:
+                    found.append((place, cls._no_mapping(data)))
                 else:
                     found.append((place, describe(details)))
         else:
@@ -95,7 +97,17 @@ class Model(BaseModel):
     def _unknown_key(cls, key: str) -> str:
         if key in cls.later:
             return cls.later[key]
-        return f"unknown key; {suggestion(key, cls.keys()) or 'expected one of ' + ', '.join(cls.keys())}"
+        from gateway.config.elsewhere import key_here  # most files have no mistakes
+
+        hint = key_here(cls.__mro__, key) or suggestion(key, cls.keys())
+        return f"unknown key; {hint or 'expected one of ' + ', '.join(cls.keys())}"
+
+    @classmethod
+    def _no_mapping(cls, value: Any) -> str:
+        from gateway.config.elsewhere import form_of
+
+        form = form_of(cls.__mro__)
+        return str(expected(f"a mapping such as {form}" if form else "a mapping", value))
 
 
 def _error(place: Place, message: str) -> InitErrorDetails:

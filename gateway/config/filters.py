@@ -49,7 +49,7 @@ class RequestBuffering(Model):
     memory: Size = written("256KiB")
     """Bytes of a body that are kept in memory before a temporary file is used."""
     max_body: Limit | None = None
-    """Bytes of a request body; more is answered 413. By default the limit for clients."""
+    """Bytes of a request body; more is answered 413. By default, and at most, limits.body."""
 
 
 class ForwardAuth(Model):
@@ -74,4 +74,4 @@ class Mirror(Model):
     memory: Size = written("256KiB")
     """Bytes of a request body kept in memory, for both, before a temporary file is used."""
     max_body: Limit | None = None
-    """Bytes of a request body; more is answered 413. By default the limit for clients."""
+    """Bytes of a request body; more is answered 413. By default, and at most, limits.body."""

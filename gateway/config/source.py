@@ -201,7 +201,7 @@ def _compose(text: str) -> Node | None:
         line = text.count("\n", 0, error.position) + 1
         raise SourceError("not a text file: it has control characters", line) from None
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error) from None
+        raise _syntax_error(error, text) from None
 
 
 def _is_unicode(text: str) -> bool:
@@ -212,19 +212,39 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _syntax_error(error: yaml.MarkedYAMLError) -> SourceError:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> SourceError:
     message = ", ".join(part for part in (error.context, error.problem) if part)
     begun = _line(error.context_mark)
     line = _line(error.problem_mark) or begun or 1
     if error.problem == "exceeded maximum nesting depth":
         # libyaml >= 0.2.6 reads ahead and has a limit of its own, far beyond ours.
         return _too_deep(line)
-    if "alias" in message:
-        message += "; what begins with * needs quotes"
     if begun not in {None, line}:
         # What was opened and never closed shows only much later.
         message = f"{message} (begun in line {begun})"
-    return SourceError(f"not YAML: {message}", line)
+    hint = _hint(message, _character(text, error.problem_mark))
+    return SourceError(f"not YAML: {message}{hint}", line)
+
+
+def _hint(message: str, character: str) -> str:
+    """What the author may have meant, where the words of the parser do not say it."""
+    if "alias" in message:
+        return "; what begins with * needs quotes"
+    if "cannot start any token" in message:
+        if character == "\t":
+            return "; lines are indented by spaces, not by tabs"
+        return f"; what begins with {show(character)} needs quotes"
+    if "parsing a flow node" in message and character:
+        return "; text that begins with [ or { needs quotes"
+    if "parsing a block" in message:
+        return "; is the line indented as those before it are?"
+    if "mapping values" in message:
+        return "; is the line indented as those before it are? Text with a colon and a space needs quotes"
+    return ""
+
+
+def _character(text: str, mark: Any) -> str:
+    return "" if mark is None else text[mark.index : mark.index + 1]
 
 
 def _too_deep(line: int) -> SourceError:

@@ -13,7 +13,7 @@ from gateway.config.routes import Route
 from gateway.config.values.addresses import Client, ControlSocket, Listen, Nameserver
 from gateway.config.values.files import Destination, ErrorPageFile, StatusPattern
 from gateway.config.values.numbers import Flag, Workers
-from gateway.config.values.quantities import Duration
+from gateway.config.values.quantities import Duration, parse_size
 from gateway.config.values.shapes import AtLeastOne, Many, Switched
 from gateway.config.values.texts import Name
 from gateway.config.wording import NOT_YET, show, suggestion
@@ -97,6 +97,7 @@ class Config(Model):
         if not data.get("trusted_proxies"):
             yield from untrusted_headers(data.get("listeners"))
         yield from aimless_redirects(data.get("listeners"))
+        yield from _bodies_in_vain(data)
 
 
 # ---- routes and backends
@@ -149,3 +150,38 @@ def _wrong_roles(routes: Any, backends: Any) -> Iterator[tuple[Place, str]]:
             elif place != ("authorize",) and name in authorizers:
                 problem = f"{show(name)} is an authorizer: it decides, for authorize, and answers no request"
                 yield ("routes", position, *place), problem
+
+
+# ---- bodies
+
+
+def _bodies_in_vain(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+    """A backend or filter that takes more than clients may send."""
+    limits = data.get("limits")
+    written_limit = limits.get("body") if isinstance(limits, dict) else None
+    default = ClientLimits.model_fields["body"].default
+    limit = _size(default if written_limit is None else written_limit)
+    for place, value in _body_bounds(data):
+        own = _size(value)
+        if limit is not None and own is not None and own > limit:
+            shown = f"{default} by default" if written_limit is None else written_limit
+            yield place, f"clients may send less: expected at most limits.body ({shown}), got {show(value)}"
+
+
+def _body_bounds(data: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
+    backends, routes = data.get("backends"), data.get("routes")
+    for name, backend in backends.items() if isinstance(backends, dict) else ():
+        if isinstance(backend, dict):
+            yield ("backends", name, "max_body"), backend.get("max_body")
+    for position, route in enumerate(routes if isinstance(routes, list) else []):
+        for key in ("request_buffering", "mirror"):
+            settings = route.get(key) if isinstance(route, dict) else None
+            if isinstance(settings, dict):
+                yield ("routes", position, key, "max_body"), settings.get("max_body")
+
+
+def _size(value: Any) -> int | None:
+    try:
+        return parse_size(value)
+    except ValueError:
+        return None

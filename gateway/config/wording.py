@@ -37,6 +37,12 @@ def expected(what: str, value: Any) -> ValueError:
     return ValueError(f"expected {what}, got {show(value)}")
 
 
+def expected_text(value: Any, what: str = "text") -> ValueError:
+    """The error for *value*, which YAML has read as something else than text."""
+    hint = " (put it in quotes)" if isinstance(value, bool | int | float) else ""
+    return ValueError(f"{expected(what, value)}{hint}")
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``did you mean …?`` if *word* looks like one of *known*, else nothing."""
     import difflib  # most files have no mistakes
@@ -73,8 +79,7 @@ def describe(error: ErrorDetails) -> str:
             words = str(context["expected"]).replace("'", "")
             return str(expected(words if " or " in words else f"{words}, the only choice", value))
         case "string_type":
-            hint = "" if value is None or isinstance(value, dict | list) else " (put it in quotes)"
-            return f"{expected('text', value)}{hint}"
+            return str(expected_text(value))
         case "bool_type" | "bool_parsing":
             return str(expected("true or false", value))
         case _ if kind.startswith("int_"):

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,16 +20,20 @@ def show(described: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = _UNBOUNDED  # for grep: one server is one line
     draining = ", draining" if described["draining"] else ""
+    connections = described["connections"]
     console.print(
         f"gateway {described['version']}, process {described['pid']}, up {_duration(described['uptime'])}, "
-        f"{described['connections']} connections{draining}"
+        f"{connections} connection{'' if connections == 1 else 's'}{draining}"
     )
+    if not described["workers"]:
+        console.print("starting: no worker serves yet")
+        return
     console.print(_workers(described["workers"]))
     console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backend", "kind", "server", "state"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("requests", "idle", "failures", "first byte"):
+    for heading in ("running", "idle", "failures", "first byte"):
         table.add_column(heading, justify="right")
     table.add_column("last failure", overflow="fold")
     for name, backend in described["backends"].items():
@@ -40,7 +45,21 @@ def show(described: dict[str, Any]) -> None:
             table.add_row(name if first else "", backend["kind"] if first else "", *_cells(server))
         if backend.get("queued") or backend.get("held"):
             table.add_row("", "", f"{backend['queued']} queued, {backend['held']} held")
+    if not console.is_terminal or Measurement.get(console, _wide(console), table).maximum <= console.width:
+        console.print(table)
+        return
+    # Too narrow for it: the failures, which are the longest, go below.
+    table.columns.pop()
+    table.columns[2].no_wrap, table.columns[2].overflow = False, "fold"
     console.print(table)
+    for name, backend in described["backends"].items():
+        for server in backend.get("servers", []):
+            if server["last_failure"]:
+                console.print(Text(f"{name}, {server['address']}: {server['last_failure']}"))
+
+
+def _wide(console: Console) -> ConsoleOptions:
+    return console.options.update(max_width=_UNBOUNDED)
 
 
 def _workers(workers: list[dict[str, Any]]) -> Table:

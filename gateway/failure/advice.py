@@ -6,7 +6,7 @@ Each sentence names a place to look at, or the setting that decides; the facts t
 import errno
 from typing import Final, assert_never
 
-from gateway.errors import BackendError, Cause, TargetError
+from gateway.errors import BackendError, Cause, Phase, TargetError
 
 REFUSALS: Final = {
     408: "timeouts.header and timeouts.body decide how long a client may take.",
@@ -15,6 +15,14 @@ REFUSALS: Final = {
     431: "limits.headers and limits.header_count decide, and buffer_size for a uwsgi backend.",
 }
 """By status: requests that a setting refuses."""
+
+SETTINGS: Final = {
+    408: "timeouts.header",
+    413: "limits.body",
+    414: "limits.request_line",
+    431: "limits.headers, limits.header_count",
+}
+"""By status: what decides about the heads of requests, and the lengths that they tell; for the log."""
 
 UNROUTED: Final = "The first route that matches answers. Add one for this request, or correct one of these."
 
@@ -36,6 +44,11 @@ def advice_for(error: BackendError) -> str:
             return f"Check the address in {backend}, and whether a route and the firewalls lead there."
         case Cause.UNKNOWN_HOST:
             return f"Check the spelling of the host in {backend}, and this machine's name resolution."
+        case Cause.UNAVAILABLE if error.phase is Phase.QUEUE:
+            return (
+                "Start its servers, or mend what their last failures tell of. health of "
+                f"{backend} decides when one is left out; gateway status shows them."
+            )
         case Cause.UNAVAILABLE:
             return "Its processes end by themselves, and what they said last tells why: mend that."
         case Cause.NOT_STARTED:

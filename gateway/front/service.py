@@ -13,6 +13,7 @@ from gateway.errors import (
     ResponseAborted,
     TargetError,
 )
+from gateway.failure.advice import SETTINGS
 from gateway.failure.pages import FailurePages
 from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
@@ -20,7 +21,7 @@ from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
-from gateway.protocols.events import Headers
+from gateway.protocols.events import RequestHead
 from gateway.request import Connection, Request, Responder, respond
 from gateway.router import Router
 
@@ -131,28 +132,42 @@ class Service:
         return await self.answer_failure(error, request, responder)
 
     def refuse(
-        self, status: int, detail: str, connection: Connection, headers: Headers | None = None
+        self, status: int, detail: str, connection: Connection, head: RequestHead | None = None
     ) -> FailureResponse:
-        """Log what cannot become a Request, and the response to it; *headers* as far as they are known."""
+        """Log what cannot become a Request, and the response to it; *head* if it could be read."""
         nameless = Request(
             method="",
             path="",
             raw_path=b"",
             query=b"",
             version="1.1",
-            headers=headers or [],
+            headers=[] if head is None else head.headers,
             host="",
             connection=connection,
         )
         if self.access_log is not None:
             client = connection.client and connection.client[0]
-            log.info("request refused", client=client, status=status, reason=detail, request_id=nameless.id)
+            facts = {} if head is None else {"method": _text(head.method), "target": _text(head.target)}
+            if setting := SETTINGS.get(status):
+                facts["setting"] = setting
+            log.info(
+                "request refused",
+                client=client,
+                status=status,
+                reason=detail,
+                request_id=nameless.id,
+                **facts,
+            )
         return response_for(RequestError(status, detail), nameless, self.failure_pages)
 
     def _route_of(self, request: Request) -> str:
         """The route of *request* in words, for the developer: looked for once more, it is the same."""
         route = self.router.match(request) if self.failure_pages.debug else None
         return route.in_words if route is not None else ""
+
+
+def _text(part: bytes) -> str:
+    return part.decode("ascii", "backslashreplace")
 
 
 def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
@@ -191,6 +206,7 @@ def _log_failure(error: Exception, request: Request, *, answered: bool) -> None:
                 method=request.method,
                 target=request.subject,
                 backend=request.backend or None,
+                **({"setting": error.setting} if isinstance(error, RequestError) and error.setting else {}),
             )
         case _:
             log.error("request crashed", request_id=request.id, target=request.subject, exc_info=error)

@@ -43,6 +43,45 @@ def test_help_shows_examples() -> None:
     assert list(main.commands) == ["serve", "check", "status", "reload", "stop", "schema"]
 
 
+@pytest.mark.parametrize("command", [(), *main.commands])
+def test_help_fits_a_terminal(command: str | tuple[()]) -> None:
+    """80 columns, and nothing is cut off."""
+    done = run(*([command] if command else []), "--help")
+    assert done.returncode == 0
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("Usage: ")]
+    assert [line for line in lines if len(line) > 80 or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["schema"], ["check", "gateway.yaml"], ["status", "--help"]]
+)
+def test_full_standard_output_is_one_message(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(GOOD)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(gateway.__file__).parents[1])},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "gateway: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "reload"])
+def test_commands_for_a_running_daemon_tell_how_to_do_without_a_sound_file(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "gateway.yaml").write_text(f"{GOOD}control: unix:sock\ngzip: on\n")
+    done = run(command, "gateway.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    hint, mistake = done.stderr.splitlines()
+    assert mistake.startswith("gateway.yaml:5: gzip: ")
+    assert hint == "gateway: the file is read for its `control` only: --control unix:/path does without"
+
+
 def test_options_of_other_servers_are_those_that_the_manual_tells() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf-8")
     options = {name for parameter in main.commands["serve"].params for name in parameter.opts}
@@ -97,6 +136,8 @@ def test_schema_is_json() -> None:
         (["serve", "--nope"], "No such option"),
         (["serve", "main:app"], "There is no file main:app: expected --asgi or --wsgi before an application."),
         (["serve", "api.main:site.app", "--listen", ":1"], "expected --asgi or --wsgi before an application."),
+        (["serve", "main.py"], "main.py is Python, no CONFIG: expected --asgi or --wsgi, as in --asgi main:app."),
+        (["serve", "src/main.py"], "expected --asgi or --wsgi, as in --asgi main:app --directory src."),
         (["serve", "--asgi", "main:app", "--port", "80"], "No such option '--port': here it is --listen."),
         (["serve", "--wsgi", "main:app", "-w", "4"], "No such option '-w': here it is --workers."),
         (["check"], "Missing argument 'CONFIG'"),

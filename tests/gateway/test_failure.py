@@ -115,6 +115,13 @@ def test_advice_depends_on_what_is_known() -> None:
     assert "traceback" not in advice_for(failed(Cause.FAILED))
 
 
+@pytest.mark.parametrize(("phase", "said"), [(Phase.QUEUE, "its servers"), (Phase.SPAWN, "Its processes")])
+def test_advice_for_what_is_not_available_knows_servers_from_processes(phase: Phase, said: str) -> None:
+    detail = "no server is up (a:1: health check: Connection refused)"
+    down = BackendError(Cause.UNAVAILABLE, detail, backend="app", address="a:1", phase=phase)
+    assert said in advice_for(down)
+
+
 @pytest.mark.parametrize("cause", Cause)
 def test_target_of_a_tunnel_is_no_backend(cause: Cause) -> None:
     """The client has named it, so it is told which; nothing in the configuration is wrong."""

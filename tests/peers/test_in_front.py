@@ -6,13 +6,15 @@ The gateway listens on Unix sockets for them, so that an address on TCP can only
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.peers.conftest import WAIT, Gateway, Program, RequireProgram, RunGateway
 
@@ -25,6 +27,7 @@ CONFIG = """
 trusted_proxies: [unix]
 backends:
   facts: {cgi: facts.sh}
+  echo: {asgi: "in_front_echo:app", lifespan: "off"}
   next: {http: 'http://unix:http.sock'}     # the gateway once more: what it tells as a proxy it believes
 routes:
   - match: {path: /next/*}
@@ -32,6 +35,7 @@ routes:
     backend: next
   - mount: /facts
     backend: facts
+  - {match: {path: /echo}, backend: echo}
 """
 
 LISTENERS = "[{http: 127.0.0.1:0}, {http: 'unix:http.sock'}, {http: 'unix:proxy.sock', proxy_protocol: true}]"
@@ -55,16 +59,31 @@ http {{
     access_log off;
     client_body_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
     proxy_temp_path {directory}; fastcgi_temp_path {directory};
-    server {{
-        listen unix:{directory}/public.sock;
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://unix:{directory}/http.sock;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto https;
-        }}
+    {servers}
+}}
+"""
+
+SERVERS = """
+server {{
+    listen unix:{directory}/public.sock;
+    listen 127.0.0.1:{port};
+    location / {{
+        proxy_pass http://unix:{directory}/http.sock;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto https;
     }}
 }}
+"""
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+ECHO = """
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": scope["client"][0] + " " + scope["scheme"]})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"]})
 """
 
 
@@ -75,6 +94,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = directory / "facts.sh"
     program.write_text(FACTS)
     program.chmod(0o755)
+    (directory / "in_front_echo.py").write_text(ECHO)
     return directory
 
 
@@ -166,17 +186,43 @@ def nginx(directory: Path, require_program: RequireProgram) -> Iterator[int]:
         local.bind(str(directory / "public.sock"))
         local.listen(16)
         port = int(listener.getsockname()[1])
-        config = directory / "nginx.conf"
-        config.write_text(NGINX.format(directory=directory, port=port))
-        stack.enter_context(
-            Program(
-                [program, "-p", str(directory), "-c", str(config), "-e", "stderr"],
-                pass_fds=[listener.fileno(), local.fileno()],
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "NGINX": f"{listener.fileno()};{local.fileno()};"},
-            )
-        )
-        yield port
+        servers = SERVERS.format(directory=directory, port=port)
+        with running_nginx(program, directory, servers, [listener, local]):
+            yield port
+
+
+@contextmanager
+def running_nginx(
+    program: str, directory: Path, servers: str, listeners: Sequence[socket.socket]
+) -> Iterator[None]:
+    """nginx with *servers*; it inherits *listeners*, so nobody has to wait for it."""
+    config = directory / "nginx.conf"
+    config.write_text(NGINX.format(directory=directory, servers=servers))
+    descriptors = [listener.fileno() for listener in listeners]
+    with Program(
+        [program, "-p", str(directory), "-c", str(config), "-e", "stderr"],
+        pass_fds=descriptors,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in descriptors)},
+    ):
+        yield
+
+
+def test_nginx_as_the_readme_has_it(directory: Path, require_program: RequireProgram) -> None:
+    """Applications see the client's address and scheme, of WebSockets too."""
+    program = require_program("nginx", "apt-get install nginx")
+    (written,) = re.findall(r"^```nginx\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    servers = written.replace("/run/gateway", str(directory))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+        servers = servers.replace("server {\n", f"server {{\n    listen 127.0.0.1:{port};\n")
+        with running_nginx(program, directory, servers, [listener]):
+            facts, _ = ask(port, X_Forwarded_For="192.0.2.66")
+            assert facts == ["127.0.0.1", "http", "-", "192.0.2.66,", "127.0.0.1"]
+            with connect(f"ws://127.0.0.1:{port}/echo", open_timeout=WAIT) as websocket:
+                assert websocket.recv(WAIT) == "127.0.0.1 ws"
+                websocket.send("hello")
+                assert websocket.recv(WAIT) == "hello"
 
 
 def test_nginx_tells_client_and_scheme(nginx: int) -> None:

@@ -47,7 +47,7 @@ class WithLength(BackendModel):
     body: Literal["spool", "stream", "reject"] = "spool"
     """A request body of unknown length is spooled to memory and disk, streamed, or rejected with 411."""
     max_body: Limit | None = None
-    """Bytes of a request body; more is answered 413. By default the limit for clients."""
+    """Bytes of a request body; more is answered 413. By default, and at most, limits.body."""
     spool_memory: Size = written("256KiB")
     """Bytes of a spooled body kept in memory before a temporary file is used."""
 

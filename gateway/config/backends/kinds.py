@@ -31,9 +31,16 @@ def _kind_of(value: dict[str, Any]) -> str:
     if len(kinds) > 1:
         raise ValueError(f"a backend is of one kind, got {alternatives(kinds).replace(' or ', ' and ')}")
     if not kinds:
-        guess = next(filter(None, (suggestion(key, KINDS) for key in value)), "")
+        from gateway.config.elsewhere import kind_here  # most files have no mistakes
+
+        guesses = (hint for find in (kind_here, _suggested) for hint in map(find, value) if hint)
+        guess = next(guesses, "")
         raise ValueError(f"expected a kind of backend ({alternatives(KINDS)}){'; ' * bool(guess)}{guess}")
     return kinds[0]
+
+
+def _suggested(key: str) -> str:
+    return suggestion(key, KINDS)
 
 
 def _made(value: Any, info: ValidationInfo) -> Model:

@@ -14,14 +14,17 @@ from gateway.config.values.files import absolute_path, base_directory, parse_pat
 from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.values.texts import TEXT
-from gateway.config.wording import expected, show
+from gateway.config.wording import expected, expected_text, show
 from gateway.programs.executable import PROGRAM_PATH
 
 
 def parse_command(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     """A program and its arguments; a program with a slash is relative to the configuration file."""
-    if not isinstance(value, list) or not all(isinstance(word, str) and "\0" not in word for word in value):
-        raise expected("a list of a program and its arguments, each text", value)
+    if not isinstance(value, list):
+        raise expected("a list such as [PROGRAM, ARGUMENT]", value)
+    for word in value:
+        if not isinstance(word, str) or "\0" in word:
+            raise expected_text(word, "a program and its arguments, each text")
     if not value or not value[0]:
         raise ValueError("expected a program and its arguments, got an empty list")
     program, *arguments = (str(word) for word in value)

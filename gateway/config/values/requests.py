@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from gateway.config.values.parsed import Parsed
 from gateway.config.values.texts import TEXT
-from gateway.config.wording import expected, show
+from gateway.config.wording import expected, expected_text, show
 from gateway.environ import variable_name
 from gateway.errors import RequestError
 from gateway.path_pattern import find_rest_of
@@ -36,7 +36,7 @@ def _decoded(value: str) -> str:
 def parse_wanted_value(value: Any) -> str:
     """The value that a header or a parameter must have."""
     if not isinstance(value, str):
-        raise expected("text", value)
+        raise expected_text(value)
     if value.startswith("~"):
         raise ValueError(f"regular expressions are not supported here yet, got {show(value)}")
     return str(value)

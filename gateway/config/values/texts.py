@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any, Final, TypeAlias
 
 from gateway.config.values.parsed import Parsed
-from gateway.config.wording import expected, show
+from gateway.config.wording import expected, expected_text, show
 from gateway.template import Template
 
 TEXT: Final = {"type": "string"}
@@ -62,7 +62,7 @@ Regex: TypeAlias = Annotated[str, Parsed(parse_regex, TEXT)]
 def parse_template(value: Any) -> str:
     """Text with placeholders such as ``{path}``; see `gateway.template`."""
     if not isinstance(value, str):
-        raise expected("text", value)
+        raise expected_text(value)
     Template.parse(value)
     return str(value)
 

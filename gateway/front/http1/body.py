@@ -89,7 +89,7 @@ class Http1Body:
             self._received += len(event.data)
             if self._received > self._service.limits.body:
                 self.failed = True
-                raise RequestError(413, "the request body is too large", close=True)
+                raise RequestError(413, "the request body is too large", close=True, setting="limits.body")
             return event.data
         if isinstance(event, EndOfMessage) and event.trailers:
             self.trailers = permitted_trailers(event.trailers)
@@ -118,7 +118,9 @@ class Http1Body:
             data = await stream.receive_some()
         except trio.TooSlowError as late:
             self.failed = True
-            raise RequestError(408, "the request body did not arrive in time", close=True) from late
+            raise RequestError(
+                408, "the request body did not arrive in time", close=True, setting="timeouts.body"
+            ) from late
         except trio.BrokenResourceError as broken:
             raise ClientGone("the client reset the connection") from broken
         self._patience.spend(pump.now - began, len(data))

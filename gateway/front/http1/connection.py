@@ -275,7 +275,7 @@ class Http1Connection:
     async def _refuse(self, status: int, detail: str, head: RequestHead | NeedData | None) -> bool:
         """Answer what cannot become a Request, and end the connection; *head* if it could be read."""
         known = head if isinstance(head, RequestHead) else None
-        failure = self._service.refuse(status, detail, self, known.headers if known is not None else None)
+        failure = self._service.refuse(status, detail, self, known)
         responder = Http1Responder(
             self._stream,
             None,

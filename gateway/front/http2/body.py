@@ -128,7 +128,7 @@ class Http2Body:
         self._received += len(data)
         if self._received > self._limit:
             self._codec.acknowledge(self.stream_id, size)
-            self.fail(RequestError(413, "the request body is too large", close=True))
+            self.fail(RequestError(413, "the request body is too large", close=True, setting="limits.body"))
             return
         pieces = self._pieces
         if pieces and len(pieces[-1][0]) + len(data) <= _SMALL_PIECE:
@@ -153,7 +153,9 @@ class Http2Body:
 
     def expire(self) -> None:
         """The deadline has passed."""
-        self.fail(RequestError(408, "the request body did not arrive in time", close=True))
+        self.fail(
+            RequestError(408, "the request body did not arrive in time", close=True, setting="timeouts.body")
+        )
 
     def discard(self) -> None:
         """Nobody will read: the connection gets the credit for what is here (RFC 9113 5.2.2)."""

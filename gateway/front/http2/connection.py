@@ -507,7 +507,7 @@ class Http2Connection:
         self, stream_id: int, head: RequestHead, status: int, reason: str, streams: trio.Nursery
     ) -> None:
         """Answer what cannot become a Request."""
-        failure = self._service.refuse(status, reason, self, head.headers)
+        failure = self._service.refuse(status, reason, self, head)
         stream = self._make_stream(stream_id, length=None, head_only=head.method == b"HEAD")
         stream.body.discard()
         self._streams[stream_id] = stream

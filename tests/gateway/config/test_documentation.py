@@ -167,6 +167,18 @@ def test_every_model_has_a_section() -> None:
     }  # fmt: skip
 
 
+RECIPES = (CHECKOUT / "docs/recipes.md").read_text()
+
+
+@pytest.mark.parametrize("recipe", re.findall(r"^```yaml\n(.*?)^```$", RECIPES, re.MULTILINE | re.DOTALL))
+def test_recipe_loads(tmp_path: Path, recipe: str) -> None:
+    for directory in ("static", "media", "dist", "srv/www"):
+        (tmp_path / directory).mkdir(parents=True)
+    file = tmp_path / "gateway.yaml"
+    file.write_text(recipe.replace("/srv/www", "srv/www"))
+    assert load(str(file)).routes
+
+
 def test_example_of_the_readme(tmp_path: Path) -> None:
     (example,) = re.findall(
         r"^```yaml\n(.*?)^```$", (CHECKOUT / "README.md").read_text(), re.MULTILINE | re.DOTALL

@@ -188,7 +188,7 @@ def test_two_listeners_cannot_have_one_address(number: int) -> None:
         ({}, [".http: is missing"]),
         ({"htp": ":1"}, [".http: is missing", ".htp: unknown key; did you mean http?"]),
         ({"http": ":1", "mode": "0600"}, [".mode: permissions belong to a Unix socket (unix:/path), not to ':1'"]),
-        (":8000", [": expected a mapping, got ':8000'"]),
+        (":8000", [": expected a mapping such as {http: 127.0.0.1:8080}, got ':8000'"]),
     ],
 )  # fmt: skip
 def test_refuses_listeners(listener: Any, found: list[str]) -> None:
@@ -449,6 +449,21 @@ def test_refuses_routes(settings: dict[str, Any], found: list[str]) -> None:
 def test_a_mount_goes_with_anything_that_can_lie_below_it(match: dict[str, Any]) -> None:
     config = make(backends={"b": {"scgi": "a:1"}}, routes=[{"backend": "b", "mount": "/x", "match": match}])
     assert config.routes[0].mount == "/x"
+
+
+def test_bodies_larger_than_clients_may_send_are_not_promised() -> None:
+    """`limits.body` comes first, whatever a backend or a filter would take."""
+    backends = {"b": {"scgi": "a:1", "max_body": "20KiB"}, "c": {"scgi": "a:1", "max_body": "10KiB"}}
+    routes = [{"backend": "b", "mirror": {"backend": "c", "max_body": "11KiB"}, "request_buffering": True}]
+    less = "clients may send less: expected at most limits.body"
+    assert mistakes(backends=backends, routes=routes, limits={"body": "10KiB"}) == [
+        f"backends.b.max_body: {less} (10KiB), got '20KiB'",
+        f"routes[0].mirror.max_body: {less} (10KiB), got '11KiB'",
+    ]
+    routes = [{"backend": "c", "request_buffering": {"max_body": "2GiB"}}]
+    assert mistakes(backends={"c": backends["c"]}, routes=routes) == [
+        f"routes[0].request_buffering.max_body: {less} (1GiB by default), got '2GiB'",
+    ]
 
 
 def test_without_backends_a_route_cannot_name_one() -> None:

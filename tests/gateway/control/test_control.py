@@ -1,13 +1,19 @@
 """The control socket and the metrics listener of a running daemon, and the commands that use them."""
 
+import fcntl
 import http.client
 import json
 import os
+import pty
+import re
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +64,66 @@ def status(directory: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     described: dict[str, Any] = json.loads(done.stdout)
     return described
+
+
+def on_terminal(directory: Path, *arguments: str, columns: int) -> list[str]:
+    """The lines that the command prints on a terminal of that width, without their colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=directory,
+        env=environment | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+    ) as process:
+        os.close(theirs)
+        printed = b""
+        # Linux: the end of a terminal that nobody has open is EIO.
+        with suppress(OSError):
+            while piece := os.read(ours, 65536):
+                printed += piece
+        os.close(ours)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
+
+
+def test_status_on_a_narrow_terminal_cuts_off_nothing(running: Daemon, tmp_path: Path) -> None:
+    """What does not fit goes below, each heading and each failure whole."""
+    for _ in range(3):
+        assert b" 502 " in answer(running.ask("/dead"))
+    lines = on_terminal(tmp_path, "status", "gateway.yaml", columns=80)
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines[4].split()) == "backend kind server state running idle failures first byte"
+    servers = [server["address"] for server in status(tmp_path)["backends"]["dead"]["servers"]]
+    assert [f"dead, {address}: Connection refused" in lines for address in servers] == [True, True]
+    wide = on_terminal(tmp_path, "status", "gateway.yaml", columns=120)
+    assert wide[4].split()[-2:] == ["last", "failure"]
+    assert sum(line.rstrip().endswith("Connection refused") for line in wide) == 2
+
+
+def test_status_while_the_first_worker_starts_says_so(tmp_path: Path) -> None:
+    """The application is loaded when nobody writes to the FIFO any more."""
+    os.mkfifo(tmp_path / "gate")
+    (tmp_path / "gated.py").write_text(
+        "from contextlib import suppress\n"
+        "with suppress(FileNotFoundError):\n"
+        "    open('gate').read()\n"
+        "app = print\n"
+    )
+    config = "listeners: [{http: 127.0.0.1:0}]\nworkers: 2\ncontrol: unix:sock\n"
+    config += "backends: {a: {wsgi: 'gated:app'}}\nroutes: [{backend: a}]\n"
+    with daemon(tmp_path, config) as starting:
+        # Opened for both ways, which waits for no reader.
+        with open(os.open(tmp_path / "gate", os.O_RDWR), "rb"):
+            while (done := command(tmp_path, "status", "gateway.yaml")).returncode:
+                assert starting.process.poll() is None
+            os.unlink(tmp_path / "gate")
+        starting.ready()
+    first, second = done.stdout.splitlines()
+    assert first.endswith(", 0 connections")
+    assert second == "starting: no worker serves yet"
 
 
 def answer(client: Any) -> bytes:

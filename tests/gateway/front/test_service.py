@@ -302,6 +302,40 @@ def test_refused_request(data: bytes, status: int, content_type: str, debug: boo
     assert entry["status"] == status
 
 
+def test_refusal_in_the_log_names_the_request_and_the_setting_that_decides() -> None:
+    """As far as they are known."""
+
+    def refused(data: bytes) -> dict[str, Any]:
+        _, logs = asked(data, {**ANY, "limits": {"body": 10, "request_line": 100, "header_count": 2}})
+        (entry,) = [entry for entry in logs if entry["event"] == "request refused"]
+        return {key: entry.get(key) for key in ("method", "target", "status", "setting")}
+
+    upload = {"method": "POST", "target": "/x?y", "status": 413, "setting": "limits.body"}
+    assert refused(b"POST /x?y HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n") == upload
+    unknown = {"method": None, "target": None}
+    long = {**unknown, "status": 414, "setting": "limits.request_line"}
+    assert refused(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 100)) == long
+    many = {**unknown, "status": 431, "setting": "limits.headers, limits.header_count"}
+    assert refused(b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nC: d\r\n\r\n") == many
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "key"), [({}, 11, "limits.body"), ({"max_body": 5}, 6, "max_body")]
+)
+def test_body_that_turns_out_too_large_names_the_setting_in_the_log(
+    tmp_path: Path, settings: dict[str, Any], size: int, key: str
+) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    backends = {"a": {"cgi": str(program), **settings}}
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = head + b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
+    found, logs = asked(data, {"limits": {"body": 10}, "backends": backends, "routes": [{"backend": "a"}]})
+    (entry,) = [entry for entry in logs if entry["event"] == "request failed"]
+    assert (found.status, entry["setting"]) == (413, key)
+
+
 def test_refused_head_request_has_no_body() -> None:
     """RFC 9110 9.3.2."""
     found, _ = asked(b"HEAD /%zz HTTP/1.1\r\nHost: a\r\n\r\n", ANY, method="HEAD")
