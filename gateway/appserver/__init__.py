@@ -6,6 +6,7 @@ command for people, and knows nothing of the daemon. ::
     __main__    loading, signals
     arguments   the part of the command line that `gateway.hosted` has, too
     bootstrap   runs it by the Python of a virtual environment
+    checked     what the application says in start_response
     report      tells the supervisor that it is ready, or has served enough
     listener    accepts connections on descriptor 0 until SIGTERM, lets what runs finish
     flup        FastCGI and SCGI, by the library of that name

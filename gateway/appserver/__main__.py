@@ -9,6 +9,7 @@ from typing import Final
 from wsgiref.types import WSGIApplication
 
 from gateway.appserver.arguments import parse
+from gateway.appserver.checked import checked
 from gateway.appserver.listener import LISTENING_DESCRIPTOR
 from gateway.appserver.report import Report
 from gateway.loading import LoadError, load_object
@@ -55,7 +56,7 @@ def main() -> None:
             traceback.print_exception(error.__cause__)
         sys.exit(f"backend {arguments.name}: {error}")
     report = Report(arguments.report, arguments.max_requests)
-    _SERVERS[arguments.protocol](application, socket.socket(fileno=descriptor), report)
+    _SERVERS[arguments.protocol](checked(application), socket.socket(fileno=descriptor), report)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,9 @@ class HttpBackend:
         method, key = request.method.encode("ascii"), None
         if request.version == "2":
             # RFC 8441 5: the client's handshake has neither method nor key of its own.
+            # HAProxy sends that of its own client all the same.
             method, key = b"GET", b64encode(secrets.token_bytes(16))
+            headers = [field for field in headers if field[0] != b"sec-websocket-key"]
             headers.append((b"sec-websocket-key", key))
         try:
             await self._upstream.exchange(

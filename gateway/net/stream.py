@@ -350,7 +350,8 @@ class PumpStream:
                     self.sock.shutdown(socket.SHUT_WR)
             except OSError as error:
                 self._broken(error)
-                self._error = error
+                # Another one: the traceback of this leads back here, and to all that leave in this turn.
+                self._error = OSError(*error.args)
 
     @property
     def unsent(self) -> bool:

@@ -358,18 +358,25 @@ class Exchange:
         outcome: LocalRedirect | None = None
         failure: Exception | None = None
         self._sending = True
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_body, nursery.cancel_scope.cancel)
-            try:
-                outcome = await self._receive()
-            except (GatewayError, StaleConnectionError, UnwantedStatus) as error:
-                failure = error
-            self._over = True
-            nursery.cancel_scope.cancel()
-        if self._client_failure is not None:
-            raise self._client_failure
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_body, nursery.cancel_scope.cancel)
+                try:
+                    outcome = await self._receive()
+                except (GatewayError, StaleConnectionError, UnwantedStatus) as error:
+                    failure = error
+                self._over = True
+                nursery.cancel_scope.cancel()
+        finally:
+            # Their tracebacks hold this, and with it the connections: nothing of it may hold them.
+            client_failure, self._client_failure = self._client_failure, None
+        if client_failure is not None:
+            failure = client_failure
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure, client_failure
         return outcome
 
     async def _receive(self) -> LocalRedirect | None:

@@ -132,6 +132,8 @@ class Crossing:
         if self._raise_cancel is not None and (
             not self._done or self._task.cancelled() or isinstance(error, _ENDS_OF_CANCELLED)
         ):
+            # Of a task that never began the traceback holds this, and with it the request.
+            del self._task
             self._raise_cancel()
         if isinstance(error, asyncio.CancelledError):
             raise RuntimeError("the application cancelled its own task") from error  # noqa: TRY004

@@ -470,8 +470,7 @@ class WebSocketExchange:
 
     def finish(self, *, failed: bool) -> None:
         """The application has ended: close what it left open; a connection that never opened ends at once."""
-        self._notice.leave(self)
-        self._responder.on_disconnect = None
+        self._let_go()
         if self._stage is _OPEN:
             self._close(_FAILED if failed else _NORMAL, "", "gateway")
         elif not self._accepted.is_set():
@@ -479,10 +478,15 @@ class WebSocketExchange:
 
     def abandon(self) -> None:
         """The handler was cancelled: the daemon's grace is over."""
-        self._notice.leave(self)
-        self._responder.on_disconnect = None
+        self._let_go()
         if self._stage is _OPEN:
             self._close(_RESTART, "", "gateway")
+
+    def _let_go(self) -> None:
+        """Nobody has to find this any more."""
+        self._notice.leave(self)
+        self._responder.on_disconnect = None
+        self.on_complete = None  # by its scope it would lead back here
 
     @property
     def answered(self) -> bool:

@@ -101,6 +101,11 @@ class FrameReader:
         self.established = False
         """The client's preface is complete: its magic string and SETTINGS (RFC 9113 3.4)."""
 
+    @property
+    def in_field_section(self) -> bool:
+        """A field section has begun and not ended, be it in the middle of its only frame."""
+        return self.block_stream != 0 or (self._length >= 0 and self.kind in (HEADERS, CONTINUATION))
+
     def renew(self, seconds: float) -> None:
         """*seconds* have passed since the last time."""
         self._control = min(CONTROL_BURST, self._control + CONTROL_RATE * seconds)

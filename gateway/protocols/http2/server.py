@@ -186,7 +186,7 @@ class Http2Server:
     @property
     def in_field_section(self) -> bool:
         """A field section has begun and not ended; nothing else can come (RFC 9113 4.3)."""
-        return self._reader.block_stream != 0
+        return self._reader.in_field_section
 
     @property
     def takes_pushes(self) -> bool:

@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 # The application asks the test what to do: QUERY_STRING is the name of a function.
 APPLICATION = """
-import os, sys, threading
+import json, os, sys, threading
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -70,6 +70,11 @@ def stream(environ, start_response):
 
 def fail(environ, start_response):
     raise RuntimeError("the application is broken")
+
+def head(environ, start_response):
+    status, name, value = json.loads(environ["HTTP_X_HEAD"])
+    start_response(status, [*PLAIN, (name, value)])
+    return [b"ok"]
 
 def errors(environ, start_response):
     environ["wsgi.errors"].write("a complaint\\n")

@@ -1,5 +1,6 @@
 """The servers of spawned WSGI applications: the same promises for FastCGI, SCGI and uwsgi."""
 
+import json
 import os
 import resource
 import signal
@@ -110,6 +111,33 @@ def test_exception_is_500_and_a_traceback_for_the_operator(server: Server) -> No
     assert b"Traceback" not in response.body
     assert server.stop() == 0
     assert "RuntimeError: the application is broken" in server.errors + response.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "value"),
+    [
+        ("200 OK\r\nX-Mine: 1", "X-A", "a"),
+        ("200 OK", "X-A: 1\r\nX-Mine", "1"),
+        ("200 OK", "X-Mine:", "1"),
+        ("200 OK", "X-A", "a\r\nX-Mine: 1"),
+        ("200 OK", "X-A", "a\nX-Mine: 1"),
+        ("200 OK", "X-A", "a\n\n<script>"),
+        ("200 OK", "X-A", "a\0b"),
+    ],
+)
+def test_no_line_ends_in_the_head(server: Server, status: str, name: str, value: str) -> None:
+    """PEP 3333: no control characters. What comes from a client is no header of the response."""
+    response = server.ask("head", HTTP_X_HEAD=json.dumps([status, name, value]))
+    assert response.status == 500
+    assert b"x-mine" not in dict(response.headers)
+    assert server.stop() == 0
+    assert "ValueError: " in server.errors + response.stderr.decode()
+
+
+def test_head_is_sent_as_it_is(server: Server) -> None:
+    response = server.ask("head", HTTP_X_HEAD=json.dumps(["299 Sm\xf8rrebr\xf8d", "x_a.b", "\xe6 ,;b"]))
+    assert response.status == 299
+    assert (b"x_a.b", b"\xe6 ,;b") in response.headers
 
 
 def test_application_may_complain(server: Server) -> None:

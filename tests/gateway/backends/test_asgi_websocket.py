@@ -1,5 +1,6 @@
 """WebSockets of ASGI applications over the real HTTP/1.1 front, with a client by wsproto."""
 
+import gc
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +21,7 @@ from websockets.sync.client import connect as connect_websockets
 from wsproto.events import CloseConnection, Ping, Pong
 
 from gateway.backends.asgi.settings import WebSocketSettings
-from gateway.backends.asgi.websocket import QUEUED_MESSAGES
+from gateway.backends.asgi.websocket import QUEUED_MESSAGES, WebSocketExchange
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.protocols.websocket.server import FRAMES_AT_A_TIME
@@ -376,6 +377,28 @@ def test_echo(loop: str, deflate: bool) -> None:
             assert await read_all(stream) == b""
 
     run(main)
+
+
+@both_loops
+def test_a_connection_is_gone_with_its_end(loop: str) -> None:
+    """Not when somebody looks for cycles."""
+
+    async def main() -> None:
+        async with serving(echo, loop) as served, await served.connect() as stream:
+            client = await Client.open(stream)
+            await client.send("a")
+            assert await client.receive() == "a"
+            await client.close()
+            await read_all(stream)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main)
+        left = [each for each in gc.get_objects() if type(each) is WebSocketExchange]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_compression_can_be_switched_off() -> None:

@@ -17,6 +17,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from gateway.backends.asgi.crossing import Crossing
 from gateway.backends.asgi.host import Event
 from tests.gateway.backends.asgi_harness import answering, serving
 from tests.gateway.conftest import RecordingResponder, make_request
@@ -390,8 +391,15 @@ def test_cancelled_before_it_began() -> None:
             assert scope.cancelled_caught
 
     called: list[bool] = []
-    trio.run(main)
+    gc.collect()
+    gc.disable()
+    try:
+        trio.run(main)
+        left = [each for each in gc.get_objects() if type(each) is Crossing]
+    finally:
+        gc.enable()
     assert called == []
+    assert left == []  # nor the request, with a client that has gone
 
 
 def test_an_application_that_finishes_in_spite_of_its_cancellation() -> None:

@@ -844,17 +844,25 @@ def test_idle_connection_ends() -> None:
     talking(test, hello, timeouts=Timeouts(keep_alive=0.05))
 
 
-def test_head_that_does_not_end_in_time() -> None:
-    """timeouts.header, from its first byte: more of it does not help."""
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (frame(HEADERS, 0, 1, b"\x82"), frame(9, 0, 1, b"\x84")),
+        (frame(HEADERS, 5, 1, bytes(1000))[:10], b"\x84"),
+        (frame(HEADERS, 0, 1, b"\x82") + frame(9, 4, 1, bytes(1000))[:10], b"\x84"),
+    ],
+)
+def test_head_that_does_not_end_in_time(first: bytes, more: bytes) -> None:
+    """timeouts.header, from its first byte: more of it does not help, be it of frames or of one."""
 
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
         await client.receive()  # so that nothing is to be acknowledged in between
-        await client.send(frame(HEADERS, 0, 1, b"\x82"))
+        await client.send(first)
         async with trio.open_nursery() as nursery:
 
             async def dribble() -> None:
                 while True:
-                    await client.stream.send_all(frame(9, 0, 1, b"\x84"))
+                    await client.stream.send_all(more)
                     await pass_time(0.02)
 
             nursery.start_soon(dribble)

@@ -1,5 +1,6 @@
 """Small writes of one turn leave together: when, in what order, and what becomes of them at the end."""
 
+import gc
 import os
 import socket
 import tempfile
@@ -445,6 +446,27 @@ def test_who_has_broken_off_is_told_to_who_reads(parked: bool) -> None:
                 nursery.start_soon(read)
 
     pumped("tcp", test)
+
+
+def test_a_stream_that_has_failed_is_freed_without_the_collector() -> None:
+    """What a failure knows of the way to it would keep the stream: with TLS, some 20 KiB."""
+
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        await ask(stream, peer)
+        assert stream.try_send(b"yes") == 3
+        reset(peer)
+        await trio.lowlevel.checkpoint()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+
+    gc.collect()
+    gc.disable()
+    try:
+        pumped("tcp", test)
+        left = [each for each in gc.get_objects() if type(each) is PumpStream]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 # ---- a peer that speaks and does not read

@@ -1,9 +1,11 @@
 """Backends that misbehave, one for each way to do it, over each protocol: what the client, the log and the
 connection see of it. The gateway serves the next request afterwards, and nothing is left (14.3, 14.4)."""
 
+import gc
 import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -24,7 +26,7 @@ from gateway.protocols.fastcgi.records import (
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.scgi import ScgiServer
 from gateway.protocols.uwsgi import UwsgiServer
-from gateway.upstream.exchange import MAX_INFORMATIONAL
+from gateway.upstream.exchange import MAX_INFORMATIONAL, Exchange
 from tests.gateway.served import (
     GET,
     LAST_GET,
@@ -595,6 +597,32 @@ def test_client_that_goes_in_the_middle_of_its_body(kind: str) -> None:
     asked = ask(kind, behave, POST % 1_000_000, test=test)
     assert ended == [False]
     assert asked.logs == []
+
+
+@every_kind
+def test_client_that_breaks_off_its_body_leaves_nothing(kind: str) -> None:
+    """Not until the next look for cycles: clients that leave must not fill the memory."""
+
+    reached = trio.Event()
+
+    async def behave(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            async for _ in stream:
+                reached.set()
+
+    async def test(served: Served, client: trio.SocketStream) -> None:
+        await client.send_all(b"x" * 1000)
+        await reached.wait()
+        reset(client)
+
+    gc.collect()
+    gc.disable()
+    try:
+        ask(kind, behave, POST % 1_000_000, test=test)
+        left = [each for each in gc.get_objects() if type(each) is Exchange]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 @pytest.mark.parametrize("kind", ["fastcgi", "http"])  # the others cannot say that a body has no length
