@@ -90,7 +90,10 @@ class RouteBuilder:
         if route.static is not None:
             from gateway.static.handler import StaticFiles
 
-            return StaticFiles(route.static.root, index=route.static.index, symlinks=route.static.symlinks)
+            static = route.static
+            return StaticFiles(
+                static.root, index=static.index, fallback=static.fallback, symlinks=static.symlinks
+            )
         if route.redirect is not None:
             from gateway.actions import Redirect
 

@@ -22,6 +22,8 @@ class Static(Model):
     """The directory; nothing outside of it is served."""
     index: Annotated[tuple[FileName, ...], Many()] = ("index.html",)
     """Names of files that stand for their directory, in order."""
+    fallback: FileName | None = None
+    """The file that every path without a file gets, such as index.html of a single-page application."""
     symlinks: Literal["inside", "follow", "refuse"] = "inside"
     """Symbolic links are followed if they stay inside the directory, always (follow), or never (refuse)."""
 

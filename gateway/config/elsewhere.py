@@ -46,7 +46,7 @@ HERE: Final = {
         "php_fastcgi fastcgi_pass uwsgi_pass scgi_pass": _BACKEND,
         "root alias file_server files directory": "static: DIRECTORY",
         "index symlinks": "a key of static",
-        "try_files fallback": "nothing looks whether a file is there: further routes decide, by the path "
+        "try_files fallback": "static: {root: DIRECTORY, fallback: index.html}, or further routes, by the path "
         "(docs/recipes.md)",
         "strip_prefix root_path script_name prefix handle_path": "mount",
         "return status body": "respond: {status: 404}, or redirect: {to: /new}",
@@ -69,7 +69,7 @@ HERE: Final = {
     },
     "Static": {
         "dir directory path alias": "root",
-        "try_files fallback spa not_found": "a further route (docs/recipes.md)",
+        "try_files spa not_found": "fallback: index.html",
         "browse autoindex listing": "nothing lists directories here",
         "cache expires max_age headers": f"{_HEADERS} of the route",
     },

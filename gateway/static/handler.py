@@ -3,7 +3,8 @@
 The file is found by the path below the mount: without a mount ``/assets/x`` is ``ROOT/assets/x`` (as
 nginx's ``root``), with ``mount: /assets`` it is ``ROOT/x`` (as ``alias``). GET and HEAD only. A directory is
 answered by its index file, never by a listing, and only under its name with a slash at the end; links in
-its pages would lead elsewhere otherwise.
+its pages would lead elsewhere otherwise. A fallback stands for all that is not there, as the last of nginx's
+`try_files`, but not for names that are never served.
 
 Files are opened and read in the loop's own thread, as nginx does by default: for a file in the page cache
 that takes microseconds, and handing it to a thread takes longer. On a network file system that hangs, the
@@ -42,14 +43,18 @@ class StaticFiles:
         root: str | os.PathLike[str],
         *,
         index: Sequence[str] = ("index.html",),
+        fallback: str | None = None,
         symlinks: Symlinks = "inside",
     ) -> None:
-        """*index*: names that stand for their directory, the first that is there. Raises ValueError."""
-        for name in index:
+        """*index*: names that stand for their directory, the first that is there; *fallback*: what a path
+        without a file gets. Raises ValueError.
+        """
+        for name in (*index, *([] if fallback is None else [fallback])):
             if not name or "/" in name or "\0" in name:
-                raise ValueError(f"index: expected the name of a file, got {name!r}")
+                raise ValueError(f"expected the name of a file, got {name!r}")
         self._tree = Tree(root, symlinks=symlinks)
         self._index = tuple(index)
+        self._fallback = fallback
 
     async def handle(self, request: Request, responder: Responder) -> None:
         if request.method not in ("GET", "HEAD"):
@@ -58,7 +63,7 @@ class StaticFiles:
         rest = request.rest
         check_names(request.raw_path, rest)
         try:
-            descriptor, facts, name = self._find(rest)
+            descriptor, facts, name = self._find_or_fall_back(rest)
         except OSError as error:
             # The machine is at fault, not the client: no descriptors left, a broken disk.
             status = 503 if error.errno in EXHAUSTED else 500
@@ -73,13 +78,26 @@ class StaticFiles:
         finally:
             os.close(descriptor)
 
+    def _find_or_fall_back(self, rest: str) -> tuple[int, os.stat_result, str]:
+        """As `_find`; where there is no file, the one that stands for all others."""
+        try:
+            return self._find(rest)
+        except RequestError as error:
+            if error.status != 404 or self._fallback is None:
+                raise
+        return self._find_one_of(("/" + self._fallback,))
+
     def _find(self, rest: str) -> tuple[int, os.stat_result, str]:
         """The open file, or the directory whose name lacks its slash; and the name that has its type."""
         if not rest.endswith("/"):
             return *self._tree.open(rest), rest
-        for name in self._index:
+        return self._find_one_of([rest + name for name in self._index])
+
+    def _find_one_of(self, names: Sequence[str]) -> tuple[int, os.stat_result, str]:
+        """The first that is a file."""
+        for name in names:
             try:
-                descriptor, facts = self._tree.open(rest + name)
+                descriptor, facts = self._tree.open(name)
             except RequestError as error:
                 if error.status != 404:
                     raise

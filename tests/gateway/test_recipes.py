@@ -54,8 +54,8 @@ def test_single_page_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "dist/assets/a.js").write_text("script")
     monkeypatch.chdir(tmp_path)
     configuration = recipe("A single-page application and its API", tmp_path)
-    page, deep, script, absent, api = asked(
-        configuration, "/", "/users/3", "/assets/a.js", "/favicon.ico", "/api/x?y"
+    page, deep, script, gone, api = asked(
+        configuration, "/", "/users/3", "/assets/a.js", "/assets/b.js", "/api/x?y"
     )
     assert (page.status, page.body) == (deep.status, deep.body) == (200, b"page")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -63,7 +63,7 @@ def test_single_page_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         b"script",
         "public, max-age=31536000, immutable",
     )
-    assert absent.status == 404
+    assert gone.status == 404
     assert api.body == b"/api/x?y "
 
 

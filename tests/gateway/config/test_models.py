@@ -414,6 +414,7 @@ def test_fastcgi_connections_are_not_kept_by_default() -> None:
         ({"respond": {"status": 204, "body": "x"}}, [".respond.body: a response with status 204 has no body"]),
         ({"respond": {"headers": {"Content-Length": "1"}}}, [".respond.headers.Content-Length: content-length is set by the gateway"]),
         ({"static": {"symlinks": "follow"}}, [".static.root: is missing"]),
+        ({"static": {"root": "/", "fallback": "a/b"}}, [".static.fallback: expected the name of a file, without directories, got 'a/b'"]),
         ({"static": "/nonexistent"}, [".static: '/nonexistent' does not exist: expected a directory"]),
         ({"backend": "b", "headers": {"response": {"set": {"Content-Length": "1"}, "remove": ["te", "a b"]}}}, [
             ".headers.response.set.Content-Length: content-length is set by the gateway",

@@ -57,6 +57,26 @@ def refused(handler: StaticFiles, target: bytes, headers: Headers | None = None,
     return caught.value.status
 
 
+def test_fallback_stands_for_what_is_not_there(root: Path) -> None:
+    handler = StaticFiles(root, fallback="index.html")
+    for target in (b"/users/3", b"/bare/", b"/a.txt/x", b"/index.html"):
+        page = get(handler, target)
+        assert (page.status, page.body) == (200, b"<p>home</p>")
+        assert page.header(b"content-type") == b"text/html; charset=utf-8"
+    assert get(handler, b"/a.txt").body == b"0123456789"
+    assert get(handler, b"/bare").status == 308
+    assert get(handler, b"/users/3", method="HEAD").body == b""
+    assert get(handler, b"/users/3", [(b"if-none-match", page.header(b"etag") or b"")]).status == 304
+
+
+def test_fallback_does_not_stand_for_what_is_never_served(root: Path) -> None:
+    (root / ".git").mkdir()
+    handler = StaticFiles(root, fallback="index.html")
+    for target in (b"/.git/config", b"/a%2Fb", b"//a"):
+        assert refused(handler, target) == 404
+    assert refused(StaticFiles(root, fallback="absent.html"), b"/x") == 404
+
+
 def test_serves_a_file_with_its_facts(root: Path) -> None:
     response = get(StaticFiles(root), b"/a.txt")
     assert response.status == 200
@@ -176,7 +196,7 @@ def test_no_index_no_listing(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "a\0b"])
 def test_rejects_an_index_that_is_no_file_name(root: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="index: "):
+    with pytest.raises(ValueError, match="name of a file"):
         StaticFiles(root, index=[name])
 
 
