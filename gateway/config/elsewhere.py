@@ -46,7 +46,7 @@ HERE: Final = {
         "php_fastcgi fastcgi_pass uwsgi_pass scgi_pass": _BACKEND,
         "root alias file_server files directory": "static: DIRECTORY",
         "index symlinks": "a key of static",
-        "try_files fallback": "static: {root: DIRECTORY, fallback: index.html}, or further routes, by the path "
+        "try_files fallback": "static: {root: DIRECTORY, fallback: index.html}, or further routes "
         "(docs/recipes.md)",
         "strip_prefix root_path script_name prefix handle_path": "mount",
         "return status body": "respond: {status: 404}, or redirect: {to: /new}",
