@@ -1,6 +1,5 @@
 """WebSockets of ASGI applications over the real HTTP/1.1 front, with a client by wsproto."""
 
-import gc
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +27,7 @@ from gateway.protocols.websocket.server import FRAMES_AT_A_TIME
 from gateway.router import Route, Router
 from tests.gateway.backends.asgi_harness import both_loops
 from tests.gateway.backends.asgi_harness import serving as backend_of
+from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.served import Served, accepting, pass_time, read_all, reset, until
 from tests.gateway.websocket_client import ACCEPT, Client, offer, read_head
 
@@ -391,14 +391,8 @@ def test_a_connection_is_gone_with_its_end(loop: str) -> None:
             await client.close()
             await read_all(stream)
 
-    gc.collect()
-    gc.disable()
-    try:
+    with freed_without_the_collector(WebSocketExchange):
         run(main)
-        left = [each for each in gc.get_objects() if type(each) is WebSocketExchange]
-    finally:
-        gc.enable()
-    assert left == []
 
 
 def test_compression_can_be_switched_off() -> None:

@@ -1,6 +1,5 @@
 """Small writes of one turn leave together: when, in what order, and what becomes of them at the end."""
 
-import gc
 import os
 import socket
 import tempfile
@@ -13,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from gateway.net.outbox import GATHERED, LARGEST, LONGEST, MOST
 from gateway.net.pump import Pump
 from gateway.net.stream import PumpStream
+from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.net.pumped import fill, pumped
 from tests.gateway.served import (
     pumping,
@@ -459,14 +459,8 @@ def test_a_stream_that_has_failed_is_freed_without_the_collector() -> None:
         with pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
 
-    gc.collect()
-    gc.disable()
-    try:
+    with freed_without_the_collector(PumpStream):
         pumped("tcp", test)
-        left = [each for each in gc.get_objects() if type(each) is PumpStream]
-    finally:
-        gc.enable()
-    assert left == []
 
 
 # ---- a peer that speaks and does not read
