@@ -1,12 +1,10 @@
 """What a worker is doing at one moment: its backends, their servers and processes, as plain values."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from gateway import __version__
 from gateway.backend import Backend
 from gateway.front.service import Service
 
@@ -44,10 +42,7 @@ class WorkerState:
         """All of it, as JSON has it. Times are in seconds."""
         upstreams = self.upstreams()
         return {
-            "version": __version__,
-            "pid": os.getpid(),
             "uptime": round(time.monotonic() - self.started_at, 3),
-            "draining": self.service.draining,
             "connections": self.service.caps.open,
             "backends": {
                 name: {"kind": self.kinds[name], **_described(upstreams.get(name))} for name in self.backends

@@ -26,7 +26,7 @@ def show(described: dict[str, Any]) -> None:
         f"{connections} connection{'' if connections == 1 else 's'}{draining}"
     )
     if not described["workers"]:
-        console.print("starting: no worker serves yet")
+        console.print("no worker serves: the first is starting, or the log says why none can")
         return
     console.print(_workers(described["workers"]))
     console.print()

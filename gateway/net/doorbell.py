@@ -7,16 +7,11 @@ to be read. Where there is none (an old kernel, a sandbox, no descriptor left) i
 """
 
 import os
-import sys
 from collections.abc import Callable
-from io import FileIO
-from typing import Final
 
 import trio
 
 from gateway.net.pump import Pump
-
-_ONE: Final = (1).to_bytes(8, sys.byteorder)
 
 
 def _nothing() -> None:
@@ -30,17 +25,17 @@ class Doorbell:
     """
 
     def __init__(self, pump: Pump, answer: Callable[[], None]) -> None:
+        self._wire = -1
+        """Open as long as somebody has this: a thread that rings at the end must not find another's file."""
         self._pump = pump
         self._answer = answer
         self._token = trio.lowlevel.current_trio_token()
-        self._wire: FileIO | None = None
         try:
-            # A file, for its write() looks whether it is open where no other thread can run.
-            wire = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "w")
+            wire = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             try:
-                pump.watch(wire.fileno(), answer, edge=True)
+                pump.watch(wire, answer, edge=True)
             except BaseException:
-                wire.close()
+                os.close(wire)
                 raise
         except OSError:
             return
@@ -48,20 +43,22 @@ class Doorbell:
 
     def ring(self) -> None:
         """From any thread, at any time; after the end it does nothing."""
+        if self._wire >= 0:
+            os.eventfd_write(self._wire, 1)
+            return
         try:
-            if self._wire is not None:
-                self._wire.write(_ONE)
-            else:
-                self._token.run_sync_soon(self._reply)
-        except (ValueError, trio.RunFinishedError):
-            pass  # closed, or the loop has ended: nobody is left to be told
+            self._token.run_sync_soon(self._reply)
+        except trio.RunFinishedError:
+            pass  # nobody is left to be told
 
     def close(self) -> None:
         """Rings have no answer from now on."""
         self._answer = _nothing
-        if self._wire is not None:
-            self._pump.unwatch(self._wire.fileno())
-            self._wire.close()
+        self._pump.unwatch(self._wire)
+
+    def __del__(self) -> None:
+        if self._wire >= 0:
+            os.close(self._wire)
 
     def _reply(self) -> None:
         self._answer()

@@ -27,10 +27,7 @@ def end_with(parent: int, *, grace: float = GRACE, silent: bool = True) -> None:
     """
     try:
         descriptor = os.pidfd_open(parent)
-    except (
-        OSError,
-        AttributeError,
-    ):  # it has ended, or there are no pidfds here (`programs.process`)
+    except (OSError, AttributeError):  # it has ended, or there are no pidfds here (`programs.process`)
         descriptor = -1
     arguments = (parent, descriptor, grace, silent)
     threading.Thread(target=_wait, args=arguments, name="orphan", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Several processes that serve, replaced without a gap: they share the listening sockets of one supervisor.
+"""Processes that serve, replaced without a gap: they share the listening sockets of one supervisor.
 
 ::
 

@@ -133,7 +133,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         descriptor = self._readiness.fileno()
         self._home = get_ident()
         pump.watch(descriptor, self._on_readable)
-        self._doorbell = Doorbell(pump, self.wake)
+        self._doorbell = doorbell = Doorbell(pump, self.wake)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_time)
@@ -144,7 +144,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 await self._step_forever(busy)
         finally:
             self._home = None
-            self._doorbell.close()
+            self._doorbell = None
+            doorbell.close()
             pump.unwatch(descriptor)
             self._alarm = trio.CancelScope()
 
@@ -297,8 +298,9 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def _write_to_self(self) -> None:
         """For call_soon_threadsafe: there is something to run."""
-        if self._doorbell is not None:
-            self._doorbell.ring()
+        doorbell = self._doorbell
+        if doorbell is not None:
+            doorbell.ring()
 
     def _complain(self) -> None:
         """Of another thread, as asyncio does in its debug mode."""

@@ -33,14 +33,10 @@ def _kind_of(value: dict[str, Any]) -> str:
     if not kinds:
         from gateway.config.elsewhere import kind_here  # most files have no mistakes
 
-        guesses = (hint for find in (kind_here, _suggested) for hint in map(find, value) if hint)
-        guess = next(guesses, "")
+        guesses = [*map(kind_here, value), *(suggestion(key, KINDS) for key in value)]
+        guess = next(filter(None, guesses), "")
         raise ValueError(f"expected a kind of backend ({alternatives(KINDS)}){'; ' * bool(guess)}{guess}")
     return kinds[0]
-
-
-def _suggested(key: str) -> str:
-    return suggestion(key, KINDS)
 
 
 def _made(value: Any, info: ValidationInfo) -> Model:

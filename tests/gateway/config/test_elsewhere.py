@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - one row is one case
 
+import re
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -48,6 +49,26 @@ def test_forms_are_right() -> None:
         "  - {backend: app, forward_auth: %(ForwardAuth)s, headers: {request: %(HeaderChanges)s}}\n"
     )
     assert len(load_text(text % elsewhere.FORMS, "gateway.yaml", Path(__file__).parent).routes) == 4
+
+
+@pytest.mark.parametrize(
+    ("model", "backends"),
+    [
+        ("Balanced", ["http: 'http://a'", "ajp: 'a:1'", "fastcgi: 'a:1'", "scgi: 'a:1'", "uwsgi: 'a:1'"]),
+        ("HTTPBackend", ["http: 'http://a'"]),
+        ("AJPBackend", ["ajp: 'a:1'"]),
+        ("FastCGIBackend", ["fastcgi: 'a:1'"]),
+        ("PythonApplication", ["wsgi: 'a:b'", "asgi: 'a:b'"]),
+    ],
+)
+def test_settings_that_are_told_are_right(model: str, backends: list[str]) -> None:
+    """Whatever kind of backend the key is in."""
+    settings = [ours for ours in elsewhere.HERE[model].values() if re.fullmatch(r"\w+: (\{.*\}|true)", ours)]
+    assert settings
+    for setting in settings:
+        for backend in backends:
+            text = f"listeners: [{{http: ':8000'}}]\nbackends: {{a: {{{backend}, {setting}}}}}\n"
+            load_text(f"{text}routes: [{{backend: a}}]\n", "gateway.yaml", Path.cwd())
 
 
 @pytest.mark.parametrize(

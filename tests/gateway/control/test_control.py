@@ -123,7 +123,7 @@ def test_status_while_the_first_worker_starts_says_so(tmp_path: Path) -> None:
         starting.ready()
     first, second = done.stdout.splitlines()
     assert first.endswith(", 0 connections")
-    assert second == "starting: no worker serves yet"
+    assert second == "no worker serves: the first is starting, or the log says why none can"
 
 
 def answer(client: Any) -> bytes:
