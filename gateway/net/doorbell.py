@@ -7,6 +7,7 @@ to be read. Where there is none (an old kernel, a sandbox, no descriptor left) i
 """
 
 import os
+import threading
 from collections.abc import Callable
 
 import trio
@@ -26,7 +27,8 @@ class Doorbell:
 
     def __init__(self, pump: Pump, answer: Callable[[], None]) -> None:
         self._wire = -1
-        """Open as long as somebody has this: a thread that rings at the end must not find another's file."""
+        self._lock = threading.RLock()
+        """Who rings at the end must not write to another's file. A signal may interrupt a ring by another."""
         self._pump = pump
         self._answer = answer
         self._token = trio.lowlevel.current_trio_token()
@@ -43,9 +45,10 @@ class Doorbell:
 
     def ring(self) -> None:
         """From any thread, at any time; after the end it does nothing."""
-        if self._wire >= 0:
-            os.eventfd_write(self._wire, 1)
-            return
+        with self._lock:
+            if self._wire >= 0:
+                os.eventfd_write(self._wire, 1)
+                return
         try:
             self._token.run_sync_soon(self._reply)
         except trio.RunFinishedError:
@@ -54,11 +57,11 @@ class Doorbell:
     def close(self) -> None:
         """Rings have no answer from now on."""
         self._answer = _nothing
-        self._pump.unwatch(self._wire)
-
-    def __del__(self) -> None:
-        if self._wire >= 0:
-            os.close(self._wire)
+        with self._lock:
+            wire, self._wire = self._wire, -1
+        if wire >= 0:
+            self._pump.unwatch(wire)
+            os.close(wire)
 
     def _reply(self) -> None:
         self._answer()

@@ -108,24 +108,40 @@ def test_who_rings_after_the_end_is_not_told() -> None:
             await trio.to_thread.run_sync(bells[0].ring)
             await trio.testing.wait_all_tasks_blocked()
 
-    trio.run(main)  # where `run` would look for what it leaves: the bell
+    run(main)
     bells[0].ring()
     assert answers == []
 
 
-def test_a_thread_that_still_rings_finds_no_file_of_another() -> None:
-    """It may be about to write when the bell is closed: the number of the eventfd is not free before."""
+def test_a_thread_that_still_rings_finds_no_file_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is about to write when the bell is closed: the number of the eventfd is not free before it has."""
+    about_to_write, go_on = threading.Event(), threading.Event()
+    write = os.eventfd_write
+    failures: list[OSError] = []
+
+    def slow_write(descriptor: int, value: int) -> None:
+        about_to_write.set()
+        assert go_on.wait(10)
+        try:
+            write(descriptor, value)
+        except OSError as error:
+            failures.append(error)
 
     async def main() -> None:
         async with pumping() as pump:
             before = descriptors()
             bell = Doorbell(pump, lambda: None)
-            ring = bell.ring
-            bell.close()
-            del bell
+            monkeypatch.setattr(os, "eventfd_write", slow_write)
+            ringing, closing = threading.Thread(target=bell.ring), threading.Thread(target=bell.close)
+            ringing.start()
+            assert about_to_write.wait(10)
+            closing.start()
+            closing.join(0.1)
             assert descriptors() == before + 1
-            ring()
-            del ring
+            go_on.set()
+            ringing.join()
+            closing.join()
             assert descriptors() == before
 
     run(main)
+    assert failures == []
