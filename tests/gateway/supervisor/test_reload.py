@@ -194,6 +194,37 @@ def test_listeners_follow_the_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "new.sock").exists()
 
 
+def test_unix_sockets_whose_files_are_gone_are_opened_anew(tmp_path: Path) -> None:
+    """... also that of the control socket, by a signal: the daemon ended."""
+    config = TWO.replace("[{http", "[{http: 'unix:web.sock', mode: '0660'}, {http", 1)
+    with supervised(tmp_path, config=config) as running:
+        running.ready()
+        change(tmp_path, "two")
+        (tmp_path / "web.sock").unlink()
+        (tmp_path / "control.sock").unlink()
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for('"reloaded"')
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(tmp_path / "web.sock"))
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"two " in receive_until(visitor, b".")
+        assert (tmp_path / "web.sock").stat().st_mode & 0o777 == 0o660
+        # A mistake leaves what serves, and what can be come to.
+        (tmp_path / "versioned.py").write_text("import absent\n")
+        (tmp_path / "web.sock").unlink()
+        assert command(tmp_path, "reload", "gateway.yaml").returncode == 1
+        change(tmp_path, "three")
+        assert command(tmp_path, "reload", "gateway.yaml").returncode == 0
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(tmp_path / "web.sock"))
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"three " in receive_until(visitor, b".")
+        running.process.terminate()
+        assert running.process.wait(60) == 0
+    assert not (tmp_path / "web.sock").exists()
+    assert not (tmp_path / "control.sock").exists()
+
+
 # Python says so of each fork in which there are threads: what follows at once is an exec.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:
