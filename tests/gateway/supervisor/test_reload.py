@@ -225,6 +225,24 @@ def test_unix_sockets_whose_files_are_gone_are_opened_anew(tmp_path: Path) -> No
     assert not (tmp_path / "control.sock").exists()
 
 
+def test_code_that_hangs_is_given_up_when_the_next_reload_is_wished_for(tmp_path: Path) -> None:
+    """Whoever has mended it, and asks again, was left to wait for it."""
+    with supervised(tmp_path) as running:
+        running.ready()
+        (tmp_path / "versioned.py").write_text(
+            "import sys, time\nprint('{}', file=sys.stderr)\ntime.sleep(1000)\n"
+        )
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("{}")
+        assert get(running).startswith("one ")
+        change(tmp_path, "two")
+        done = command(tmp_path, "reload", "gateway.yaml")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert get(running).startswith("two ")
+        running.process.terminate()
+        running.end()
+
+
 # Python says so of each fork in which there are threads: what follows at once is an exec.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:
