@@ -67,12 +67,20 @@ class ListeningSocket:
             return f"{scheme}://{host}:{name[1]}"
         return f"unix:{name}"
 
+    @property
+    def lost(self) -> bool:
+        """Whether the file of a Unix socket is there no more, or another's: nobody comes to this one."""
+        try:
+            return self.path is not None and os.stat(self.path).st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
     def close(self) -> None:
         """Stop listening."""
         self.sock.close()
         # Another daemon may have put its own socket there meanwhile.
-        with suppress(FileNotFoundError):
-            if self.path is not None and os.stat(self.path).st_ino == self._inode:
+        if self.path is not None and not self.lost:
+            with suppress(FileNotFoundError):
                 os.unlink(self.path)
 
 

@@ -16,6 +16,7 @@ _OURS: Final = (
     "application, http: {spawn: …}"
 )
 _OTHER_NAMES: Final = "applications inside one process need different module names, or process: own"
+_PYTHONS: Final = "that is Python's own: expected another name"
 
 
 class LoadError(Exception):
@@ -87,9 +88,10 @@ def _check_not_shadowed(name: str, directory: Path) -> None:
     if loaded is None or spec is None or spec.origin is None:
         return
     if Path(loaded).resolve() != Path(spec.origin).resolve():
+        hint = _OURS if name == _OUR_PACKAGE else _OTHER_NAMES
         raise LoadError(
             f"{spec.origin} cannot be imported, because {loaded} is the module {name!r} already; "
-            + (_OURS if name == _OUR_PACKAGE else _OTHER_NAMES)
+            + (_PYTHONS if name in sys.stdlib_module_names else hint)
         )
 
 

@@ -149,7 +149,7 @@ class Worker:
     def stop(self, config: Config, *, hurried: bool) -> None:
         """End it in order, by force if it takes too long; *hurried*, without waiting for requests."""
         self.stopping = True
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGINT if hurried else signal.SIGTERM)
         due = trio.current_time() + stop_time(config, hurried=hurried)
         self._patience.deadline = min(self._patience.deadline, due)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.config import Config, ListenAddress, Listener
+from gateway.errors import StartError
 from gateway.listener import ListeningSocket, open_listener, own_listener
 from gateway.net.address import UnixAddress
 
@@ -33,10 +34,12 @@ class Sockets:
 
     def __init__(self) -> None:
         self._held: dict[_Key, list[ListeningSocket]] = {}
+        self._lost: list[ListeningSocket] = []
+        """Those in whose place there are others: somebody has removed their files."""
 
     def open(self, config: Config) -> Opened:
         """The sockets for *config*; those that are open already are used again. Raises StartError."""
-        before = set(self._held)
+        before = dict(self._held)
         seen: Counter[str] = Counter()
         listeners = []
         try:
@@ -49,13 +52,14 @@ class Sockets:
                 listeners, self._own("control", config.control), self._own("metrics", config.metrics)
             )
         except BaseException:
-            self._close(self._held.keys() - before)
+            self._close(key for key, held in self._held.items() if before.get(key) is not held)
             raise
 
     def keep(self, wanted: Opened) -> None:
         """Close what *wanted* does not have."""
         kept = {id(listening) for listening in wanted.all()}
         self._close(key for key, held in self._held.items() if id(held[0]) not in kept)
+        self._forget_lost(kept)
 
     def close_listeners(self) -> None:
         """Close those for clients, which are refused from now on."""
@@ -64,6 +68,7 @@ class Sockets:
     def close(self) -> None:
         """Close all."""
         self._close(self._held)
+        self._forget_lost(set())
 
     def _own(self, purpose: str, address: ListenAddress | None) -> list[ListeningSocket]:
         if address is None:
@@ -72,10 +77,16 @@ class Sockets:
         return self._get((purpose, str(address), 0), own_listener(address, mode=mode))
 
     def _get(self, key: _Key, listener: Listener) -> list[ListeningSocket]:
+        if key in self._held and self._held[key][0].lost:
+            # What serves may have connections of it that wait.
+            self._lost += self._held.pop(key)
         if key not in self._held:
             self._held[key] = open_listener(listener)
         elif isinstance(listener.address, UnixAddress) and listener.mode is not None:
-            os.chmod(listener.address.path, listener.mode)
+            try:
+                os.chmod(listener.address.path, listener.mode)
+            except OSError as error:
+                raise StartError(f"cannot listen on {listener.address}: {error.strerror}") from error
         for listening in self._held[key]:
             listening.listener = listener
             listening.sock.listen(listener.backlog)
@@ -85,3 +96,9 @@ class Sockets:
         for key in list(keys):
             for listening in self._held.pop(key):
                 listening.close()
+
+    def _forget_lost(self, kept: set[int]) -> None:
+        for listening in self._lost:
+            if id(listening) not in kept:
+                listening.close()
+        self._lost = [listening for listening in self._lost if id(listening) in kept]

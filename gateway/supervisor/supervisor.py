@@ -148,14 +148,14 @@ class Supervisor:
         named = [Path(path).name for path in paths[:_NAMED]]
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         self._wish_for(f"changed: {', '.join(named)}{more}")
-        # What is being loaded is not wanted any more; it may be what hangs, and has just been mended. Or it
-        # has written the files itself, and would do so the next time.
-        self._starting.deadline = max(trio.current_time(), self._started_at + self._patience)
 
     def _wish_for(self, why: str) -> Reload:
         wish = Reload(why)
         self._wanted.append(wish)
         self._wish.set()
+        # What is being loaded is not wanted any more; it may be what hangs, and has just been mended. Or it
+        # has changed files itself, and would do so the next time.
+        self._starting.deadline = max(trio.current_time(), self._started_at + self._patience)
         return wish
 
     # ---- generations
@@ -223,7 +223,7 @@ class Supervisor:
     async def _advance(self, document: Document, config: Config, generations: trio.Nursery) -> None:
         """Put workers of *config* in the place of those that serve, if there are any.
 
-        Raises StartError and WorkerError, and _Overtaken if files change again before the new ones serve.
+        Raises StartError and WorkerError, and _Overtaken if there is another wish before the new ones serve.
         """
         if reasons := cannot_be_shared(config, self._count(config)):
             raise WorkerError(reasons)
@@ -279,12 +279,13 @@ class Supervisor:
 
 
 class _Overtaken(Exception):
-    """Files have changed again before the workers of the last change served."""
+    """Another reload is wished for, and the workers of the last one do not serve yet."""
 
 
 _PATIENCE = 1.0
-"""Seconds that a start has at least when files change meanwhile; twice as many each time that it was too few,
-until one succeeds, so that code which writes files whenever it is loaded serves in the end."""
+"""Seconds that a start has at least when another reload is wished for meanwhile; twice as many each time
+that it was too few, until one succeeds, so that code which writes files whenever it is loaded serves in the
+end."""
 
 _NAMED = 3
 """Changed files that are named in the log."""

@@ -1,5 +1,6 @@
 """A worker from within: it waits for what the supervisor says, and is that."""
 
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ def work(descriptor: int, parent: int) -> int:
 
     *descriptor* is the channel to it.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's way is to raise, also behind the end of the loop
     with socket.socket(fileno=descriptor) as channel:
         told = Start.receive(channel)
         if told is None:
@@ -94,8 +96,12 @@ async def _work(
 
 
 async def _follow(signals: AsyncIterator[int], ending: Ending) -> None:
-    async for _ in signals:
-        ending.signalled()
+    """SIGINT is the supervisor's word to hurry; what else comes twice may be its, and one for all processes.
+
+    systemd sends SIGTERM to all of them, unless a unit says otherwise.
+    """
+    async for number in signals:
+        ending.advance(Stage.HURRIED if number == signal.SIGINT else Stage.DRAINING)
 
 
 class _Orders:

@@ -330,6 +330,15 @@ class GuestLoop(asyncio.SelectorEventLoop):
             "signals are the gateway's: an application is told of the end by lifespan.shutdown"
         )
 
+    async def _make_subprocess_transport(self, *arguments: Any, **options: Any) -> Any:
+        """As asyncio's, which until Python 3.13 asks the policy who watches children."""
+        if sys.version_info < (3, 14):
+            policy = asyncio.get_event_loop_policy()
+            if type(policy).get_child_watcher is asyncio.AbstractEventLoopPolicy.get_child_watcher:
+                # That of another kind of loop (uvloop), which an application has set; it has none.
+                policy.get_child_watcher = asyncio.ThreadedChildWatcher  # type: ignore[method-assign]
+        return await super()._make_subprocess_transport(*arguments, **options)  # type: ignore[misc]
+
     # --- executors
 
     def set_default_executor(self, executor: ThreadPoolExecutor) -> None:  # type: ignore[override]

@@ -15,6 +15,7 @@ import pytest
 import sniffio
 import trio
 import trio.testing
+import uvloop
 from structlog.testing import capture_logs
 
 from gateway.backends.asgi.crossing import Crossing
@@ -173,6 +174,22 @@ def test_a_subprocess_works() -> None:
         return output
 
     assert in_application(run) == b"hello"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_subprocess_works_beside_the_policy_of_another_loop() -> None:
+    """Applications that set uvloop's, for gunicorn or to be run alone, could start none."""
+
+    async def run() -> bytes:
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        output, _ = await process.communicate(b"hello")
+        return output
+
+    try:
+        assert in_application(run) == b"hello"
+    finally:
+        asyncio.set_event_loop_policy(None)
 
 
 def test_trio_goes_on_while_an_application_waits_in_a_thread() -> None:

@@ -152,6 +152,13 @@ def test_two_applications_cannot_have_modules_of_one_name(tmp_path: Path) -> Non
         load("gw_same:app", two)
 
 
+def test_a_module_of_python_cannot_be_an_application(tmp_path: Path) -> None:
+    """A process of its own, which was proposed, does not help."""
+    write(tmp_path, "types.py", "app = print\n")
+    with pytest.raises(StartError, match=r"that is Python's own: expected another name$"):
+        load("types:app", tmp_path)
+
+
 # ---- what an application needs of its process
 
 

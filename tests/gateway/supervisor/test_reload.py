@@ -194,6 +194,55 @@ def test_listeners_follow_the_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "new.sock").exists()
 
 
+def test_unix_sockets_whose_files_are_gone_are_opened_anew(tmp_path: Path) -> None:
+    """... also that of the control socket, by a signal: the daemon ended."""
+    config = TWO.replace("[{http", "[{http: 'unix:web.sock', mode: '0660'}, {http", 1)
+    with supervised(tmp_path, config=config) as running:
+        running.ready()
+        change(tmp_path, "two")
+        (tmp_path / "web.sock").unlink()
+        (tmp_path / "control.sock").unlink()
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for('"reloaded"')
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(tmp_path / "web.sock"))
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"two " in receive_until(visitor, b".")
+        assert (tmp_path / "web.sock").stat().st_mode & 0o777 == 0o660
+        # A mistake leaves what serves, and what can be come to.
+        (tmp_path / "versioned.py").write_text("import absent\n")
+        (tmp_path / "web.sock").unlink()
+        assert command(tmp_path, "reload", "gateway.yaml").returncode == 1
+        change(tmp_path, "three")
+        assert command(tmp_path, "reload", "gateway.yaml").returncode == 0
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(tmp_path / "web.sock"))
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"three " in receive_until(visitor, b".")
+        running.process.terminate()
+        assert running.process.wait(60) == 0
+    assert not (tmp_path / "web.sock").exists()
+    assert not (tmp_path / "control.sock").exists()
+
+
+def test_code_that_hangs_is_given_up_when_the_next_reload_is_wished_for(tmp_path: Path) -> None:
+    """Whoever has mended it, and asks again, was left to wait for it."""
+    with supervised(tmp_path) as running:
+        running.ready()
+        (tmp_path / "versioned.py").write_text(
+            "import sys, time\nprint('{}', file=sys.stderr)\ntime.sleep(1000)\n"
+        )
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("{}")
+        assert get(running).startswith("one ")
+        change(tmp_path, "two")
+        done = command(tmp_path, "reload", "gateway.yaml")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert get(running).startswith("two ")
+        running.process.terminate()
+        running.end()
+
+
 # Python says so of each fork in which there are threads: what follows at once is an exec.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:

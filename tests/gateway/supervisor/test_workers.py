@@ -114,6 +114,23 @@ def test_running_requests_are_finished_and_nothing_is_left(tmp_path: Path) -> No
     assert all(gone(pid) for pid in pids)
 
 
+def test_a_signal_for_all_processes_is_one(tmp_path: Path) -> None:
+    """As systemd sends it: to the workers it is the supervisor's, too."""
+    with supervised(tmp_path) as running:
+        running.ready()
+        (pid,) = serving(tmp_path)
+        with running.connect() as busy:
+            busy.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+            receive_until(busy, b"begun \r\n")
+            os.kill(pid, signal.SIGTERM)
+            running.wait_for("waiting for requests")
+            running.process.terminate()
+            until(lambda: refused(running))
+            (tmp_path / "go").touch()
+            assert receive_until(busy, b"0\r\n\r\n").count(b"one ") == 1
+        running.end()
+
+
 def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
     with supervised(tmp_path, "--workers", "2") as running:
         running.ready()
@@ -148,11 +165,19 @@ def test_worker_that_is_stuck_is_killed(tmp_path: Path) -> None:
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    """In order: what runs has its grace."""
     with supervised(tmp_path, "--workers", "2") as running:
         running.ready()
         pids = serving(tmp_path)
-        running.process.kill()
-        running.process.wait(20)
+        with running.connect() as busy:
+            busy.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+            receive_until(busy, b"begun \r\n")
+            running.process.kill()
+            running.process.wait(20)
+            running.wait_for("waiting for requests")
+            until(lambda: refused(running))
+            (tmp_path / "go").touch()
+            assert receive_until(busy, b"0\r\n\r\n").count(b"one ") == 1
         until(lambda: all(gone(pid) for pid in pids))
 
 
