@@ -16,14 +16,6 @@ REFUSALS: Final = {
 }
 """By status: requests that a setting refuses."""
 
-SETTINGS: Final = {
-    408: "timeouts.header",
-    413: "limits.body",
-    414: "limits.request_line",
-    431: "limits.headers, limits.header_count",
-}
-"""By status: what decides about the heads of requests, and the lengths that they tell; for the log."""
-
 UNROUTED: Final = "The first route that matches answers. Add one for this request, or correct one of these."
 
 

@@ -13,7 +13,6 @@ from gateway.errors import (
     ResponseAborted,
     TargetError,
 )
-from gateway.failure.advice import SETTINGS
 from gateway.failure.pages import FailurePages
 from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
@@ -32,6 +31,14 @@ NOT_ANSWERED: Final = 499
 
 DRAINED_BYTES: Final = 256 * 1024
 """An unread body up to this size is read so that the connection can go on; beyond, closing is cheaper."""
+
+_SETTINGS: Final = {
+    408: "timeouts.header",
+    413: "limits.body",
+    414: "limits.request_line",
+    431: "limits.headers, limits.header_count",
+}
+"""By status: what decides about the heads of requests, and the lengths that they tell."""
 
 AccessLog = Callable[[Request, int, int, float], None]
 """Called after each request with (request, status, bytes of body sent, seconds it took)."""
@@ -148,7 +155,7 @@ class Service:
         if self.access_log is not None:
             client = connection.client and connection.client[0]
             facts = {} if head is None else {"method": _text(head.method), "target": _text(head.target)}
-            if setting := SETTINGS.get(status):
+            if setting := _SETTINGS.get(status):
                 facts["setting"] = setting
             log.info(
                 "request refused",

@@ -298,7 +298,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def _write_to_self(self) -> None:
         """For call_soon_threadsafe: there is something to run."""
-        doorbell = self._doorbell
+        doorbell = self._doorbell  # in the next moment it may be gone: this is another thread
         if doorbell is not None:
             doorbell.ring()
 
