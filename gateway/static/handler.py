@@ -49,9 +49,12 @@ class StaticFiles:
         """*index*: names that stand for their directory, the first that is there; *fallback*: what a path
         without a file gets. Raises ValueError.
         """
-        for name in (*index, *([] if fallback is None else [fallback])):
+        given = [("index", name) for name in index]
+        if fallback is not None:
+            given.append(("fallback", fallback))
+        for key, name in given:
             if not name or "/" in name or "\0" in name:
-                raise ValueError(f"expected the name of a file, got {name!r}")
+                raise ValueError(f"{key}: expected the name of a file, got {name!r}")
         self._tree = Tree(root, symlinks=symlinks)
         self._index = tuple(index)
         self._fallback = fallback

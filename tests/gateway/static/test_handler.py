@@ -196,8 +196,10 @@ def test_no_index_no_listing(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "a\0b"])
 def test_rejects_an_index_that_is_no_file_name(root: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="name of a file"):
+    with pytest.raises(ValueError, match="index: "):
         StaticFiles(root, index=[name])
+    with pytest.raises(ValueError, match="fallback: "):
+        StaticFiles(root, fallback=name)
 
 
 @pytest.mark.parametrize(
