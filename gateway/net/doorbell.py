@@ -22,11 +22,14 @@ def _nothing() -> None:
 class Doorbell:
     """Calls *answer* in the trio thread, in a step of a task, once at least after each `ring`.
 
-    Made in that thread, and closed there.
+    Made in that thread, and closed there. While a ring waits for its answer the next ones cost nothing: many
+    threads at once would give up the interpreter's lock at each, and wait for it.
     """
 
     def __init__(self, pump: Pump, answer: Callable[[], None]) -> None:
         self._wire = -1
+        self._rung = False
+        """And not answered yet."""
         self._lock = threading.RLock()
         """Who rings at the end must not write to another's file. A signal may interrupt a ring by another."""
         self._pump = pump
@@ -35,7 +38,7 @@ class Doorbell:
         try:
             wire = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             try:
-                pump.watch(wire, answer, edge=True)
+                pump.watch(wire, self._reply, edge=True)
             except BaseException:
                 os.close(wire)
                 raise
@@ -45,6 +48,9 @@ class Doorbell:
 
     def ring(self) -> None:
         """From any thread, at any time; after the end it does nothing."""
+        if self._rung:
+            return
+        self._rung = True
         with self._lock:
             if self._wire >= 0:
                 os.eventfd_write(self._wire, 1)
@@ -64,4 +70,6 @@ class Doorbell:
             os.close(wire)
 
     def _reply(self) -> None:
+        # First: what is laid down from now on has its own answer.
+        self._rung = False
         self._answer()

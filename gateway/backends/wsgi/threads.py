@@ -51,7 +51,6 @@ class WorkerThreads:
         """In this turn of the loop."""
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._posted: deque[Call] = deque()
-        self._rung = False
         self._doorbell: Doorbell
         self._token: trio.lowlevel.TrioToken
         self._threads: list[threading.Thread] = []
@@ -126,8 +125,6 @@ class WorkerThreads:
         return self._threads[number].ident
 
     def _deliver(self) -> None:
-        # Before the posts are looked at: one that comes from now on rings again.
-        self._rung = False
         posted = self._posted
         # Not those that come meanwhile: they have their own ring, and the loop its turn before.
         for _ in range(len(posted)):
@@ -143,9 +140,7 @@ class WorkerThreads:
     def post(self, call: Call) -> None:
         """Have *call* delivered in the trio thread."""
         self._posted.append(call)
-        if not self._rung:
-            self._rung = True
-            self._doorbell.ring()
+        self._doorbell.ring()
 
     def _work(self, number: int) -> None:
         take = self._queue.get

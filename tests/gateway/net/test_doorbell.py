@@ -95,6 +95,38 @@ def test_each_ring_is_answered() -> None:
     run(main)
 
 
+def test_rings_before_the_answer_are_one_system_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each system call a thread gives up the interpreter's lock, and many threads wait for it."""
+    calls: list[int] = []
+    write = os.eventfd_write
+
+    def counted(descriptor: int, value: int) -> None:
+        calls.append(value)
+        write(descriptor, value)
+
+    monkeypatch.setattr(os, "eventfd_write", counted)
+
+    async def main() -> None:
+        async with pumping() as pump:
+            answered = trio.Event()
+            bell = Doorbell(pump, lambda: answered.set())
+
+            def ring_often() -> None:
+                for _ in range(100):
+                    bell.ring()
+
+            for _ in range(2):
+                answered = trio.Event()
+                ringing = threading.Thread(target=ring_often)
+                ringing.start()
+                ringing.join()  # In this step: nobody answers meanwhile.
+                await answered.wait()
+            bell.close()
+
+    run(main)
+    assert len(calls) == 2
+
+
 @pytest.mark.usefixtures("way")
 def test_who_rings_after_the_end_is_not_told() -> None:
     """A thread may outlive the backend, or the loop."""
