@@ -12,8 +12,7 @@ the gateway itself authenticates nobody and asks no ident server (RFC 3875 4.1.1
 from typing import Final
 
 from gateway import __version__
-from gateway.protocols.hop_by_hop import HOP_BY_HOP
-from gateway.protocols.lists import list_tokens
+from gateway.protocols.hop_by_hop import HOP_BY_HOP, named_by
 from gateway.request import Address, Connection, Request
 
 SOFTWARE: Final = f"gateway/{__version__}"
@@ -38,9 +37,6 @@ _DROPPED: Final = HOP_BY_HOP | frozenset(
         b"proxy",
     }
 )
-
-# What nearly every Connection field says: it names no other field.
-_PERSISTENCE: Final = frozenset({b"keep-alive", b"close"})
 
 # Header name -> variable, or None for what is dropped. Clients choose the names: both the number of
 # entries and the length of a name are bounded, so at most 64 KiB of names is ever kept.
@@ -128,17 +124,11 @@ def _add_headers(environ: dict[str, str], request: Request) -> None:
             environ[variable] += separator + value.decode("latin-1")
         else:
             environ[variable] = value.decode("latin-1")
-    if connection_options is not None and connection_options.lower() not in _PERSISTENCE:
-        _drop_connection_fields(environ, connection_options)
-
-
-def _drop_connection_fields(environ: dict[str, str], options: bytes) -> None:
-    """RFC 9110 7.6.1: the fields that Connection names are for this hop only."""
-    for option in list_tokens(options):
-        variable = variable_name(option)
-        # Host and Content-Type belong to every request that has them; naming them is an attack.
-        if variable is not None and variable not in {"HTTP_HOST", "CONTENT_TYPE"}:
-            environ.pop(variable, None)
+    if connection_options is not None:
+        for name in named_by(connection_options):
+            variable = variable_name(name)
+            if variable is not None:
+                environ.pop(variable, None)
 
 
 def _remember(name: bytes) -> str | None:

@@ -25,8 +25,7 @@ from gateway.net.pump import Pump
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers, RequestHead
 from gateway.protocols.forwarded import CLIENT_FIELDS
-from gateway.protocols.hop_by_hop import HOP_BY_HOP
-from gateway.protocols.lists import list_tokens
+from gateway.protocols.hop_by_hop import HOP_BY_HOP, named_by
 from gateway.protocols.memo import LONGEST_HEAD, Memo
 from gateway.request import ForwardedConnection, Request, Responder, Upgrade
 from gateway.upstream.switch import Switch
@@ -187,7 +186,7 @@ class HttpBackend:
                 if b"_" not in name:
                     headers.append(field)
             elif name == b"connection":
-                dropped = dropped.union(list_tokens(field[1]))
+                dropped |= named_by(field[1])
             elif name == b"host":
                 host = field[1]
             elif name == b"via":
@@ -198,7 +197,7 @@ class HttpBackend:
                 announced.append(field)
             elif name == b"te":
                 takes_trailers = takes_trailers or b"trailers" in field[1].lower()
-        if dropped is not _DROPPED:
+        if len(dropped) > len(_DROPPED):
             # RFC 9110 7.6.1: also those that came before Connection named them.
             headers = [field for field in headers if field[0] not in dropped]
         headers.insert(0, (b"host", host if host and self._preserves else self._host))

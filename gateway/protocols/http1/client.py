@@ -19,6 +19,7 @@ from gateway.protocols.events import (
     RequestHead,
     ResponseHead,
 )
+from gateway.protocols.hop_by_hop import named_by
 from gateway.protocols.http1.checks import (
     check_transfer_encoding,
     parse_content_length,
@@ -40,7 +41,6 @@ from gateway.protocols.lists import list_tokens
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
 
 _VERSION_PREFIX = b"HTTP/1."
-_CONNECTION_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade"})
 _MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
 
 
@@ -237,10 +237,9 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
             elif name == b"transfer-encoding":
                 coding = value if coding is None else coding + b"," + value
             elif name == b"connection":
-                connection += b"," + value
+                connection = connection + b"," + value if connection else value
         self._keep_alive = self._keep_alive and persists(version, connection)
-        named = set(list_tokens(connection)) - _CONNECTION_OPTIONS if connection else None
-        if named:  # RFC 9110 7.6.1: they are for this connection, like Connection itself
+        if connection and (named := named_by(connection)):
             headers[:] = [field for field in headers if field[0] not in named]
         if status == 101 and not self._upgrade_offered:  # RFC 9110 15.2.2
             raise RemoteProtocolError("101 without a request to upgrade")

@@ -400,6 +400,15 @@ def test_expectation_without_meaning_is_not_passed_on(data: bytes) -> None:
     assert b"expect" not in fields
 
 
+def test_a_client_cannot_take_content_type_from_the_server() -> None:
+    """RFC 9110 7.6.1: it may not name fields that are for all recipients, or there would be two messages."""
+    connection = b"Connection: close, content-type, content-encoding, x-hop\r\n"
+    fields = b"Content-Type: text/x\r\nContent-Encoding: gzip\r\nX-Hop: 1\r\nContent-Length: 0\r\n"
+    _, told = seen(b"POST / HTTP/1.1\r\nHost: a\r\n" + connection + fields + b"\r\n")
+    assert (told[b"content-type"], told[b"content-encoding"]) == (b"text/x", b"gzip")
+    assert b"x-hop" not in told
+
+
 def test_fields_of_the_upstreams_connection_are_removed() -> None:
     """H-1 for responses: what its Connection names, too."""
     answer = (
