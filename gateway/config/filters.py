@@ -22,7 +22,7 @@ class HeaderChanges(Model):
     default: dict[ResponseHeaderName, LineTemplateText] = Field(default_factory=dict)
     """Fields for messages that have none of that name."""
     remove: Annotated[tuple[HeaderPattern, ...], Many()] = ()
-    """Names of fields that go, or patterns of names such as X-Debug-*."""
+    """Names of fields that go, or patterns of names such as X-Debug-*; of responses Server, too."""
 
 
 class HeaderRules(Model):

@@ -41,7 +41,7 @@ class HeaderRules:
 
     def apply(self, headers: Headers, request: Request) -> Headers:
         """New fields in place of *headers*, with the values of *request* in the templates."""
-        changed = [field for field in headers if not self._is_removed(field[0].lower())]
+        changed = [field for field in headers if not self.removes(field[0].lower())]
         for name, template in self._set:
             changed.append((name, template.render_field(request)))
         for name, template in self._add:
@@ -51,7 +51,8 @@ class HeaderRules:
                 changed.append((name, template.render_field(request)))
         return changed
 
-    def _is_removed(self, name: bytes) -> bool:
+    def removes(self, name: bytes) -> bool:
+        """Whether what comes by this name, in lower case, goes."""
         if name in self._removed:
             return True
         if not self._patterns:
@@ -82,15 +83,22 @@ class HeaderFilter:
 class _HeaderResponder(PassingResponder):
     """Applies rules to the head of the final response."""
 
-    __slots__ = ("_request", "_rules")
+    __slots__ = ("_anonymous", "_request", "_rules")
 
     def __init__(self, responder: Responder, rules: HeaderRules, request: Request) -> None:
         super().__init__(responder)
         self._rules = rules
         self._request = request
+        self._anonymous = rules.removes(b"server")
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
-        return self._responder.try_respond(status, self._rules.apply(headers, self._request), body, reason)
+        return self._responder.try_respond(status, self._changed(headers), body, reason)
 
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
-        self._responder.start(status, self._rules.apply(headers, self._request), reason)
+        self._responder.start(status, self._changed(headers), reason)
+
+    def _changed(self, headers: Headers) -> Headers:
+        changed = self._rules.apply(headers, self._request)
+        if self._anonymous and all(field[0].lower() != b"server" for field in changed):
+            changed.append((b"server", b""))  # or the front gives its own to a response that has none
+        return changed

@@ -13,7 +13,7 @@ BODILESS: Final = frozenset({204, 304})
 
 # RFC 9110 7.6.1, RFC 9113 8.2.2: fields of one connection, which are ours to write; and what we look at.
 NOTICED: Final = (HOP_BY_HOP - {b"trailer"}) | {b"content-length", b"date", b"server"}
-"""Fields that are not simply passed on."""
+"""Fields that are not simply passed on. A Server without a value is one that the response is not to have."""
 
 
 def parse_length(value: bytes, earlier: int | None) -> int:

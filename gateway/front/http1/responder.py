@@ -420,6 +420,8 @@ class PreparedHead:
                     self.dated = True
                 elif name == b"server":
                     self.served = True
+                    if not field[1]:
+                        continue
                 elif name == b"upgrade" and status == 426:
                     # RFC 9110 15.5.22: what to upgrade to; 7.8: with the option that names the field.
                     fields.append((b"connection", b"upgrade"))

@@ -257,6 +257,8 @@ class PreparedFields:
                     self.dated = True
                 elif name == b"server":
                     served = True
+                    if not value:
+                        continue
                 else:
                     continue
             self.fields.append(field)

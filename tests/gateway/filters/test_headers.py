@@ -4,6 +4,7 @@ from typing import Any
 
 import trio
 
+from tests.gateway.http2_client import Client, entering
 from tests.gateway.served import Response, backend, gateway_of, read_until, response, run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: old\r\nX-Powered-By: x\r\nX-A: 1\r\n\r\nok"
@@ -124,3 +125,32 @@ def response_to(data: bytes) -> Response:
 
     run(main)
     return response(answer)
+
+
+ANONYMOUS = {"headers": {"response": {"remove": "S*"}}}
+NAMED = {"headers": {"response": {"remove": "Server", "default": {"Server": "x"}}}}
+
+
+def test_a_server_that_is_removed_is_not_replaced() -> None:
+    """Neither that of a server behind nor the gateway's own, over either version of HTTP."""
+    assert "server" not in exchanged(route=ANONYMOUS)[1].headers
+    assert "server" not in exchanged(app=ANONYMOUS)[1].headers
+    routes = [
+        {"match": {"path": "/anonymous"}, "respond": {"body": "a"}, **ANONYMOUS},
+        {"match": {"path": "/named"}, "respond": {"body": "a"}, **NAMED},
+        {"respond": {"body": "a"}},
+    ]
+
+    async def main() -> None:
+        async with (
+            gateway_of({"routes": routes}) as served,
+            entering(served),
+            await served.connect() as stream,
+        ):
+            client = Client(stream)
+            await client.begin()
+            for path, server in (("/anonymous", None), ("/named", b"x"), ("/", b"gateway")):
+                answer = await client.ask(path)
+                assert (answer.status, answer.header(b"server")) == (200, server)
+
+    run(main)
