@@ -274,7 +274,7 @@ class Connections:
         self._notice.hurry()
 
     def _drain(self) -> None:
-        """complaints.md 40, 41: idle connections end now, busy ones after their response."""
+        """RFC 9112 9.6, RFC 9113 6.8: idle connections end now, busy ones after their response."""
         self._notice.begin()
         busy = sum(entrance.drain() for _, entrance in self._listening)
         if busy:

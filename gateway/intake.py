@@ -52,7 +52,7 @@ class BodyIntake:
         if self._policy == "stream":
             return BoundedBody(body, self._max_body)
         if self._policy == "reject":
-            # RFC 9112 6.3; complaints.md 11: the refusal says why and what to change.
+            # RFC 9112 6.3: the refusal says why and what to change.
             raise RequestError(
                 411,
                 f"backend {self._backend} needs the length of the request body: "
@@ -62,7 +62,7 @@ class BodyIntake:
 
     async def store(self, body: Body) -> Spooled:
         """The whole of *body*, with its length; close it. Raises as `gateway.spool.spool` does."""
-        # CGI-27, complaints.md 11-14: without CONTENT_LENGTH these applications see no body.
+        # CGI-27: without CONTENT_LENGTH these applications see no body.
         return await spool(body, memory=self._memory, max_body=self._max_body)
 
 

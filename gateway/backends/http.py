@@ -181,7 +181,7 @@ class HttpBackend:
         for field in request.headers:
             name = field[0]
             if name not in dropped:
-                # A name with "_" is a twin of one with "-" for many servers (complaints.md 34): it could
+                # A name with "_" is a twin of one with "-" for many servers: it could
                 # pass for a field that only a proxy may set. nginx drops them too.
                 if b"_" not in name:
                     headers.append(field)

@@ -1,7 +1,7 @@
 """Request buffering: the backend hears of a request when its body is here (nginx: proxy_request_buffering).
 
-For applications that serve one request at a time: a client that uploads slowly does not keep one of them
-(complaints.md 18). It is in memory up to a bound, in a temporary file beyond, and its length is known then.
+For applications that serve one request at a time: a client that uploads slowly does not keep one of them.
+It is in memory up to a bound, in a temporary file beyond, and its length is known then.
 """
 
 from gateway.backend import Handler

@@ -1,4 +1,4 @@
-"""From names to the servers behind them, and for how long that holds (peers.md E11).
+"""From names to the servers behind them, and for how long that holds.
 
 Names with a dot are asked of the name servers, so that their time to live is known. Those in /etc/hosts, and
 words without a dot, are the system's own, and looked up as every program does it.

@@ -1,4 +1,4 @@
-"""What FastCGI applications tell of themselves (FCGI-17), asked over connections of its own (peers.md ◇5).
+"""What FastCGI applications tell of themselves (FCGI-17), asked over connections of its own.
 
 ::
 
@@ -6,7 +6,7 @@
           ▲                                                       │
           └──── `INTERVAL`, or a sign that it was restarted ◄─────┘
 
-Some applications close the connection that they are asked over, loop, or never answer (complaints.md 4):
+Some applications close the connection that they are asked over, loop, or never answer:
 nothing else is on that connection, and the wait is bounded. One that does not answer has told nothing, and it
 is not asked again unless it may be another one by now: a process of libfcgi serves nobody while it says
 nothing. What an application has told holds while it cannot be reached, or is too busy to answer.

@@ -1,4 +1,4 @@
-"""Active health checks: whether a server is well, asked of the server itself (peers.md E07, E08).
+"""Active health checks: whether a server is well, asked of the server itself.
 
 ::
 

@@ -502,7 +502,7 @@ class Exchange:
                 raise self._ended_early(broken) from broken
             # tcp(7): an application that closes before it has read the whole body resets the
             # connection. What it said before is all it had to say; the framing tells whether
-            # that is a whole answer (complaints.md 16).
+            # that is a whole answer.
             data = b""
         if beginning:
             if data:

@@ -1,4 +1,4 @@
-"""Requests that wait while no server can be reached, because it is being restarted (peers.md E10)."""
+"""Requests that wait while no server can be reached, because it is being restarted."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The PROXY header with which a connection to a server begins: whose request it carries (peers.md B32)."""
+"""The PROXY header with which a connection to a server begins: whose request it carries."""
 
 from ipaddress import ip_address
 from typing import Literal, TypeAlias

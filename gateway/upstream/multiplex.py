@@ -1,4 +1,4 @@
-"""A connection that several requests share at the same time (FastCGI; peers.md B08, F10; complaints.md 3).
+"""A connection that several requests share at the same time (FastCGI).
 
 ::
 

@@ -1,4 +1,4 @@
-"""Requests that wait for a connection, because every server has as many as it may have (complaints.md 38).
+"""Requests that wait for a connection, because every server has as many as it may have.
 
 First come, first served: a connection that becomes free is handed to the first request that may have it, so
 that none which came later can take it. What waits for a server that is left out does so no longer: it chooses

@@ -2,7 +2,7 @@
 
 Nothing is repeated of which the client has seen a byte. A connection that failed has carried nothing, so the
 next server may be tried for any method. Once the request may have been acted on, only what is meant to be
-repeatable is repeated (RFC 9110 9.2.2, H-14; complaints.md 36), and unless it is configured otherwise only
+repeatable is repeated (RFC 9110 9.2.2, H-14), and unless it is configured otherwise only
 once: a failed retry is not retried.
 """
 

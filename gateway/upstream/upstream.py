@@ -10,7 +10,7 @@
 
 Connections are reused where the codec says that it is safe. A reused connection that turns out to be dead
 before the answer began is replaced once by a fresh one of the same server, if asking again can do no harm
-(RFC 9110 9.2.2; complaints.md 35, 36); that is nobody's failure. Everything else that a server does wrong is
+(RFC 9110 9.2.2); that is nobody's failure. Everything else that a server does wrong is
 told to its `health`; what a client does wrong never is.
 """
 

@@ -1,5 +1,5 @@
-"""The rules ASGI-19 to ASGI-22 and complaints 51 and 52, on both loops: in the tests' own loop where requests
-matter, and of a whole daemon where its end does.
+"""The rules ASGI-19 to ASGI-22 (starlette#177, unit#661), on both loops: in the tests' own loop where
+requests matter, and of a whole daemon where its end does.
 """
 
 import http.client

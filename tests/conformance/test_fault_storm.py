@@ -141,7 +141,7 @@ def is_quiet(served: Served, backends: Faulty) -> bool:
 
 @pytest.mark.usefixtures("quick_sweeper")
 def test_nothing_is_left_of_a_thousand_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """14.3, 14.4; complaints.md 2, 7, 8, 16, 17, 30."""
+    """14.3, 14.4; caddy#1084, haproxy#886, haproxy#3425, gunicorn#840, uvicorn#1345, mongoose#586."""
     spools = tmp_path / "spools"
     spools.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(spools))

@@ -89,7 +89,7 @@ async def observe(fault: str, kind: str, version: str, directory: Path) -> Seen:
     ("fault", "kind", "outcome"), [pytest.param(*case, id="-".join(case[:2])) for case in cases()]
 )
 def test_fault(fault: str, kind: str, outcome: Outcome, version: str, tmp_path: Path) -> None:
-    """14.3, 14.4; complaints.md 5-8, 16, 17, 30, 35-37; peers.md G06, G11."""
+    """haproxy#743, #886, #2499, #3425; gunicorn#840; uvicorn#1345; caddy#546, #6452; varnish-cache#4413."""
     observed: list[Seen] = []
 
     async def main() -> None:

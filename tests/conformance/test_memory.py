@@ -147,7 +147,7 @@ async def running(
 def test_clients_that_do_not_read(
     kind: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """14.5; complaints.md 57."""
+    """14.5; hypercorn#176."""
 
     async def main() -> None:
         async with running(kind, "down", tmp_path, monkeypatch) as gateway:
@@ -187,7 +187,7 @@ async def download(served: Served) -> int:
 
 @pytest.mark.parametrize("kind", [*KINDS, SHARED])
 def test_backends_that_do_not_read(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """14.5; complaints.md 18, 57."""
+    """14.5; uwsgi#311, hypercorn#176."""
 
     async def main() -> None:
         async with running(kind, "up", tmp_path, monkeypatch) as gateway:

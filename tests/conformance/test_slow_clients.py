@@ -52,7 +52,7 @@ async def echo(request: Request, responder: Responder) -> None:
 
 @pytest.mark.usefixtures("quick_sweeper", "many_descriptors")
 def test_slow_clients_leave_others_served() -> None:
-    """peers.md H03: everything is bounded, and bounds of one client are nobody else's waiting."""
+    """Everything is bounded, and bounds of one client are nobody else's waiting."""
     refused: list[int] = []
 
     async def be_refused(client: trio.SocketStream) -> None:

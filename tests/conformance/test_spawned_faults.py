@@ -115,7 +115,7 @@ def _id(value: Any) -> str:
 @pytest.mark.parametrize("version", ["1.1", "2"])
 @pytest.mark.parametrize(("row", "kind"), rows(RUNNING), ids=_id)
 def test_fault_of_a_running_process(row: Row, kind: str, version: str, tmp_path: Path) -> None:
-    """14.3, 14.4; complaints.md 29, 30."""
+    """14.3, 14.4; Plack#238, mongoose#586."""
 
     async def main() -> None:
         async with gateway(row.fault, kind, tmp_path) as (served, log):
@@ -145,7 +145,7 @@ def test_fault_of_a_running_process(row: Row, kind: str, version: str, tmp_path:
 def test_fault_of_a_start(
     row: Row, kind: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """complaints.md 30; peers.md J06."""
+    """mongoose#586."""
     # As after many deaths.
     monkeypatch.setattr("gateway.programs.restarts.FIRST_PAUSE", 0.02 if row.fault == "vanishes" else 60.0)
     monkeypatch.setattr("gateway.programs.restarts.LONGEST_PAUSE", 60.0)

@@ -38,7 +38,7 @@ LAST: Final = b"1\r\ny\r\n0\r\n\r\n"
 
 @pytest.mark.parametrize("kind", CODECS)
 def test_first_byte_of_an_application_behind_a_socket(kind: str) -> None:
-    """peers.md G: streamed, not gathered."""
+    """Streamed, not gathered."""
     received = trio.Event()
 
     async def behave(stream: trio.SocketStream) -> None:
@@ -83,7 +83,7 @@ APPS: Final = "tests.conformance.streaming_apps"
     ids=["cgi", "wsgi", "asgi-trio", "asgi-asyncio"],
 )
 def test_first_byte_of_a_program(backend_config: dict[str, str], tmp_path: Path) -> None:
-    """peers.md G: streamed both ways; the client sends its body when it has the first byte."""
+    """Streamed both ways; the client sends its body when it has the first byte."""
     program = tmp_path / "program"
     program.write_text(CGI)
     program.chmod(0o755)

@@ -141,7 +141,7 @@ def test_response_that_has_no_body(status: int) -> None:
 @pytest.mark.parametrize("sized", [True, False])
 @pytest.mark.parametrize("config", [{"limits": {"body": 10}}, {"backend": {"max_body": 10}}])
 def test_wsgi_body_is_limited(tmp_path: Path, config: dict[str, Any], sized: bool) -> None:
-    """complaints.md 57: the limit for clients holds unless the backend has its own."""
+    """hypercorn#176: the limit for clients holds unless the backend has its own."""
     module = tmp_path.name  # one process imports a module name once
     (tmp_path / f"{module}.py").write_text(APPLICATION)
     app = {"wsgi": f"{module}:app", "directory": str(tmp_path), **config.get("backend", {})}

@@ -59,7 +59,7 @@ def test_pool() -> None:
 
 
 def test_no_connection_is_kept_where_none_can_be() -> None:
-    """complaints.md 1: php-fpm is blocked by them; SCGI and uwsgi end with the connection."""
+    """haproxy#2936: php-fpm is blocked by them; SCGI and uwsgi end with the connection."""
     for upstream in (built(fastcgi="a:1"), built(scgi="a:1"), built(uwsgi="a:1")):
         assert upstream.servers[0].pool._policy.idle == 0
     assert built(fastcgi="a:1", keep_connection=True).servers[0].pool._policy == PoolPolicy()

@@ -145,7 +145,7 @@ def read_all(client: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_idle_connections_do_not_hold_the_end(tmp_path: Path, number: signal.Signals) -> None:
-    """complaints.md 41, 42, 44: idle ones, and those that never said anything, end at once."""
+    """gunicorn#1236, granian#611: idle ones, and those that never said anything, end at once."""
     with daemon(tmp_path, FIXED) as running:
         running.ready()
         with running.ask("/") as used, running.connect() as silent:
@@ -163,7 +163,7 @@ def test_idle_connections_do_not_hold_the_end(tmp_path: Path, number: signal.Sig
 
 @pytest.mark.parametrize("path", ["/slow", "/begun"])
 def test_running_request_is_finished(tmp_path: Path, path: str) -> None:
-    """complaints.md 40, 41: whole, and with `Connection: close` if its head was still to be sent."""
+    """caddy#3818, gunicorn#1236: whole, and with `Connection: close` if its head was still to be sent."""
     with daemon(tmp_path, slow()) as running:
         running.ready()
         with running.ask(path) as client, running.connect() as helper:
@@ -228,7 +228,7 @@ def test_connections_of_one_client_are_capped(tmp_path: Path) -> None:
 
 
 def test_new_connections_are_refused_while_draining(tmp_path: Path) -> None:
-    """complaints.md 44: the listeners close first."""
+    """hypercorn#128: the listeners close first."""
     with daemon(tmp_path, slow("{shutdown: 10s}")) as running:
         running.ready()
         with running.ask("/slow"):
@@ -240,7 +240,7 @@ def test_new_connections_are_refused_while_draining(tmp_path: Path) -> None:
 
 
 def test_grace_is_bounded(tmp_path: Path) -> None:
-    """complaints.md 40: what takes longer is cut off, and the daemon ends all the same."""
+    """caddy#3818: what takes longer is cut off, and the daemon ends all the same."""
     with daemon(tmp_path, asgi("{shutdown: 200ms}")) as running:
         running.ready()
         with running.ask("/slow") as client:
@@ -633,7 +633,7 @@ async def app(scope, receive, send):
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_websocket_is_closed_when_the_daemon_stops(tmp_path: Path, loop: str) -> None:
-    """complaints.md 43: with 1012 and at once; the application is told, and the grace need not pass."""
+    """granian#601: with 1012 and at once; the application is told, and the grace need not pass."""
     (tmp_path / "chat_application.py").write_text(WEBSOCKET)
     config = (
         "listeners: [{http: '127.0.0.1:0'}]\n"

@@ -29,7 +29,7 @@ def test_body_of_known_length_is_passed_on_as_it_is(policy: BodyPolicy) -> None:
 
 
 def test_refusal_says_what_to_change() -> None:
-    """complaints.md 11."""
+    """caddy#5236."""
     with pytest.raises(RequestError, match=r"backend app .*body: spool") as raised:
         BodyIntake("app", "reject").take(BytesBody(b"x", sized=False))
     assert raised.value.status == 411

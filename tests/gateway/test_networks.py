@@ -33,7 +33,7 @@ def test_client_is_inside(client: Address, expected: bool) -> None:
 
 @pytest.mark.parametrize("client", [("", None), ("/run/client.sock", None)])
 def test_clients_on_unix_sockets(client: Address) -> None:
-    """complaints.md 60: they have no address, and a word of their own."""
+    """uvicorn#589: they have no address, and a word of their own."""
     assert ClientNetworks([*NETWORKS, "unix"]).has(client)
     assert not ClientNetworks(NETWORKS).has(client)
 

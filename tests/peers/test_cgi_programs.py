@@ -110,7 +110,7 @@ KINDS: dict[str, tuple[str | None, str]] = {
     "cgi-python": (None, "{cgi: echo.py}"),
     "cgi-c": ("cc", "{cgi: echo-cgi}"),
     "fastcgi-c": ("cc", "{fastcgi: {spawn: {command: [./echo-fcgi], processes: 2}}}"),
-    # complaints.md 1: a process serves one connection, so there is one for each of the tests' clients.
+    # haproxy#2936: a process serves one connection, so there is one for each of the tests' clients.
     "fastcgi-c-kept": (
         "cc",
         "{fastcgi: {spawn: {command: [./echo-fcgi], processes: 8}}, keep_connection: true}",
@@ -267,7 +267,7 @@ def test_get(gateway: Gateway, kind: str) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
 def test_post(gateway: Gateway, kind: str, chunked: bool) -> None:
-    """CGI-27, complaints.md 11-14: the body arrives whole, with its length, however it was sent."""
+    """CGI-27, caddy#5236: the body arrives whole, with its length, however it was sent."""
     body = upload(kind)
     response = gateway.post(
         target(kind, PATH), iter([body[:1000], body[1000:]]) if chunked else body, x_tag="t"
@@ -277,7 +277,7 @@ def test_post(gateway: Gateway, kind: str, chunked: bool) -> None:
 
 
 def test_empty_chunked_post(gateway: Gateway, kind: str) -> None:
-    """complaints.md 6: the application is told that there is no more."""
+    """haproxy#2499: the application is told that there is no more."""
     response = gateway.post(target(kind, PATH), iter([]), x_tag="t")
     assert response.body == shown(kind, "POST")
 
@@ -297,7 +297,7 @@ def test_head(gateway: Gateway, kind: str) -> None:
 # fcgiwrap itself answers 502 when its program does not read the body.
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "fcgiwrap"], indirect=True)
 def test_answer_before_the_body_is_read(gateway: Gateway, kind: str) -> None:
-    """complaints.md 8, 16: the response reaches a client that sends on until it is told to stop."""
+    """haproxy#3425, gunicorn#840: the response reaches a client that sends on until it is told to stop."""
     head = f"POST {target(kind, '/early?q=1&r')} HTTP/1.1\r\nHost: x\r\nX-Tag: t\r\n"
     head += "Content-Length: 3000000\r\n\r\n"
     with socket.create_connection((gateway.host, gateway.port), WAIT) as connection:

@@ -130,7 +130,7 @@ def test_post_that_waits_for_continue(gateway: Gateway, curl: Curl) -> None:
 
 
 def test_final_answer_instead_of_continue(gateway: Gateway, curl: Curl) -> None:
-    """complaints.md 20: who is answered at once does not send the body at all."""
+    """haproxy#3316: who is answered at once does not send the body at all."""
     done = curl(
         *("--expect100-timeout", "60", "--header", "Expect: 100-continue"),
         *("--write-out", "|%{http_code} %{size_upload}", "--data-binary", "@-", f"{gateway.url}/x"),

@@ -324,7 +324,7 @@ def test_php_redirect(php: Php) -> None:
 
 
 def test_php_status_and_error_output(php: Php) -> None:
-    """FCGI-12, complaints.md 5: error output is no error of the response."""
+    """FCGI-12, haproxy#743: error output is no error of the response."""
     events = php("status.php")
     [head] = of_type(ResponseHead, events)
     assert head.status == 404

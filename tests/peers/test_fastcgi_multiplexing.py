@@ -108,7 +108,7 @@ def test_flup_goes_on_when_a_client_has_gone(tmp_path: Path, run_gateway: RunGat
 def test_libfcgi_never_answers(
     tmp_path: Path, run_gateway: RunGateway, require_program: RequireProgram
 ) -> None:
-    """FCGI-17, complaints.md 4: requests are served meanwhile, and each connection has one."""
+    """FCGI-17, php-src#884: requests are served meanwhile, and each connection has one."""
     require_program("cc", "apt-get install gcc libfcgi-dev")
     (tmp_path / "app.c").write_text(LIBFCGI)
     done = subprocess.run(

@@ -169,7 +169,7 @@ def test_health_checks_of_haproxy(gateway: Gateway, directory: Path, haproxy_pro
 
 
 def test_haproxy_tells_the_client_by_x_forwarded_for(directory: Path, haproxy_program: str) -> None:
-    """FWD-5, complaints.md 60: on a Unix socket; its field is the last."""
+    """FWD-5, uvicorn#589: on a Unix socket; its field is the last."""
     settings = {"mode": "http", "option": "option forwardfor", "socket": str(directory / "http.sock")}
     with haproxy(haproxy_program, directory, **settings) as port:
         facts, _ = ask(port, X_Forwarded_For="192.0.2.66")

@@ -155,7 +155,7 @@ def test_a_missing_script_is_not_found(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("mount", ["", "/shop"])
 def test_path_info_is_split_behind_the_script(gateway: Gateway, mount: str) -> None:
-    """CGI-6, complaints.md 32: SCRIPT_NAME and PATH_INFO together are the path of the request."""
+    """CGI-6, caddy#2208: SCRIPT_NAME and PATH_INFO together are the path of the request."""
     lines = gateway.get(f"{mount}/variables.php/a%20b/c?q=1").text.splitlines()
     seen = dict(line.split("=", 1) for line in lines)
     root = seen["DOCUMENT_ROOT"]
@@ -180,7 +180,7 @@ FORM = urlencode({"a": "1 2", "b": "ü"}).encode()
 
 @pytest.mark.parametrize("body", [FORM, [FORM[:3], FORM[3:]]], ids=["sized", "chunked"])
 def test_post_form(gateway: Gateway, body: bytes | list[bytes]) -> None:
-    """complaints.md 12: php-fpm gives the script no body without CONTENT_LENGTH; chunked gets one."""
+    """php-src#7509: php-fpm gives the script no body without CONTENT_LENGTH; chunked gets one."""
     response = gateway.post("/post.php", body, content_type="application/x-www-form-urlencoded")
     assert response.text == "POST 1 2 ü"
 
@@ -273,7 +273,7 @@ def test_large_download(fresh_gateway: Gateway, memory: Memory) -> None:
 
 
 def test_more_clients_than_processes(gateway: Gateway) -> None:
-    """complaints.md 1: kept connections would block php-fpm's two processes; none is kept, so none fails."""
+    """haproxy#2936: kept connections would block php-fpm's two processes; none is kept, so none fails."""
     start = threading.Barrier(20)
 
     def client(number: int) -> set[tuple[int, str]]:
@@ -296,7 +296,7 @@ def test_more_clients_than_processes(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("backend", ["limited", "kept"])
 def test_many_more_clients_than_processes_wait_in_the_queue(gateway: Gateway, backend: str) -> None:
-    """complaints.md 1, 38: never more connections than processes, kept ones among them: nobody is stalled or
+    """haproxy#2936: never more connections than processes, kept ones among them: nobody is stalled or
     refused."""
     clients = 50
     start = threading.Barrier(clients)

@@ -781,7 +781,7 @@ def test_server_merges_headers(play: Play) -> None:
 
 
 def test_server_drops_headers_that_hide_others(play: Play) -> None:
-    """complaints.md 34; httpoxy."""
+    """gunicorn#2799; httpoxy."""
     wire = b"\x00\x02" + string(b"x_y") + string(b"1") + string(b"Proxy") + string(b"evil")
     assert play(AjpServer(), request(wire))[0] == RequestVariables(BASE)
 

@@ -261,7 +261,7 @@ def test_upgrade_stays_with_101() -> None:
     ]
 
 
-# Content-Length (peers.md G11: nginx fastcgi_extra_data.t, scgi_extra_data.t)
+# Content-Length (nginx fastcgi_extra_data.t, scgi_extra_data.t)
 
 SIZED = b"Content-Type: text/html\nContent-Length: 5\n\n"
 SIZED_HEAD = head(200, HTML, (b"content-length", b"5"), reason=b"OK")

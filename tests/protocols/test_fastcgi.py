@@ -538,7 +538,7 @@ def test_close_before_end_request_is_incomplete(data: bytes) -> None:
 
 
 def test_close_after_end_request_harms_nothing() -> None:
-    """FCGI-19, complaints.md 2: the response was complete; the connection is not used again."""
+    """FCGI-19, caddy#1084: the response was complete; the connection is not used again."""
     codec = asked(FastCgiClient(keep_connection=True))
     codec.receive_data(record(STDOUT, OK_TEXT) + end())
     codec.receive_data(b"")

@@ -14,8 +14,8 @@ from gateway.upstream.shared_pool import Sharing
 
 def make(parts: Parts, name: str, config: FastCGIBackend) -> ApplicationBackend:
     """The backend called *name*; nothing of it is started. Raises StartError."""
-    # complaints.md 12: php-fpm gives the script no body without CONTENT_LENGTH; the other half of the preset,
-    # no reuse (complaints.md 1), is the default of keep_connection.
+    # php-fpm gives the script no body without CONTENT_LENGTH; the other half of the preset,
+    # no reuse, is the default of keep_connection.
     keep = config.keep_connection
     role = Role[config.role.upper()]
 

@@ -314,7 +314,7 @@ def decode_header_name(cursor: Cursor, common: list[str]) -> str:
 def _decode_header(cursor: Cursor, variables: dict[str, str]) -> None:
     name = decode_header_name(cursor, REQUEST_HEADERS)
     value = _text(cursor)
-    # complaints.md 34: `_` would hide behind `-`. HTTP_PROXY is read by HTTP libraries (CVE-2016-5385).
+    # `_` would hide behind `-`. HTTP_PROXY is read by HTTP libraries (CVE-2016-5385).
     if "_" in name or name == "proxy":
         return
     variable = name.upper().replace("-", "_")

@@ -150,7 +150,7 @@ def test_variables_agree_between_kinds(kind: str) -> None:
 
 @every_kind
 def test_configured_variables_win(kind: str) -> None:
-    """complaints.md 31: and the Proxy field never becomes HTTP_PROXY."""
+    """caddy#955: and the Proxy field never becomes HTTP_PROXY."""
     application = Application(kind)
     variables = {"HTTP_X_USER": "nobody", "APP_PATH": "{path}", "REMOTE_USER": "ä"}
     ask(application, get(b"/p", b"X-User: root", b"Proxy: evil:80"), variables=variables)
@@ -178,7 +178,7 @@ def test_configured_variables_win(kind: str) -> None:
 def test_script_below_a_root(
     mount: str, target: bytes, filename: str, script_name: str, path_info: str
 ) -> None:
-    """Design section 4, CGI-9, CGI-24, complaints.md 32."""
+    """Design section 4, CGI-9, CGI-24, caddy#2208."""
     application = Application("fastcgi")
     ask(application, get(target), route={"mount": mount} if mount else {}, root="/srv/")
     (asked,) = application.asked
@@ -225,7 +225,7 @@ def test_sized_body(kind: str) -> None:
 @every_kind
 @pytest.mark.parametrize("size", [0, 5, 400_000])
 def test_chunked_body_is_spooled(kind: str, size: int) -> None:
-    """CGI-27, complaints.md 11-15: the length is exact, and the coding is not told."""
+    """CGI-27, caddy#5236, uwsgi#1394, werkzeug#2346: the length is exact, and the coding is not told."""
     application = Application(kind)
     pieces = [b"x" * 1000] * (size // 1000) + [b"x" * (size % 1000)] * bool(size % 1000)
     assert ask(application, chunked(*pieces)).body == b"x" * size
@@ -236,7 +236,7 @@ def test_chunked_body_is_spooled(kind: str, size: int) -> None:
 
 @every_kind
 def test_chunked_body_is_rejected(kind: str) -> None:
-    """H1-16, complaints.md 11: the refusal names the option."""
+    """H1-16, caddy#5236: the refusal names the option."""
     application = Application(kind)
     found = ask(application, chunked(b"abc"), body="reject")
     assert found.status == 411
@@ -275,7 +275,7 @@ def test_limit_for_clients_is_the_default_of_the_backend() -> None:
 
 
 def test_request_without_room_in_the_protocol_is_a_431() -> None:
-    """UW-4, complaints.md 21."""
+    """UW-4, uwsgi#1164."""
     application = Application("uwsgi")
     assert ask(application, get(b"/", b"X: " + b"x" * 5000), buffer_size=4096).status == 431
     assert application.asked == []
@@ -339,7 +339,7 @@ def test_request_that_is_too_large_without_the_named_headers_is_a_431() -> None:
 
 @every_kind
 def test_head_request_has_no_body(kind: str) -> None:
-    """CGI-38, complaints.md 25."""
+    """CGI-38, uwsgi#258."""
     application = Application(kind)
     data = b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
     found = ask(application, data, method="HEAD")

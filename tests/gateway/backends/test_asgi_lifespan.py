@@ -109,7 +109,7 @@ def test_off_never_calls_it(loop: str) -> None:
     ids=["refuses the scope", "sends HTTP", "fails at the message"],
 )
 def test_auto_goes_on_without_lifespan(loop: str, steps: list[Any], level: str) -> None:
-    """ASGI-20, complaints 51 and 52: an expected refusal is a debug line, with the exception."""
+    """ASGI-20, starlette#177, unit#661: an expected refusal is a debug line, with the exception."""
     with capture_logs() as logs:
         responder = run_once(lifespan(*steps), loop=loop, lifespan="auto")
     assert responder.body == b"ok"

@@ -880,7 +880,7 @@ async def many(programs: Programs, slots: Slots, count: int) -> list[RecordingRe
 
 
 def test_no_more_programs_run_than_may(programs: Programs) -> None:
-    """complaints.md 38: the rest waits."""
+    """docker#1977: the rest waits."""
     programs.sh("x", f"mkdir running || exit 1; {HELLO}; rmdir running")
     answers = trio.run(many, programs, Slots("tools", 1, queue=10, queue_time=60, running="programs run"), 6)
     assert [getattr(answer, "body", answer) for answer in answers] == [b"hello"] * 6

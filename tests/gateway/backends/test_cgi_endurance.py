@@ -129,7 +129,7 @@ async def answer_elsewhere(request: Request, responder: Responder) -> None:
 
 
 def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """complaints.md 27-30, CGI-31: whatever programs do, and whatever clients do meanwhile."""
+    """CGI-31, civetweb#529, Plack#238: whatever programs do, and whatever clients do meanwhile."""
     choice = random.Random(7)
     mark = secrets.token_hex(8)
     spooled, programs = tmp_path / "spooled", tmp_path / "cgi-bin"

@@ -99,14 +99,14 @@ def test_fields_of_the_clients_connection_are_removed() -> None:
 
 
 def test_names_with_underscores_are_not_passed_on() -> None:
-    """complaints.md 34: for many servers they are twins of names with dashes, which only a proxy may set."""
+    """gunicorn#2799: for many servers they are twins of names with dashes, which only a proxy may set."""
     _, fields = seen(get(b"/", b"X_Forwarded_For: 1.2.3.4", b"X-Kept_Not: 1", b"_: 2", b"X-Kept: 3"))
     assert fields[b"x-kept"] == b"3"
     assert [name for name in fields if b"_" in name] == []
 
 
 def test_trailers_are_asked_for_anew() -> None:
-    """H-9, complaints.md 63."""
+    """H-9, envoy#5541."""
     _, fields = seen(get(b"/", b"TE: trailers, gzip"))
     assert (fields[b"te"], fields[b"connection"]) == (b"trailers", b"te")
 
@@ -367,7 +367,7 @@ def test_expectation_is_passed_on(answer: bytes) -> None:
 
 
 def test_refusal_of_an_expectation_reaches_a_client_that_sent_nothing() -> None:
-    """H-10, complaints.md 20: the final status without 100, and the body is never asked for."""
+    """H-10, haproxy#3316: the final status without 100, and the body is never asked for."""
 
     async def behave(stream: trio.SocketStream) -> None:
         await read_until(stream, b"\r\n\r\n")

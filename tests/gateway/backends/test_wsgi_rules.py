@@ -87,7 +87,7 @@ def test_path_info_may_be_empty(version: str) -> None:
 
 @pytest.mark.parametrize("leaves", [True, False])
 def test_application_learns_that_its_client_has_left(version: str, leaves: bool) -> None:
-    """WSGI-4: complaints.md 58."""
+    """WSGI-4: waitress#308."""
     entered_, disconnected, go_on = threading.Event(), threading.Event(), threading.Event()
     answers: list[bool] = []
 
@@ -141,7 +141,7 @@ def test_input(version: str, sized: bool, mode: Any) -> None:
 
 
 def test_streamed_input_arrives_while_it_is_sent(version: str) -> None:
-    """WSGI-5, complaints.md 57: nothing of it is gathered first."""
+    """WSGI-5, hypercorn#176: nothing of it is gathered first."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", TEXT)
@@ -346,7 +346,7 @@ def test_each_block_is_sent_before_the_next_is_asked_for(version: str) -> None:
 
 
 def test_a_slow_client_holds_the_application(version: str) -> None:
-    """WSGI-11: back-pressure, complaints.md 57: what nobody takes is not made."""
+    """WSGI-11: back-pressure, hypercorn#176: what nobody takes is not made."""
     result = Closing(*[b"x" * 64 * 1024] * 1000)
     stopped = threading.Event()
 

@@ -365,7 +365,7 @@ def test_a_backend_that_is_no_mapping() -> None:
 
 
 def test_php_fpm_never_streams_a_body_without_length() -> None:
-    """complaints.md 12: php-fpm gives the script an empty body when CONTENT_LENGTH is absent."""
+    """php-src#7509: php-fpm gives the script an empty body when CONTENT_LENGTH is absent."""
     settings = {"fastcgi": "a:1", "root": "/", "preset": "php-fpm"}
     assert refused_backend(**settings, body="stream") == [
         ".body: php-fpm loses a body that has no length: expected spool or reject"
@@ -382,7 +382,7 @@ def test_scripts_are_split_only_below_a_root() -> None:
 
 
 def test_fastcgi_connections_are_not_kept_by_default() -> None:
-    """complaints.md 1: idle connections block php-fpm's workers."""
+    """haproxy#2936: idle connections block php-fpm's workers."""
     assert backend(fastcgi="a:1").keep_connection is False
     assert backend(fastcgi="a:1", get_values=True, pool={"queue": 2}).pool.connections is None
     assert backend(fastcgi="a:1", multiplex=False).multiplex is None

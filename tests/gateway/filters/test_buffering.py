@@ -244,7 +244,7 @@ def test_client_that_leaves_frees_everything() -> None:
 
 
 def test_request_waits_for_its_body() -> None:
-    """complaints.md 18: no connection to the backend while a client uploads slowly."""
+    """uwsgi#311: no connection to the backend while a client uploads slowly."""
 
     async def main() -> None:
         seen = b""

@@ -417,7 +417,7 @@ def test_dripping_a_head_does_not_put_off_its_deadline() -> None:
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
 def test_dribbling_a_body_does_not_put_off_its_end(framing: bytes) -> None:
-    """peers.md H03: no silence is longer than timeouts.body, but the client is below limits.min_rate."""
+    """No silence is longer than timeouts.body, but the client is below limits.min_rate."""
 
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
@@ -433,7 +433,7 @@ def test_dribbling_a_body_does_not_put_off_its_end(framing: bytes) -> None:
 
 
 def test_dribbling_reader_is_cut_off() -> None:
-    """peers.md H03: a client that takes a little now and then holds a response for so long only."""
+    """A client that takes a little now and then holds a response for so long only."""
     failed = trio.Event()
 
     async def endless(request: Request, responder: Responder) -> None:
@@ -528,14 +528,14 @@ def test_new_connection_has_the_time_of_a_head() -> None:
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
 def test_late_body_is_answered_408(framing: bytes) -> None:
-    """H-18; complaints.md 19: silence counts, not the whole transfer."""
+    """H-18; traefik#10654: silence counts, not the whole transfer."""
     data = b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n5\r\n" % framing
     found = response(asked(data, timeouts=SHORT))
     assert (found.status, found.headers["connection"]) == (408, "close")
 
 
 def test_slow_body_that_goes_on_is_read() -> None:
-    """complaints.md 19: longer in all than the timeout, never silent for so long."""
+    """traefik#10654: longer in all than the timeout, never silent for so long."""
 
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 8\r\n\r\n")
@@ -569,7 +569,7 @@ def test_client_that_does_not_read_is_cut_off() -> None:
 
 
 def test_slow_reader_that_goes_on_gets_a_whole_file(tmp_path: Path) -> None:
-    """complaints.md 19: the send timeout counts silence, also for a file that the kernel sends."""
+    """traefik#10654: the send timeout counts silence, also for a file that the kernel sends."""
     size = 2 * 1024 * 1024
     (tmp_path / "file").write_bytes(b"x" * size)
 
@@ -729,7 +729,7 @@ def test_small_unread_body_is_drained_and_the_connection_kept(size: int) -> None
     ],
 )
 def test_whole_response_reaches_a_client_that_still_uploads(head: bytes) -> None:
-    """complaints.md 16, 17, H1-20: `Connection: close`, and no reset eats the response on its way."""
+    """gunicorn#840, uvicorn#1345, H1-20: `Connection: close`, and no reset eats the response on its way."""
 
     async def large(request: Request, responder: Responder) -> None:
         await respond(responder, 413, [], b"r" * 100_000)
@@ -1136,7 +1136,7 @@ def test_unread_body_stays_in_the_kernel() -> None:
 
 
 def test_connection_is_told_to_close_when_the_service_drains() -> None:
-    """complaints.md 41: busy ones get `Connection: close`; what is pipelined behind is not begun."""
+    """gunicorn#1236: busy ones get `Connection: close`; what is pipelined behind is not begun."""
     answer = Waiting()
 
     async def test(service: Served, client: trio.SocketStream) -> None:
@@ -1153,7 +1153,7 @@ def test_connection_is_told_to_close_when_the_service_drains() -> None:
 
 
 def test_idle_connection_is_closed_when_the_service_drains() -> None:
-    """complaints.md 41, 42."""
+    """gunicorn#1236, granian#611."""
 
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(GET)

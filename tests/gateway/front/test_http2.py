@@ -652,7 +652,7 @@ async def dribble(client: Client, say: Callable[[], object], condition: Callable
 
 
 def test_dribbling_a_body_does_not_put_off_its_end() -> None:
-    """peers.md H03: no silence is longer than timeouts.body, but the client is below limits.min_rate."""
+    """No silence is longer than timeouts.body, but the client is below limits.min_rate."""
 
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
         late = await client.request(method="POST", end=False)
@@ -668,7 +668,7 @@ def test_dribbling_a_body_does_not_put_off_its_end() -> None:
 
 
 def test_dribbling_a_window_does_not_put_off_the_end() -> None:
-    """peers.md H03: a client that takes a byte now and then holds a response for so long only."""
+    """A client that takes a byte now and then holds a response for so long only."""
 
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
         slow = await client.request()
@@ -920,7 +920,7 @@ def test_drain_in_two_steps() -> None:
 
 
 def test_drain_of_an_idle_connection() -> None:
-    """complaints.md 41, 42: it is over after one round trip, or a second without an answer."""
+    """gunicorn#1236, granian#611: it is over after one round trip, or a second without an answer."""
 
     async def main() -> None:
         async with serving(hello) as served, entering(served) as entrance:

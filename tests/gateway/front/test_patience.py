@@ -4,7 +4,7 @@ from gateway.front.patience import Patience
 
 
 def test_silence_is_bounded() -> None:
-    """complaints.md 19: steady progress at the rate goes on for ever."""
+    """traefik#10654: steady progress at the rate goes on for ever."""
     patience = Patience(30.0, 100)
     assert patience.left == 30.0
     for _ in range(1000):
@@ -13,7 +13,7 @@ def test_silence_is_bounded() -> None:
 
 
 def test_dribbling_uses_it_up() -> None:
-    """peers.md H03: below the rate only the first wait is free."""
+    """Below the rate only the first wait is free."""
     patience = Patience(30.0, 100)
     patience.spend(29.0, 1)
     assert patience.left == 1.01

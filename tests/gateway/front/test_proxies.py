@@ -77,7 +77,7 @@ CHAINS: list[tuple[Headers, Address, str]] = [
 
 @pytest.mark.parametrize(("headers", "client", "scheme"), CHAINS)
 def test_client_of_x_forwarded_fields(headers: Headers, client: Address, scheme: str) -> None:
-    """FWD-4, FWD-5, complaints.md 60."""
+    """FWD-4, FWD-5, uvicorn#589."""
     request = applied(headers)
     assert facts(request) == (client, scheme)
     assert request.headers == headers
@@ -254,7 +254,7 @@ def test_proxy_is_believed_and_refused_on_one_connection() -> None:
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_unix_sockets(tmp_path: Path, trusted: bool) -> None:
-    """complaints.md 60: a proxy in front on a Unix socket."""
+    """uvicorn#589: a proxy in front on a Unix socket."""
 
     async def main() -> None:
         async with serving(tell, path=str(tmp_path / "s")) as served:
@@ -400,6 +400,6 @@ def test_access_log_has_the_client() -> None:
 
 
 def test_port_that_is_not_known_is_empty() -> None:
-    """complaints.md 60: a client behind a proxy has no port 0."""
+    """uvicorn#589: a client behind a proxy has no port 0."""
     environ = build_environ(applied(xff(b"192.0.2.1")), script_name="", path_info="/", content_length=0)
     assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("192.0.2.1", "")

@@ -298,7 +298,7 @@ def test_client_of_the_header_is_the_one_who_is_trusted_or_not(source: str, clie
 
 
 def test_connections_without_a_header_do_not_hold_the_end() -> None:
-    """complaints.md 41: they count as idle, and end when the daemon drains."""
+    """gunicorn#1236: they count as idle, and end when the daemon drains."""
 
     async def test(listener: Entered) -> None:
         async with await listener.connect() as silent, await listener.connect() as begun:

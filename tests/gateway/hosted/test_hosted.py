@@ -484,7 +484,7 @@ def test_an_exception_is_answered_as_in_one_process(directory: str) -> None:
     ],
 )
 def test_a_crash_takes_nobody_else_down(directory: str, do: str, end: str) -> None:
-    """complaints.md 33: its own request is a 502; the next one waits for another process."""
+    """gunicorn#226: its own request is a 502; the next one waits for another process."""
     data = config(directory)
     data["backends"]["other"] = {"wsgi": "hosted_wsgi:app", "directory": directory, "process": "own"}
     data["routes"].insert(0, {"match": {"path": "/other"}, "backend": "other"})

@@ -1,4 +1,4 @@
-"""Names to servers: records of name servers, the system's own names, and failures (peers.md E11)."""
+"""Names to servers: records of name servers, the system's own names, and failures."""
 
 import errno
 import socket

@@ -106,7 +106,7 @@ def test_processes_share_the_socket() -> None:
 
 
 def test_second_signal_to_the_gateway_ends_the_wait_for_a_process() -> None:
-    """complaints.md 40: whatever time it has been given, and does not use."""
+    """caddy#3818: whatever time it has been given, and does not use."""
     notice = ShutdownNotice()
     script = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SERVER}"
     application = spawned(python(script), stop_time=3600, notice=notice)

@@ -108,7 +108,7 @@ KINDS: dict[str, tuple[str, Callable[..., dict[str, Any]], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_request_fails_while_processes_are_replaced(kind: str, directory: str) -> None:
-    """peers.md J04: each process is replaced after three requests, in the middle of all others."""
+    """Each process is replaced after three requests, in the middle of all others."""
     protocol, make, options = KINDS[kind]
     answers: Counter[int] = Counter()
 
@@ -133,7 +133,7 @@ def test_no_request_fails_while_processes_are_replaced(kind: str, directory: str
 
 @pytest.mark.parametrize("kind", ["fastcgi-kept", "uwsgi", "command"])
 def test_processes_follow_the_requests(kind: str, directory: str) -> None:
-    """peers.md J03, J13: none, one for the first request, more for several, none again."""
+    """None, one for the first request, more for several, none again."""
     protocol, make, options = KINDS[kind]
 
     async def burst(served: Served, log: Log) -> None:
@@ -195,7 +195,6 @@ def test_running_request_outlives_the_order_to_stop(directory: str) -> None:
 
 
 def test_process_that_hoards_memory_is_replaced(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """peers.md J05."""
     monkeypatch.setattr("gateway.spawn.application.CHECK_INTERVAL", 0.05)
 
     async def test(served: Served, log: Log) -> None:
@@ -235,7 +234,6 @@ def test_old_process_is_replaced() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
 def test_processes_run_as_another_user_within_limits() -> None:
-    """peers.md J14, C17."""
     # Our own Python may be where other users cannot look.
     python = shutil.which("python3", path="/usr/bin:/bin")
     if python is None:
@@ -254,7 +252,7 @@ def test_processes_run_as_another_user_within_limits() -> None:
 
 
 def test_gives_up_after_too_many_deaths() -> None:
-    """peers.md J06: said once, with the last words; requests do not wait for what will not come."""
+    """Said once, with the last words; requests do not wait for what will not come."""
     dying = {"command": ["/bin/sh", "-c", "echo the password is wrong >&2; exit 3"]}
 
     async def test(served: Served, log: Log) -> None:
@@ -293,7 +291,7 @@ def test_frozen_process_is_ended_by_force(directory: str) -> None:
 
 
 def test_children_of_a_deaf_process_are_ended_with_it(tmp_path: Path) -> None:
-    """complaints.md 29. The daemon's own stop; the child would hold the pipes for a quarter of an hour."""
+    """Plack#238. The daemon's own stop; the child would hold the pipes for a quarter of an hour."""
     deaf = "import signal, subprocess; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     deaf += f"open({str(tmp_path / 'pid')!r}, 'w').write(str(subprocess.Popen(['sleep', '1000']).pid))\n"
     spawn = {"command": [sys.executable, "-c", deaf + COMMAND], "stop_time": "100ms", "processes": 2}

@@ -108,7 +108,7 @@ async def ask(served: Served) -> int:
 
 
 def test_no_more_connections_than_the_application_takes() -> None:
-    """FCGI-17; peers.md ◇6; complaints.md 1, 38: further requests wait, and all are served."""
+    """FCGI-17; haproxy#2936, docker#1977: further requests wait, and all are served."""
     application = Application(values_record(ANSWER))
 
     async def test(served: Served, upstream: Upstream) -> None:
@@ -170,7 +170,7 @@ def test_each_worker_of_the_gateway_takes_its_part(workers: int, limit: int) -> 
     [b"", encode_unknown_type(GET_VALUES), values_record({}), b"HTTP/1.1 400 Bad Request\r\n\r\n"],
 )
 def test_application_that_does_not_answer_rightly(answer: bytes) -> None:
-    """complaints.md 4: it closes the connection, does not know the record, knows nothing, speaks nonsense."""
+    """php-src#884: it closes the connection, does not know the record, knows nothing, speaks nonsense."""
     application = Application(answer)
 
     async def test(served: Served, upstream: Upstream) -> None:
@@ -183,7 +183,7 @@ def test_application_that_does_not_answer_rightly(answer: bytes) -> None:
 
 
 def test_application_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """complaints.md 4: requests do not wait for it, and the question is given up."""
+    """php-src#884: requests do not wait for it, and the question is given up."""
     monkeypatch.setattr("gateway.upstream.capabilities.PATIENCE", 0.05)
     application = Application(None)
 

@@ -1,4 +1,4 @@
-"""Active health checks: servers that stop being well, come back, or seem to answer (peers.md E07, E08)."""
+"""Active health checks: servers that stop being well, come back, or seem to answer."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -192,14 +192,14 @@ def test_one_of_several_servers_is_called_by_its_number() -> None:
 
 
 def test_unix_backlog_that_stays_full(tmp_path: Path) -> None:
-    """complaints.md 37: EAGAIN is tried again, up to the deadline."""
+    """caddy#546: EAGAIN is tried again, up to the deadline."""
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as listener, full(listener, path):
         assert failure(UnixAddress(path)).cause is Cause.CONNECT_TIMEOUT
 
 
 def test_unix_backlog_that_becomes_free(tmp_path: Path) -> None:
-    """complaints.md 37."""
+    """caddy#546."""
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as listener, full(listener, path):
 

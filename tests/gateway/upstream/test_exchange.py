@@ -188,7 +188,7 @@ def refused_by(kind: str, address: str, status: int, cause: str) -> None:
 
 @every_kind
 def test_missing_unix_socket(kind: str, tmp_path: Any) -> None:
-    """complaints.md 37: the bare 502 of others has its reason here."""
+    """caddy#546: the bare 502 of others has its reason here."""
     refused_by(kind, f"unix:{tmp_path}/none", 502, "connection_refused")
 
 
@@ -271,7 +271,7 @@ def test_fastcgi_dies_before_end_request() -> None:
 @every_kind
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x00", b"hello\r\n\r\n", b"\0" * 64, b"\xff" * 64])
 def test_garbage(kind: str, garbage: bytes) -> None:
-    """complaints.md 37: 502, with the reason."""
+    """caddy#546: 502, with the reason."""
     asked = ask(kind, after_request(kind, garbage))
     assert asked.response.status == 502
     phase, cause = asked.failure
@@ -298,7 +298,7 @@ def test_malformed_heads(kind: str, head: bytes) -> None:
 
 @every_kind
 def test_head_that_is_too_large(kind: str) -> None:
-    """complaints.md 37: "too big header" says so."""
+    """caddy#546: "too big header" says so."""
     head = b"Content-Type: a\r\nX: " + b"x" * 200_000 + b"\r\n\r\n"
     asked = ask(kind, after_request(kind, said(kind, head)))
     assert asked.response.status == 502
@@ -344,7 +344,7 @@ def test_body_longer_than_its_length(kind: str) -> None:
 @every_kind
 @pytest.mark.parametrize("body", [b"", b"short", b"just right", b"longer than it says"])
 def test_body_in_answer_to_head(kind: str, body: bytes) -> None:
-    """RFC 9110 9.3.2, peers.md G11: it is dropped, and its length is nobody's failure."""
+    """RFC 9110 9.3.2: it is dropped, and its length is nobody's failure."""
     output = said(kind, b"Content-Type: text/plain\r\nContent-Length: 10\r\n\r\n" + body)
     asked = ask(kind, after_request(kind, output), LAST_GET.replace(b"GET", b"HEAD"))
     head, _, rest = asked.received.partition(b"\r\n\r\n")
@@ -363,7 +363,7 @@ def test_empty_output(kind: str) -> None:
 
 
 def test_only_stderr() -> None:
-    """FCGI-12, complaints.md 5: logged, and the missing response is what fails."""
+    """FCGI-12, haproxy#743: logged, and the missing response is what fails."""
     output = encode_record(STDERR, 1, b"Traceback: oops\n") + encode_end_request(1)
     asked = ask("fastcgi", after_request("fastcgi", output))
     assert asked.response.status == 502
@@ -372,7 +372,7 @@ def test_only_stderr() -> None:
 
 
 def test_stderr_is_no_failure() -> None:
-    """complaints.md 5."""
+    """haproxy#743."""
     output = encode_record(STDERR, 1, b"one\ntwo\n") + fine("fastcgi")
     asked = ask("fastcgi", after_request("fastcgi", output))
     assert (asked.response.status, asked.response.body) == (200, b"fine")
@@ -429,7 +429,7 @@ def test_stderr_is_not_caught_behind_the_beginning_of_the_response() -> None:
 
 
 def test_flood_of_stderr_is_logged_up_to_a_bound() -> None:
-    """complaints.md 27."""
+    """civetweb#529."""
     output = encode_record(STDERR, 1, b"line\n" * 10_000) * 10 + fine("fastcgi")
     asked = ask("fastcgi", after_request("fastcgi", output))
     assert asked.response.status == 200
@@ -493,7 +493,7 @@ def test_backend_that_does_not_take_the_request(kind: str) -> None:
 @pytest.mark.parametrize("size", [10, 100_000, 3_000_000])
 @pytest.mark.parametrize("framed", [True, False])
 def test_early_answer_reaches_the_client_whole(kind: str, size: int, framed: bool) -> None:
-    """FCGI-10, UW-13, H1-23, complaints.md 8, 16: although the body was not read, and the backend resets."""
+    """FCGI-10, UW-13, H1-23, haproxy#3425: although the body was not read, and the backend resets."""
     answer = b"Content-Type: text/plain\r\n" + b"Content-Length: 50000\r\n" * framed + b"\r\n" + b"r" * 50_000
 
     async def behave(stream: trio.SocketStream) -> None:
@@ -697,7 +697,7 @@ def test_connection_is_reused(kind: str) -> None:
 
 
 def test_fastcgi_connection_is_not_reused_by_default() -> None:
-    """complaints.md 1: php-fpm would be blocked."""
+    """haproxy#2936: php-fpm would be blocked."""
 
     async def main() -> None:
         async with backend(requests_on("fastcgi", [fine("fastcgi")])) as app:
@@ -711,7 +711,7 @@ def test_fastcgi_connection_is_not_reused_by_default() -> None:
 
 @kept_kinds
 def test_stale_connection_is_replaced_once_for_a_safe_request(kind: str) -> None:
-    """complaints.md 35, H-14: it was closed while it lay in the pool, or in the very moment of use."""
+    """caddy#6452, H-14: it was closed while it lay in the pool, or in the very moment of use."""
 
     async def test(served: Served, connections: list[int]) -> None:
         with capture_logs() as logs:
@@ -738,7 +738,7 @@ def test_fresh_connection_is_not_replaced(kind: str) -> None:
 @kept_kinds
 @pytest.mark.parametrize("body", [b"", b"x"])
 def test_post_is_not_sent_again(kind: str, body: bytes) -> None:
-    """complaints.md 36, H-14: with or without a body."""
+    """varnish-cache#4413, H-14: with or without a body."""
 
     async def test(served: Served, connections: list[int]) -> None:
         assert response(await served.ask(LAST_GET)).body == b"first"
@@ -811,7 +811,7 @@ def test_connection_is_not_kept_after_an_early_answer(kind: str) -> None:
 
 
 def test_fastcgi_application_that_closes_after_its_answer_is_no_failure() -> None:
-    """complaints.md 2: the response was complete."""
+    """caddy#1084: the response was complete."""
 
     async def test(served: Served, connections: list[int]) -> None:
         with capture_logs() as logs:
@@ -918,7 +918,7 @@ def test_slow_client_slows_the_backend(kind: str) -> None:
 
 
 def test_informational_responses_are_passed_on() -> None:
-    """H-11, complaints.md 62: each as its own message; 100 is the gateway's to say."""
+    """H-11, caddy#4860: each as its own message; 100 is the gateway's to say."""
     output = (
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
         b"HTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n" + fine("http")
@@ -945,7 +945,7 @@ def test_informational_responses_without_end_are_a_502(status: bytes) -> None:
 
 
 def test_trailers_are_passed_on() -> None:
-    """H-9, complaints.md 63."""
+    """H-9, envoy#5541."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
     output = head + b"4\r\nbody\r\n0\r\nX-Sum: 4\r\n\r\n"
     asked = ask("http", after_request("http", output), LAST_GET.replace(b"Host", b"TE: trailers\r\nHost"))

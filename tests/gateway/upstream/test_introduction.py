@@ -63,7 +63,7 @@ def headers_for(request: bytes, **options: Any) -> tuple[list[ProxyHeader], list
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_client_is_told(version: int) -> None:
-    """PP-10, peers.md B32 (HAProxy: send-proxy; Caddy: proxy_protocol)."""
+    """PP-10 (HAProxy: send-proxy; Caddy: proxy_protocol)."""
     found, (client, gateway) = headers_for(GET, proxy_protocol=f"v{version}")
     assert found == [ProxyHeader(version, Command.PROXY, client, gateway)] * 2
 

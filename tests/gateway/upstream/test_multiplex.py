@@ -156,7 +156,7 @@ async def ask_all(served: Served, *requests: bytes) -> list[tuple[int, bytes]]:
 
 
 def test_requests_share_a_connection() -> None:
-    """FCGI-8, FCGI-17, peers.md ◇5: ids are small, and used again after the end of their requests."""
+    """FCGI-8, FCGI-17: ids are small, and used again after the end of their requests."""
     application = Application(Meeting(4))
 
     async def test(served: Served, upstream: Upstream) -> None:
@@ -174,7 +174,7 @@ def test_requests_share_a_connection() -> None:
     "values", [{}, {"FCGI_MPXS_CONNS": "0"}, {"FCGI_MPXS_CONNS": "1", "FCGI_MAX_REQS": "1"}]
 )
 def test_nothing_is_shared_unless_the_application_says_so(values: dict[str, str]) -> None:
-    """complaints.md 3, 4: without an answer, and with no, a connection has one request at a time."""
+    """php-src#884: without an answer, and with no, a connection has one request at a time."""
     application = Application(Meeting(1), values)
 
     async def test(served: Served, upstream: Upstream) -> None:
@@ -210,7 +210,7 @@ def test_answers_are_told_apart_however_they_are_mixed() -> None:
 
 
 def test_request_that_comes_while_a_connection_is_made_is_on_it() -> None:
-    """peers.md ◇6: a burst makes no more connections than it needs, and no more than there may be."""
+    """A burst makes no more connections than it needs, and no more than there may be."""
     application = Application(Meeting(7))
 
     async def test(served: Served, upstream: Upstream) -> None:
@@ -383,7 +383,7 @@ def test_client_alone_on_a_connection_may_be_slow() -> None:
 
 
 def test_slow_client_keeps_others_waiting_for_so_long() -> None:
-    """complaints.md 3: then its response is broken off, the application told, and the connection goes on."""
+    """jetty.project#2095: its response is broken off, the application told, and the connection goes on."""
     large = Large(30_000_000)
     begun = trio.Event()
 
@@ -486,7 +486,7 @@ def test_uploads_take_turns(tmp_path: Path) -> None:
 
 
 def test_application_that_answers_early_gets_no_more_of_the_body() -> None:
-    """FCGI-10, FCGI-16, complaints.md 16: the connection is not closed for it."""
+    """FCGI-10, FCGI-16, gunicorn#840: the connection is not closed for it."""
 
     async def early(stream: RequestEnd) -> None:
         head = await next_event(stream, FastCgiServer())  # type: ignore[arg-type]

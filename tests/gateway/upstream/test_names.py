@@ -1,4 +1,4 @@
-"""Servers known by name: they come, stay and go while requests run (peers.md E11)."""
+"""Servers known by name: they come, stay and go while requests run."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -358,7 +358,7 @@ def test_server_that_leaves_in_the_handshake(ca: str) -> None:
 
 
 def test_handshake_counts_into_the_time_to_connect(ca: str) -> None:
-    """complaints.md 17: a bound for each phase."""
+    """uvicorn#1345: a bound for each phase."""
 
     async def behave(_stream: trio.SocketStream) -> None:
         await trio.sleep_forever()

@@ -173,7 +173,7 @@ def test_idempotent_request_that_was_cut_off_goes_to_the_next_server(request_: b
 
 @pytest.mark.parametrize("request_", [POST % (0, b""), POST % (3, b"xyz"), PUT % (100_000, b"x" * 100_000)])
 def test_request_that_cannot_be_repeated_is_not(request_: bytes) -> None:
-    """complaints.md 36, H-14; and nothing of a large body is left."""
+    """varnish-cache#4413, H-14; and nothing of a large body is left."""
 
     async def main() -> None:
         async with farm(cuts, cuts) as (served, servers):
@@ -484,7 +484,7 @@ async def many(served: Served, count: int, found: list[tuple[int, bytes]]) -> No
 
 
 def test_never_more_connections_than_allowed() -> None:
-    """complaints.md 38: the others wait, and all are answered."""
+    """docker#1977: the others wait, and all are answered."""
     most = [0, 0]
 
     async def behave(stream: trio.SocketStream) -> None:
@@ -796,7 +796,7 @@ def test_client_that_leaves_is_nobodys_failure(behave: Behaviour, request_: byte
 
 
 def test_client_that_leaves_while_it_is_connected(tmp_path: Path) -> None:
-    """The backlog of a Unix socket is full (complaints.md 37), and stays so."""
+    """The backlog of a Unix socket is full (caddy#546), and stays so."""
 
     async def main() -> None:
         path = str(tmp_path / "full.sock")

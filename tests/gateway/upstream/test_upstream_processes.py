@@ -162,7 +162,7 @@ def test_one_of_two_servers_is_restarted(servers: list[SmallServer]) -> None:
 
 
 def test_the_only_server_is_restarted(servers: list[SmallServer]) -> None:
-    """peers.md E10: requests are held for it."""
+    """Requests are held for it."""
 
     async def test(served: Served) -> None:
         async def restart() -> None:

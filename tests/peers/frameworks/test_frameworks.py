@@ -41,7 +41,7 @@ both_versions = pytest.mark.parametrize("http2", [False, True], ids=["http1", "h
 @every_row
 @both_versions
 def test_route_query_header_cookie(client: Client, row: Row, http2: bool) -> None:
-    """complaints.md 33: links that the application makes have the mount; the mount comes from the route."""
+    """gunicorn#226: links that the application makes have the mount; the mount comes from the route."""
     session = client(row, http2=http2)
     response = session.get(
         "/items/7?q=a%20%2B%26b",
@@ -65,7 +65,7 @@ def test_route_query_header_cookie(client: Client, row: Row, http2: bool) -> Non
 @both_versions
 @pytest.mark.parametrize("sized", [True, False], ids=["sized", "unsized"])
 def test_form(client: Client, row: Row, http2: bool, sized: bool) -> None:
-    """complaints.md 13: a body of unknown length is there, whatever the application's interface."""
+    """uwsgi#1394: a body of unknown length is there, whatever the application's interface."""
     body = b"name=Zo%C3%AB+%26+co&empty="
     response = client(row, http2=http2).post(
         "/form",
@@ -107,7 +107,7 @@ def test_session(client: Client, row: Row, http2: bool) -> None:
 @every_row
 @both_versions
 def test_failing_view(daemon: Daemon, client: Client, row: Row, http2: bool) -> None:
-    """complaints.md 49: an exception is a 500 for that request; the next one on the connection is fine.
+    """hypercorn#31: an exception is a 500 for that request; the next one on the connection is fine.
 
     The operator finds it in the log, whoever writes it there.
     """
