@@ -187,7 +187,7 @@ class Retry(Model):
     """In all; by default each server once, and after a failure in the middle of a request only one more.
     1: none."""
     time: Timeout = written("10s")
-    """From the begin of the first try, in which another may begin."""
+    """From the beginning of the first try, in which another may begin."""
     per_try: Duration = written("5s")
     """How long a request that may be repeated waits for a server that answers nobody, if there is another; 0:
     as long as timeouts.first_byte."""

@@ -4,10 +4,9 @@ A model reports its own contradictions beside the mistakes of its fields, and th
 in one go. So contradictions are looked for in the plain data, before it is known to be right.
 
 The docstring of a field is its description in the JSON Schema (`gateway.config.descriptions`) and says its
-unit. Inside the program
-durations are float seconds and sizes are int bytes. No model opens a file or a socket, except to look
-whether directories that requests need exist and whether certificates and their keys can be used, and to
-read error pages.
+unit. Inside the program durations are float seconds and sizes are int bytes. No model opens a file or a
+socket, except to look whether directories that requests need exist and whether certificates and their keys
+can be used, and to read error pages.
 """
 
 from collections.abc import Iterator, Mapping

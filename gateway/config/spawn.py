@@ -65,7 +65,7 @@ class Supervised(Confined):
     startup_time: Timeout = written("60s")
     """To become ready; then a process is ended and counts as failed."""
     stop_time: Duration = written("30s")
-    """From the stop signal to the deadly one (KILL), which the whole process group gets. After a second
+    """From the stop signal to SIGKILL, which the whole process group gets. After a second
     signal to the gateway at most 5 seconds are left."""
     give_up: GiveUp | None = None
     """When processes that keep dying are not started again; by default never."""

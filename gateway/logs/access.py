@@ -63,8 +63,8 @@ class AccessLog:
             line += f',"tries":{request.tries}'
         if request.upstream_time is not None:
             line += f',"upstream_time":{request.upstream_time:.6f}'
-        if request._id is not None:
-            line += f',"request_id":"{request._id}"'
+        if request.known_id is not None:
+            line += f',"request_id":"{request.known_id}"'
         return f"{line}}}\n".encode("ascii")
 
     def _text(self, request: Request, target: str, status: int, size: int, seconds: float) -> bytes:
@@ -82,8 +82,8 @@ class AccessLog:
             line += f" tries={request.tries}"
         if request.upstream_time is not None:
             line += f" upstream={request.upstream_time * 1000:.1f}ms"
-        if request._id is not None:
-            line += f" id={_word(request._id)}"
+        if request.known_id is not None:
+            line += f" id={_word(request.known_id)}"
         return f"{line}\n".encode("utf-8", "backslashreplace")
 
     def _now(self) -> str:

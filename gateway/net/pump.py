@@ -40,8 +40,8 @@ SWEEP_INTERVAL: Final = 0.25
 
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
-_MISSES: Final = 4
-"""Looks in vain, one after the other, after which the other answers of a batch are waited for."""
+_VAIN_TRIES: Final = 4
+"""Reads in vain, one after the other, after which the other answers of a batch are waited for."""
 
 
 def _not_long(_raise_cancel: RaiseCancelT) -> Abort:
@@ -58,7 +58,7 @@ class Pump:
         self._epoll = select.epoll()
         self._streams: dict[int, PumpStream] = {}
         self._watches: dict[int, Callable[[], None]] = {}
-        self._looks: dict[Callable[[], None], None] = {}
+        self._at_sweeps: dict[Callable[[], None], None] = {}
         self._detached: set[int] = set()
         """Descriptors forgotten since the kernel was asked: its events about them are about the dead."""
         self.outbox = Outbox()
@@ -70,7 +70,7 @@ class Pump:
         """Those that wait in `after_batch`."""
         self._last: list[Callable[[], None]] = []
         """What is called behind them."""
-        self._looks_follow = False
+        self._takes_follow = False
         """Several of them go on now, one right after the other."""
         self._unwatched: list[PumpStream] = []
         """The new connections that they have made and wait for."""
@@ -78,13 +78,13 @@ class Pump:
         """What trio waits with, while the pump runs."""
 
     def attach(self, sock: socket.SocketType) -> PumpStream:
-        """Watch a connected (or connecting) socket from now on; it is made non-blocking."""
+        """A stream of *sock*, watched from now on."""
         stream = PumpStream(self, sock)
         self.adopt(stream)
         return stream
 
     def adopt(self, stream: PumpStream) -> None:
-        """As `attach`, for a stream of another class that was made of a socket."""
+        """Watch *stream* from now on. Its socket is connected, or connecting, and is made non-blocking."""
         sock = stream.sock
         if sock.gettimeout() != 0:
             sock.setblocking(False)
@@ -98,7 +98,7 @@ class Pump:
 
         Raises BrokenResourceError.
         """
-        if self._looks_follow:
+        if self._takes_follow:
             self._unwatched.append(stream)
         else:
             stream.watch()
@@ -120,13 +120,13 @@ class Pump:
             self._epoll.unregister(fd)
             self._detached.add(fd)
 
-    def at_each_look(self, callback: Callable[[], None]) -> None:
-        """Call *callback* in the sweeper's task every `SWEEP_INTERVAL`, when it looks at the deadlines."""
-        self._looks[callback] = None
+    def at_each_sweep(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in the sweeper's task every `SWEEP_INTERVAL`, behind the deadlines."""
+        self._at_sweeps[callback] = None
 
-    def forget(self, callback: Callable[[], None]) -> None:
+    def not_at_sweeps(self, callback: Callable[[], None]) -> None:
         """Do so no more."""
-        self._looks.pop(callback, None)
+        self._at_sweeps.pop(callback, None)
 
     async def after_batch(self) -> None:
         """Wait until the other tasks have dealt with what came together with what this one has got.
@@ -176,14 +176,14 @@ class Pump:
         descriptor = self._epoll.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            self._look()
+            self._poll_now()
 
     def _end_turn(self) -> None:
         """Trio is about to wait."""
         self._detached.clear()
         self.outbox.release()
 
-    def _look(self) -> None:
+    def _poll_now(self) -> None:
         """Dispatch what has come by now."""
         if self._io is not None:
             self._dispatch_batch(self._io)
@@ -191,7 +191,7 @@ class Pump:
         self._dispatch(self._epoll.poll(0))
 
     def _dispatch_batch(self, io: IOManager) -> None:
-        """What trio's loop has found; unless `_look` was first."""
+        """What trio's loop has found; unless `_poll_now` was first."""
         batch, io.batch = io.batch, []
         if batch:
             self._dispatch(batch)
@@ -229,19 +229,19 @@ class Pump:
         """Let those go on that were held up; then look for the answers on their new connections.
 
         When the last of several has sent its request, a server that keeps up with this worker has answered
-        most of them. A look costs a third of watching a connection for one answer, and forgetting it.
+        most of them. A read in vain costs a third of watching a connection for one answer, and forgetting it.
         """
         held_up, self._held_up = self._held_up, []
-        self._looks_follow = len(held_up) > 1
+        self._takes_follow = len(held_up) > 1
         for task in held_up:
             resume(task)
-        self._looks_follow = False
+        self._takes_follow = False
         if self._unwatched:
             unwatched, self._unwatched = self._unwatched, []
             self.now = self.time()
             misses = 0
             for stream in unwatched:
-                if misses < _MISSES and stream.look():
+                if misses < _VAIN_TRIES and stream.take_if_here():
                     misses = 0
                 else:
                     misses += 1
@@ -256,10 +256,10 @@ class Pump:
         """End the waits whose deadline has passed."""
         # What has come is not late, though nobody has looked: the worker itself may have been kept from
         # running for longer than any deadline.
-        self._look()
+        self._poll_now()
         now = self.now
         for stream in list(self._streams.values()):
             stream.sweep(now)
-        for callback in list(self._looks):
-            if callback in self._looks:
+        for callback in list(self._at_sweeps):
+            if callback in self._at_sweeps:
                 callback()

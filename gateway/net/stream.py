@@ -541,7 +541,7 @@ class PumpStream:
         if events & _CLOSED_EVENTS and self.on_hangup is not None:
             self.on_hangup()
 
-    def look(self) -> bool:
+    def take_if_here(self) -> bool:
         """Take what a task waits for, if it is here before anybody watches; the task goes on with it."""
         reader = self._reader
         return reader is None or self._read_for(reader)  # None: closed meanwhile, or cancelled

@@ -24,4 +24,7 @@ No sockets, no trio, no clock, no logging in here; a test imports the package wi
 ``trailers``          which trailer fields may pass, for all HTTP
 ``reasons``           the reason phrases of statuses
 ====================  ====================================================================
+
+A member of an Enum takes 50 ns to find on its class (CPython 3.11), more than what is then done with it:
+those that each request needs many times are globals, here and elsewhere.
 """

@@ -299,7 +299,7 @@ class SharedConnection:
     async def run(self) -> None:
         """Serve the requests until the connection is closed by either side."""
         stream = self.stream
-        # One clock for all requests, as `front.http2.connection` has it: each look of the pump's sweeper.
+        # One clock for all requests, as `front.http2.connection` has it: each sweep of the pump.
         stream.on_hangup_deadline = self._sweep
         stream.hangup_deadline = 0.0
         try:

@@ -204,7 +204,7 @@ class AsgiBackend:
             exchange.leave()
         if not exchange.complete:
             # Out here and without a cause: what the application raised may stem from this very failure,
-            # and two exceptions that name each other keep the response until the next look for cycles.
+            # and two exceptions that name each other keep the response until the collector runs.
             failure = exchange.take_failure(raised)
             exchange.abandon()
             try:

@@ -141,7 +141,7 @@ class Exchange:
             raise self._not_started(error) from error
         for descriptor in (stdin, stdout, stderr):
             self._close(descriptor)
-        self._pump.at_each_look(self._stir)
+        self._pump.at_each_sweep(self._stir)
         self._phase = Phase.FIRST_BYTE
         self._touch()
 
@@ -181,7 +181,7 @@ class Exchange:
             self._errors.end()
             if self._recording is not None:
                 self._recording.stderr = self._errors.last_words
-            self._pump.forget(self._stir)
+            self._pump.not_at_sweeps(self._stir)
             self._parking.abandon()
             for descriptor in tuple(self._descriptors):
                 self._close(descriptor)
@@ -393,7 +393,7 @@ class Exchange:
         while not process.reap():
             self._stirred = False
             descriptor = -1
-            with suppress(OSError):  # none is left: it is found out at the next look
+            with suppress(OSError):  # none is left: it is found out at the next sweep
                 descriptor = process.open_pidfd()
                 self._pump.watch(descriptor, self._stir)
             try:
@@ -404,7 +404,7 @@ class Exchange:
         return True
 
     def _stir(self) -> None:
-        """Called by the pump when there is something, and with each look at the deadlines."""
+        """Called by the pump when there is something, and at each sweep."""
         self._stirred = True
         if (task := self._waiting) is not None:
             self._waiting = None

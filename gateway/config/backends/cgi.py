@@ -53,7 +53,7 @@ class CGIBackend(CGIFamily, Confined):
     timeout: Timeout = written("60s")
     """For the program to write something; then it is ended and the request answered 504."""
     kill_after: Duration = written("5s")
-    """From the polite signal (TERM) to the deadly one (KILL), for the whole process group."""
+    """From SIGTERM to SIGKILL, for the whole process group."""
     nph: Annotated[tuple[FileName, ...], Many()] = ("nph-*",)
     """Names of programs that write whole HTTP responses (RFC 3875 5); * stands for anything."""
     pass_env: Annotated[tuple[VariableName, ...], Many()] = ()

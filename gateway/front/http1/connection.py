@@ -106,7 +106,7 @@ class Http1Connection:
                 pass
             finally:
                 # Without these the connection and its stream would keep each other, and whatever could
-                # not be sent, until the next look for cycles.
+                # not be sent, until the garbage collector runs.
                 stream.on_hangup = stream.on_hangup_deadline = None
                 if not self.http2_preface:
                     if self.idle:

@@ -45,7 +45,7 @@ class OwnFields:
         self._date = self._both = b""
 
     def lines(self, now: float, dated: bool, served: bool) -> bytes:
-        """What a response without a Date (*dated*) or Server (*served*) of its own lacks.
+        """What a response lacks that has a Date (*dated*) or a Server (*served*) of its own, or neither.
 
         *now* is a clock in seconds that goes with real time.
         """

@@ -179,8 +179,8 @@ class Http2Connection:
             try:
                 await self._run()
             finally:
-                # Without these the connection and its stream would keep each other until the next look
-                # for cycles.
+                # Without these the connection and its stream would keep each other until the garbage
+                # collector runs.
                 stream.on_hangup = stream.on_hangup_deadline = None
                 self._let_all_go("the connection has ended")
                 stream.close()

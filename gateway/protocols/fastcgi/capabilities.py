@@ -14,7 +14,7 @@ GET_CAPABILITIES: Final = encode_get_values((_MAX_CONNS, _MAX_REQS, _MPXS_CONNS)
 """The record that asks for all of them."""
 
 _DIGITS: Final = 9
-"""Of a number that is believed: no application has a milliard connections."""
+"""Of a number that is believed: no application has a billion connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Reading(Enum):
     FAILED = "the peer broke the protocol"
 
 
-# The states of the hot path as globals: on Python 3.11 a member looked up on its class costs 50 ns.
+# As globals: members of an Enum are found slowly (`gateway.protocols`).
 READING_HEAD: Final = Reading.HEAD
 READING_END: Final = Reading.END
 _CLOSED: Final = Reading.CLOSED

@@ -3,7 +3,7 @@
 A section that consists of indexed fields only changes no table. As long as nothing else does, the same
 bytes mean the same fields, and the same fields are the same bytes: both directions remember that, and
 forget it with the first section that changes a table. The second request of a client and the second
-response of a second are mostly of that kind; compressing is the dearest part of a small exchange.
+response of a second are mostly of that kind; compressing is the most expensive part of a small exchange.
 """
 
 from typing import Final

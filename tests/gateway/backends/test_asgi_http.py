@@ -808,7 +808,7 @@ class LeavingResponder(RecordingResponder):
 
 @both_loops
 def test_what_could_not_be_sent_is_let_go(loop: str) -> None:
-    """Not only at the next look for cycles: clients that leave must not fill the memory."""
+    """Not only when the garbage collector runs: clients that leave must not fill the memory."""
 
     class Marker:
         """Lives as long as the frame of the application."""

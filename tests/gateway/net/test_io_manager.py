@@ -148,7 +148,7 @@ def test_what_has_come_is_told_once_whoever_looks_first() -> None:
                     # Both have something to do in the same turn, in an order that is trio's to choose.
                     with trio.move_on_after(0):
                         await trio.sleep_forever()
-                    pump._look()
+                    pump._poll_now()
                     await wait_all_tasks_blocked()
                     assert told == [b"."] * number
                 pump.unwatch(ours.fileno())

@@ -1049,12 +1049,12 @@ def test_each_look_at_the_deadlines_is_told() -> None:
             def other() -> None:
                 told.append("other")
 
-            pump.at_each_look(one)
-            pump.at_each_look(other)
+            pump.at_each_sweep(one)
+            pump.at_each_sweep(other)
             await until(lambda: len(told) == 4)
             assert told == ["one", "other", "one", "other"]
-            pump.forget(one)
-            pump.forget(one)
+            pump.not_at_sweeps(one)
+            pump.not_at_sweeps(one)
             await until(lambda: len(told) == 6)
             assert told[4:] == ["other", "other"]
 
@@ -1068,13 +1068,13 @@ def test_who_was_forgotten_by_another_is_not_told() -> None:
 
             def first() -> None:
                 told.append("first")
-                pump.forget(second)
+                pump.not_at_sweeps(second)
 
             def second() -> None:
                 told.append("second")
 
-            pump.at_each_look(first)
-            pump.at_each_look(second)
+            pump.at_each_sweep(first)
+            pump.at_each_sweep(second)
             await until(lambda: len(told) == 2)
             assert told == ["first", "first"]
 

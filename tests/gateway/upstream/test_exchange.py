@@ -601,7 +601,7 @@ def test_client_that_goes_in_the_middle_of_its_body(kind: str) -> None:
 
 @every_kind
 def test_client_that_breaks_off_its_body_leaves_nothing(kind: str) -> None:
-    """Not until the next look for cycles: clients that leave must not fill the memory."""
+    """Not until the garbage collector runs: clients that leave must not fill the memory."""
 
     reached = trio.Event()
 
