@@ -229,18 +229,7 @@ class Upstream:
                 if exchange is not None:
                     exchange.end_stderr()
                 request.upstream_time = pump.now - started
-                if connection is not None:
-                    if reusable:
-                        server.pool.give_back(connection)
-                    else:
-                        connection.close()
-                if failure is not None and not blameless and is_fault(failure):
-                    # Before who waits gets the place: the server may be left out by this.
-                    group.failed(server, trio.current_time(), failure.detail)
-                    self.upkeep.doubt(server)
-                server.leave()
-                if self._queue.waiting:
-                    self._queue.grant(server)
+                self._leave(server, connection, reusable, None if blameless else failure)
             if tries is None:
                 tries = Tries(began)
             tries.add(server, failure, exchange is not None)
@@ -349,6 +338,27 @@ class Upstream:
         )
 
     # --- after a try
+
+    def _leave(
+        self,
+        server: Server,
+        connection: UpstreamConnection | None,
+        reusable: bool,
+        failure: BackendError | None,
+    ) -> None:
+        """Give up the place at *server*, whose *failure* it may be; keep the *connection* if *reusable*."""
+        if connection is not None:
+            if reusable:
+                server.pool.give_back(connection)
+            else:
+                connection.close()
+        if failure is not None and is_fault(failure):
+            # Before who waits gets the place: the server may be left out by this.
+            self._group.failed(server, trio.current_time(), failure.detail)
+            self.upkeep.doubt(server)
+        server.leave()
+        if self._queue.waiting:
+            self._queue.grant(server)
 
     def _judge(self, server: Server, status: int, seconds: float) -> None:
         """A whole answer has come, the first byte of it after *seconds*."""
