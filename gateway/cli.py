@@ -71,7 +71,7 @@ _how = partial(option, "How, without a CONFIG")
 _processes = partial(option, "Processes")
 
 
-ELSEWHERE: Final = {
+FOREIGN: Final = {
     **dict.fromkeys(("--host", "--port", "--bind", "-b", "--uds", "--unix-socket", "--fd"), "--listen"),
     **dict.fromkeys(("--app-dir", "--chdir", "--pythonpath", "--working-dir"), "--directory"),
     **dict.fromkeys(("--root-path", "--url-prefix"), "--mount"),
@@ -85,9 +85,7 @@ ELSEWHERE: Final = {
 """Options of uvicorn, Hypercorn, Granian, gunicorn and waitress (docs/migrating.md)."""
 
 
-@main.command(
-    cls=SectionedCommand, elsewhere=ELSEWHERE, short_help="Run the daemon, with a CONFIG or without."
-)
+@main.command(cls=SectionedCommand, foreign=FOREIGN, short_help="Run the daemon, with a CONFIG or without.")
 @click.argument("config", required=False, metavar="[CONFIG]")
 @_what("--asgi", metavar="MODULE:APP", help="Run an ASGI application.")
 @_what("--wsgi", metavar="MODULE:APP", help="Run a WSGI application.")

@@ -24,18 +24,18 @@ class SectionedOption(click.Option):
 class SectionedCommand(click.Command):
     """Writes a section for each heading, in the order in which they are met; then the other options.
 
-    *elsewhere* are options by the names that other programs have for them.
+    *foreign* are options by the names that other programs have for them.
     """
 
-    def __init__(self, *args: Any, elsewhere: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, foreign: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._elsewhere = elsewhere
+        self._foreign = foreign
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            ours = self._elsewhere.get(error.option_name)
+            ours = self._foreign.get(error.option_name)
             if ours is None:
                 raise
             raise click.NoSuchOption(

@@ -9,7 +9,7 @@ from gateway.build.upstream import build_upstream
 from gateway.config.balancing import Server
 from gateway.protocols.codec import ClientCodec
 from gateway.spawn import Protocol
-from gateway.upstream.introduction import ProxyVersion
+from gateway.upstream.proxy_header import ProxyVersion
 from gateway.upstream.shared_pool import Sharing
 from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
@@ -27,7 +27,7 @@ def upstream_of(
     make_codec: Callable[[], ClientCodec],
     *,
     keeps: bool = True,
-    introduces: ProxyVersion | None = None,
+    proxy_version: ProxyVersion | None = None,
     sharing: Sharing | None = None,
 ) -> Upstream:
     """The way to the application called *name*; see `build_upstream`. Raises StartError."""
@@ -42,7 +42,7 @@ def upstream_of(
             make_codec,
             keeps=keeps,
             http=protocol == "http",
-            introduces=introduces,
+            proxy_version=proxy_version,
             resolver=parts.resolver,
             workers=parts.config.workers,
             sharing=sharing,

@@ -22,9 +22,9 @@ from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import HealthPolicy
 from gateway.upstream.hold import Hold
-from gateway.upstream.introduction import ProxyVersion
 from gateway.upstream.names import Entry, Name, Names
 from gateway.upstream.pool import Pool, PoolPolicy
+from gateway.upstream.proxy_header import ProxyVersion
 from gateway.upstream.queue import Queue
 from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.server import Server
@@ -50,7 +50,7 @@ def build_upstream(
     keeps: bool = True,
     ping: float | None = None,
     http: bool = False,
-    introduces: ProxyVersion | None = None,
+    proxy_version: ProxyVersion | None = None,
     resolver: Resolver | None = None,
     processes: int = 1,
     workers: int = 1,
@@ -59,9 +59,9 @@ def build_upstream(
     """The *servers* of the backend called *name*. Raises StartError.
 
     *keeps*: whether connections are kept between requests. *http*: whether it is HTTP that they carry.
-    *introduces*: the version of the PROXY header that they begin with. *processes*: how many there are behind
-    each address, as far as that is known. *workers*: how many of the gateway use them. *sharing*: whether
-    several requests may be on a connection.
+    *proxy_version*: the version of the PROXY header that they begin with. *processes*: how many there are
+    behind each address, as far as that is known. *workers*: how many of the gateway use them. *sharing*:
+    whether several requests may be on a connection.
     """
     secure = TlsMaker(name, config.tls, http)
     health = _health(config.health)
@@ -76,7 +76,7 @@ def build_upstream(
             backend=name,
             timeout=config.timeouts.connect,
             tls=secure.to(server, address),
-            introduces=introduces,
+            proxy_version=proxy_version,
             hosts=() if located is None else located.hosts,
             unknown=unknown,
         )

@@ -96,14 +96,14 @@ class Model(BaseModel):
     def _unknown_key(cls, key: str) -> str:
         if key in cls.later:
             return cls.later[key]
-        from gateway.config.elsewhere import key_here  # most files have no mistakes
+        from gateway.config.foreign import key_here  # most files have no mistakes
 
         hint = key_here(cls.__mro__, key) or suggestion(key, cls.keys())
         return f"unknown key; {hint or 'expected one of ' + ', '.join(cls.keys())}"
 
     @classmethod
     def _no_mapping(cls, value: Any) -> str:
-        from gateway.config.elsewhere import form_of
+        from gateway.config.foreign import form_of
 
         form = form_of(cls.__mro__)
         return str(expected(f"a mapping such as {form}" if form else "a mapping", value))

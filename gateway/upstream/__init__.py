@@ -32,7 +32,7 @@
 ``multiplex``  such a connection, and what each of its requests sees of it
 ``ping``       whether an idle connection is alive, where the protocol can ask
 ``dial``       connects, within a deadline
-``introduction``  the PROXY header that a connection begins with, if it is to
+``proxy_header``  the PROXY header that a connection begins with, if it is to
 ``exchange``   drives any client codec: request out, response in, failures typed
 ``outcome``    what it may come to beside an answer and a failure
 ``rewriting``  addresses and cookies in answers of web servers, as clients have to see them

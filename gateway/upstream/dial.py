@@ -19,7 +19,7 @@ from gateway.request import Request
 from gateway.tls.client import ServerTls
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import TlsStream, is_alert, reason_of
-from gateway.upstream.introduction import ProxyVersion, introduction
+from gateway.upstream.proxy_header import ProxyVersion, proxy_header
 
 _BUSY_RETRY: Final = 0.005
 """First pause, in seconds, when a Unix socket's backlog is full; doubled up to the deadline."""
@@ -38,7 +38,7 @@ class Dialer:
 
     __slots__ = (
         "_backend",
-        "_introduces",
+        "_proxy_version",
         "_pump",
         "_timeout",
         "_tls",
@@ -56,16 +56,16 @@ class Dialer:
         backend: str,
         timeout: float,
         tls: ServerTls | None = None,
-        introduces: ProxyVersion | None = None,
+        proxy_version: ProxyVersion | None = None,
         hosts: Sequence[str] = (),
         unknown: str = "nobody has looked",
     ) -> None:
         """*timeout* seconds are for a connection in all, with the handshake of *tls*.
 
-        *introduces*: connections begin with a PROXY header of that version. *hosts* are the numeric addresses
-        behind the name in *address*; *unknown* says why there is none.
+        *proxy_version*: connections begin with a PROXY header of that version. *hosts* are the numeric
+        addresses behind the name in *address*; *unknown* says why there is none.
         """
-        self._introduces: ProxyVersion | None = introduces
+        self._proxy_version: ProxyVersion | None = proxy_version
         self._pump = pump
         self._backend = backend
         self._timeout = timeout
@@ -113,9 +113,9 @@ class Dialer:
         deadline = self._pump.time() + self._timeout
         stream = await self._connect(deadline)
         try:
-            if self._introduces is not None:
+            if self._proxy_version is not None:
                 # PP-10: first of all, and TLS behind it. A fresh connection has room for it.
-                stream.try_send(introduction(self._introduces, request))
+                stream.try_send(proxy_header(self._proxy_version, request))
             if isinstance(stream, TlsStream):
                 await self._agree(stream, deadline)
         except trio.BrokenResourceError as error:

@@ -7,17 +7,17 @@ from gateway.build.target import upstream_of
 from gateway.build.upstream import check_health
 from gateway.config.backends.http import HTTPBackend
 from gateway.protocols.http1.client import Http1Client
-from gateway.upstream.introduction import ProxyVersion
+from gateway.upstream.proxy_header import ProxyVersion
 
 
 def make(parts: Parts, name: str, config: HTTPBackend) -> HttpBackend:
     """The backend called *name*; nothing of it is started. Raises StartError."""
-    introduces: ProxyVersion | None = None
+    proxy_version: ProxyVersion | None = None
     if config.proxy_protocol is not None:
-        introduces = 1 if config.proxy_protocol == "v1" else 2
+        proxy_version = 1 if config.proxy_protocol == "v1" else 2
     # PP-10: a connection that begins with the header of one client is not used for another.
     upstream = upstream_of(
-        parts, name, "http", config, Http1Client, keeps=introduces is None, introduces=introduces
+        parts, name, "http", config, Http1Client, keeps=proxy_version is None, proxy_version=proxy_version
     )
     upstream.rewriter = response_rewriter(config, upstream)
     server = HttpBackend(

@@ -31,7 +31,7 @@ def _kind_of(value: dict[str, Any]) -> str:
     if len(kinds) > 1:
         raise ValueError(f"a backend is of one kind, got {alternatives(kinds).replace(' or ', ' and ')}")
     if not kinds:
-        from gateway.config.elsewhere import kind_here  # most files have no mistakes
+        from gateway.config.foreign import kind_here  # most files have no mistakes
 
         guesses = [*map(kind_here, value), *(suggestion(key, KINDS) for key in value)]
         guess = next(filter(None, guesses), "")

@@ -7,7 +7,7 @@ import trio
 
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.proxy_protocol import Command, ProxyHeader, ProxyHeaderReader
-from gateway.upstream.introduction import introduction
+from gateway.upstream.proxy_header import proxy_header
 from tests.gateway.served import (
     GET,
     Served,
@@ -84,7 +84,7 @@ def test_both_ends_are_of_one_family() -> None:
 
 def test_connection_of_the_gateways_own() -> None:
     """PP-7: a health check is nobody's request."""
-    assert introduction(1, None) == b"PROXY UNKNOWN\r\n"
+    assert proxy_header(1, None) == b"PROXY UNKNOWN\r\n"
     reader = ProxyHeaderReader()
-    reader.receive_data(introduction(2, None))
+    reader.receive_data(proxy_header(2, None))
     assert reader.header == ProxyHeader(2, Command.LOCAL)

@@ -10,7 +10,7 @@ from pkgutil import walk_packages
 import pytest
 
 import gateway.config
-from gateway.config import elsewhere, load_text
+from gateway.config import foreign, load_text
 from gateway.config.backends.kinds import KINDS
 from gateway.config.base import Model
 from gateway.config.load import ConfigError
@@ -30,12 +30,12 @@ def models() -> dict[str, type[Model]]:
 
 def test_names_are_of_models_and_no_keys_of_them() -> None:
     known = models()
-    assert known.keys() >= elsewhere.HERE.keys() | elsewhere.FORMS.keys()
-    for model, table in elsewhere.HERE.items():
+    assert known.keys() >= foreign.HERE.keys() | foreign.FORMS.keys()
+    for model, table in foreign.HERE.items():
         names = " ".join(table).split()
         assert len(set(names)) == len(names), model
         assert set(names).isdisjoint(known[model].keys()), model
-    assert not set(" ".join(elsewhere.BACKENDS).split()) & KINDS.keys()
+    assert not set(" ".join(foreign.BACKENDS).split()) & KINDS.keys()
 
 
 def test_forms_are_right() -> None:
@@ -48,7 +48,7 @@ def test_forms_are_right() -> None:
         "  - {respond: %(Respond)s, headers: %(HeaderRules)s}\n"
         "  - {backend: app, forward_auth: %(ForwardAuth)s, headers: {request: %(HeaderChanges)s}}\n"
     )
-    assert len(load_text(text % elsewhere.FORMS, "gateway.yaml", Path(__file__).parent).routes) == 4
+    assert len(load_text(text % foreign.FORMS, "gateway.yaml", Path(__file__).parent).routes) == 4
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_forms_are_right() -> None:
 )
 def test_settings_that_are_told_are_right(model: str, backends: list[str]) -> None:
     """Whatever kind of backend the key is in."""
-    settings = [ours for ours in elsewhere.HERE[model].values() if re.fullmatch(r"\w+: (\{.*\}|true)", ours)]
+    settings = [ours for ours in foreign.HERE[model].values() if re.fullmatch(r"\w+: (\{.*\}|true)", ours)]
     assert settings
     for setting in settings:
         for backend in backends:

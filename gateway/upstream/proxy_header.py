@@ -9,7 +9,7 @@ from gateway.request import Address, Request
 ProxyVersion: TypeAlias = Literal[1, 2]
 
 
-def introduction(version: ProxyVersion, request: Request | None) -> bytes:
+def proxy_header(version: ProxyVersion, request: Request | None) -> bytes:
     """The header for *request*, or for a connection of the gateway's own (a health check).
 
     A client on a Unix socket has no address that it could be told by.
