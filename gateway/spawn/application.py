@@ -24,6 +24,7 @@ import trio
 from gateway.appserver.report import END_ANNOUNCED, END_URGENT, READY, SPENT
 from gateway.errors import BackendError, Cause, Phase, StartError
 from gateway.logger import get_logger
+from gateway.logs.lines import LAST_LINES
 from gateway.net.address import TcpAddress, UnixAddress
 from gateway.programs.confinement import Confinement, ResourceLimits, User
 from gateway.programs.executable import explain
@@ -32,7 +33,6 @@ from gateway.programs.restarts import GiveUp, Restarts
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
 from gateway.spawn.endpoint import OwnSocket, SharedSocket, endpoint_for
-from gateway.spawn.output import LAST_LINES
 from gateway.spawn.process import RunningProcess, start
 from gateway.spawn.schedule import (
     Demand,

@@ -9,10 +9,7 @@ from collections import deque
 from typing import Any, Final
 
 from gateway.logger import get_logger
-from gateway.programs.process import LINE_LIMIT, LineSplitter
-
-LAST_LINES: Final = 20
-"""Lines of the processes' output that are kept for the developer."""
+from gateway.logs.lines import LAST_LINES, LINE_LIMIT, LineSplitter
 
 LINES_PER_SECOND: Final = 1000
 """Lines of one process that are logged in a second; a flood would be written at the requests' cost. systemd's

@@ -3,11 +3,10 @@
 from typing import Final
 
 from gateway.logger import get_logger
+from gateway.logs.lines import LAST_LINES, LineSplitter
 
 STDERR_LIMIT: Final = 16 * 1024
 """Bytes of an application's error stream that are logged for one request."""
-
-LAST_LINES: Final = 20
 
 log = get_logger()
 
@@ -18,30 +17,27 @@ class ErrorStream:
     What is one all the same, because somebody has said so, is for `Exchange` to find.
     """
 
-    __slots__ = ("_backend", "_begun", "_request_id", "_room", "last_lines")
+    __slots__ = ("_backend", "_request_id", "_room", "_splitter", "last_lines")
 
     def __init__(self, backend: str, request_id: str) -> None:
         self._backend = backend
         self._request_id = request_id
         self._room = STDERR_LIMIT
-        self._begun = b""
-        """A line of which the end has not come: records of a stream end anywhere."""
+        self._splitter = LineSplitter()
+        """Records of a stream end anywhere in a line."""
         self.last_lines: list[str] = []
 
     def write(self, data: bytes) -> list[str]:
         """Log the lines that are complete, as far as there is room; these lines."""
         data = data[: self._room]
         self._room -= len(data)
-        whole, end, self._begun = (self._begun + data).rpartition(b"\n")
-        return self._log(whole + end)
+        return self._log(self._splitter.feed(data))
 
     def end_line(self) -> list[str]:
         """Nothing is known to follow: log what is there of the last line; it, if there is any."""
-        begun, self._begun = self._begun, b""
-        return self._log(begun)
+        return self._log(self._splitter.end())
 
-    def _log(self, data: bytes) -> list[str]:
-        lines = data.decode("utf-8", "replace").splitlines()
+    def _log(self, lines: list[str]) -> list[str]:
         for line in lines:
             log.warning("application stderr", backend=self._backend, request_id=self._request_id, line=line)
         self.last_lines = (self.last_lines + lines)[-LAST_LINES:]

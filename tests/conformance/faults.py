@@ -97,7 +97,11 @@ ROWS: Final = (
     Row("empty", ("ajp",), _GARBAGE, "End Response has come, where only the head may."),
     Row("empty", ("wsgi",), _FAILED, "PEP 3333: start_response must be called."),
     Row("empty", _ASGI, _refused(Cause.FAILED, Phase.RUN, status=500), "It has only returned: no traceback."),
-    Row("stderr", ("cgi",), _refused(Cause.TERMINATED, Phase.FIRST_BYTE, "stderr", "CGI program failed")),
+    Row(
+        "stderr",
+        ("cgi",),
+        _refused(Cause.TERMINATED, Phase.FIRST_BYTE, "application stderr", "CGI program failed"),
+    ),
     Row("stderr", ("fastcgi",), _refused(Cause.TERMINATED, Phase.HEAD, "application stderr")),
     # No whole head
     Row("cut-head", (*_BEHIND, SHARED), _refused(Cause.TERMINATED, Phase.HEAD)),

@@ -77,7 +77,7 @@ def gateway(git: Git, repositories: Path, run_gateway: RunGateway) -> Iterator[G
     routes:
       - {{match: {{path: /git/*}}, mount: /git, backend: git}}
     """
-    with run_gateway(repositories.parent, config, expect=["stderr", "application stderr"]) as running:
+    with run_gateway(repositories.parent, config, expect=["application stderr"]) as running:
         yield running
 
 

@@ -6,9 +6,8 @@ from typing import Final
 
 from gateway.backends.cgi.program import Script
 from gateway.logger import get_logger
-from gateway.programs.process import LineSplitter
+from gateway.logs.lines import LAST_LINES, LineSplitter
 from gateway.request import Request
-from gateway.upstream.stderr import LAST_LINES
 
 MAX_STDERR: Final = 64 * 1024
 """Bytes of standard error that are logged for one request; the rest is read and counted."""
@@ -70,7 +69,7 @@ class ErrorLog:
 
     def _log(self, lines: list[str]) -> None:
         for line in lines:
-            log.warning("stderr", **self.facts, line=line)
+            log.warning("application stderr", **self.facts, line=line)
         self._look_at(lines)
         self._last_lines = (self._last_lines + lines)[-LAST_LINES:]
 

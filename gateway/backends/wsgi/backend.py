@@ -19,7 +19,7 @@ from gateway.backends.called import check_called
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.input import open_input
-from gateway.backends.wsgi.streams import ErrorLog, FileWrapper
+from gateway.backends.wsgi.streams import FileWrapper, WsgiErrors
 from gateway.backends.wsgi.stuck import StuckWatch
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
@@ -77,7 +77,7 @@ class WsgiBackend:
         self._application: WSGIApplication
         self._variables: dict[str, Any] = {
             "wsgi.version": (1, 0),
-            "wsgi.errors": ErrorLog(name),
+            "wsgi.errors": WsgiErrors(name),
             "wsgi.multithread": threads > 1,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,

@@ -13,7 +13,7 @@ log = get_logger()
 _BLOCK = 64 * 1024
 
 
-class ErrorLog:
+class WsgiErrors:
     """wsgi.errors of one application: what is written becomes log lines, one per line of text.
 
     Shared by all calls, so it keeps nothing between two writes; a traceback is written line by line.

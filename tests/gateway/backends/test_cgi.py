@@ -27,10 +27,10 @@ from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.backends.cgi.transcript import Transcript
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.intake import BodyIntake
+from gateway.logs.lines import LINE_LIMIT
 from gateway.net.pump import Pump
 from gateway.programs import process
 from gateway.programs.confinement import Confinement, ResourceLimits
-from gateway.programs.process import LINE_LIMIT
 from gateway.protocols.events import Headers
 from gateway.request import NO_BODY, Body, Request, Responder
 from gateway.slots import Slots
