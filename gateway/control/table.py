@@ -26,9 +26,11 @@ def show(described: dict[str, Any]) -> None:
         f"{connections} connection{'' if connections == 1 else 's'}{draining}"
     )
     if not described["workers"]:
-        console.print("no worker serves: the first is starting, or the log says why none can")
+        console.print("no worker serves: the log says why none can")
         return
     console.print(_workers(described["workers"]))
+    if not described["backends"]:  # nor while the first worker starts
+        return
     console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backend", "kind", "server", "state"):

@@ -137,7 +137,8 @@ class _AllWorkers:
 def _described(worker: Worker, state: dict[str, Any] | None) -> dict[str, Any]:
     known: dict[str, Any] = {"number": worker.number, "pid": worker.pid}
     if not worker.ready.is_set():
-        return {**known, "state": "starting"}
+        uptime = round(trio.current_time() - worker.started_at, 3)
+        return {**known, "state": "starting", "uptime": uptime}
     if state is None:
         return {**known, "state": "silent"}
     name = "retiring" if worker.stopping else "serving"

@@ -69,6 +69,7 @@ class Worker:
         self.pid = self._process.pid
         self.number = 0
         self.started_at = trio.current_time()
+        """Until it is told what to be, since when it stands by."""
         self.ready = trio.Event()
         self.ended = trio.Event()
         self.stopping = False
@@ -82,6 +83,7 @@ class Worker:
     def begin(self, start: Start, sockets: Sequence[ListeningSocket]) -> None:
         """Tell it what to be."""
         self.number = start.number
+        self.started_at = trio.current_time()
         # It waits for this and reads it at once; one that has died meanwhile is noticed by `run`.
         with suppress(OSError):
             start.send(self._socket, [each.sock for each in sockets])

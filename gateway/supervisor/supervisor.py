@@ -64,6 +64,7 @@ class Supervisor:
         self.stopping = False
         self.current: Generation | None = None
         self.retiring: list[Generation] = []
+        self._coming: Generation | None = None
         self._document = document
         self._read = read
         self._workers = workers
@@ -124,9 +125,11 @@ class Supervisor:
         self._sockets.close_listeners()
 
     def workers(self) -> Iterator[Worker]:
-        """All that run, those that retire first."""
+        """All that run: those that retire first, those that are started last."""
         for generation in self._all():
             yield from generation.workers
+        if self._coming is not None:
+            yield from self._coming.workers
 
     @property
     def restarts(self) -> int:
@@ -232,6 +235,7 @@ class Supervisor:
         generation = Generation(document, config, opened, count=self._count(config), standby=self._standby)
         try:
             self._started_at = trio.current_time()
+            self._coming = generation
             with trio.CancelScope() as self._starting:
                 await generations.start(self._run_one, generation)
             if self._starting.cancelled_caught:
@@ -241,6 +245,8 @@ class Supervisor:
         except BaseException:
             self._sockets.keep(served)
             raise
+        finally:
+            self._coming = None
         self._opened, self.config = opened, config
         self._sockets.keep(opened)
         configure(debug=config.debug)

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import stat
 import struct
 import subprocess
@@ -13,12 +14,13 @@ import sys
 import termios
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.control import client
 from tests.gateway.served import unused_port
 from tests.gateway.test_daemon import ROOT, Daemon, daemon
 
@@ -103,27 +105,60 @@ def test_status_on_a_narrow_terminal_cuts_off_nothing(running: Daemon, tmp_path:
     assert sum(line.rstrip().endswith("Connection refused") for line in wide) == 2
 
 
-def test_status_while_the_first_worker_starts_says_so(tmp_path: Path) -> None:
+@contextmanager
+def gate(directory: Path) -> Iterator[None]:
     """The application is loaded when nobody writes to the FIFO any more."""
-    os.mkfifo(tmp_path / "gate")
-    (tmp_path / "gated.py").write_text(
-        "from contextlib import suppress\n"
-        "with suppress(FileNotFoundError):\n"
-        "    open('gate').read()\n"
-        "app = print\n"
-    )
-    config = "listeners: [{http: 127.0.0.1:0}]\nworkers: 2\ncontrol: unix:sock\n"
-    config += "backends: {a: {wsgi: 'gated:app'}}\nroutes: [{backend: a}]\n"
-    with daemon(tmp_path, config) as starting:
-        # Opened for both ways, which waits for no reader.
-        with open(os.open(tmp_path / "gate", os.O_RDWR), "rb"):
-            while (done := command(tmp_path, "status", "gateway.yaml")).returncode:
-                assert starting.process.poll() is None
-            os.unlink(tmp_path / "gate")
-        starting.ready()
-    first, second = done.stdout.splitlines()
-    assert first.endswith(", 0 connections")
-    assert second == "no worker serves: the first is starting, or the log says why none can"
+    os.mkfifo(directory / "gate")
+    # Opened for both ways, which waits for no reader.
+    with open(os.open(directory / "gate", os.O_RDWR), "rb"):
+        yield
+        os.unlink(directory / "gate")
+
+
+GATED = """
+from contextlib import suppress
+with suppress(FileNotFoundError):
+    open('gate').read()
+app = print
+"""
+
+
+def test_status_shows_workers_that_are_loading(tmp_path: Path) -> None:
+    """At the start and at a reload, with their processes, and for how long."""
+    (tmp_path / "gated.py").write_text(GATED)
+    config = "listeners: [{http: 127.0.0.1:0}]\nworkers: 2\ncontrol: unix:control.sock\n"
+    config += "metrics: 127.0.0.1:0\nbackends: {a: {wsgi: 'gated:app'}}\nroutes: [{backend: a}]\n"
+
+    def states() -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for worker in client.status(tmp_path / "control.sock")["workers"]:
+            found.setdefault(worker["state"], []).append(worker["pid"])
+            assert worker["state"] != "starting" or worker["uptime"] >= 0
+        return found
+
+    with daemon(tmp_path, config) as running:
+        with gate(tmp_path):
+            while command(tmp_path, "status", "gateway.yaml").returncode or not states():
+                assert running.process.poll() is None
+            first, heading, *rows = command(tmp_path, "status", "gateway.yaml").stdout.splitlines()
+            found = states()
+        assert first.endswith(", 0 connections")
+        assert heading.split() == ["worker", "process", "state", "up", "connections"]
+        assert list(found) == ["starting"]
+        assert all(re.fullmatch(r"[12] +\d+ +starting +\d+ s *", row) for row in rows)
+        assert {int(row.split()[1]) for row in rows} <= {*found["starting"]}
+        metrics = running.ready()[-1]
+        before = states()["serving"]
+        with gate(tmp_path):
+            running.process.send_signal(signal.SIGHUP)
+            while "starting" not in (found := states()):
+                assert running.process.poll() is None
+            assert found["serving"] == before
+            assert before[0] not in found["starting"]
+            with urllib.request.urlopen(f"{metrics}/metrics", timeout=10) as response:
+                assert 'gateway_workers{state="starting"} 0.0' not in response.read().decode()
+        running.wait_for('"reloaded"')
+        assert "starting" not in states()
 
 
 def answer(client: Any) -> bytes:
