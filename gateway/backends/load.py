@@ -20,6 +20,7 @@ from gateway.loading import LoadError, load_object
 from gateway.logger import get_logger
 from gateway.shutdown.signals import interruptible
 from gateway.standard import keep_standard_files
+from gateway.start_watch import StartWatch
 from gateway.virtualenv import add_site_packages
 
 log = get_logger()
@@ -53,7 +54,8 @@ def load_application(
     """
     try:
         _prepare(surroundings, backend)
-        return interruptible(lambda: _load(target, directory, factory=factory))
+        with StartWatch(backend, "loading", below=load_object):
+            return interruptible(lambda: _load(target, directory, factory=factory))
     except LoadError as error:
         end_child(error.__cause__ or error)
         if error.own:

@@ -16,6 +16,7 @@ from gateway.backends.asgi.host import Application, Host, Message
 from gateway.errors import StartError
 from gateway.forked import end_child
 from gateway.logger import get_logger
+from gateway.start_watch import StartWatch
 
 log = get_logger()
 
@@ -89,7 +90,7 @@ class Lifespan:
 
         Raises StartError if it says that it failed, or says nothing for *timeout* seconds.
         """
-        with trio.move_on_after(timeout) as scope:
+        with StartWatch(self._name, "starting"), trio.move_on_after(timeout) as scope:
             await self._answered.wait()
         if scope.cancelled_caught:
             raise StartError(
