@@ -65,6 +65,8 @@ def serve(config: Config) -> int:
     except* StartError as errors:
         failures.extend(each_of(errors))
     for failure in failures:
+        if fields := failure.log_fields():
+            log.error("application cannot start", **fields)
         print(f"gateway: {failure}", file=sys.stderr)
     return 1 if failures else 0
 

@@ -196,7 +196,20 @@ class ResponseAborted(GatewayError):
 
 
 class StartError(Exception):
-    """A backend or listener cannot start; the message says which and why, for the operator."""
+    """A backend or listener cannot start; the message says which and why, for the operator.
+
+    Where the code of an application has *raised* something, its traceback is for the log: whoever says why
+    the daemon or the reload has failed logs it, once.
+    """
+
+    def __init__(self, message: str, *, backend: str = "", raised: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.backend = backend
+        self.traceback = "" if raised is None else "\n".join(traceback_of(raised))
+
+    def log_fields(self) -> dict[str, str]:
+        """What the log says of it; nothing if there is no traceback."""
+        return {"backend": self.backend, "exception": self.traceback} if self.traceback else {}
 
 
 AnyError = TypeVar("AnyError", bound=Exception)

@@ -1,7 +1,7 @@
 """Loads applications into the daemon.
 
-Every mistake is a StartError of one line that names the backend and what to look at; the traceback of
-an application's own code goes to the log.
+Every mistake is a StartError of one line that names the backend and what to look at; it has the traceback of
+an application's own code, for the log.
 
 Applications of one process share what a process has: `sys.path`, `sys.modules`, `os.environ`. So what one of
 them needs there is in place before it is imported; what two of them need differently is refused.
@@ -17,13 +17,10 @@ from typing import Any, Final
 from gateway.errors import StartError
 from gateway.forked import end_child
 from gateway.loading import LoadError, load_object
-from gateway.logger import get_logger
 from gateway.shutdown.signals import interruptible
 from gateway.standard import keep_standard_files
 from gateway.start_watch import StartWatch
 from gateway.virtualenv import add_site_packages
-
-log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +55,9 @@ def load_application(
             return interruptible(lambda: _load(target, directory, factory=factory))
     except LoadError as error:
         end_child(error.__cause__ or error)
-        if error.own:
-            # The traceback is the application's own, without the way through the gateway.
-            log.error("application cannot be loaded", backend=backend, exc_info=error.__cause__)  # noqa: TRY400
-        raise StartError(f"backend {backend}: {error}") from error
+        # The traceback is the application's own, without the way through the gateway.
+        raised = error.__cause__ if error.own else None
+        raise StartError(f"backend {backend}: {error}", backend=backend, raised=raised) from error
     finally:
         keep_standard_files()  # the application may have closed some
 

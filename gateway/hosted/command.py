@@ -11,6 +11,7 @@ from gateway.appserver.report import Report
 from gateway.errors import StartError, each_of
 from gateway.hosted.options import Hosted
 from gateway.hosted.server import run
+from gateway.logger import get_logger
 from gateway.logs.events import configure
 
 
@@ -29,5 +30,7 @@ def main() -> int:
     except* StartError as errors:
         failures.extend(each_of(errors))
     for failure in failures:
+        if fields := failure.log_fields():
+            get_logger().error("application cannot start", **fields)
         print(failure, file=sys.stderr)
     return 1 if failures else 0

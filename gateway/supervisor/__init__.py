@@ -9,7 +9,7 @@
       └─ the same to all    └─ one for each configuration; the next is ready before the last retires
 
 ``supervisor``  the lifetime of all: generations follow each other, and end
-``generation``  the workers of one configuration: the first alone, then the others; restarts
+``generation``  the workers of one configuration, all at once; restarts
 ``process``     one worker as the supervisor sees it
 ``worker``      the same process from within; ``__main__`` loads it
 ``standby``     workers that have loaded the gateway, and wait to be told what to be

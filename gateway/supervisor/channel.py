@@ -4,7 +4,7 @@ The supervisor begins, with the listening sockets (SCM_RIGHTS, unix(7)) and a `S
 
     supervisor                        worker
       start {document, …}     ──►
-                              ◄──     ready {}  or  failed {reasons, status}
+                              ◄──     ready {}  or  failed {reasons, status, raised}
       ask {id}                ──►
                               ◄──     answer {id, state}
       retire {}               ──►

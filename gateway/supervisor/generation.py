@@ -1,7 +1,7 @@
 """The workers of one configuration: started, restarted when they die, until another generation takes over.
 
-The first is started alone: a mistake in an application is told once, and the others find its modules
-compiled. When it serves, the others follow, all at once.
+All are started at once. A mistake in an application is one of all of them: it is told once, in the words of
+the worker that comes to it first, and ends the others.
 
 A worker that dies is replaced, after a pause that doubles while they keep dying. When none is left and
 several in a row could not even start, the generation gives up.
@@ -61,24 +61,24 @@ class Generation:
         self._retired = trio.Event()
         self._restarts = Restarts()
         self._failed_starts = 0
+        self._failure: WorkerError | None = None
+        """One has failed to start, and with it the generation: what others say besides is the same."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the workers, say so when all serve, and keep them until `retire` or `stop`.
 
         Returns when all have ended. Raises WorkerError if they cannot start, or do not any more.
         """
-        failure: WorkerError | None = None
         try:
             async with trio.open_nursery() as places:
-                await places.start(self._fill, 1)
                 async with trio.open_nursery() as starting:
-                    for number in range(2, self.count + 1):
+                    for number in range(1, self.count + 1):
                         starting.start_soon(places.start, self._fill, number)
                 task_status.started()
-        except* WorkerError as errors:
-            failure = _first(errors)
-        if failure is not None:
-            raise failure
+        except* WorkerError:
+            pass  # of several at once it is the first
+        if self._failure is not None:
+            raise self._failure
 
     async def retire(self) -> None:
         """The next generation serves: let these end with what they are doing."""
@@ -102,7 +102,7 @@ class Generation:
             try:
                 worker = self._begin(number)
             except StartError as error:
-                self._died(place, trio.current_time(), [str(error)], 1, "not started", None)
+                self._died(place, trio.current_time(), [str(error)], 1, "not started")
             else:
                 returncode = await self._attend(worker, place)
                 if self._retired.is_set():
@@ -114,7 +114,7 @@ class Generation:
                 else:
                     self._failed_starts += 1
                     reasons = reasons or [f"worker {number} has ended before it served: {end}"]
-                self._died(place, worker.started_at, reasons, worker.status, end, worker.pid)
+                self._died(place, worker.started_at, reasons, worker.status, end, worker)
             self.restarts += 1
             with trio.move_on_at(self._restarts.not_before):
                 await self._retired.wait()
@@ -139,15 +139,30 @@ class Generation:
         return returncode
 
     def _died(
-        self, place: "_Place", started_at: float, reasons: list[str], status: int, end: str, pid: int | None
+        self,
+        place: "_Place",
+        started_at: float,
+        reasons: list[str],
+        status: int,
+        end: str,
+        worker: Worker | None = None,
     ) -> None:
         """Unasked. Raises WorkerError if there is no point in starting another."""
+        if self._failure is not None:
+            raise self._failure
+        if worker is not None:
+            for fields in worker.raised:
+                log.error("application cannot start", **fields)
         if not place.filled:
-            raise WorkerError(reasons, status)
+            self._failure = WorkerError(reasons, status)
+            raise self._failure
         none_serves = not any(worker.ready.is_set() for worker in self.workers)
         if none_serves and self._failed_starts >= MOST_FAILED_STARTS:
-            raise WorkerError([f"{self._failed_starts} workers in a row could not start", *reasons], status)
+            in_a_row = f"{self._failed_starts} workers in a row could not start"
+            self._failure = WorkerError([in_a_row, *reasons], status)
+            raise self._failure
         pause = self._restarts.died(started_at, trio.current_time())
+        pid = None if worker is None else worker.pid
         log.warning("worker ended", pid=pid, end=end, reason=reasons or None, restart_in=round(pause, 3))
 
 
@@ -163,10 +178,3 @@ class _Place:
         if not self.filled:
             self.filled = True
             self._task_status.started()
-
-
-def _first(group: BaseExceptionGroup[WorkerError]) -> WorkerError:
-    found: WorkerError | BaseExceptionGroup[WorkerError] = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

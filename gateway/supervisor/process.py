@@ -78,6 +78,8 @@ class Worker:
         """Why it could not start, in its own words."""
         self.status = 1
         """The exit status that fits them."""
+        self.raised: list[dict[str, str]] = []
+        """What the log says of the code of applications that has failed."""
         self._patience = trio.CancelScope()
 
     def begin(self, start: Start, sockets: Sequence[ListeningSocket]) -> None:
@@ -132,6 +134,7 @@ class Worker:
             elif "failed" in message:
                 self.failed = message["failed"]
                 self.status = message["status"]
+                self.raised = message["raised"]
             elif "answer" in message:
                 if message["answer"] == self._asked:  # what was asked before is not waited for any more
                     self._answers = {self._asked: message["state"]}

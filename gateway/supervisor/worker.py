@@ -35,7 +35,7 @@ def work(descriptor: int, parent: int) -> int:
         try:
             config = share_of(start.document.load(), start.number, start.workers)
         except ConfigError as error:
-            write(channel, failed=[str(mistake) for mistake in error.mistakes], status=2)
+            write(channel, failed=[str(mistake) for mistake in error.mistakes], status=2, raised=[])
             return 2
         end_with(parent, grace=stop_time(config), silent=False)
         configure(debug=config.debug, worker=start.number if start.workers > 1 else None)
@@ -51,7 +51,8 @@ def work(descriptor: int, parent: int) -> int:
             failures.extend(each_of(errors))
         if failures:
             channel.setblocking(True)
-            write(channel, failed=[str(failure) for failure in failures], status=1)
+            raised = list(filter(None, (failure.log_fields() for failure in failures)))
+            write(channel, failed=[str(failure) for failure in failures], status=1, raised=raised)
         return 1 if failures else 0
 
 

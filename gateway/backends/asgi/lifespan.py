@@ -52,6 +52,7 @@ class Lifespan:
         self._stage = _Stage.STARTING
         self._received = 0
         self._refused = ""
+        self._raised: BaseException | None = None
         self._answered = trio.Event()
         self._stop_asked = trio.Event()
         self._ended = trio.Event()
@@ -97,7 +98,11 @@ class Lifespan:
                 f"backend {self._name}: the application did not complete its startup within {timeout:g} s"
             )
         if self._refused:
-            raise StartError(f"backend {self._name}: the application did not start: {self._refused}")
+            raise StartError(
+                f"backend {self._name}: the application did not start: {self._refused}",
+                backend=self._name,
+                raised=self._raised,
+            )
 
     async def stop(self, patience: trio.CancelScope) -> None:
         """Shut the application down; when *patience* is over it is cancelled.
@@ -126,8 +131,7 @@ class Lifespan:
                     f"backend {self._name}: the application's lifespan failed: {error!r}"
                 ) from error
         elif self._mode == "on":
-            log.error("application failed to start", backend=self._name, exc_info=error)
-            self._refused = repr(error)
+            self._refused, self._raised = repr(error), error
         elif self._received:
             # ASGI lifespan spec, startup: go on without. But it took the message: perhaps it meant it.
             log.warning("application failed at lifespan.startup", backend=self._name, exc_info=error)

@@ -43,12 +43,17 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[AsgiBackend]:
         backends.cancel_scope.cancel()
 
 
-async def start_error(app: Any, **options: Any) -> str:
-    """The message with which the backend of *app* refuses to start, or ends."""
+async def start_failure(app: Any, **options: Any) -> StartError:
+    """With what the backend of *app* refuses to start, or ends."""
     async with pumping() as pump:
         with pytest.raises(StartError) as caught:
             await make_backend(app, pump, **options).run(task_status=trio.TASK_STATUS_IGNORED)
-    return str(caught.value)
+    return caught.value
+
+
+async def start_error(app: Any, **options: Any) -> str:
+    """The message of it."""
+    return str(await start_failure(app, **options))
 
 
 def handle(app: Any, request: Request, responder: Responder, **options: Any) -> None:
