@@ -12,6 +12,10 @@ if TYPE_CHECKING:  # of these, what is configured
 MARGIN: Final = 5.0
 """Seconds beyond all that a worker may wait for at its end; one that takes longer is stuck."""
 
+HURRIED: Final = 5.0
+"""Seconds that all it may wait for takes after a second signal: processes that it has spawned have the most
+(`gateway.spawn.process`)."""
+
 
 def share_of(config: Config, number: int, workers: int) -> Config:
     """*config* for the worker *number* (from 1 on) of so many: it knows nothing of what the others do.
@@ -83,11 +87,16 @@ def cannot_be_shared(config: Config, workers: int) -> list[str]:
 
 
 def stop_time(config: Config, *, hurried: bool = False) -> float:
-    """Seconds after which a worker that was told to end must have; *hurried*, without the requests' grace."""
+    """Seconds after which a worker that was told to end must have; *hurried* by a second signal, or not.
+
+    The requests have their grace first, then the applications theirs; none of it after a second signal.
+    """
+    if hurried:
+        return HURRIED + MARGIN
     longest = 0.0
     for backend in config.backends.values():
         longest = max(longest, getattr(backend, "shutdown_timeout", 0.0))
         for processes in (getattr(backend, "spawn", None), getattr(backend, "process", None)):
             if processes is not None:
                 longest = max(longest, processes.stop_time)
-    return (0.0 if hurried else config.timeouts.shutdown) + longest + MARGIN
+    return config.timeouts.shutdown + longest + MARGIN

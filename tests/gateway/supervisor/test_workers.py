@@ -22,7 +22,7 @@ from tests.gateway.supervisor.supervised import (
     supervised,
     until,
 )
-from tests.gateway.test_daemon import ROOT, Daemon
+from tests.gateway.test_daemon import ROOT, Daemon, daemon
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -163,6 +163,32 @@ def test_worker_that_is_stuck_is_killed(tmp_path: Path) -> None:
             assert running.wait_for("worker does not end")["pid"] in pids
         running.process.wait(60)
     assert all(gone(pid) for pid in pids)
+
+
+def test_worker_that_is_stuck_is_killed_soon_after_a_second_signal(tmp_path: Path) -> None:
+    """Applications have no shutdown_timeout then: it waited for it all the same."""
+    (tmp_path / "versioned.py").write_text(
+        "import time\nasync def app(scope, receive, send):\n    time.sleep(600)\n"
+    )
+    config = CONFIG.replace('"versioned:app"', '"versioned:app", lifespan: "off", shutdown_timeout: 1h')
+    program = (
+        "-c",
+        "from gateway.supervisor import share\n"
+        "share.HURRIED = share.MARGIN = 0.05\n"
+        "from gateway.__main__ import main\n"
+        "main()\n",
+    )
+    with daemon(tmp_path, config, program=program, start_new_session=True) as running:
+        running.ready()
+        (pid,) = serving(tmp_path)
+        with running.connect() as client:
+            client.sendall(REQUEST)
+            running.wait_for("blocked")
+            running.process.terminate()
+            running.wait_for("stopping")
+            running.process.terminate()
+            assert running.wait_for("worker does not end")["pid"] == pid
+        assert running.process.wait(60) == 0
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
