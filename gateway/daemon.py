@@ -261,6 +261,7 @@ class Connections:
 
     async def _end(self, ending: Ending, connections: trio.CancelScope) -> None:
         if ending.stage is Stage.RETIRING:
+            self._notice.retire()
             self._notice.begin()
             for _, entrance in self._listening:
                 entrance.retire()

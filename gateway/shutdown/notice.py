@@ -21,7 +21,7 @@ _HURRIED_PATIENCE: Final = 1.0
 class ShutdownNotice:
     """One for a worker; whoever listens adds a callback and takes it away at its own end."""
 
-    __slots__ = ("_cut_off", "_listeners", "_waits", "begun", "urgent")
+    __slots__ = ("_cut_off", "_listeners", "_retired", "_waits", "begun", "urgent")
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
@@ -30,6 +30,8 @@ class ShutdownNotice:
         """The daemon has begun to stop."""
         self.urgent = False
         """What runs should end now."""
+        self._retired = trio.Event()
+        """Another worker has taken over."""
         self._cut_off = trio.Event()
         """A second signal has come: nothing is worth waiting for."""
 
@@ -45,6 +47,14 @@ class ShutdownNotice:
     def leave(self, who: object) -> None:
         """Do not call the listener of *who* any more, if there is one."""
         self._listeners.pop(who, None)
+
+    def retire(self) -> None:
+        """Another worker has taken over: what only one can have is for that one."""
+        self._retired.set()
+
+    async def until_retired(self) -> None:
+        """Wait for that."""
+        await self._retired.wait()
 
     def begin(self) -> None:
         """The grace begins."""

@@ -7,6 +7,9 @@ A process that is stopped while the application runs must not take requests with
 that itself. Of a command it is not known, nor which of several has accepted a connection; so it is stopped
 at a moment without requests: one that comes by itself within the stop time, or is made by letting new
 requests wait for at most `HOLD` seconds.
+
+A program at an address of its own is left in the same way to the worker that has taken over, at a reload.
+That one has waited for it, and its requests with it; those that still come here go to its program then.
 """
 
 import os
@@ -42,6 +45,7 @@ from gateway.spawn.schedule import (
     Recycling,
     next_step,
 )
+from gateway.spawn.turn import Turn
 
 Protocol: TypeAlias = Literal["fastcgi", "scgi", "uwsgi", "http"]
 
@@ -155,6 +159,10 @@ class SpawnedApplication:
         self._count_due = inf
         self._quiet: trio.Event | None = None
         self._held: trio.Event | None = None
+        self._leaving = False
+        """Another worker waits for the address."""
+        self._left = False
+        """It has it, and its program accepts."""
         self._last_end = _NONE_YET
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self.renew_connections: Callable[[], None] = _nothing
@@ -168,7 +176,7 @@ class SpawnedApplication:
     @property
     def running(self) -> bool:
         """Whether there is a process that accepts connections."""
-        return any(member.ready and not member.stopping for member in self._members)
+        return self._left or any(member.ready and not member.stopping for member in self._members)
 
     # What backends ask
 
@@ -241,7 +249,9 @@ class SpawnedApplication:
         """Whether a connection may be made: on a shared socket it may wait for a process."""
         if self._held is not None:
             return False
-        return isinstance(self._endpoint, SharedSocket) or any(member.ready for member in self._members)
+        if isinstance(self._endpoint, SharedSocket) or self._left:
+            return True
+        return any(member.ready for member in self._members)
 
     async def _until_accepting(self) -> None:
         with trio.move_on_after(self._startup_time):
@@ -277,7 +287,8 @@ class SpawnedApplication:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Start the processes, say so, and keep them running until cancelled.
 
-        Of our own, one is ready when that is said, or has failed.
+        Of our own, one is ready when that is said, or has failed. Where another worker still has the address,
+        it is said before: that one does not leave it before this one serves.
 
         Raises StartError if there is no such command or it cannot be started.
         """
@@ -285,6 +296,12 @@ class SpawnedApplication:
         failure: OSError | None = None
         with self._endpoint.opened(self.name, self._confinement.user):
             async with trio.open_nursery() as nursery:
+                if isinstance(self._endpoint, OwnSocket) and self._endpoint.turn is not None:
+                    nursery.start_soon(self._give_way, self._endpoint, self._endpoint.turn)
+                    if not self._endpoint.turn.take():
+                        task_status.started()
+                        await self._take_turn(self._endpoint.turn)
+                        await self._supervise(command, nursery)
                 try:
                     for _ in range(self._bounds.least):
                         self._start(command, nursery)
@@ -301,6 +318,29 @@ class SpawnedApplication:
         program = command.words[0]
         problem = f"{program} cannot be started: {explain(program, failure)}"
         raise StartError(f"backend {self.name}: {problem}") from failure
+
+    async def _take_turn(self, turn: Turn) -> None:
+        """Wait for the worker that has the address, but not for ever."""
+        log.info("application waits for its address", backend=self.name, address=str(self.address))
+        with trio.move_on_after(self._startup_time):
+            while not turn.take():
+                await turn.until_free()
+
+    async def _give_way(self, endpoint: OwnSocket, turn: Turn) -> None:
+        """Leave the address to the worker that has taken over, if it wants it."""
+        await self._notice.until_retired()
+        if not turn.is_ours:
+            return
+        await turn.until_wanted()
+        self._leaving = True
+        self._changed.set()
+        while self._members:
+            await self._changed.wait()
+        turn.release()
+        while not endpoint.accepts():  # noqa: ASYNC110
+            await trio.sleep(LAST_PROBE)  # noqa: TID251 - nothing tells when a program listens
+        self._left = True
+        self._changed.set()
 
     async def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
         """As in the gateway's own process: when the application serves, or it is known that it does not."""
@@ -327,7 +367,7 @@ class SpawnedApplication:
             self._program, self._endpoint, self._env, backend=self.name, directory=self._directory
         )
 
-    async def _supervise(self, command: Command, nursery: trio.Nursery) -> None:
+    async def _supervise(self, command: Command, nursery: trio.Nursery) -> NoReturn:
         while True:
             if self._changed.is_set():  # others wait for it too
                 self._changed = trio.Event()
@@ -339,17 +379,17 @@ class SpawnedApplication:
         """Start and stop what is to be started and stopped; when to look again, if nothing happens."""
         now = trio.current_time()
         due = self._look_for_spent(command, now)
-        wanted = self._demand.wanted(self._requests, now)
+        wanted = 0 if self._leaving else self._demand.wanted(self._requests, now)
         due = min(due, self._demand.falls_at(wanted))
         step = next_step(
             self._members,
             wanted,
-            least=self._bounds.least,
+            least=min(self._bounds.least, wanted),
             overlap=isinstance(self._endpoint, SharedSocket),
         )
         if step.stop is not None:
             assert isinstance(step.stop, _Process)
-            self._stop(step.stop, step.why, command, nursery)
+            self._stop(step.stop, "reload" if self._leaving else step.why, command, nursery)
             return now
         if step.start and now < self._restarts.not_before:
             return min(due, self._restarts.not_before)

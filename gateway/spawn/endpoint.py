@@ -18,6 +18,7 @@ from gateway.errors import StartError
 from gateway.net.address import TcpAddress, UnixAddress
 from gateway.programs.confinement import User
 from gateway.spawn.home import home, new_home
+from gateway.spawn.turn import Turn
 
 BACKLOG: Final = 4096
 """Connections that may wait for a process; the kernel cuts it to net.core.somaxconn."""
@@ -33,6 +34,7 @@ class SharedSocket:
         # Known before it exists, so that backends can be built first.
         self._home = new_home()
         self.address = UnixAddress(os.path.join(self._home, "app.sock"))
+        self.turn = None
         self._bound = os.path.join(self._home, "bound.sock")
         self.descriptor = -1
 
@@ -86,6 +88,8 @@ class OwnSocket:
         self._port: int | None = None
         self.descriptor = -1
         """Of the null device: the program's standard input."""
+        self.turn = None if address is None else Turn(address)
+        """Where other workers would have it at the same address."""
         if address is None and port:
             with socket.socket() as chosen:
                 chosen.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,6 +112,8 @@ class OwnSocket:
     def opened(self, backend: str, user: User | None = None) -> Iterator[None]:
         """*user* is who the program runs as. Raises StartError if the place cannot be prepared."""
         with contextlib.ExitStack() as stack:
+            if self.turn is not None:
+                stack.callback(self.turn.release)
             try:
                 if self._home is not None:
                     stack.enter_context(home(self._home, user))

@@ -116,3 +116,44 @@ def receive_until(connection: socket.socket, end: bytes) -> bytes:
         assert data, received
         received += data
     return received
+
+
+class Visitors:
+    """Clients that ask all the time, some on connections of their own, some on one that is kept."""
+
+    def __init__(self, running: Daemon) -> None:
+        self._address = running.address
+        self._enough = threading.Event()
+        self.failures: list[str] = []
+        self.seen: set[str] = set()
+        self.requests = 0
+        self._threads = [
+            threading.Thread(target=self._visit, args=(keep,)) for keep in (True, True, False, False)
+        ]
+
+    def __enter__(self) -> "Visitors":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _visit(self, keep: bool) -> None:
+        connection = http.client.HTTPConnection(*self._address, timeout=60)
+        while not self._enough.is_set():
+            try:
+                connection.request("GET", "/", headers={} if keep else {"Connection": "close"})
+                response = connection.getresponse()
+                body = response.read().decode()
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+                continue
+            self.requests += 1
+            self.seen.add(body.partition(" ")[0])
+            if response.status != 200:
+                self.failures.append(f"{response.status} {body}")
+        connection.close()

@@ -9,8 +9,16 @@ from watchfiles import Change
 
 from gateway.config import from_mapping
 from gateway.supervisor.watch import Watched, _Filter, code_directories
-from tests.gateway.supervisor.supervised import APPLICATION, CONFIG, get, status, supervised, until
-from tests.gateway.supervisor.test_reload import Visitors, change
+from tests.gateway.supervisor.supervised import (
+    APPLICATION,
+    CONFIG,
+    Visitors,
+    get,
+    status,
+    supervised,
+    until,
+)
+from tests.gateway.supervisor.test_reload import change
 
 
 @pytest.mark.parametrize(
