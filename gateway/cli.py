@@ -23,7 +23,7 @@ from gateway.lean import import_structlog
 from gateway.memory import loading
 from gateway.options import DEFAULT_LISTEN, Reader
 from gateway.sections import SectionedCommand, option
-from gateway.standard import open_standard_files
+from gateway.standard import drop_unwritten, open_standard_files
 
 if TYPE_CHECKING:
     from gateway.config import Config, ConfigError
@@ -44,6 +44,7 @@ class _Commands(click.Group):
         except OSError as error:
             if error.errno not in _NOT_WRITTEN:
                 raise
+            drop_unwritten()
             _fail(f"cannot write: {error.strerror}")
 
 

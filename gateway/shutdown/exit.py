@@ -38,9 +38,11 @@ def leave(status: int, *, patience: float) -> NoReturn:
 
 def _cut_off(status: int, patience: float) -> None:
     threading.Event().wait(patience)
-    log.warning("threads are left behind", threads=_awaited()[:_SHOWN], patience=patience)
-    sys.stdout.flush()
-    os._exit(status)
+    try:
+        log.warning("threads are left behind", threads=_awaited()[:_SHOWN], patience=patience)
+        sys.stdout.flush()
+    finally:  # also when what is written to is full, or gone
+        os._exit(status)
 
 
 def _awaited() -> list[str]:

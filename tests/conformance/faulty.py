@@ -7,7 +7,7 @@ then (``/reset-body``: for `GATES`): nothing depends on what is faster.
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
@@ -40,7 +40,6 @@ from tests.gateway.served import (
     next_event,
     reset,
     until,
-    unused_port,
 )
 
 CODECS: Final[dict[str, Callable[[], ApplicationCodec]]] = {
@@ -493,10 +492,10 @@ async def faulty(directory: Path, kinds: Iterable[str]) -> AsyncIterator[Faulty]
                     faulty.asked.append(server)
                 else:
                     server = faulty.servers[kind] = await stack.enter_async_context(backend(behave))
-                full = stack.enter_context(_full())
+                refused, full = stack.enter_context(_refusing()), stack.enter_context(_full())
                 settings: dict[str, tuple[str, dict[str, str]]] = {
                     kind: (server.address, {}),
-                    f"{kind}-refused": (f"127.0.0.1:{unused_port()}", {}),
+                    f"{kind}-refused": (refused, {}),
                     f"{kind}-unreachable": (UNREACHABLE, {}),
                     f"{kind}-full": (full, {"connect": "50ms"}),
                     **{name_of(kind, fault): (server.address, times) for fault, times in LATE.items()},
@@ -523,6 +522,14 @@ async def faulty(directory: Path, kinds: Iterable[str]) -> AsyncIterator[Faulty]
             if name_of(kind, fault) in backends
         ] + [{"match": {"path": f"/{kind}/*"}, "mount": f"/{kind}", "backend": kind} for kind in kinds]
         yield faulty
+
+
+@contextmanager
+def _refusing() -> Iterator[str]:
+    """The address of a socket that does not listen: connections are refused, and nobody else can take it."""
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 class _full:  # noqa: N801 - reads as a phrase

@@ -298,7 +298,7 @@ async def backend(
 
 
 def unused_port() -> int:
-    """A port that refuses connections (nobody else takes ports of that range while a test runs)."""
+    """A port that refuses connections, unless another socket gets it meanwhile, which is rare."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -52,16 +52,18 @@ def test_help_fits_a_terminal(command: str | tuple[()]) -> None:
     assert [line for line in lines if len(line) > 80 or line.endswith("...")] == []
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     "arguments", [["--version"], ["--help"], ["schema"], ["check", "gateway.yaml"], ["status", "--help"]]
 )
-def test_full_standard_output_is_one_message(arguments: list[str], tmp_path: Path) -> None:
+def test_full_standard_output_is_one_message(arguments: list[str], unbuffered: str, tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(GOOD)
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "gateway", *arguments],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(Path(gateway.__file__).parents[1])},
+            env=os.environ
+            | {"PYTHONPATH": str(Path(gateway.__file__).parents[1]), "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -289,11 +289,14 @@ def test_second_signal_ends_the_wait_for_a_call_in_another_process(tmp_path: Pat
             assert '"application calls are still running"' in running.end()
 
 
+@pytest.mark.parametrize("output", ["sys.stdout", "open('/dev/full', 'w')"], ids=["", "full"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_second_signal_ends_the_wait_for_a_thread(tmp_path: Path, workers: int) -> None:
-    """Python waits for it when the daemon has ended."""
+def test_second_signal_ends_the_wait_for_a_thread(tmp_path: Path, workers: int, output: str) -> None:
+    """Python waits for it when the daemon has ended; so did a full output, for good."""
     (tmp_path / "stuck_thread.py").write_text(
-        "import asyncio, os, threading\n"
+        "import asyncio, os, sys, threading\n"
+        f"sys.stdout = {output}\n"
+        "sys.stdout.write('loaded')\n"
         "async def app(scope, receive, send):\n"
         "    if scope['type'] == 'lifespan':\n"
         "        await receive()\n"
