@@ -5,8 +5,8 @@
     gateway status, reload, stop ─► client ─► control socket ─► handlers ─► state of the workers
     Prometheus ───────────────────────────► metrics listener ─► handlers ─► metrics ◄──┘
 
-The supervisor answers (`gateway.supervisor.control`), by asking the workers. One process alone has no control
-socket, and tells its metrics itself (`gateway.daemon`).
+The supervisor answers (`gateway.supervisor.control`), by asking the workers (`all_workers`). One process
+alone has no control socket, and tells its metrics itself (`gateway.daemon`).
 
 ``state``     what the worker is doing, as plain values
 ``metrics``   the same in Prometheus' format

@@ -15,7 +15,7 @@ _STYLES |= {"serving": "green", "starting": "yellow", "retiring": "yellow", "sil
 
 
 def show(described: dict[str, Any]) -> None:
-    """Print what `supervisor.control` says."""
+    """Print what `supervisor.all_workers` says."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _UNBOUNDED  # for grep: one server is one line

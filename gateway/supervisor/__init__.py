@@ -18,7 +18,8 @@
 ``share``       what one of several workers gets of what is bounded for all
 ``watch``       changes of files, for --reload
 ``totals``      what all workers do, added up
-``control``     what the control socket and the metrics tell of all
+``control``     the control socket and the listeners of metrics
+``all_workers`` what they tell
 
 A worker is a new interpreter, not a fork: what it loads is what is in the files now.
 

@@ -9,6 +9,8 @@ from gateway.config import Config
 from gateway.config.document import Document
 from gateway.errors import StartError
 from gateway.logs.events import configure
+from gateway.supervisor.all_workers import AllWorkers
+from gateway.supervisor.control import ControlService
 from gateway.supervisor.generation import WorkerError
 from gateway.supervisor.supervisor import Supervisor
 from gateway.supervisor.watch import Watched
@@ -29,7 +31,8 @@ def serve(
     configure(debug=config.debug)
 
     async def run() -> None:
-        await Supervisor(document, config, read, workers=workers, watched=watched).run()
+        supervisor = Supervisor(document, config, read, workers=workers, watched=watched)
+        await supervisor.run(ControlService(AllWorkers(supervisor)))
 
     try:
         trio.run(run)

@@ -41,6 +41,11 @@ class Reload:
     """The exit status that fits them."""
     done: trio.Event = field(default_factory=trio.Event)
 
+    def settle(self, reasons: list[str], status: int = 1) -> None:
+        """Say what became of it."""
+        self.reasons, self.status = reasons, status
+        self.done.set()
+
 
 class Supervisor:
     """Runs the workers of *document*, which *read* reads again for a reload (raises ConfigError)."""
@@ -71,7 +76,7 @@ class Supervisor:
         self._sockets = Sockets()
         self._opened = self._sockets.open(config)
         self._watcher = None if watched is None else Watcher(watched, self._files_changed)
-        self._control = ControlService(self)
+        self._control: ControlService
         count = self._count(config)
         # Interactive debuggers read from the terminal, which only one process can do.
         self._standby = Standby(
@@ -84,18 +89,23 @@ class Supervisor:
         self._announced = False
         self._serving = trio.CancelScope()
         self._starting = trio.CancelScope()
-        self._started_at = -inf
+        self._attempt_began = -inf
+        """The last start of a generation, by trio's clock."""
         self._patience = _PATIENCE
         self._failure: WorkerError | None = None
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises WorkerError if workers do not start, or do not any more."""
+    async def run(self, control: ControlService) -> None:
+        """Serve until SIGTERM or SIGINT, and be told about and to by *control*.
+
+        Raises WorkerError if workers do not start, or do not any more.
+        """
+        self._control = control
         try:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._follow, signals)
-                    await nursery.start(self._control.run)
-                    self._control.open(self._opened)
+                    await nursery.start(control.run)
+                    control.open(self._opened)
                     if self._watcher is not None:
                         await nursery.start(self._watcher.run, self.config)
                     await self._run_generations()
@@ -158,7 +168,7 @@ class Supervisor:
         self._wish.set()
         # What is being loaded is not wanted any more; it may be what hangs, and has just been mended. Or it
         # has changed files itself, and would do so the next time.
-        self._starting.deadline = max(trio.current_time(), self._started_at + self._patience)
+        self._starting.deadline = max(trio.current_time(), self._attempt_began + self._patience)
         return wish
 
     # ---- generations
@@ -174,7 +184,7 @@ class Supervisor:
             with self._serving:
                 await self._serve(generations)
             for wish in self._wanted:
-                _settle(wish, ["the daemon stops"])
+                wish.settle(["the daemon stops"])
 
     async def _serve(self, generations: trio.Nursery) -> None:
         try:
@@ -216,7 +226,7 @@ class Supervisor:
             reasons, status = error.reasons, error.status
         finally:
             for wish in wishes:
-                _settle(wish, reasons, status)
+                wish.settle(reasons, status)
         if reasons:
             log.error("reload failed: what served before serves on", reason=reasons)
             return
@@ -234,7 +244,7 @@ class Supervisor:
         served = self._opened
         generation = Generation(document, config, opened, count=self._count(config), standby=self._standby)
         try:
-            self._started_at = trio.current_time()
+            self._attempt_began = trio.current_time()
             self._coming = generation
             with trio.CancelScope() as self._starting:
                 await generations.start(self._run_one, generation)
@@ -295,8 +305,3 @@ end."""
 
 _NAMED = 3
 """Changed files that are named in the log."""
-
-
-def _settle(wish: Reload, reasons: list[str], status: int = 1) -> None:
-    wish.reasons, wish.status = reasons, status
-    wish.done.set()
