@@ -30,6 +30,7 @@ from typing import Any, Final
 
 import trio
 
+from gateway import forked
 from gateway.backends.asgi.host import Event, Host, Message, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
@@ -271,6 +272,8 @@ class WebSocketExchange:
         Raises ClientDisconnected once the connection is closed, by whichever side, and TypeError, ValueError
         or RuntimeError for a message that is wrong in itself or here.
         """
+        if forked.is_child:
+            forked.end_returned()
         kind = message["type"]
         if kind == "websocket.send" and self._stage is _OPEN:
             self._write(self._codec.send_message(_payload(message)))
