@@ -107,6 +107,7 @@ class WebSocketExchange:
         "_codec",
         "_connected",
         "_deadline",
+        "_decided",
         "_denial",
         "_drained",
         "_duplex",
@@ -162,6 +163,8 @@ class WebSocketExchange:
         self._duplex: Duplex
         self._codec: WebSocketServer
         self._accepted = trio.Event()
+        self._decided: Event
+        """The handshake has been answered, or could not be; there as soon as it is being answered."""
         self._fields: Headers = []
         # Towards the application.
         self._connected = False
@@ -275,6 +278,8 @@ class WebSocketExchange:
         if forked.is_child:
             forked.end_returned()
         kind = message["type"]
+        if self._stage is _ACCEPTING:
+            await self._decided.wait()  # Another task accepts: what was sent behind that follows it.
         if kind == "websocket.send" and self._stage is _OPEN:
             self._write(self._codec.send_message(_payload(message)))
             if self._writing:
@@ -326,6 +331,7 @@ class WebSocketExchange:
 
     async def _accept(self, message: Message) -> None:
         self._fields = self._accept_headers(message)
+        self._decided = decided = self._host.event()
         self._stage = _ACCEPTING
         try:
             await self._host.wait(self._switch)
@@ -335,6 +341,8 @@ class WebSocketExchange:
         except LocalProtocolError:
             self._stage = _CONNECTING
             raise
+        finally:
+            decided.set()
 
     async def _switch(self) -> None:
         self._responder.on_disconnect = do_nothing  # the reader notices, and the application has the grace
