@@ -1,7 +1,7 @@
 """Children that an application forks (as multiprocessing does), and what of this server they are not to be.
 
-Signals end them, as they end any other program. Where one leaves the application by an exception, it ends:
-behind that it would be this server once more, with its connections.
+Signals end them, as they end any other program. Where one leaves the application, by an exception, or by
+answering in its parent's place, it ends: behind that it would be this server once more, with its connections.
 
 Needs nothing but the standard library: it also runs in the processes of spawned applications.
 """
@@ -18,7 +18,9 @@ from typing import Final
 handlers: Final[dict[int, Callable[[int, FrameType | None], None]]] = {}
 """Of the stop signals, while they are followed: what is forked meanwhile is a child of an application."""
 
-_is_child = False
+is_child = False
+"""Whether this process is one. Ask it as an attribute of the module: `end_returned` then ends it."""
+
 _here: Final = threading.local()
 """``mask``: the signals that the thread blocked before it forked."""
 
@@ -33,9 +35,9 @@ def _go_on() -> None:
 
 
 def _go_on_as_child() -> None:
-    global _is_child
+    global is_child
     if handlers:
-        _is_child = True
+        is_child = True
         signal.set_wakeup_fd(-1)  # it wakes the parent
         for number in handlers:
             ends = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
@@ -49,7 +51,7 @@ os.register_at_fork(before=_hold, after_in_parent=_go_on, after_in_child=_go_on_
 
 def end_child(error: BaseException) -> None:
     """End this process, if it is a child that an application has forked and that *error* has ended."""
-    if not _is_child:
+    if not is_child:
         return
     code = 1
     try:
@@ -65,3 +67,8 @@ def end_child(error: BaseException) -> None:
             sys.stdout.flush()
     finally:
         os._exit(code & 0xFF)  # whatever has become of the streams
+
+
+def end_returned() -> None:
+    """End this process, a child that is about to answer in its parent's place."""
+    end_child(SystemExit("a child that the application has forked came back to answer: it ends here"))

@@ -8,6 +8,8 @@ import re
 from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIApplication
 
+from gateway import forked
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # RFC 9110 5.1: field-name = token
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -18,6 +20,8 @@ def checked(application: WSGIApplication) -> WSGIApplication:
 
     def serve(environ: dict[str, Any], start_response: StartResponse) -> Any:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if forked.is_child:
+                forked.end_returned()
             _check(status, headers)
             return start_response(status, headers, exc_info)
 

@@ -11,9 +11,9 @@ from wsgiref.headers import Headers
 from wsgiref.types import ErrorStream, InputStream, WSGIApplication
 from wsgiref.util import guess_scheme
 
+from gateway import forked
 from gateway.appserver.listener import accept_until_stopped
 from gateway.appserver.report import Report
-from gateway.forked import end_child
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.events import (
     NEED_DATA,
@@ -149,7 +149,7 @@ class _Handler(BaseHandler):
     def handle_error(self) -> None:
         error = sys.exc_info()[1]
         assert error is not None
-        end_child(error)
+        forked.end_child(error)
         super().handle_error()
 
     def send_headers(self) -> None:
@@ -169,4 +169,6 @@ class _Handler(BaseHandler):
         """Everything is sent when it is written."""
 
     def _send(self, event: ResponseHead | Data | EndOfMessage) -> None:
+        if forked.is_child:
+            forked.end_returned()
         self._exchange.connection.sendall(self._exchange.codec.send(event))

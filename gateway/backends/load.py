@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway import forked
 from gateway.errors import StartError
-from gateway.forked import end_child
 from gateway.loading import LoadError, load_object
 from gateway.shutdown.signals import interruptible
 from gateway.standard import keep_standard_files
@@ -52,14 +52,17 @@ def load_application(
     try:
         _prepare(surroundings, backend)
         with StartWatch(backend, "loading", below=load_object):
-            return interruptible(lambda: _load(target, directory, factory=factory))
+            application = interruptible(lambda: _load(target, directory, factory=factory))
     except LoadError as error:
-        end_child(error.__cause__ or error)
+        forked.end_child(error.__cause__ or error)
         # The traceback is the application's own, without the way through the gateway.
         raised = error.__cause__ if error.own else None
         raise StartError(f"backend {backend}: {error}", backend=backend, raised=raised) from error
     finally:
         keep_standard_files()  # the application may have closed some
+    if forked.is_child:
+        forked.end_returned()
+    return application
 
 
 def _load(target: str, directory: Path | None, *, factory: bool) -> Any:

@@ -96,7 +96,9 @@ def advice_for(error: BackendError) -> str:
             return f"Let {backend} name another server: this request has been here before."
         case Cause.FAILED if not error.last_words:
             return (
-                "The application broke a rule of its interface: it has to answer, or to raise an exception."
+                "The application broke a rule of its interface: it has to answer, or to raise an exception. "
+                "Files may be lost in a middleware that knows no http.response.pathsend: drop_extensions of "
+                f"{backend} decides."
             )
         case Cause.FAILED:
             return "The end of the traceback names the error, and above it the line that raised it."

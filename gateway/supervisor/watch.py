@@ -1,6 +1,8 @@
 """Changes of files, for --reload: the configuration, the code of the applications, their templates.
 
 Changes are gathered until there is none for `QUIET` ms, so that many files saved at once are one reload.
+The kernel looks at what was there when it was told to: a directory that is removed and made anew, as builds
+do, or a link that is set to another directory, is looked at anew.
 """
 
 import fnmatch
@@ -69,15 +71,37 @@ class Watcher:
     def follow(self, config: Config) -> None:
         """Look at the directories of the applications in *config*; called again when it has changed."""
         directories = self._watched.directories or tuple(code_directories(config))
-        found = frozenset(_outermost(os.path.abspath(each) for each in directories if os.path.isdir(each)))
-        if found == self._directories:
-            return
+        found = frozenset(_outermost(os.path.abspath(each) for each in directories))
+        if found != self._directories:
+            self._directories = found
+            self._look_anew()
+
+    def _look_anew(self) -> None:
         assert self._nursery is not None
         before, self._scope = self._scope, trio.CancelScope()
-        self._directories = found
-        if found:
-            self._nursery.start_soon(self._watch, found, _Filter(self._watched, found), True, self._scope)
+        self._nursery.start_soon(self._watch_directories, self._scope)
         before.cancel()
+
+    async def _watch_directories(self, scope: trio.CancelScope) -> None:
+        """Look at the directories that are there, and in those above for what takes their places."""
+        roots = self._directories
+        there = frozenset(filter(os.path.isdir, roots))
+        above = frozenset(filter(os.path.isdir, map(os.path.dirname, roots - {os.sep})))
+        with scope:
+            async with trio.open_nursery() as nursery:
+                if there:
+                    nursery.start_soon(
+                        self._watch, there, _Filter(self._watched, roots), self._on_change, True
+                    )
+                if above:
+                    nursery.start_soon(self._watch, above, self._is_new, self._on_new, False)
+
+    def _is_new(self, change: Change, path: str) -> bool:
+        return change is Change.added and path in self._directories
+
+    def _on_new(self, paths: list[str]) -> None:
+        self._look_anew()
+        self._on_change(paths)
 
     async def run(
         self, config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -87,11 +111,11 @@ class Watcher:
             # Editors put a new file in the place of the old one, so it is its directory that is looked at.
             parents = frozenset(os.path.dirname(path) for path in self._files)
             if parents:
-                scope = trio.CancelScope()
-                self._nursery.start_soon(self._watch, parents, self._is_file, False, scope)
+                self._nursery.start_soon(self._watch, parents, self._is_file, self._on_change, False)
             self.follow(config)
-            # A new task has its turn in the next round, and sets its watch before it waits.
-            for _ in range(2):
+            # A new task has its turn in the next round, and sets its watch before it waits. Those of
+            # directories are made by one more.
+            for _ in range(3):
                 await trio.lowlevel.checkpoint()
             task_status.started()
             await trio.sleep_forever()
@@ -100,39 +124,42 @@ class Watcher:
         self,
         paths: Iterable[str],
         wanted: Callable[[Change, str], bool],
+        on_change: Callable[[list[str]], object],
         recursive: bool,
-        scope: trio.CancelScope,
     ) -> None:
         end = trio.Event()
-        with scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_set_at_end, end)
-                look = partial(
-                    awatch,
-                    *paths,
-                    watch_filter=wanted,
-                    debounce=LONGEST,
-                    step=QUIET,
-                    rust_timeout=0,  # none: the thread is told when to end
-                    stop_event=end,
-                    recursive=recursive,
-                )
-                try:
-                    await self._follow_changes(look())
-                except PermissionError:  # with this it keeps other errors to itself, too
-                    await self._follow_changes(look(ignore_permission_denied=True))
-                except FileNotFoundError:
-                    raise
-                except (OSError, WatchfilesRustInternalError) as error:
-                    log.warning("files are looked at now and then", cause=str(error), limits=_LIMITS)
-                    await self._follow_changes(look(ignore_permission_denied=True, force_polling=True))
-
-    async def _follow_changes(self, changes: AsyncIterator[set[FileChange]]) -> None:
-        async for change in changes:
-            self._on_change(sorted(path for _, path in change))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_set_at_end, end)
+            look = partial(
+                awatch,
+                *paths,
+                watch_filter=wanted,
+                debounce=LONGEST,
+                step=QUIET,
+                rust_timeout=0,  # none: the thread is told when to end
+                stop_event=end,
+                recursive=recursive,
+            )
+            try:
+                await _follow_changes(look(), on_change)
+            except PermissionError:  # with this it keeps other errors to itself, too
+                await _follow_changes(look(ignore_permission_denied=True), on_change)
+            except FileNotFoundError:
+                if recursive:
+                    self._look_anew()  # It was there a moment ago.
+            except (OSError, WatchfilesRustInternalError) as error:
+                log.warning("files are looked at now and then", cause=str(error), limits=_LIMITS)
+                await _follow_changes(look(ignore_permission_denied=True, force_polling=True), on_change)
 
     def _is_file(self, _change: Change, path: str) -> bool:
         return path in self._files
+
+
+async def _follow_changes(
+    changes: AsyncIterator[set[FileChange]], on_change: Callable[[list[str]], object]
+) -> None:
+    async for change in changes:
+        on_change(sorted(path for _, path in change))
 
 
 async def _set_at_end(end: trio.Event) -> None:

@@ -113,6 +113,7 @@ def test_advice_depends_on_what_is_known() -> None:
     assert "firewall" in advice_for(failed(Cause.UNREACHABLE, errno=errno.ENETUNREACH))
     assert "traceback" in advice_for(failed(Cause.FAILED, last_words=["ValueError"]))
     assert "traceback" not in advice_for(failed(Cause.FAILED))
+    assert "drop_extensions of backends." in advice_for(failed(Cause.FAILED))
 
 
 @pytest.mark.parametrize(("phase", "said"), [(Phase.QUEUE, "its servers"), (Phase.SPAWN, "Its processes")])

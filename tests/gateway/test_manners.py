@@ -277,6 +277,87 @@ def wsgi(environ, start_response):
         assert "failed" not in running.end()
 
 
+GO_ON: Final = """
+import os
+
+def go_on():
+    child = os.fork()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else "child"
+"""
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *SPAWNED])
+def test_child_that_answers_in_its_parents_place_ends(tmp_path: Path, kind: str) -> None:
+    """Else the client would have two answers, and the daemon another with the same connections."""
+    write(tmp_path, GO_ON + "\ndef answer():\n    return b'%r' % go_on()\n")
+    with daemon(tmp_path, config(kind), start_new_session=True) as running:
+        try:
+            running.ready()
+            with contextlib.closing(http.client.HTTPConnection(*running.address, timeout=10)) as client:
+                for _ in range(2):
+                    client.request("GET", "/")
+                    assert client.getresponse().read() == b"1"
+            running.process.terminate()
+            assert running.process.wait(20) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGKILL)
+
+
+@each_kind
+def test_child_that_goes_on_after_the_import_ends(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, GO_ON + "\nended = go_on()\n\ndef answer():\n    return b'%r' % ended\n")
+    with daemon(tmp_path, config(kind), start_new_session=True) as running:
+        try:
+            running.ready()
+            assert get(running) == b"1"
+            running.process.terminate()
+            assert running.process.wait(20) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+@pytest.mark.parametrize("then", ["await send(answer)", "return"])
+def test_child_that_goes_on_in_the_lifespan_or_a_websocket_ends(tmp_path: Path, kind: str, then: str) -> None:
+    source = f"""
+async def asgi(scope, receive, send):
+    await receive()
+    name, answer = {{
+        "lifespan": ("started", {{"type": "lifespan.startup.complete"}}),
+        "websocket": ("websocket", {{"type": "websocket.close"}}),
+    }}[scope["type"]]
+    ended = go_on()
+    if ended == "child":
+        {then}
+        return
+    with open(name, "a") as file:
+        print(ended, file=file)
+    await send(answer)
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({{"type": "lifespan.shutdown.complete"}})
+"""
+    (tmp_path / "manners.py").write_text(GO_ON + source)
+    with daemon(tmp_path, config(kind), start_new_session=True) as running:
+        try:
+            running.ready()
+            with running.connect() as client:
+                client.sendall(
+                    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                )
+                assert client.recv(13) == b"HTTP/1.1 403 "
+            running.process.terminate()
+            assert running.process.wait(20) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGKILL)
+    assert (tmp_path / "started").read_text() == "1\n"
+    assert (tmp_path / "websocket").read_text() == "1\n"
+
+
 @pytest.mark.parametrize("kind", SPAWNED)
 def test_child_of_a_spawned_application_ends(tmp_path: Path, kind: str) -> None:
     source = """

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol
 
 import trio
 
+from gateway import forked
 from gateway.backends.asgi.guest import AsyncioHost
 from gateway.backends.asgi.handshake import check_handshake
 from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
@@ -24,7 +25,6 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.called import check_called
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, StartError, traceback_of
-from gateway.forked import end_child
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.request import Request, Responder, Upgrade
@@ -193,7 +193,7 @@ class AsgiBackend:
             exchange.abandon()
             raise
         except BaseException as error:  # its own, all of them: signals come otherwise
-            end_child(error)
+            forked.end_child(error)
             self._log_failure(error, exchange, request)
             _pass_on_cancelled(error, exchange)
             raised = f"the application raised {type(error).__name__}"
@@ -203,6 +203,8 @@ class AsgiBackend:
             self._host.leave()
             exchange.leave()
         if not exchange.complete:
+            if forked.is_child:
+                forked.end_returned()
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the collector runs.
             failure = exchange.take_failure(raised)
@@ -243,7 +245,7 @@ class AsgiBackend:
                 exchange.abandon()
                 raise
             except BaseException as error:
-                end_child(error)
+                forked.end_child(error)
                 self._log_failure(error, exchange, request)
                 _pass_on_cancelled(error, exchange)
                 failed = True
@@ -251,6 +253,8 @@ class AsgiBackend:
                     last_words = traceback_of(error)
             finally:
                 self._host.leave()
+            if forked.is_child:
+                forked.end_returned()
             exchange.finish(failed=failed)
         if not exchange.answered:
             outcome = "raised an exception" if failed else "returned"

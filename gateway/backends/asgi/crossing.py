@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from trio.lowlevel import Abort, RaiseCancelT
 
+from gateway import forked
 from gateway.backends.asgi.host import Scope
 from gateway.backends.asgi.stepping import GuestLoop
-from gateway.forked import end_child
 from gateway.logger import get_logger
 from gateway.net.resumption import Parking, current_task
 
@@ -69,8 +69,10 @@ class Crossing:
         try:
             self.result = await function(*arguments)
         except BaseException as error:  # raised again by _finish(), in the trio task
-            end_child(error)
+            forked.end_child(error)
             self._error = error
+        if forked.is_child:
+            forked.end_returned()
         self._done = True
         if self._waiting:
             self.release()

@@ -74,7 +74,14 @@ class AsyncioHost:
                     await nursery.start(self._loop.run_stepped, self._pump)
                     task_status.started()
             finally:
-                self._loop.close()
+                self._close_loop()
+
+    def _close_loop(self) -> None:
+        try:
+            self._loop.close()
+        except Exception:  # of what a library has put before it: channels_redis ends its connections there
+            log.exception("the end of the loop failed", backend=self.name)
+            GuestLoop.close(self._loop)
 
     async def drain(self, patience: trio.CancelScope) -> None:
         """Wait for what the application does after its responses, within *patience*."""

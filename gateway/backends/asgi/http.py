@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from gateway import forked
 from gateway.backends.asgi.host import Event, Host, Message
 from gateway.backends.asgi.messages import (
     FilePart,
@@ -271,6 +272,8 @@ class HttpExchange:
                 if stage is _HELD and not more and self._trailers is None:
                     flushed = responder.try_respond(self._status, self._headers, body)
                 else:
+                    if forked.is_child:
+                        forked.end_returned()
                     if stage is _HELD:
                         self._start()
                     if body:
@@ -294,6 +297,8 @@ class HttpExchange:
                 self._leave(aborted)
                 raise
         elif kind == "http.response.start":
+            if forked.is_child:
+                forked.end_returned()
             if self._stage is _COMPLETE:
                 return
             if self.gone:
@@ -365,6 +370,8 @@ class HttpExchange:
 
     async def _send_extended(self, kind: str, message: Message) -> None:
         """Take a message of an extension. All but debug belong behind the start (EXT-3 to EXT-8)."""
+        if forked.is_child:
+            forked.end_returned()
         stage = self._stage
         if stage is _COMPLETE:
             return

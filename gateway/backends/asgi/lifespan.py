@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 import trio
 
+from gateway import forked
 from gateway.backends.asgi.host import Application, Host, Message
 from gateway.errors import StartError
-from gateway.forked import end_child
 from gateway.logger import get_logger
 from gateway.start_watch import StartWatch
 
@@ -76,8 +76,10 @@ class Lifespan:
             if self._mode != "off":
                 with self._scope:
                     await self._host.enter(self._app, scope, self)
+                    if forked.is_child:
+                        forked.end_returned()
         except BaseException as error:  # the application's, as the scope keeps what was cancelled
-            end_child(error)
+            forked.end_child(error)
             self._judge(error)
         finally:
             if self._stage is _Stage.STARTING and not self._refused and self._mode == "on":
@@ -154,6 +156,8 @@ class Lifespan:
 
     async def send(self, message: Message) -> None:
         """Take an answer. Raises ValueError, TypeError or RuntimeError for a wrong one."""
+        if forked.is_child:
+            forked.end_returned()
         kind = message["type"]
         match kind, self._stage:
             case "lifespan.startup.complete", _Stage.STARTING:

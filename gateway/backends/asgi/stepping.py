@@ -21,6 +21,8 @@ after another.
 Promises: the application cannot keep the thread by rescheduling itself (:data:`ITERATIONS_PER_STEP`,
 :data:`SECONDS_PER_STEP`), and cannot stop or close the loop; nor can it have signal handlers, which are the
 daemon's. Between two steps the loop looks stopped to the thread that steps it, and running to all others.
+When it is not stepped any more it is as any other that has stopped: what libraries have put before its
+`close` may run it once more, for :data:`SECONDS_AT_END`.
 """
 
 import asyncio
@@ -53,6 +55,9 @@ SECONDS_PER_STEP: Final = 0.001
 """After that the step ends with the iteration that runs: an application that works for long, and lets others
 have a turn by ``sleep(0)`` now and then, has few iterations, but each takes its time."""
 
+SECONDS_AT_END: Final = 5.0
+"""For what runs the loop when it is closed: nothing else in the thread goes on meanwhile."""
+
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
@@ -66,14 +71,17 @@ def _nothing() -> None:
 
 
 class _Selector(selectors.EpollSelector):
-    """Never blocks; and looks only where something may be found, which costs a system call."""
+    """Never blocks while the loop is stepped; and looks only where something may be found, to spare calls."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.stepped = False
         self.readable = False
         """Something is ready, as the pump says, since the last look."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if not self.stepped:
+            return super().select(timeout)
         # An application may count on a look at its files in each iteration; one is the loop's unused pipe.
         if self.readable or len(self.get_map()) > 1:
             self.readable = False
@@ -132,6 +140,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._pump = pump
         descriptor = self._readiness.fileno()
         self._home = get_ident()
+        self._readiness.stepped = True
         pump.watch(descriptor, self._on_readable)
         self._doorbell = doorbell = Doorbell(pump, self.wake)
         try:
@@ -144,6 +153,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 await self._step_forever(busy)
         finally:
             self._home = None
+            self._readiness.stepped = False
             self._doorbell = None
             doorbell.close()
             pump.unwatch(descriptor)
@@ -301,6 +311,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         doorbell = self._doorbell  # in the next moment it may be gone: this is another thread
         if doorbell is not None:
             doorbell.ring()
+        else:
+            super()._write_to_self()  # type: ignore[misc]
 
     def _complain(self) -> None:
         """Of another thread, as asyncio does in its debug mode."""
@@ -310,8 +322,22 @@ class GuestLoop(asyncio.SelectorEventLoop):
             )
 
     def stop(self) -> None:
-        """Not for applications."""
-        raise RuntimeError("the loop belongs to the gateway: an application cannot stop it")
+        """As asyncio's when the loop is not stepped; not for applications."""
+        if self._home is not None:
+            raise RuntimeError("the loop belongs to the gateway: an application cannot stop it")
+        super().stop()
+
+    def run_forever(self) -> None:
+        """As asyncio's when the loop is not stepped any more, but not for longer than `SECONDS_AT_END`."""
+        if self._home is not None:
+            raise RuntimeError("This event loop is already running")  # as to other threads, and within a step
+        library, _library.name = _library.name, "asyncio"
+        limit = self.call_later(SECONDS_AT_END, self.stop)
+        try:
+            super().run_forever()
+        finally:
+            limit.cancel()
+            _library.name = library
 
     def close(self) -> None:
         """As asyncio's. What leads from the loop back to itself is let go."""

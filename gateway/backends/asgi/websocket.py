@@ -30,6 +30,7 @@ from typing import Any, Final
 
 import trio
 
+from gateway import forked
 from gateway.backends.asgi.host import Event, Host, Message, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
@@ -106,6 +107,7 @@ class WebSocketExchange:
         "_codec",
         "_connected",
         "_deadline",
+        "_decided",
         "_denial",
         "_drained",
         "_duplex",
@@ -161,6 +163,8 @@ class WebSocketExchange:
         self._duplex: Duplex
         self._codec: WebSocketServer
         self._accepted = trio.Event()
+        self._decided: Event
+        """The handshake has been answered, or could not be; there as soon as it is being answered."""
         self._fields: Headers = []
         # Towards the application.
         self._connected = False
@@ -271,7 +275,11 @@ class WebSocketExchange:
         Raises ClientDisconnected once the connection is closed, by whichever side, and TypeError, ValueError
         or RuntimeError for a message that is wrong in itself or here.
         """
+        if forked.is_child:
+            forked.end_returned()
         kind = message["type"]
+        if self._stage is _ACCEPTING:
+            await self._decided.wait()  # Another task accepts: what was sent behind that follows it.
         if kind == "websocket.send" and self._stage is _OPEN:
             self._write(self._codec.send_message(_payload(message)))
             if self._writing:
@@ -323,6 +331,7 @@ class WebSocketExchange:
 
     async def _accept(self, message: Message) -> None:
         self._fields = self._accept_headers(message)
+        self._decided = decided = self._host.event()
         self._stage = _ACCEPTING
         try:
             await self._host.wait(self._switch)
@@ -332,6 +341,8 @@ class WebSocketExchange:
         except LocalProtocolError:
             self._stage = _CONNECTING
             raise
+        finally:
+            decided.set()
 
     async def _switch(self) -> None:
         self._responder.on_disconnect = do_nothing  # the reader notices, and the application has the grace

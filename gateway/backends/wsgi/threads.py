@@ -21,6 +21,7 @@ from typing import Protocol, cast
 
 import trio
 
+from gateway import forked
 from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.net.doorbell import Doorbell
@@ -139,6 +140,8 @@ class WorkerThreads:
 
     def post(self, call: Call) -> None:
         """Have *call* delivered in the trio thread."""
+        if forked.is_child:
+            forked.end_returned()
         self._posted.append(call)
         self._doorbell.ring()
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import pytest
 import trio
 from fastapi import FastAPI, WebSocket
@@ -349,6 +350,66 @@ def test_client_leaves_before_it_is_answered(loop: str) -> None:
 
 
 # --- messages
+
+
+@both_loops
+@pytest.mark.parametrize("kind", ["websocket.send", "websocket.close"])
+def test_what_another_task_sends_while_one_accepts_follows(loop: str, kind: str) -> None:
+    """As Quart does it, where tasks that receive and send accept with what they do first."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def accept() -> None:
+            begun.set()
+            await send({"type": "websocket.accept"})
+
+        assert (await receive())["type"] == "websocket.connect"
+        begun = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(accept)
+            await begun.wait()
+            await send({"type": kind, "text": "a", "code": 4001})
+        assert (await receive())["type"] == DISCONNECT
+
+    async def main() -> None:
+        async with serving(app, loop) as served, await served.connect() as stream:
+            client = await Client.open(stream)
+            if kind == "websocket.send":
+                assert await client.receive() == "a"
+                await client.close()
+            else:
+                closed = await client.next_event()
+                assert isinstance(closed, CloseConnection)
+                assert closed.code == 4001
+
+    run(main)
+
+
+@both_loops
+def test_who_accepts_while_another_does_is_told_so(loop: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def accept() -> None:
+            try:
+                await send({"type": "websocket.accept"})
+            except RuntimeError as error:
+                refused.append(str(error))
+
+        assert (await receive())["type"] == "websocket.connect"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(accept)
+            tasks.start_soon(accept)
+
+    async def main() -> None:
+        async with serving(app, loop) as served, await served.connect() as stream:
+            client = await Client.open(stream)
+            closed = await client.next_event()
+            assert isinstance(closed, CloseConnection)
+            assert closed.code == 1000
+
+    refused: list[str] = []
+    run(main)
+    assert refused == [
+        "websocket.accept was sent where only websocket.send or websocket.close is allowed",
+    ]
 
 
 @both_loops

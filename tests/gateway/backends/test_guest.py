@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,6 +19,7 @@ import trio.testing
 import uvloop
 from structlog.testing import capture_logs
 
+from gateway.backends.asgi import stepping
 from gateway.backends.asgi.crossing import Crossing
 from gateway.backends.asgi.host import Event
 from tests.gateway.backends.asgi_harness import answering, serving
@@ -525,6 +527,69 @@ def test_the_end_waits_for_a_busy_thread_only_so_long() -> None:
         in_application(leave_thread, shutdown_timeout=0.01)
     blocked.set()
     assert [entry["event"] for entry in logs] == ["application ignores its end"]
+
+
+def _before_close(last: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Awaitable[None]]:
+    """What has *last* run on the loop when that is closed, as channels_redis does for its connections."""
+
+    async def wrap_close() -> None:
+        loop = asyncio.get_running_loop()
+        close = loop.close
+
+        def close_behind() -> None:
+            loop.run_until_complete(last())
+            close()
+
+        loop.close = close_behind  # type: ignore[method-assign]
+        loops.append(loop)
+
+    loops.clear()
+    return wrap_close
+
+
+loops: list[asyncio.AbstractEventLoop] = []
+
+
+def test_what_a_library_has_put_before_the_close_of_the_loop_is_run() -> None:
+    async def last() -> None:
+        loop = asyncio.get_running_loop()
+        assert sniffio.current_async_library() == "asyncio"
+        ended.append(await loop.run_in_executor(own, threading.get_ident))
+        await asyncio.sleep(0.01)
+        ours, theirs = socket.socketpair()
+        _, writer = await asyncio.open_connection(sock=ours)
+        writer.close()
+        await writer.wait_closed()
+        assert theirs.recv(1) == b""
+        theirs.close()
+
+    ended: list[int] = []
+    with ThreadPoolExecutor(1) as own, capture_logs() as logs:
+        in_application(_before_close(last))
+    assert len(ended) == 1
+    assert loops[0].is_closed()
+    assert logs == []
+
+
+def test_what_fails_before_the_close_of_the_loop_is_logged() -> None:
+    async def last() -> None:
+        raise ValueError("connection lost")
+
+    with capture_logs() as logs:
+        in_application(_before_close(last))
+    assert [entry["event"] for entry in logs] == ["the end of the loop failed"]
+    assert loops[0].is_closed()
+
+
+def test_what_hangs_before_the_close_of_the_loop_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def last() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stepping, "SECONDS_AT_END", 0.01)
+    with capture_logs() as logs:
+        in_application(_before_close(last))
+    assert [entry["event"] for entry in logs] == ["the end of the loop failed"]
+    assert loops[0].is_closed()
 
 
 def test_no_descriptor_is_left_open() -> None:

@@ -375,6 +375,14 @@ def test_debug_mode_that_ends_with_a_step_leaves_nothing_to_trio() -> None:
     assert depths == {0}
 
 
+def test_nobody_else_runs_a_loop_that_is_stepped() -> None:
+    async def check(loop: GuestLoop) -> None:
+        with pytest.raises(RuntimeError, match="already running"):
+            loop.run_forever()
+
+    beside(check)
+
+
 def test_a_closed_loop_is_let_go() -> None:
     gone: list[weakref.ref[GuestLoop]] = []
 

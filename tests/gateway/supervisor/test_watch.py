@@ -104,6 +104,40 @@ def test_changes_show_and_lose_nothing(tmp_path: Path) -> None:
     assert 1 <= logged.count('"reloading"') <= 2
 
 
+def test_directory_that_is_made_anew_is_looked_at(tmp_path: Path) -> None:
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    with supervised(tmp_path, "--reload", "--reload-dir", str(pages)) as running:
+        running.ready()
+        for number in range(2):
+            pages.rmdir()
+            pages.mkdir()
+            running.wait_for("reloaded")
+            (pages / f"{number}.html").write_text("new")
+            running.wait_for("reloaded")
+            pages.rename(tmp_path / f"old{number}")
+            pages.mkdir()
+            running.wait_for("reloaded")
+        running.process.terminate()
+        running.end()
+
+
+def test_link_that_is_set_to_another_directory_is_followed(tmp_path: Path) -> None:
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    with supervised(tmp_path, "--reload", "--reload-dir", str(current)) as running:
+        running.ready()
+        (tmp_path / "next").symlink_to("two")
+        (tmp_path / "next").rename(current)
+        running.wait_for("reloaded")
+        (tmp_path / "two" / "page.html").write_text("new")
+        running.wait_for("reloaded")
+        running.process.terminate()
+        running.end()
+
+
 def test_code_that_is_saved_twice_in_a_second_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """importlib knows compiled modules by the second and the size of their source."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
