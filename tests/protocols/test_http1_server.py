@@ -78,7 +78,7 @@ ROWS: dict[str, tuple[bytes, list[Any]]] = {
         ],
     ),
     "chunk extensions are ignored": (
-        CHUNKED_POST + b'5;a=b;c="d;e"\r\nhello\r\n0 \t;x\r\n\r\n',
+        CHUNKED_POST + b'5;a=b;c="d;\\"e"\r\nhello\r\n0 \t;x\r\n\r\n',
         [
             head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b"chunked")),
             Data(b"hello"),
@@ -559,6 +559,9 @@ CHUNKS = {
     "a bare LF after the data": b"5\r\nhello\n0\r\n\r\n",
     "a bare CR after the data": b"5\r\nhello\r0\r\n\r\n",
     "an extension after space": b"5 a\r\nhello\r\n",
+    "an extension of nothing": b"5;\r\nhello\r\n",
+    "a quote that is not closed": b'5;a="b\r\nhello\r\n',
+    "an extension name that is no token": b"5;a[\r\nhello\r\n",
     "a trailer that is none": b"0\r\nx\r\n\r\n",
     "obs-fold in a trailer": b"0\r\nX: y\r\n z\r\n\r\n",
     "a bare LF after the last chunk": b"0\r\n\n\r\n\r\n",
