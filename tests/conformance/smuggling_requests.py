@@ -786,7 +786,7 @@ _refused(
     GOT,
 )
 _refused("request line", "too long", b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414)
-_refused("request line", "a method that is too long", b"G" * 9000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 414)
+_refused("request line", "a method that is too long", b"G" * 9000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 501)
 _accepted(
     "request line",
     "8000 octets",

@@ -638,6 +638,13 @@ def test_a_request_line_without_end_is_not_kept(play: Play, target: bytes) -> No
     assert not server.pending
 
 
+@pytest.mark.parametrize(("size", "status"), [(99, 414), (100, 414), (101, 501), (200, 501)])
+def test_a_long_method_is_one_that_nobody_implements(play: Play, size: int, status: int) -> None:
+    """H1-4: RFC 9112 3."""
+    line = b"%b /%b HTTP/1.1\r\n" % (b"A" * size, b"a" * 100)
+    assert rejected(play, line + HOST + b"\r\n", request_line=100) == status
+
+
 def test_the_field_section_is_limited(play: Play) -> None:
     def request(size: int) -> bytes:
         fields = HOST + b"X: "
