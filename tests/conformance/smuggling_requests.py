@@ -1118,6 +1118,14 @@ _accepted("Connection", "TE that names a coding", _get(b"TE: chunked"), GOT)
 _accepted("Connection", "Proxy-Connection", _get(b"Proxy-Connection: close"), GOT)
 _accepted("Connection", "Keep-Alive", _get(b"Keep-Alive: timeout=0"), GOT)
 _accepted("Connection", "Upgrade that nobody named", _get(b"Upgrade: h2c"), GOT)
+# Python's str.strip() would take them away.
+for _name, _value in {"no-break space": b"\xa0websocket", "next line": b"websocket\x85"}.items():
+    _accepted(
+        "Connection",
+        f"Upgrade to websocket and {_name}",
+        _get(b"Connection: Upgrade", b"Upgrade: " + _value),
+        GOT,
+    )
 _accepted(
     "Connection",
     "Trailer names Content-Length",
