@@ -31,7 +31,7 @@ class ClientLimits(Model):
     """How much the gateway takes from clients."""
 
     request_line: Limit = written("8KiB")
-    """Bytes of the request line; more is answered 414."""
+    """Bytes of the request line; more is answered 414, or 501 if the method alone is longer."""
     headers: Limit = written("64KiB")
     """Bytes of all header fields together; more is answered 431."""
     header_count: Count = 100

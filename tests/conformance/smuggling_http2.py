@@ -479,7 +479,7 @@ for _name, _value in {
     "comma": b"GET,POST",
 }.items():
     _malformed(":method", _name, _get(method=_value))
-_refused(":method", "too long", _get(method=b"G" * 9000), 414)
+_refused(":method", "too long", _get(method=b"G" * 9000), 501)
 
 
 # ---- :path (RFC 9113 8.3.1; H2-14)

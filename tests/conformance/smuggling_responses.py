@@ -165,6 +165,8 @@ HTTP_ROWS: Final = [
     _broken("an empty chunk size", OK + CHUNKED + b"\r\n\r\nhello\r\n0\r\n\r\n"),
     _broken("bare LF behind a chunk size", OK + CHUNKED + b"\r\n5\nhello\r\n0\r\n\r\n"),
     _broken("bare LF in an extension", OK + CHUNKED + b"\r\n5;a\nhello\r\n0\r\n\r\n"),
+    _broken("an open quote in an extension", OK + CHUNKED + b'\r\n5;a="\r\nhello\r\n0\r\n\r\n'),
+    _broken("an extension without a name", OK + CHUNKED + b"\r\n5;\r\nhello\r\n0\r\n\r\n"),
     _broken("bare LF behind a chunk", OK + CHUNKED + b"\r\n5\r\nhello\n0\r\n\r\n"),
     _broken("nothing behind a chunk", OK + CHUNKED + b"\r\n5\r\nhello0\r\n\r\n"),
     _broken("two bytes behind a chunk", OK + CHUNKED + b"\r\n5\r\nhelloXX0\r\n\r\n"),

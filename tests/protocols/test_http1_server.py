@@ -78,7 +78,7 @@ ROWS: dict[str, tuple[bytes, list[Any]]] = {
         ],
     ),
     "chunk extensions are ignored": (
-        CHUNKED_POST + b'5;a=b;c="d;e"\r\nhello\r\n0 \t;x\r\n\r\n',
+        CHUNKED_POST + b'5;a=b;c="d;\\"e"\r\nhello\r\n0 \t;x\r\n\r\n',
         [
             head(b"POST", b"/", HOST_FIELD, (b"transfer-encoding", b"chunked")),
             Data(b"hello"),
@@ -559,6 +559,9 @@ CHUNKS = {
     "a bare LF after the data": b"5\r\nhello\n0\r\n\r\n",
     "a bare CR after the data": b"5\r\nhello\r0\r\n\r\n",
     "an extension after space": b"5 a\r\nhello\r\n",
+    "an extension of nothing": b"5;\r\nhello\r\n",
+    "a quote that is not closed": b'5;a="b\r\nhello\r\n',
+    "an extension name that is no token": b"5;a[\r\nhello\r\n",
     "a trailer that is none": b"0\r\nx\r\n\r\n",
     "obs-fold in a trailer": b"0\r\nX: y\r\n z\r\n\r\n",
     "a bare LF after the last chunk": b"0\r\n\n\r\n\r\n",
@@ -633,6 +636,13 @@ def test_a_request_line_without_end_is_not_kept(play: Play, target: bytes) -> No
     with pytest.raises(LimitExceeded):
         play(server, data, cuts=range(len(data)))
     assert not server.pending
+
+
+@pytest.mark.parametrize(("size", "status"), [(99, 414), (100, 414), (101, 501), (200, 501)])
+def test_a_long_method_is_one_that_nobody_implements(play: Play, size: int, status: int) -> None:
+    """H1-4: RFC 9112 3."""
+    line = b"%b /%b HTTP/1.1\r\n" % (b"A" * size, b"a" * 100)
+    assert rejected(play, line + HOST + b"\r\n", request_line=100) == status
 
 
 def test_the_field_section_is_limited(play: Play) -> None:

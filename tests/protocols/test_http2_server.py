@@ -384,6 +384,7 @@ def test_malformed_trailers_cost_their_stream(field: tuple[bytes, bytes]) -> Non
         (431, [*GET, (b"x", b"y" * 1000)]),
         (431, [*GET, *[(b"x%d" % number, b"y") for number in range(7)]]),
         (414, replaced(b":path", b"/" + b"p" * 300)),
+        (501, replaced(b":method", b"M" * 201)),
         (417, [*GET, (b"expect", b"x, 100-continue")]),
         (417, [*GET, (b"expect", b"100-continue"), (b"expect", b"")]),
         (501, [(b":method", b"CONNECT"), (b":authority", b"a:443")]),

@@ -23,6 +23,7 @@ from gateway.front.service import Service
 from gateway.net.stream import PumpStream
 from gateway.protocols.events import Headers
 from gateway.protocols.http1 import Http1Server
+from gateway.protocols.lists import list_tokens
 from gateway.request import Duplex
 
 
@@ -32,12 +33,12 @@ def offered_protocol(value: bytes, method: str) -> str:
     The client's order is its preference (RFC 9110 7.8), but WebSocket goes before others, and only with
     GET (RFC 6455 4.1).
     """
-    members = [member.strip() for member in value.decode("latin-1").lower().split(",")]
+    members = [member.decode("latin-1") for member in list_tokens(value)]
     if "websocket" in members:
         if method == "GET":
             return "websocket"
         members = [member for member in members if member != "websocket"]
-    return next(filter(None, members), "")
+    return members[0] if members else ""
 
 
 class Http1Upgrade:

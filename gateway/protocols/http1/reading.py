@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 
 from gateway.protocols.errors import Incomplete, LimitExceeded, RemoteProtocolError
 from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, Headers, NeedData
-from gateway.protocols.http1.checks import BARE_LF
+from gateway.protocols.http1.checks import BARE_LF, TOKEN
 from gateway.protocols.http1.fields import FieldParser
 
 MAX_CHUNK_LINE = 4096
@@ -29,9 +29,14 @@ CVE-2023-39326, with the same numbers)."""
 
 _FREE_CHUNK_OVERHEAD = 16
 
-# RFC 9112 7.1: chunk = chunk-size [ chunk-ext ] CRLF. 15 digits are below 2**63; a space is taken only
-# before an extension. What is inside of an extension is ignored, but holds no control character.
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+# RFC 9112 7.1.1. Extensions are ignored, but what is no extension is refused: to one who reads on over the
+# end of the line for a quote that is not closed, what follows is something else (Netty: CVE-2026-33870).
+_TOKEN = TOKEN.pattern
+_QUOTED_STRING = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'  # RFC 9110 5.6.4
+_CHUNK_EXTENSION = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED_STRING)
+
+# RFC 9112 7.1: chunk = chunk-size [ chunk-ext ] CRLF. 15 digits are below 2**63.
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*\r\n" % _CHUNK_EXTENSION)
 
 _PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 

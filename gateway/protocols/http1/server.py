@@ -117,8 +117,8 @@ class Http1Server(MessageReader[RequestHead]):
     ) -> None:
         """*request_line* and *headers* (the field section; also that of trailers) are sizes in bytes.
 
-        Beyond them the error's status is 414, and 431 for *headers* and *header_count*. Without
-        *takes_connect* CONNECT is refused with 501.
+        Beyond them the error's status is 414, and 431 for *headers* and *header_count*. A method that is
+        longer than *request_line* is refused with 501, and so is CONNECT without *takes_connect*.
         """
         super().__init__(READING_HEAD, headers=headers, header_count=header_count)
         self._max_line = request_line
@@ -261,13 +261,16 @@ class Http1Server(MessageReader[RequestHead]):
     def _request_line_end(self, position: int) -> int:
         """Where the request line that begins at *position* ends, or -1 if its end is not there."""
         data = self._data
-        if not TOKEN.match(data, position):  # TLS on a plain port, whitespace, a bare LF
+        method = TOKEN.match(data, position)
+        if method is None:  # TLS on a plain port, whitespace, a bare LF
             raise RemoteProtocolError("this is not the beginning of an HTTP request")
         bound = position + self._max_line + 2
         end = data.find(b"\n", position, bound) + 1
         if end:
             return end
         if len(data) >= bound:
+            if method.end() - position > self._max_line:  # RFC 9112 3: no server implements it
+                raise LimitExceeded(f"a method of more than {self._max_line} bytes", status=501)
             raise LimitExceeded(f"a request line of more than {self._max_line} bytes", status=414)
         return -1
 

@@ -129,8 +129,8 @@ class Http2Server:
         """*streams* may be open at a time. *request_line*, *headers* and the windows are bytes.
 
         A request beyond *request_line* (method and :path), *headers* (as SETTINGS_MAX_HEADER_LIST_SIZE
-        counts) or *header_count* is refused with 414 or 431, and without *takes_connect* a CONNECT that is
-        not extended with 501.
+        counts) or *header_count* is refused with 414 or 431, with 501 if :method alone is too long, and
+        without *takes_connect* a CONNECT that is not extended with 501.
         """
         self._takes_connect = takes_connect
         self._streams_limit = streams
@@ -309,6 +309,8 @@ class Http2Server:
             return 431, f"more than {self._headers} bytes of header fields"
         if len(request.headers) > self._header_count:  # a cookie in pieces is one
             return 431, f"more than {self._header_count} header fields"
+        if len(request.method) > self._request_line:  # as over HTTP/1.1
+            return 501, f"a method of more than {self._request_line} bytes"
         if len(request.method) + len(request.path) > self._request_line:
             return 414, f"method and path are more than {self._request_line} bytes"
         if request.connect and not self._takes_connect:

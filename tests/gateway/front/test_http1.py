@@ -349,7 +349,7 @@ HEAD_LIMITS = Limits(request_line=100, headers=400, header_count=5, body=10)
     [
         (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 100), 414),
         (b"GET /%b" % (b"a" * 200), 414),
-        (b"%b /" % (b"A" * 200), 414),
+        (b"%b /" % (b"A" * 200), 501),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"a" * 400), 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b" % (b"a" * 800), 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 5 + b"\r\n", 431),
