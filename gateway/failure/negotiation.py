@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.protocols.events import Headers
+from gateway.protocols.grammar import TCHAR
 
 # RFC 9110 12.4.2: qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )
 _QVALUE: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
-_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_RANGE: Final = re.compile(f"({_WORD})/({_WORD})")
+_RANGE: Final = re.compile(f"([{TCHAR}]+)/([{TCHAR}]+)")
 _LONGEST: Final = 4096
 """Bytes of Accept that are looked at; browsers send 150."""
 _NAMED: Final = 2

@@ -25,6 +25,7 @@ from gateway.protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
+from gateway.protocols.grammar import TOKEN
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
 
@@ -34,9 +35,6 @@ HEAD_LIMIT: Final = 64 * 1024
 
 # RFC 3875 6.3 and 7.2: lines end in LF or CRLF, the head ends with an empty line.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
-
-# RFC 9110 5.6.2: what a field name consists of.
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # RFC 9112 4, for NPH output and for applications that answer in HTTP. Any version: uWSGI echoes the
 # SERVER_PROTOCOL it was given. What follows is like the value of Status (RFC 3875 6.3.3), where the
@@ -364,7 +362,7 @@ class ResponseParser:
 
 def _is_token(name: bytes) -> bool:
     # Nearly every name is letters, digits and hyphens, which is three times faster to see.
-    return name.replace(b"-", b"").isalnum() or _TOKEN.fullmatch(name) is not None
+    return name.replace(b"-", b"").isalnum() or TOKEN.fullmatch(name) is not None
 
 
 def _shown(data: bytes) -> str:

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.grammar import TOKEN
 from gateway.protocols.lists import list_members
 
 Node: TypeAlias = tuple[str, int] | tuple[str, None]
@@ -26,13 +27,11 @@ CLIENT_FIELDS: Final = (b"x-forwarded", b"forwarded", b"x-real-ip")
 """How the names (lower-case) of the fields begin by which a proxy speaks for its client. Applications
 believe them all, X-Forwarded-User and X-Forwarded-Client-Cert no less than X-Forwarded-For."""
 
-# RFC 9110 5.6.2, 5.6.4
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# RFC 9110 5.6.4
 _QUOTED: Final = rb'"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)"'
 # RFC 7239 4: forwarded-pair = token "=" value; value = token / quoted-string
-_PAIR: Final = re.compile(rb"(%b)=(?:(%b)|%b)" % (_TOKEN, _TOKEN, _QUOTED))
+_PAIR: Final = re.compile(rb"(%b)=(?:(%b)|%b)" % (TOKEN.pattern, TOKEN.pattern, _QUOTED))
 _ESCAPE: Final = re.compile(rb"\\(.)")
-_WHOLE_TOKEN: Final = re.compile(_TOKEN)
 
 # RFC 7239 6: node = nodename [ ":" node-port ]; names and ports that are obfuscated begin with "_".
 _OBFUSCATED: Final = rb"_[0-9A-Za-z._\-]+"
@@ -202,6 +201,6 @@ def _encode_node(node: Node | None) -> bytes:
 
 
 def _encode_value(value: bytes) -> bytes:
-    if _WHOLE_TOKEN.fullmatch(value):
+    if TOKEN.fullmatch(value):
         return value
     return b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')

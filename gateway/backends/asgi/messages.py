@@ -5,7 +5,6 @@ cannot carry.
 """
 
 import os
-import re
 import stat
 from collections.abc import Iterable
 from typing import Any, Final
@@ -13,14 +12,13 @@ from urllib.parse import quote
 
 from gateway.backends.asgi.host import Message
 from gateway.protocols.events import Headers
-from gateway.protocols.http1 import TOKEN
+from gateway.protocols.grammar import LINE_BREAK, TOKEN
 
 _NO_FIELDS: Final[Headers] = []
 
 _SAFE: Final = "/:@!$&'()*+,;=~-._"
 """RFC 3986 3.3: what a path may hold as it is."""
 
-_FORBIDDEN: Final = re.compile(rb"[\0\r\n]")  # RFC 9113 8.2.1
 
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"content-length", b"host", b"keep-alive", b"proxy-connection", b"te"}
@@ -108,7 +106,7 @@ def pushed_fields(message: Message) -> Headers:
         lower = name.lower()
         if not TOKEN.fullmatch(lower):  # pseudo-header fields, too
             raise ValueError(f"not the name of a field: {name!r}")
-        if _FORBIDDEN.search(value):
+        if LINE_BREAK.search(value):
             raise ValueError(f"not the value of a field: {value!r}")
         if lower not in _OF_THE_CONNECTION:
             fields.append((lower, value))

@@ -7,12 +7,12 @@ import re
 from typing import Final
 
 from gateway.protocols.events import Headers
+from gateway.protocols.grammar import TCHAR
 from gateway.protocols.memo import LONGEST_HEAD, Memo
 
 # PEP 3333: "a status string of the form '999 Message here'", without control characters.
 _STATUS: Final = re.compile(r"[2-9][0-9]{2} [^\x00-\x1f\x7f]*\Z")
-# RFC 9110 5.1: field-name = token
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_NAME: Final = re.compile(f"[{TCHAR}]+")  # RFC 9110 5.1: field-name = token
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 # PEP 3333, "Other HTTP Features": an application must not use HTTP's hop-by-hop features.
@@ -97,7 +97,7 @@ def _parse_headers(headers: list[tuple[str, str]]) -> tuple[Headers, int | None]
 def _parse_name(text: str) -> bytes:
     if not isinstance(text, str):
         raise TypeError(f"a header name is not a str: {text!r}")
-    if not _NAME.match(text):
+    if not _NAME.fullmatch(text):
         raise ValueError(f"HTTP cannot carry a header of this name: {text!r}")
     lower = text.lower()
     if lower in _HOP_BY_HOP:

@@ -9,6 +9,7 @@ from gateway.config.wording import expected, expected_text, show
 from gateway.environ import variable_name
 from gateway.errors import RequestError
 from gateway.path_pattern import find_rest_of
+from gateway.protocols.grammar import TCHAR
 from gateway.target import decode_path
 
 
@@ -58,7 +59,7 @@ def parse_host_pattern(value: Any) -> str:
     return value.lower()
 
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)  # RFC 9110 5.6.2
+_TOKEN: Final = re.compile(f"[{TCHAR}]+")
 _METHODS: Final = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT"}
 
 

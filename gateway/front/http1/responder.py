@@ -20,7 +20,8 @@ from gateway.net.outbox import LARGEST
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
-from gateway.protocols.http1 import LAST_CHUNK, TOKEN, encode_chunk, encode_last_chunk, encode_response_head
+from gateway.protocols.grammar import TOKEN
+from gateway.protocols.http1 import LAST_CHUNK, encode_chunk, encode_last_chunk, encode_response_head
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
 from gateway.protocols.trailers import permitted_trailers, takes_trailers
 

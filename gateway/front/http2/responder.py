@@ -4,7 +4,6 @@ As over HTTP/1.1, a response that is complete at its first flush gets a Content-
 """
 
 import os
-import re
 from collections.abc import Callable
 from time import time
 from typing import Final
@@ -15,14 +14,13 @@ from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
-from gateway.protocols.http1 import TOKEN
+from gateway.protocols.grammar import LINE_BREAK, TOKEN
 from gateway.protocols.http2 import Http2Server
 from gateway.protocols.memo import LONGEST_HEAD, Memo
 from gateway.protocols.trailers import permitted_trailers
 
 _FILE_PIECE: Final = 64 * 1024
 
-_FORBIDDEN: Final = re.compile(rb"[\0\r\n]")  # RFC 9113 8.2.1
 
 REFUSED_UPGRADE: Final = 501
 
@@ -289,6 +287,6 @@ def _checked(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     name, value = field[0].lower(), field[1]
     if not TOKEN.fullmatch(name):
         raise LocalProtocolError(f"not the name of a field: {field[0]!r}")
-    if _FORBIDDEN.search(value):
+    if LINE_BREAK.search(value):
         raise LocalProtocolError(f"the field {name!r} has a line break or NUL: {value!r}")
     return name, value.strip(b" \t")

@@ -24,7 +24,7 @@ from gateway.protocols.ajp.packets import (
     encode_packet,
 )
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError, TooLargeToEncode
-from gateway.protocols.http1.checks import TOKEN
+from gateway.protocols.grammar import LINE_BREAK, TOKEN
 from gateway.protocols.single import parse_content_length
 from gateway.protocols.uwsgi import block_size, describe_largest, merge_repeated
 
@@ -100,7 +100,7 @@ _ATTRIBUTE_NAMES: Final = {code: name for name, code in ATTRIBUTES.items()}
 _REQ_ATTRIBUTE_NAMES: Final = {name: variable for variable, name in REQ_ATTRIBUTES.items()}
 
 # AJP would carry them; a container would put them into the log or into a header.
-_BREAKS: Final = re.compile(r"[\0\r\n]")
+_BREAKS: Final = re.compile(LINE_BREAK.pattern.decode())
 
 
 def content_length(variables: Mapping[str, str]) -> int | None:

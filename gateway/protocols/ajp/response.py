@@ -15,7 +15,7 @@ from gateway.protocols.ajp.packets import (
 from gateway.protocols.ajp.request import LONGEST_NAME, decode_header_name
 from gateway.protocols.errors import LocalProtocolError, TooLargeToEncode
 from gateway.protocols.events import Headers, InformationalResponse, ResponseHead
-from gateway.protocols.http1.checks import TOKEN
+from gateway.protocols.grammar import LINE_BREAK, TOKEN
 from gateway.protocols.single import MAX_LENGTH_DIGITS
 
 # Send Headers: 0xA001 and so on.
@@ -58,7 +58,7 @@ def promised_length(head: ResponseHead) -> int | None:
 
 def _value(cursor: Cursor) -> bytes:
     value = cursor.string() or b""
-    if b"\n" in value or b"\r" in value or b"\0" in value:
+    if LINE_BREAK.search(value):
         raise cursor.malformed(f"a line break or NUL in {value[:80]!r}")
     return value
 
@@ -104,7 +104,7 @@ def encode_head(head: ResponseHead, packet_size: int) -> bytes:
 
 
 def _string(text: bytes) -> bytes:
-    if b"\n" in text or b"\r" in text or b"\0" in text:
+    if LINE_BREAK.search(text):
         raise LocalProtocolError(f"AJP cannot carry a line break or NUL: {text[:80]!r}")
     if len(text) >= 0xFFFF:
         raise TooLargeToEncode(f"a string of {len(text)} bytes")

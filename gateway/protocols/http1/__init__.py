@@ -12,7 +12,6 @@
 `Http1Client` is imported from its module: a server with no web servers behind it does without.
 """
 
-from gateway.protocols.http1.checks import TOKEN
 from gateway.protocols.http1.serialise import (
     CHUNKED_FIELD,
     CLOSE_FIELD,
@@ -31,7 +30,6 @@ __all__ = [
     "CLOSE_FIELD",
     "KEEP_ALIVE_FIELD",
     "LAST_CHUNK",
-    "TOKEN",
     "Http1Server",
     "Http2Preface",
     "encode_chunk",

@@ -8,18 +8,15 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.grammar import TCHAR, TOKEN
 from gateway.protocols.lists import list_tokens
-
-# RFC 9110 5.6.2: token = 1*tchar
-_TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
-TOKEN = re.compile(rb"[%b]+" % _TCHAR)
 
 # RFC 3986 lets fewer through, but browsers send |, {, } and " as they are. What matters here: no
 # whitespace, no control character, nothing beyond ASCII, no fragment (RFC 9112 3.2).
 _TARGET_CHARACTER = rb'!"$-~'
 
 ORIGIN_FORM_LINE = re.compile(
-    rb"(?!CONNECT )([%b]+) (/[%b]*) HTTP/(1\.[01])\r\n" % (_TCHAR, _TARGET_CHARACTER)
+    rb"(?!CONNECT )([%b]+) (/[%b]*) HTTP/(1\.[01])\r\n" % (TCHAR.encode(), _TARGET_CHARACTER)
 )
 """The request line as nearly every client sends it (RFC 9112 3.2.1), with its CRLF."""
 

@@ -15,7 +15,8 @@ from typing import Final, Generic, TypeVar
 
 from gateway.protocols.errors import Incomplete, LimitExceeded, RemoteProtocolError
 from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, Headers, NeedData
-from gateway.protocols.http1.checks import BARE_LF, TOKEN
+from gateway.protocols.grammar import TOKEN
+from gateway.protocols.http1.checks import BARE_LF
 from gateway.protocols.http1.fields import FieldParser
 
 MAX_CHUNK_LINE = 4096

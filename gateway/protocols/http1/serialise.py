@@ -9,7 +9,8 @@ from typing import Final, NoReturn
 
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
-from gateway.protocols.http1.checks import TARGET, TOKEN
+from gateway.protocols.grammar import LINE_BREAK, TOKEN
+from gateway.protocols.http1.checks import TARGET
 from gateway.protocols.reasons import REASONS
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -73,7 +74,7 @@ def encode_last_chunk(trailers: Headers) -> bytes:
 def _status_line(status: int, reason: bytes) -> bytes:
     if not 100 <= status <= 999:
         raise LocalProtocolError(f"not a status code: {status}")
-    if b"\r" in reason or b"\n" in reason or b"\0" in reason:
+    if LINE_BREAK.search(reason):
         raise LocalProtocolError(f"the reason phrase has a line break or NUL: {reason!r}")
     return b"HTTP/1.1 %d %b\r\n" % (status, reason)
 

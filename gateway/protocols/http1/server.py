@@ -19,9 +19,9 @@ from gateway.protocols.events import (
     ResponseHead,
 )
 from gateway.protocols.forwarded import CLIENT_FIELDS
+from gateway.protocols.grammar import TOKEN
 from gateway.protocols.http1.checks import (
     ORIGIN_FORM_LINE,
-    TOKEN,
     RequestLine,
     check_transfer_encoding,
     is_host,
