@@ -4,6 +4,7 @@ from time import gmtime
 from typing import Final
 
 from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.grammar import parse_digits
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 
 # RFC 9112 6.3, RFC 9110 15.3.5, 15.4.5: these never have a body. 204 and 1xx must not have a Content-Length
@@ -21,10 +22,9 @@ def parse_length(value: bytes, earlier: int | None) -> int:
 
     Raises LocalProtocolError.
     """
-    text = value.strip()
-    if not text.isdigit() or len(text) > 18:
+    length = parse_digits(value.strip())
+    if length is None:
         raise LocalProtocolError(f"Content-Length is not a number: {value!r}")
-    length = int(text)
     if earlier is not None and earlier != length:
         raise LocalProtocolError(f"two values of Content-Length: {earlier} and {length}")
     return length

@@ -8,7 +8,7 @@ No sockets, no trio, no clock, no logging in here; a test imports the package wi
 ``memo``              what the same bytes meant the last time
 ``codec``             the surface: ``send``, ``receive_data``, ``next_event``
 ``buffer``            the receive buffer
-``grammar``           what all have in common: tokens, what breaks a field
+``grammar``           what all have in common: tokens, numbers, what breaks a field
 ``cgi``               the CGI response (RFC 3875 section 6), shared by CGI, FastCGI, SCGI, uwsgi
 ``fastcgi``           FastCGI 1.0, both roles
 ``single``            what SCGI and uwsgi share: one request per connection, ended by its close

@@ -25,7 +25,7 @@ from gateway.protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
-from gateway.protocols.grammar import TOKEN
+from gateway.protocols.grammar import TOKEN, parse_digits
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
 
@@ -41,9 +41,6 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 # reason may be left out, as many do.
 _HTTP_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9] +")
 _STATUS = re.compile(rb"([1-9][0-9]{2})(?:[ \t]+([^\0\r\n]*))?")
-
-# RFC 9110 8.6. Nineteen digits hold every length below 2**63.
-_CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}")
 
 # RFC 3875 6.2.2: an absolute path with an optional query. Two slashes would name another authority and
 # a fragment is for the client (RFC 3986 4.2), so those are redirects for the client to follow.
@@ -289,7 +286,7 @@ class ResponseParser:
                 special[name] = value
                 if name in _CONNECTION_FIELDS or name == b"status":
                     continue
-                if name == b"content-length" and _CONTENT_LENGTH.fullmatch(value) is None:
+                if name == b"content-length" and parse_digits(value) is None:
                     raise self._failed(f"invalid Content-Length {_shown(value)}")
             elif name.startswith(b"x-cgi-"):  # RFC 3875 6.3.5
                 continue

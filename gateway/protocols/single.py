@@ -27,10 +27,7 @@ from gateway.protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
-
-MAX_LENGTH_DIGITS = 18
-"""Digits of a CONTENT_LENGTH: below 2**63, which is where file sizes end; int() of an unbounded
-number of digits takes quadratic time."""
+from gateway.protocols.grammar import parse_digits
 
 
 class State(Enum):
@@ -48,11 +45,7 @@ class State(Enum):
 
 def parse_content_length(value: str) -> int | None:
     """The number that *value* says, 0 for the empty string (RFC 3875 4.1.2), None if it is not one."""
-    if not value:
-        return 0
-    if len(value) > MAX_LENGTH_DIGITS or not (value.isascii() and value.isdigit()):
-        return None
-    return int(value)
+    return parse_digits(value.encode("ascii", "replace")) if value else 0
 
 
 class SingleRequestClient(ABC):

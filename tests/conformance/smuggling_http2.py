@@ -263,10 +263,13 @@ for _name, _value in {
     "a field behind": b"5\r\ntransfer-encoding: chunked",
     "superscript": b"\xb2",
     "Arabic digit": b"\xd9\xa5",
-    "too many digits": b"0" * 20 + b"5",
 }.items():
     _malformed("H2.CL value", _name, _post(_length(_value), body=b"hello"))
-for _name, _value in {"huge": b"9223372036854775808", "huge and wraps": b"18446744073709551621"}.items():
+for _name, _value in {
+    "huge": b"9223372036854775808",
+    "huge and wraps": b"18446744073709551621",
+    "too many digits": b"0" * 20 + b"5",
+}.items():
     _refused("H2.CL value", _name, _post(_length(_value))[:1], 413)
 _accepted("H2.CL value", "leading zeros", _post(_length(b"005"), body=b"hello"), HELLO)
 for _name, _field in {

@@ -337,10 +337,15 @@ for _name, _value in {
     "beyond 64 bits": b"18446744073709551621",
     "2 to the 64th plus 5": b"18446744073709551616",
     "forty digits": b"1" * 40,
-    "leading zeros beyond reason": b"0" * 40 + b"5",
 }.items():  # fmt: skip
     _refused("Content-Length", _name, _post(b"Content-Length: " + _value, body=b"hello"))
 _refused("Content-Length", "a terabyte", _post(b"Content-Length: 1099511627776", body=b"hello"), 413)
+_refused(
+    "Content-Length",
+    "leading zeros beyond reason",
+    _post(b"Content-Length: " + b"0" * 40 + b"5", body=b"hello"),
+    413,
+)
 _refused("Content-Length", "2 to the 63rd", _post(b"Content-Length: 9223372036854775808", body=b"hello"), 413)
 _refused("Content-Length", "twice the same", _post(b"Content-Length: 5", b"Content-Length: 5", body=b"hello"))
 _refused(

@@ -291,7 +291,7 @@ def test_rejects_less_body_than_content_length(body: bytes) -> None:
         parse(parser, SIZED + body)
 
 
-@pytest.mark.parametrize("value", [b"", b"-1", b"+1", b"5,5", b"5 5", b"0x5", b"\xb2", b"9" * 20])
+@pytest.mark.parametrize("value", [b"", b"-1", b"+1", b"5,5", b"5 5", b"0x5", b"\xb2", b"9" * 19])
 def test_rejects_invalid_content_length(value: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="invalid Content-Length"):
         parse(ResponseParser(), b"Status: 200\nContent-Length: " + value + b"\n\n")

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from gateway.protocols.grammar import LINE_BREAK, LOWER_TOKEN, TCHAR, TOKEN
+from gateway.protocols.grammar import LARGEST_LENGTH, LINE_BREAK, LOWER_TOKEN, TCHAR, TOKEN, parse_digits
 
 TCHARS = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
 """RFC 9110 5.6.2."""
@@ -32,3 +32,30 @@ def test_breaks_of_a_field(value: bytes, broken: bool) -> None:
     assert bool(LINE_BREAK.search(value)) is broken
     assert LINE_BREAK.search(value + b"\n")
     assert LINE_BREAK.search(b"\0" + value)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (b"0", 0),
+        (b"007", 7),
+        (b"0000000000000000005", 5),
+        (b"9" * 18, 10**18 - 1),
+        (b"9223372036854775807", LARGEST_LENGTH),
+        (b"9223372036854775808", None),
+        (b"9" * 19, None),
+        (b"0" * 20, None),
+        (b"", None),
+        (b"-1", None),
+        (b"+1", None),
+        (b" 1", None),
+        (b"1\n", None),
+        (b"1_0", None),
+        (b"0x1", None),
+        (b"\xb2", None),
+        (b"\xd9\xa1", None),
+    ],
+)
+def test_a_length_is_decimal_digits(text: bytes, number: int | None) -> None:
+    """RFC 9110 8.6: with leading zeros, if need be, and up to 2**63 - 1."""
+    assert parse_digits(text) == number

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from gateway.protocols.events import Headers
-from gateway.protocols.grammar import TCHAR
+from gateway.protocols.grammar import TCHAR, parse_digits
 from gateway.protocols.memo import LONGEST_HEAD, Memo
 
 # PEP 3333: "a status string of the form '999 Message here'", without control characters.
@@ -108,7 +108,7 @@ def _parse_name(text: str) -> bytes:
 
 
 def _parse_length(value: str) -> int:
-    # RFC 9110 8.6: Content-Length = 1*DIGIT; 18 digits are more bytes than there are.
-    if not (value.isascii() and value.isdigit() and len(value) <= 18):
+    length = parse_digits(value.encode("ascii", "replace"))
+    if length is None:
         raise ValueError(f"the Content-Length is not a number: {value!r}")
-    return int(value)
+    return length

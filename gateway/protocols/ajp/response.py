@@ -15,8 +15,7 @@ from gateway.protocols.ajp.packets import (
 from gateway.protocols.ajp.request import LONGEST_NAME, decode_header_name
 from gateway.protocols.errors import LocalProtocolError, TooLargeToEncode
 from gateway.protocols.events import Headers, InformationalResponse, ResponseHead
-from gateway.protocols.grammar import LINE_BREAK, TOKEN
-from gateway.protocols.single import MAX_LENGTH_DIGITS
+from gateway.protocols.grammar import LINE_BREAK, TOKEN, parse_digits
 
 # Send Headers: 0xA001 and so on.
 RESPONSE_HEADERS: Final = (  # noqa: SIM905 - a list would be a long column
@@ -51,8 +50,8 @@ def decode_head(cursor: Cursor) -> ResponseHead | InformationalResponse:
 def promised_length(head: ResponseHead) -> int | None:
     """The bytes of body that Content-Length says; None if it is absent or no number."""
     for name, value in head.headers:
-        if name == b"content-length" and value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
-            return int(value)
+        if name == b"content-length" and (length := parse_digits(value)) is not None:
+            return length
     return None
 
 

@@ -5,12 +5,12 @@ one byte, a longer one four bytes with the top bit set; both are themselves writ
 so that a whole block is one join and one encode.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 from gateway.protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, TooLargeToEncode
 from gateway.protocols.fastcgi.records import CONTENT_LIMIT, GET_VALUES, PARAMS, encode_record, encode_stream
+from gateway.protocols.grammar import parse_digits
 from gateway.protocols.uwsgi import describe_largest
 
 VARIABLES_LIMIT: Final = 1024 * 1024
@@ -19,9 +19,6 @@ and this is far above what one request's header fields may take."""
 
 PAIR_LIMIT: Final = 1000
 """Pairs in one request: HTTP servers stop at 100 header fields, and configurations add some dozens."""
-
-# Nineteen digits hold every length below 2**63.
-_LENGTH: Final = re.compile(r"[0-9]{1,19}")
 
 _SHORT: Final = [chr(length) for length in range(128)]
 
@@ -152,9 +149,10 @@ def declared_length(variables: dict[str, str], name: str) -> int | None:
     value = variables.get(name)
     if not value:
         return None
-    if not _LENGTH.fullmatch(value):
+    length = parse_digits(value.encode("ascii", "replace"))
+    if length is None:
         raise ValueError(f"{name} is no number: {value[:80]!r}")
-    return int(value)
+    return length
 
 
 def encode_get_values(names: Iterable[str]) -> bytes:

@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import NamedTuple
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.grammar import TCHAR, TOKEN
+from gateway.protocols.grammar import TCHAR, TOKEN, parse_digits
 from gateway.protocols.lists import list_tokens
 
 # RFC 3986 lets fewer through, but browsers send |, {, } and " as they are. What matters here: no
@@ -167,12 +167,12 @@ def check_transfer_encoding(value: bytes, *, version: bytes) -> None:
 def parse_content_length(value: bytes) -> int:
     """The number in a Content-Length that llhttp has found to be digits below 2**64.
 
-    Raises RemoteProtocolError if it is absurdly long: leading zeros are legal without end, but the
-    conversion is not free.
+    Raises RemoteProtocolError (413) if it is more than there can be.
     """
-    if len(value) > 20:  # 2**64 has 20 digits
-        raise RemoteProtocolError("Content-Length is too long")
-    return int(value)
+    length = parse_digits(value)
+    if length is None:
+        raise RemoteProtocolError("the Content-Length is too large", status=413)
+    return length
 
 
 def persists(version: bytes, connection: bytes) -> bool:

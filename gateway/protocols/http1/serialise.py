@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
-from gateway.protocols.grammar import LINE_BREAK, TOKEN
+from gateway.protocols.grammar import LINE_BREAK, TOKEN, parse_digits
 from gateway.protocols.http1.checks import TARGET
 from gateway.protocols.reasons import REASONS
 
@@ -143,6 +143,7 @@ SENDING_BODY: Final = Sending.BODY
 
 def content_length(value: bytes) -> int:
     """The number in a Content-Length that we are to send. Raises LocalProtocolError."""
-    if not value.isdigit() or len(value) > 20:
+    length = parse_digits(value)
+    if length is None:
         raise LocalProtocolError(f"not a Content-Length: {value[:40]!r}")
-    return int(value)
+    return length

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.protocols.events import Headers
-from gateway.protocols.grammar import LOWER_TOKEN, TOKEN
+from gateway.protocols.grammar import LOWER_TOKEN, TOKEN, parse_digits
 from gateway.protocols.http1.checks import TARGET, is_host, is_host_and_port
 from gateway.protocols.http2.errors import MalformedMessage
 from gateway.protocols.lists import list_tokens
@@ -88,7 +88,7 @@ def _parse(fields: Headers) -> ParsedRequest:
         # A tunnel has no content (RFC 8441 5), so there is no length of it.
         request.headers = [item for item in request.headers if item[0] != b"content-length"]
     else:
-        request.content_length = _content_length(headers)
+        _settle_length(request, headers)
         if request.connect and request.content_length:  # RFC 9110 9.3.6
             request.status, request.reason = 400, "CONNECT with content"
     if not request.status:
@@ -154,6 +154,21 @@ def _settle_authority(request: ParsedRequest, pseudo: dict[bytes, bytes], header
     request.headers = [(b"host", authority), *others] if authority else others
 
 
+def _settle_length(request: ParsedRequest, headers: Headers) -> None:
+    """RFC 9110 8.6: one number in digits, and one that is too large is no less a number."""
+    found = False
+    for name, value in headers:
+        if name == b"content-length":
+            if found:
+                raise MalformedMessage("content-length more than once")
+            found = True
+            request.content_length = parse_digits(value)
+            if request.content_length is None:
+                if not value.isdigit():
+                    raise MalformedMessage("content-length is not a number")
+                request.status, request.reason = 413, "the content-length is too large"
+
+
 def _judge_expectation(request: ParsedRequest) -> None:
     """RFC 9110 10.1.1, as over HTTP/1.1: what else is expected is not met, and reaches nobody."""
     for name, value in request.headers:
@@ -171,16 +186,3 @@ def _check_field(name: bytes, value: bytes) -> None:
         raise MalformedMessage(f"{name.decode()} belongs to HTTP/1.1")
     if name == b"te" and value.lower() != b"trailers":
         raise MalformedMessage("te has another value than trailers")
-
-
-def _content_length(headers: Headers) -> int | None:
-    """RFC 9110 8.6: one number in digits."""
-    found: int | None = None
-    for name, value in headers:
-        if name == b"content-length":
-            if found is not None:
-                raise MalformedMessage("content-length more than once")
-            if not value.isdigit() or len(value) > 20:  # 2**64 has 20 digits
-                raise MalformedMessage("content-length is not a number")
-            found = int(value)
-    return found
