@@ -10,6 +10,7 @@ No sockets, no trio, no clock, no logging in here; a test imports the package wi
 ``buffer``            the receive buffer
 ``grammar``           what all have in common: tokens, numbers, what breaks a field
 ``cgi``               the CGI response (RFC 3875 section 6), shared by CGI, FastCGI, SCGI, uwsgi
+``variables``         the variables of a request, whatever carries them
 ``fastcgi``           FastCGI 1.0, both roles
 ``single``            what SCGI and uwsgi share: one request per connection, ended by its close
 ``scgi``              SCGI, both roles

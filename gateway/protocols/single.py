@@ -27,7 +27,7 @@ from gateway.protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
-from gateway.protocols.grammar import parse_digits
+from gateway.protocols.variables import declared_length
 
 
 class State(Enum):
@@ -41,11 +41,6 @@ class State(Enum):
     """The message is complete."""
     ERROR = "nothing more after an error"
     """A rule was broken; every call says so again."""
-
-
-def parse_content_length(value: str) -> int | None:
-    """The number that *value* says, 0 for the empty string (RFC 3875 4.1.2), None if it is not one."""
-    return parse_digits(value.encode("ascii", "replace")) if value else 0
 
 
 class SingleRequestClient(ABC):
@@ -96,11 +91,11 @@ class SingleRequestClient(ABC):
             return self._send_end(event)
         raise illegal_event(event, self._state)
 
-    def _send_variables(self, variables: Mapping[str, str]) -> bytes:
-        value = variables.get("CONTENT_LENGTH", "")
-        content_length = parse_content_length(value)
-        if content_length is None:
-            raise LocalProtocolError(f"CONTENT_LENGTH is not a number: {value!r}")
+    def _send_variables(self, variables: dict[str, str]) -> bytes:
+        try:
+            content_length = declared_length(variables) or 0
+        except ValueError as error:
+            raise LocalProtocolError(str(error)) from error
         head = self._encode_variables(variables)
         self._head_request = variables.get("REQUEST_METHOD") == "HEAD"
         if self._response is None:
@@ -204,11 +199,10 @@ class SingleRequestServer(ABC):
         variables = self._parse_variables()
         if variables is None:
             return self._need_data("the variables")
-        value = variables.get("CONTENT_LENGTH", "")
-        content_length = parse_content_length(value)
-        if content_length is None:
-            raise RemoteProtocolError(f"CONTENT_LENGTH is not a number: {value[:40]!r}")
-        self._unreceived = content_length
+        try:
+            self._unreceived = declared_length(variables) or 0
+        except ValueError as error:
+            raise RemoteProtocolError(str(error)) from error
         self._receiving = State.BODY
         return RequestVariables(variables)
 

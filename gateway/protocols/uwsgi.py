@@ -13,7 +13,6 @@ server refuses all of them but PING. Keep-alive (``puwsgi``) and the 24-bit size
 offered.
 """
 
-import heapq
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -29,6 +28,7 @@ from gateway.protocols.events import (
     ResponseHead,
 )
 from gateway.protocols.single import SingleRequestClient, SingleRequestServer, State
+from gateway.protocols.variables import block_size, describe_largest, merge_repeated
 
 MAX_BLOCK_SIZE: Final = 0xFFFF
 """Bytes of variables that the 16 bits of datasize can say."""
@@ -191,22 +191,6 @@ class UwsgiServer(SingleRequestServer):
         return b"HTTP/1.1 " + encode_response(head).removeprefix(b"Status: ")
 
 
-def block_size(variables: Mapping[str, str]) -> int:
-    """Bytes that *variables* take in a packet: known before a connection is made."""
-    return 4 * len(variables) + sum(map(len, variables)) + sum(map(len, variables.values()))
-
-
-def largest_variables(variables: Mapping[str, str], count: int = 3) -> list[tuple[str, int]]:
-    """Name and size in bytes, name included, of the *count* largest variables, largest first."""
-    sizes = ((name, len(name) + len(value)) for name, value in variables.items())
-    return heapq.nlargest(count, sizes, key=lambda item: item[1])
-
-
-def describe_largest(variables: Mapping[str, str]) -> str:
-    """The three largest variables with their sizes, for a message."""
-    return ", ".join(f"{name} ({size})" for name, size in largest_variables(variables))
-
-
 # The two characters that say a length, for those that are common: one look-up instead of two chr().
 _LENGTHS: Final = [chr(n & 255) + chr(n >> 8) for n in range(1024)]
 
@@ -283,16 +267,6 @@ def decode_variables(block: bytes, *, max_variables: int = MAX_VARIABLES) -> dic
     if "" in variables:
         raise RemoteProtocolError("a variable has no name")
     return variables
-
-
-def merge_repeated(name: str, first: str, second: str) -> str:
-    """One value for a variable that came twice. Raises RemoteProtocolError if there cannot be one."""
-    if first == second:
-        return first
-    if name.startswith("HTTP_"):
-        # RFC 9110 5.3; RFC 6265 5.4 for cookies.
-        return f"{first}{'; ' if name == 'HTTP_COOKIE' else ', '}{second}"
-    raise RemoteProtocolError(f"variable {name[:80]!r} occurs twice with different values")
 
 
 def take_script_name_off(variables: dict[str, str]) -> None:

@@ -412,7 +412,7 @@ def test_rejects_variables_above_the_limit() -> None:
 
 @pytest.mark.parametrize("length", ["x", "-1", "1 ", "\xb2", "\u0661", "9" * 19])
 def test_rejects_sending_an_invalid_content_length(length: str) -> None:
-    with pytest.raises(LocalProtocolError, match="CONTENT_LENGTH is no number"):
+    with pytest.raises(LocalProtocolError, match="CONTENT_LENGTH is not a number"):
         FastCgiClient().send(RequestVariables({"CONTENT_LENGTH": length}))
 
 
@@ -806,7 +806,7 @@ def test_variables_split_anywhere() -> None:
         (begin() + record(PARAMS, b"\0\0" * 6) + record(PARAMS), "more than 5 FastCGI name-value", 431),
         (
             begin() + record(PARAMS, b"\x0e\x01CONTENT_LENGTHx") + record(PARAMS),
-            "CONTENT_LENGTH is no number",
+            "CONTENT_LENGTH is not a number",
             400,
         ),
         (

@@ -13,7 +13,6 @@ from gateway.protocols.events import (
     ResponseHead,
 )
 from gateway.protocols.scgi import ScgiClient, ScgiServer
-from gateway.protocols.single import parse_content_length
 from gateway.protocols.uwsgi import UwsgiClient, UwsgiServer
 
 Play = Callable[..., list[Any]]
@@ -27,28 +26,6 @@ pairs = pytest.mark.parametrize(
 )
 
 ANSWER = b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n42"
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [
-        ("", 0),
-        ("0", 0),
-        ("007", 7),
-        ("9" * 18, 10**18 - 1),
-        ("9" * 19, None),
-        ("-1", None),
-        ("+1", None),
-        (" 1", None),
-        ("1\n", None),
-        ("1_0", None),
-        ("\u00b2", None),
-        ("\u0661", None),
-    ],
-)
-def test_content_length_is_decimal_digits(value: str, number: int | None) -> None:
-    """SCGI-3, CGI-5."""
-    assert parse_content_length(value) == number
 
 
 # Client, sending

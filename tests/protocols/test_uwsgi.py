@@ -31,11 +31,10 @@ from gateway.protocols.uwsgi import (
     PacketHeader,
     UwsgiClient,
     UwsgiServer,
-    block_size,
     decode_variables,
     encode_variables,
-    largest_variables,
 )
+from gateway.protocols.variables import block_size
 
 Play = Callable[..., list[Any]]
 
@@ -175,13 +174,6 @@ def test_block_size_is_the_size_on_the_wire() -> None:
     variables = {"REQUEST_METHOD": "GET", "A": ""}
     assert block_size(variables) == len(encode_variables(variables)) == 21 + 5
     assert block_size({}) == 0
-
-
-def test_largest_variables() -> None:
-    variables = {"A": "1", "BB": "22", "CCC": "", "D": "4444"}
-    assert largest_variables(variables) == [("D", 5), ("BB", 4), ("CCC", 3)]
-    assert largest_variables(variables, count=1) == [("D", 5)]
-    assert largest_variables({}) == []
 
 
 # Client: what it receives

@@ -7,7 +7,6 @@ asked for yet, and :class:`BodyWanted` says that more of it can go.
 One request at a time (AJP-8). SHUTDOWN is never sent (AJP-9).
 """
 
-from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
@@ -177,7 +176,7 @@ class AjpClient(PullingClient):
             return self.data_to_send()
         raise LocalProtocolError(f"cannot send {type(event).__name__} in state {self._sending.name}")
 
-    def _forward(self, variables: Mapping[str, str]) -> bytes:
+    def _forward(self, variables: dict[str, str]) -> bytes:
         if not self.reusable:
             raise LocalProtocolError("the connection is not fit for another request")
         try:

@@ -25,8 +25,7 @@ from gateway.protocols.ajp.packets import (
 )
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError, TooLargeToEncode
 from gateway.protocols.grammar import LINE_BREAK, TOKEN
-from gateway.protocols.single import parse_content_length
-from gateway.protocols.uwsgi import block_size, describe_largest, merge_repeated
+from gateway.protocols.variables import block_size, declared_length, describe_largest, merge_repeated
 
 # Request Packet Structure, Method.
 METHODS: Final = (  # noqa: SIM905 - a list would be a long column
@@ -103,22 +102,18 @@ _REQ_ATTRIBUTE_NAMES: Final = {name: variable for variable, name in REQ_ATTRIBUT
 _BREAKS: Final = re.compile(LINE_BREAK.pattern.decode())
 
 
-def content_length(variables: Mapping[str, str]) -> int | None:
+def content_length(variables: dict[str, str]) -> int | None:
     """Bytes of the body that *variables* promise, None if their number is unknown.
 
     As in HTTP a request has a body if it has a length or a Transfer-Encoding (RFC 9112 6.3). Raises
     ValueError for what contradicts that.
     """
-    value = variables.get("CONTENT_LENGTH", "")
     coding = variables.get("HTTP_TRANSFER_ENCODING", "")
     if coding:
-        if value or coding.lower() != "chunked":
+        if variables.get("CONTENT_LENGTH") or coding.lower() != "chunked":
             raise ValueError("a body has a CONTENT_LENGTH, or a Transfer-Encoding that is chunked")
         return None
-    length = parse_content_length(value)
-    if length is None:
-        raise ValueError(f"CONTENT_LENGTH is not a number: {value[:40]!r}")
-    return length
+    return declared_length(variables) or 0
 
 
 def encode_request(variables: Mapping[str, str], *, packet_size: int, secret: str | None = None) -> bytes:
@@ -365,7 +360,7 @@ def _attribute_text(cursor: Cursor) -> str:
     return (cursor.string() or b"").decode("latin-1")
 
 
-def check_length(variables: Mapping[str, str]) -> int | None:
+def check_length(variables: dict[str, str]) -> int | None:
     """`content_length` of a request that was received. Raises RemoteProtocolError (400)."""
     try:
         return content_length(variables)

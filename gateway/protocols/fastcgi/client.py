@@ -44,7 +44,8 @@ from gateway.protocols.fastcgi.records import (
     encode_stream,
     not_from_applications,
 )
-from gateway.protocols.fastcgi.variables import VARIABLES_LIMIT, declared_length, decode_pairs, encode_params
+from gateway.protocols.fastcgi.variables import VARIABLES_LIMIT, decode_pairs, encode_params
+from gateway.protocols.variables import declared_length
 
 _ID: Final = 1
 
@@ -267,7 +268,7 @@ class FastCgiClient:
         if self._role is Role.FILTER and (missing := _FOR_FILTERS.difference(variables)):
             raise LocalProtocolError(f"missing for a filter: {', '.join(sorted(missing))}")
         try:
-            self._body_left = declared_length(variables, "CONTENT_LENGTH")
+            self._body_left = declared_length(variables)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from error
         params = encode_params(_ID, variables, self._variables_limit)

@@ -51,13 +51,8 @@ from gateway.protocols.fastcgi.records import (
     encode_stream,
     encode_unknown_type,
 )
-from gateway.protocols.fastcgi.variables import (
-    PAIR_LIMIT,
-    VARIABLES_LIMIT,
-    declared_length,
-    decode_pairs,
-    encode_pairs,
-)
+from gateway.protocols.fastcgi.variables import PAIR_LIMIT, VARIABLES_LIMIT, decode_pairs, encode_pairs
+from gateway.protocols.variables import declared_length
 
 REPLIES_LIMIT: Final = 16 * 1024
 """Bytes of answers not fetched yet. One read of 64 KiB can ask some hundred times more than anyone does."""

@@ -10,8 +10,7 @@ from typing import Final
 
 from gateway.protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError, TooLargeToEncode
 from gateway.protocols.fastcgi.records import CONTENT_LIMIT, GET_VALUES, PARAMS, encode_record, encode_stream
-from gateway.protocols.grammar import parse_digits
-from gateway.protocols.uwsgi import describe_largest
+from gateway.protocols.variables import describe_largest
 
 VARIABLES_LIMIT: Final = 1024 * 1024
 """Bytes of one request's PARAMS. nginx and HAProxy stop at 64 KiB or one buffer; several records are legal
@@ -138,21 +137,6 @@ def _long_length(block: bytes, position: int) -> int:
         | block[position + 1] << 8
         | block[position + 2]
     )
-
-
-def declared_length(variables: dict[str, str], name: str) -> int | None:
-    """The length in bytes that a variable declares; None if it is absent.
-
-    Empty is absent: nginx passes an empty CONTENT_LENGTH where there is no body or it has no length.
-    Raises ValueError for what is no number.
-    """
-    value = variables.get(name)
-    if not value:
-        return None
-    length = parse_digits(value.encode("ascii", "replace"))
-    if length is None:
-        raise ValueError(f"{name} is no number: {value[:80]!r}")
-    return length
 
 
 def encode_get_values(names: Iterable[str]) -> bytes:
