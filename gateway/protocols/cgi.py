@@ -172,7 +172,7 @@ class ResponseParser:
         elif state is _DONE:
             return NEED_DATA
         elif self._error is not None:
-            raise self._error
+            raise self._error.again()
         self._state = _DONE
         return EndOfMessage()
 
@@ -351,7 +351,7 @@ class ResponseParser:
 
     def _fail(self, error: RemoteProtocolError) -> RemoteProtocolError:
         self._state = _ERROR
-        self._error = error
+        self._error = error.again()
         self._chunks.clear()
         self._head.clear()
         return error

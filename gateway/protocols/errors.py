@@ -2,7 +2,8 @@
 
 A codec raises nothing else: every byte sequence from a peer ends in events or in one
 :class:`RemoteProtocolError`; every misuse by the caller is a :class:`LocalProtocolError`.
-After an error the side that failed stays failed, and says so on each later call.
+After an error the side that failed stays failed, and says so on each later call: by a copy of the error,
+made by ``again``. The traceback of the error itself leads back to the codec, which would keep both alive.
 """
 
 from enum import Enum
@@ -14,6 +15,10 @@ class ProtocolError(Exception):
 
 class LocalProtocolError(ProtocolError):
     """Our own side broke it: a bug of the caller, or a value that the protocol cannot express."""
+
+    def again(self) -> "LocalProtocolError":
+        """The same, without a traceback."""
+        return type(self)(str(self))
 
 
 class TooLargeToEncode(LocalProtocolError):
@@ -30,6 +35,10 @@ class RemoteProtocolError(ProtocolError):
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+    def again(self) -> "RemoteProtocolError":
+        """The same kind with the same facts, without a traceback."""
+        return type(self)(str(self), status=self.status)
 
 
 class LimitExceeded(RemoteProtocolError):
@@ -54,3 +63,7 @@ class RequestRefused(RemoteProtocolError):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(f"the application refused the request: {refusal.value}", status=502)
         self.refusal = refusal
+
+    def again(self) -> "RequestRefused":
+        """As `RemoteProtocolError.again`."""
+        return RequestRefused(self.refusal)

@@ -74,12 +74,12 @@ class SingleRequestClient(ABC):
         says, and for what the protocol cannot express.
         """
         if self._send_error is not None:
-            raise self._send_error.with_traceback(None)
+            raise self._send_error.again()
         try:
             return self._send(event)
         except LocalProtocolError as error:
             self._state = State.ERROR
-            self._send_error = error
+            self._send_error = error.again()
             raise
 
     def _send(self, event: RequestEvent) -> bytes:
@@ -180,11 +180,11 @@ class SingleRequestServer(ABC):
     def next_event(self) -> RequestEvent | NeedData:
         """The next event of the request, or NEED_DATA. Raises RemoteProtocolError."""
         if self._receive_error is not None:
-            raise self._receive_error.with_traceback(None)
+            raise self._receive_error.again()
         try:
             return self._next_event()
         except RemoteProtocolError as error:
-            self._receive_error = error
+            self._receive_error = error.again()
             self._stop_receiving(State.ERROR)
             raise
 
@@ -234,12 +234,12 @@ class SingleRequestServer(ABC):
         for another order and for what the protocol cannot express.
         """
         if self._send_error is not None:
-            raise self._send_error.with_traceback(None)
+            raise self._send_error.again()
         try:
             return self._send(event)
         except LocalProtocolError as error:
             self._sending = State.ERROR
-            self._send_error = error
+            self._send_error = error.again()
             raise
 
     def _send(self, event: ResponseEvent) -> bytes:

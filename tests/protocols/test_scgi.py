@@ -166,7 +166,7 @@ def test_client_refuses_variables_it_cannot_express(variables: dict[str, str]) -
         client.send(RequestVariables(variables))
     with pytest.raises(LocalProtocolError) as again:
         client.send(RequestVariables({}))
-    assert again.value is first.value
+    assert repr(again.value) == repr(first.value)
 
 
 # Client: what it receives
@@ -228,7 +228,7 @@ def test_server_rejects_malformed_request(wire: bytes, message: str, play: Play)
         server.receive_data(DEEPTHOUGHT)
         with pytest.raises(RemoteProtocolError) as again:
             server.next_event()
-        assert again.value is first.value
+        assert repr(again.value) == repr(first.value)
 
 
 @pytest.mark.parametrize("length", range(len(DEEPTHOUGHT)))
@@ -280,7 +280,7 @@ def test_server_refuses_what_scgi_cannot_express(event: Any) -> None:
         server.send(event)
     with pytest.raises(LocalProtocolError) as again:
         server.send(ResponseHead(200, []))
-    assert again.value is first.value
+    assert repr(again.value) == repr(first.value)
 
 
 # Any input

@@ -146,7 +146,7 @@ def test_client_refuses_variables_it_cannot_express(variables: dict[str, str]) -
         client.send(RequestVariables(variables))
     with pytest.raises(LocalProtocolError) as again:
         client.send(RequestVariables({"A": "b"}))
-    assert again.value is first.value
+    assert repr(again.value) == repr(first.value)
 
 
 def test_client_refuses_more_than_the_buffer_size_of_the_application() -> None:
@@ -244,7 +244,7 @@ def test_server_refuses_every_modifier_but_requests(modifier1: int, play: Play) 
     server.receive_data(packet(pair(b"A", b"b")))
     with pytest.raises(RemoteProtocolError) as again:
         server.next_event()
-    assert again.value is first.value
+    assert repr(again.value) == repr(first.value)
 
 
 def test_server_ignores_modifier2_of_a_request(play: Play) -> None:
@@ -318,7 +318,7 @@ def test_server_rejects_malformed_request(block: bytes, message: str, play: Play
         assert first.value.status == 400
         with pytest.raises(RemoteProtocolError) as again:
             server.next_event()
-        assert again.value is first.value
+        assert repr(again.value) == repr(first.value)
 
 
 def test_server_merges_repeated_header_fields() -> None:
@@ -404,7 +404,7 @@ def test_server_refuses_what_uwsgi_cannot_express(event: Any) -> None:
         server.send(event)
     with pytest.raises(LocalProtocolError) as again:
         server.send(ResponseHead(200, []))
-    assert again.value is first.value
+    assert repr(again.value) == repr(first.value)
 
 
 # Any input

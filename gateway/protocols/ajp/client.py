@@ -221,11 +221,11 @@ class AjpClient(PullingClient):
         End Response.
         """
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise self._error.again()
         try:
             return self._next_event()
         except RemoteProtocolError as error:
-            self._error = error
+            self._error = error.again()
             self._sending = Sending.ERROR
             self._receiving = Receiving.ERROR
             raise

@@ -117,11 +117,11 @@ class AjpServer:
     def next_event(self) -> RequestEvent | NeedData:
         """The next event of the request, or NEED_DATA. Raises RemoteProtocolError."""
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise self._error.again()
         try:
             return self._next_event()
         except RemoteProtocolError as error:
-            self._error = error
+            self._error = error.again()
             self._receiving = Receiving.ERROR
             raise
 

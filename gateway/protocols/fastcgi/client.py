@@ -319,7 +319,7 @@ class FastCgiClient:
         the application closed the connection before END_REQUEST, RequestRefused if it refused.
         """
         if self._error is not None:
-            raise self._error
+            raise self._error.again()
         try:
             if self._parser_has_more:
                 event = self._from_parser()
@@ -327,7 +327,7 @@ class FastCgiClient:
                     return event
             return self._from_records()
         except RemoteProtocolError as error:
-            self._error = error
+            self._error = error.again()
             self._sending = _SENDING_ERROR
             self._receiving = _RECEIVING_ERROR
             raise

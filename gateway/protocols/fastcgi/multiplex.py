@@ -112,11 +112,11 @@ class Multiplexer:
         application.
         """
         if self._error is not None:
-            raise self._error
+            raise self._error.again()
         try:
             return self._next_record()
         except RemoteProtocolError as error:
-            self._error = error
+            self._error = error.again()
             self.sound = False
             self.offence = self.offence or self._reader.rest
             raise

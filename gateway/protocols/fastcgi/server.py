@@ -278,11 +278,11 @@ class FastCgiServer:
         contradicts CONTENT_LENGTH, Incomplete if the connection ended inside a request.
         """
         if self._error is not None:
-            raise self._error
+            raise self._error.again()
         try:
             return self._next()
         except RemoteProtocolError as error:
-            self._error = error
+            self._error = error.again()
             self._receiving = Receiving.ERROR
             self._sending = Sending.ERROR
             raise

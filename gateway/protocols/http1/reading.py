@@ -131,7 +131,8 @@ class MessageReader(ABC, Generic[HeadT]):
             if reading in (Reading.IDLE, Reading.CLOSED):
                 return self._read_idle()
             if reading is Reading.FAILED:
-                raise self._same_error()
+                assert self._error is not None
+                raise self._error.again()
             return self._read_chunked()
         except RemoteProtocolError as error:
             if self._reading is not Reading.FAILED:
@@ -164,8 +165,7 @@ class MessageReader(ABC, Generic[HeadT]):
     def _fail(self, error: RemoteProtocolError) -> None:
         """Stay failed: the bytes after an error mean nothing any more."""
         self._reading = Reading.FAILED
-        # Not *error* itself: its traceback leads back to this object, and would keep both alive.
-        self._error = _copy(error)
+        self._error = error.again()
         self._data = b""
         self._position = 0
 
@@ -350,11 +350,3 @@ class MessageReader(ABC, Generic[HeadT]):
             raise RemoteProtocolError("a bare LF in the field section")  # RFC 9112 2.2
         if len(self._data) >= bound:
             raise LimitExceeded(f"more than {self._max_fields} bytes of fields", status=431)
-
-    def _same_error(self) -> RemoteProtocolError:
-        assert self._error is not None
-        return _copy(self._error)
-
-
-def _copy(error: RemoteProtocolError) -> RemoteProtocolError:
-    return type(error)(str(error), status=error.status)

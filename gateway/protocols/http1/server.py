@@ -64,6 +64,10 @@ class Http2Preface(RemoteProtocolError):
         super().__init__(message, status=status)
         self.received = received
 
+    def again(self) -> "Http2Preface":
+        """As `RemoteProtocolError.again`."""
+        return Http2Preface(str(self), status=self.status, received=self.received)
+
 
 class Http1Server(MessageReader[RequestHead]):
     """One client connection.

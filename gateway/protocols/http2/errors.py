@@ -31,6 +31,10 @@ class Http2Error(RemoteProtocolError):
         super().__init__(message)
         self.code = code
 
+    def again(self) -> "Http2Error":
+        """As `RemoteProtocolError.again`."""
+        return Http2Error(str(self), self.code)
+
 
 class MalformedMessage(RemoteProtocolError):
     """A request is malformed: its stream is reset with PROTOCOL_ERROR (RFC 9113 8.1.1)."""

@@ -11,7 +11,7 @@ nothing is acknowledged that was not consumed, except what nobody will read.
 
 import struct
 from math import inf
-from typing import Final, NoReturn
+from typing import Final
 
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers, RequestHead
@@ -206,7 +206,7 @@ class Http2Server:
     def receive_data(self, data: bytes) -> list[Http2Event]:
         """What the client has said. Raises Http2Error, and the same again from then on."""
         if self._failed is not None:
-            raise Http2Error(str(self._failed), self._failed.code)
+            raise self._failed.again()
         reader = self._reader
         passed_on = self.last_stream
         events: list[Http2Event] = []
@@ -218,18 +218,17 @@ class Http2Server:
         except Http2Error as error:
             self.last_stream = passed_on  # what came together with the fault is not
             self._fail(error)
+            raise
         return events
 
     def _check_queue(self) -> None:
         if self.queued > MOST_QUEUED:
             raise Http2Error("the client asks for answers and does not read", ErrorCode.ENHANCE_YOUR_CALM)
 
-    def _fail(self, error: Http2Error) -> NoReturn:
+    def _fail(self, error: Http2Error) -> None:
         self._streams.clear()
         self.go_away(error.code, self.last_stream, str(error))
-        # Not the error itself: its traceback leads back to this object.
-        self._failed = Http2Error(str(error), error.code)
-        raise error
+        self._failed = error.again()
 
     def _receive_frame(
         self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Http2Event]
