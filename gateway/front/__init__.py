@@ -5,6 +5,7 @@
 ``handshake``     the beginning of a TLS connection, and clients that do not get further
 ``http1/``        HTTP/1.1 and 1.0 connections
 ``http2/``        HTTP/2 connections
+``duplex``        what tunnels have in common, whatever version of HTTP they came by
 ``service``       what every front shares: the router, limits, timeouts, and how failures are answered
 ``fields``        the fields of a response that are the gateway's own
 ``proxies``       whom a request comes from, if a trusted proxy says so

@@ -324,15 +324,13 @@ class Http1Connection:
         responder = self._responder
         if responder is None:
             return
-        callback, responder.on_disconnect = responder.on_disconnect, None
-        if callback is not None:
+        if responder.on_disconnect is not None:
             self._told = True
         if self._stream.hung_up and not self._told:
             self._scope.cancel()
         elif self._stream.hangup_deadline == inf:
             self._stream.hangup_deadline = self._service.pump.now + self._service.timeouts.disconnect_grace
-        if callback is not None:
-            callback()
+        responder.disconnect()
 
 
 def _make_origin_form(head: RequestHead, authority: bytes) -> bool:

@@ -312,6 +312,14 @@ class Http1Responder:
         self._patience.spend(trio.current_time() - began, gone - self._gone)
         self._gone = gone
 
+    # --- what the connection calls
+
+    def disconnect(self) -> None:
+        """The client has closed its side, or the connection broke."""
+        callback, self.on_disconnect = self.on_disconnect, None
+        if callback is not None:
+            callback()
+
     # --- framing
 
     def _refuse_length(self, status: int, surplus: int) -> NoReturn:

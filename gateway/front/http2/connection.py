@@ -90,13 +90,13 @@ class Http2Stream:
         self.told = False
         """The handler was told that the client has gone: it has the grace to end."""
 
-    def tell(self) -> None:
+    def disconnect(self) -> None:
         """The client has left."""
         if self.responder.on_disconnect is not None:
             self.told = True
         self.responder.disconnect()
         if self.upgrade is not None:
-            self.upgrade.tell()
+            self.upgrade.disconnect()
 
 
 class Http2Connection:
@@ -274,7 +274,7 @@ class Http2Connection:
                     stream = self._streams[event.stream_id]
                     stream.body.finish(event.trailers)
                     if stream.upgrade is not None:
-                        stream.upgrade.tell()
+                        stream.upgrade.disconnect()
             case StreamBroken():
                 if event.stream_id in self._streams:
                     self._lose(self._streams[event.stream_id], event.reason)
@@ -494,7 +494,7 @@ class Http2Connection:
         stream.gone = True
         self._output.withdraw(stream.outlet, reason)
         stream.body.fail(ClientGone(reason))
-        stream.tell()
+        stream.disconnect()
         if stream.told:
             deadline = trio.current_time() + self._service.timeouts.disconnect_grace
             stream.scope.deadline = min(stream.scope.deadline, deadline)
@@ -595,7 +595,7 @@ class Http2Connection:
         streams.cancel_scope.deadline = trio.current_time() + self._service.timeouts.disconnect_grace
         for stream in self._streams.values():
             stream.body.fail(ClientGone("the client closed the connection"))
-            stream.tell()
+            stream.disconnect()
         self._output.close_windows()
 
     def _let_all_go(self, reason: str) -> None:
