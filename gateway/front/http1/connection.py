@@ -20,6 +20,7 @@ from gateway.errors import ClientGone, RequestError
 from gateway.front.http1.body import Http1Body
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.http1.upgrade import Http1Upgrade, offered_protocol
+from gateway.front.linger import linger
 from gateway.front.service import NOT_ANSWERED, Service
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Incomplete, RemoteProtocolError
@@ -101,7 +102,8 @@ class Http1Connection:
         with self._scope:
             try:
                 if await self._answer_requests():
-                    await self._linger()
+                    self.idle = True
+                    await linger(stream, self._service.timeouts)
             except (trio.BrokenResourceError, trio.ClosedResourceError, ClientGone):
                 pass
             finally:
@@ -292,32 +294,6 @@ class Http1Connection:
         """Make a response that was cut short look so even if only the close ends it (RFC 9112 8)."""
         if responder.close_delimited:
             self._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-
-    async def _linger(self) -> None:
-        """Close in stages (RFC 9112 9.6): no more from us, read what still comes for a while, close.
-
-        Closing at once would make the kernel answer what still comes with a reset, which eats the response
-        on its way: a client that sends a large body reads our refusal only after it. So the bound is time
-        and not bytes: many clients take seconds to send what fits into a link's buffers.
-        """
-        stream = self._stream
-        timeouts = self._service.timeouts
-        self.idle = True
-        stream.hangup_deadline = inf
-        stream.on_hangup = None
-        now = trio.current_time()
-        try:
-            stream.write_deadline = now + timeouts.send
-            await stream.send_eof()
-            now = trio.current_time()
-            end = now + timeouts.linger_total
-            while now < end:
-                stream.read_deadline = min(now + timeouts.linger, end)
-                if not await stream.receive_some():
-                    break
-                now = trio.current_time()
-        except trio.TooSlowError:
-            pass
 
     def _on_hangup(self) -> None:
         """The client closed its side, or the connection broke (called from the pump)."""

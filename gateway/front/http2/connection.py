@@ -27,6 +27,7 @@ from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.http2.responder import Http2Responder
 from gateway.front.http2.tunnel import Http2Upgrade
+from gateway.front.linger import linger
 from gateway.front.patience import Patience
 from gateway.front.service import NOT_ANSWERED, Service
 from gateway.logger import get_logger
@@ -58,10 +59,6 @@ log = get_logger()
 
 DRAIN_ROUND_TRIP: Final = 1.0
 """Seconds that the client has to answer the PING behind a first GOAWAY: a long round trip."""
-
-LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 1024 * 1024
-"""What is read from a client after our last byte."""
 
 
 class Http2Stream:
@@ -106,9 +103,11 @@ class Http2Connection:
         "_closing",
         "_codec",
         "_drain_deadline",
+        "_drained_at",
         "_head_deadline",
         "_idle_since",
         "_left",
+        "_lingers",
         "_output",
         "_reading",
         "_received",
@@ -156,6 +155,9 @@ class Http2Connection:
         """The last GOAWAY is out: end with the streams that run."""
         self._left = False
         """The client has closed its side."""
+        self._lingers = False
+        """All is over but the close."""
+        self._drained_at = -inf
         self._drain_deadline = inf
         self._head_deadline = inf
         self._idle_since = self._renewed_at = service.pump.now
@@ -191,12 +193,15 @@ class Http2Connection:
 
     def drain(self) -> None:
         """The daemon is stopping. RFC 9113 6.8: GOAWAY for nothing yet, a round trip, then the real one."""
+        if self._lingers and not self._stream.unsent:
+            self._scope.cancel()
         if self._closing or self._drain_deadline != inf:
             return
         self._codec.go_away(ErrorCode.NO_ERROR, LAST_STREAM)
         self._codec.ping()
         self._output.wake()
-        self._drain_deadline = self._service.pump.now + DRAIN_ROUND_TRIP
+        self._drained_at = self._service.pump.now
+        self._drain_deadline = self._drained_at + DRAIN_ROUND_TRIP
         self._await_deadline(self._drain_deadline)
         for stream in self._streams.values():
             if stream.upgrade is not None:
@@ -214,7 +219,10 @@ class Http2Connection:
                     streams.cancel_scope.cancel()
             self._output.finish()
         if not self._left or self._stream.unsent:
-            await self._linger()
+            self._lingers = True
+            # Who knows of the end and was answered nothing since has nothing to lose but the last GOAWAY.
+            idle = self._idle_since < self._drained_at
+            await linger(self._stream, self._service.timeouts, most=DRAIN_ROUND_TRIP if idle else inf)
 
     async def _write(self) -> None:
         try:
@@ -615,20 +623,6 @@ class Http2Connection:
         self._scope.deadline = min(self._scope.deadline, deadline)
         if not self._streams:
             self._reading.cancel()
-
-    async def _linger(self) -> None:
-        """Half-close, and read what is still on its way: a reset would eat our last frames (RFC 9112 9.6)."""
-        stream = self._stream
-        stream.hangup_deadline = inf
-        left = LINGER_BYTES
-        try:
-            stream.write_deadline = trio.current_time() + self._service.timeouts.send
-            await stream.send_eof()
-            stream.read_deadline = trio.current_time() + LINGER_SECONDS
-            while left > 0 and (data := await stream.receive_some()):
-                left -= len(data)
-        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
 
     def _client_host(self) -> str | None:
         return self.client[0] if self.client else None
