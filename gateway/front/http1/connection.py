@@ -12,7 +12,7 @@ daemon's own grace has ended.
 import socket
 import struct
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
@@ -26,21 +26,19 @@ from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Incomplete, RemoteProtocolError
 from gateway.protocols.events import NEED_DATA, NeedData, RequestHead
 from gateway.protocols.http1 import Http1Server, Http2Preface
-from gateway.request import NO_BODY, Address, Request, respond
+from gateway.request import NO_BODY, Connection, Request, respond
 from gateway.target import decode_path, host_of, split_target
-
-if TYPE_CHECKING:
-    from gateway.tls.facts import TlsFacts
 
 _SLASH: Final = 0x2F
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Http1Connection:
-    """Serves one client connection. Implements `request.Connection`."""
+    """Serves one client connection."""
 
     __slots__ = (
         "_codec",
+        "_facts",
         "_responder",
         "_scope",
         "_service",
@@ -48,30 +46,20 @@ class Http1Connection:
         "_takes_http2",
         "_told",
         "_upgrade",
-        "client",
-        "environ",
         "http2_preface",
         "idle",
-        "scheme",
-        "server",
-        "tls",
     )
 
     def __init__(
-        self,
-        stream: PumpStream,
-        service: Service,
-        *,
-        client: Address,
-        server: Address,
-        scheme: str = "http",
-        tls: "TlsFacts | None" = None,
-        takes_http2: bool = False,
+        self, stream: PumpStream, service: Service, facts: Connection, *, takes_http2: bool = False
     ) -> None:
-        """*takes_http2*: a client that begins with HTTP/2's preface is left to another connection."""
+        """*facts* are what its requests know of it. *takes_http2*: a client that begins with HTTP/2's preface
+        is left to another connection.
+        """
         limits = service.limits
         self._stream = stream
         self._service = service
+        self._facts = facts
         self._codec = Http1Server(
             request_line=limits.request_line,
             headers=limits.headers,
@@ -83,11 +71,6 @@ class Http1Connection:
         self._upgrade: Http1Upgrade | None = None
         self._told = False
         """A handler was told that the client has gone: it has the grace to end."""
-        self.client = client
-        self.server = server
-        self.tls = tls
-        self.scheme = scheme
-        self.environ: dict[str, str] | None = None
         self.idle = False
         """Waiting for a request of which no byte has come: may be closed without loss."""
         self._takes_http2 = takes_http2
@@ -177,7 +160,7 @@ class Http1Connection:
                     version="1.1" if head.version == b"1.1" else "1.0",
                     headers=head.headers,
                     host=host_of(codec.authority),
-                    connection=self,
+                    connection=self._facts,
                     body=NO_BODY if body is None else body,
                 )
                 if codec.forwarded:
@@ -277,7 +260,7 @@ class Http1Connection:
     async def _refuse(self, status: int, detail: str, head: RequestHead | NeedData | None) -> bool:
         """Answer what cannot become a Request, and end the connection; *head* if it could be read."""
         known = head if isinstance(head, RequestHead) else None
-        failure = self._service.refuse(status, detail, self, known)
+        failure = self._service.refuse(status, detail, self._facts, known)
         responder = Http1Responder(
             self._stream,
             None,

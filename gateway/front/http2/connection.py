@@ -49,7 +49,7 @@ from gateway.protocols.http2 import (
     WindowOpened,
 )
 from gateway.protocols.http2.server import LAST_STREAM
-from gateway.request import NO_BODY, Address, Request, respond
+from gateway.request import NO_BODY, Connection, Request, respond
 from gateway.target import decode_path, host_of, split_target
 
 if TYPE_CHECKING:
@@ -97,13 +97,14 @@ class Http2Stream:
 
 
 class Http2Connection:
-    """Serves one client connection. Implements `request.Connection`."""
+    """Serves one client connection."""
 
     __slots__ = (
         "_closing",
         "_codec",
         "_drain_deadline",
         "_drained_at",
+        "_facts",
         "_head_deadline",
         "_idle_since",
         "_left",
@@ -116,28 +117,16 @@ class Http2Connection:
         "_service",
         "_stream",
         "_streams",
-        "client",
-        "environ",
-        "scheme",
-        "server",
-        "tls",
     )
 
     def __init__(
-        self,
-        stream: PumpStream,
-        service: Service,
-        *,
-        client: Address,
-        server: Address,
-        scheme: str = "http",
-        tls: "TlsFacts | None" = None,
-        received: bytes = b"",
+        self, stream: PumpStream, service: Service, facts: Connection, *, received: bytes = b""
     ) -> None:
-        """*received* is what was read of the connection already."""
+        """*facts* are what its requests know of it; *received* is what was read of the connection already."""
         limits = service.limits
         self._stream = stream
         self._service = service
+        self._facts = facts
         self._received = received
         self._codec = Http2Server(
             streams=limits.streams,
@@ -161,11 +150,6 @@ class Http2Connection:
         self._drain_deadline = inf
         self._head_deadline = inf
         self._idle_since = self._renewed_at = service.pump.now
-        self.client = client
-        self.server = server
-        self.scheme = scheme
-        self.tls = tls
-        self.environ: dict[str, str] | None = None
 
     @property
     def idle(self) -> bool:
@@ -328,7 +312,8 @@ class Http2Connection:
         raw_path, query = split_target(head.target)
         path = "" if connects else decode_path(raw_path)
         host = host_of(event.authority)
-        if self.tls is not None and not connects and self._is_misdirected(self.tls, host):
+        tls = self._facts.tls
+        if tls is not None and not connects and self._is_misdirected(tls, host):
             raise RequestError(421, f"the connection is not for {host}")
         method = "GET" if event.protocol else head.method.decode("ascii")
         stream = self._make_stream(
@@ -346,7 +331,7 @@ class Http2Connection:
             version="2",
             headers=head.headers,
             host=host,
-            connection=self,
+            connection=self._facts,
             body=NO_BODY if tunnel or event.length == 0 else stream.body,
         )
         if any(name.startswith(CLIENT_FIELDS) for name, _ in head.headers):
@@ -387,7 +372,7 @@ class Http2Connection:
         )
         fields = [
             (b":method", b"GET"),
-            (b":scheme", self.scheme.encode()),
+            (b":scheme", self._facts.scheme.encode()),
             (b":authority", authority),
             (b":path", target),
             *headers,
@@ -403,7 +388,7 @@ class Http2Connection:
     def _is_misdirected(self, tls: "TlsFacts", host: str) -> bool:
         """A client that reuses the connection for *host* goes beyond the certificate (RFC 9113 9.1.1)."""
         # A proxy may ask for one host (SNI) on behalf of all its clients.
-        return tls.is_misdirected(host) and not self._service.proxies.trusts(self.client)
+        return tls.is_misdirected(host) and not self._service.proxies.trusts(self._facts.client)
 
     def _make_stream(
         self,
@@ -515,7 +500,7 @@ class Http2Connection:
         self, stream_id: int, head: RequestHead, status: int, reason: str, streams: trio.Nursery
     ) -> None:
         """Answer what cannot become a Request."""
-        failure = self._service.refuse(status, reason, self, head)
+        failure = self._service.refuse(status, reason, self._facts, head)
         stream = self._make_stream(stream_id, length=None, head_only=head.method == b"HEAD")
         stream.body.discard()
         self._streams[stream_id] = stream
@@ -625,7 +610,8 @@ class Http2Connection:
             self._reading.cancel()
 
     def _client_host(self) -> str | None:
-        return self.client[0] if self.client else None
+        client = self._facts.client
+        return client[0] if client else None
 
 
 def _failure_code(upgrade: Http2Upgrade | None) -> ErrorCode:

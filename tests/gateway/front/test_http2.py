@@ -4,7 +4,6 @@ import socket
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
@@ -16,7 +15,7 @@ from gateway.front.entrance import Entrance
 from gateway.front.http2.connection import Http2Connection
 from gateway.front.service import Limits, Timeouts
 from gateway.protocols.http2 import PREFACE, ErrorCode
-from gateway.request import Request, Responder, respond
+from gateway.request import Connection, Request, Responder, respond
 from gateway.tls.facts import TlsFacts
 from tests.gateway.http2_client import Client, entering, talking
 from tests.gateway.served import (
@@ -111,7 +110,6 @@ def test_alpn_chooses() -> None:
 
         async with serving(answer) as served:
             entrance = Entrance(served.service)
-            facts: dict[str, Any] = {"client": None, "server": None, "scheme": "https"}
             for alpn in ("h2", "http/1.1"):
                 async with trio.open_nursery() as nursery:
                     ours, theirs = socket.socketpair()
@@ -127,7 +125,8 @@ def test_alpn_chooses() -> None:
                         server_certificate="",
                         client_certificate=None,
                     )
-                    nursery.start_soon(partial(entrance.serve_stream, stream, **facts, tls=agreed))
+                    facts = Connection(client=None, server=None, scheme="https", tls=agreed)
+                    nursery.start_soon(entrance.serve_stream, stream, facts)
                     async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as pipe:
                         if alpn == "h2":
                             client = Client(pipe)
