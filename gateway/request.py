@@ -69,44 +69,32 @@ class NoBody:
 NO_BODY = NoBody()
 
 
-class Connection(Protocol):
+class Connection:
     """Facts about the client's connection that outlive one request."""
 
-    @property
-    def scheme(self) -> str: ...
-    @property
-    def client(self) -> Address: ...
-    @property
-    def server(self) -> Address: ...
-    @property
-    def tls(self) -> "TlsFacts | None":
+    __slots__ = ("client", "environ", "scheme", "server", "tls")
+
+    def __init__(
+        self, *, client: Address, server: Address, scheme: str = "http", tls: "TlsFacts | None" = None
+    ) -> None:
+        self.client = client
+        self.server = server
+        self.scheme = scheme
+        self.tls = tls
         """What was agreed on between client and gateway; None on a connection in clear text."""
-        ...
-
-    environ: dict[str, str] | None
-    """The CGI variables that all requests of the connection share: None at first, filled and used by
-    ``build_environ``."""
+        self.environ: dict[str, str] | None = None
+        """The CGI variables that all requests of the connection share: None at first, filled and used by
+        ``build_environ``."""
 
 
-class ForwardedConnection:
-    """The facts about a client for whom a trusted proxy speaks. Implements `Connection`.
+class ForwardedConnection(Connection):
+    """The facts about a client for whom a trusted proxy speaks.
 
     The server is that of the proxy's connection: it is where the request came in. There are no facts about
     TLS: what was agreed on there was agreed on with the proxy, and its certificate is not the client's.
     """
 
-    __slots__ = (
-        "client",
-        "environ",
-        "hops",
-        "host",
-        "position",
-        "proxy",
-        "proxy_scheme",
-        "scheme",
-        "server",
-        "tls",
-    )
+    __slots__ = ("hops", "host", "position", "proxy", "proxy_scheme")
 
     def __init__(
         self,
@@ -120,11 +108,7 @@ class ForwardedConnection:
         position: int,
         host: bytes | None,
     ) -> None:
-        self.client = client
-        self.scheme = scheme
-        self.server = server
-        self.tls = None
-        self.environ: dict[str, str] | None = None
+        super().__init__(client=client, server=server, scheme=scheme)
         self.proxy = proxy
         """Who is at the other end of the connection, without a port."""
         self.proxy_scheme = proxy_scheme

@@ -8,23 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.environ import SOFTWARE
-from gateway.request import Address, Request
+from gateway.request import Connection, Request
 from gateway.target import decode_path, split_target
-from gateway.tls.facts import TlsFacts
 
 _AGENT: Final = (b"user-agent", f"{SOFTWARE} (health check)".encode("ascii"))
-
-
-class _OwnConnection:
-    """Implements `request.Connection`."""
-
-    scheme = "http"
-    client: Address = ("127.0.0.1", 0)
-    server: Address = ("127.0.0.1", 0)
-    tls: TlsFacts | None = None
-
-    def __init__(self) -> None:
-        self.environ: dict[str, str] | None = None
+_OWN_CONNECTION: Final = Connection(client=("127.0.0.1", 0), server=("127.0.0.1", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +37,5 @@ class Probe:
             version="1.1",
             headers=[(b"host", host.encode("ascii")), _AGENT],
             host=re.sub(r":[0-9]*$", "", host),
-            connection=_OwnConnection(),
+            connection=_OWN_CONNECTION,
         )

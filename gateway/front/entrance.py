@@ -16,11 +16,10 @@ from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
 from gateway.logger import get_logger
 from gateway.net.stream import PumpStream
-from gateway.request import Address
+from gateway.request import Address, Connection
 
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates
-    from gateway.tls.facts import TlsFacts
 
 log = get_logger()
 
@@ -100,7 +99,8 @@ class Entrance:
             if self._certificates is None:
                 stream = PumpStream(self._service.pump, sock)
                 if _watch(stream, client):
-                    await self.serve_stream(stream, client=client, server=server, scheme=scheme)
+                    facts = Connection(client=client, server=server, scheme=scheme)
+                    await self.serve_stream(stream, facts)
             else:
                 await self._secure(sock, self._certificates, client=client, server=server)
         finally:
@@ -114,37 +114,21 @@ class Entrance:
             return
         await self._serve_open(handshake)
         if handshake.completed is not None:
-            facts = certificates.facts(handshake.completed.session)
-            await self.serve_stream(
-                handshake.completed, client=client, server=server, scheme="https", tls=facts
-            )
+            tls = certificates.facts(handshake.completed.session)
+            facts = Connection(client=client, server=server, scheme="https", tls=tls)
+            await self.serve_stream(handshake.completed, facts)
 
-    async def serve_stream(
-        self,
-        stream: PumpStream,
-        *,
-        client: Address,
-        server: Address,
-        scheme: str = "http",
-        tls: "TlsFacts | None" = None,
-    ) -> None:
+    async def serve_stream(self, stream: PumpStream, facts: Connection) -> None:
         """Serve one stream in the version of HTTP that was agreed on (RFC 9113 3.2).
 
         In clear text, HTTP/1.1 unless the client begins with the preface of HTTP/2 (3.3). Over TLS nobody
         may: "h2" is an identifier of ALPN only.
         """
         service = self._service
+        tls = facts.tls
         received = b""
         if self._http1 and (tls is None or tls.protocol != "h2"):
-            first = Http1Connection(
-                stream,
-                service,
-                client=client,
-                server=server,
-                scheme=scheme,
-                tls=tls,
-                takes_http2=self._http2 and tls is None,
-            )
+            first = Http1Connection(stream, service, facts, takes_http2=self._http2 and tls is None)
             await self._serve_open(first)
             received = first.http2_preface
             if not received:
@@ -152,11 +136,7 @@ class Entrance:
         # It takes long to load: a daemon whose clients speak HTTP/1.1 does without.
         from gateway.front.http2 import Http2Connection
 
-        await self._serve_open(
-            Http2Connection(
-                stream, service, client=client, server=server, scheme=scheme, tls=tls, received=received
-            )
-        )
+        await self._serve_open(Http2Connection(stream, service, facts, received=received))
 
     async def _serve_open(self, connection: FrontConnection) -> None:
         self._open[connection] = None

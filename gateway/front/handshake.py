@@ -1,8 +1,9 @@
 """The beginning of a TLS connection: the handshake, and what happens to clients that do not get further.
 
-Promises: whatever a client does, nothing of it is left after ``timeouts.handshake``; a failure is the
-client's affair and logged as such (`info` with OpenSSL's reason; `debug` for silence and for clients that
-leave). A client that speaks HTTP in clear text is told so, as nginx does (its status 497).
+Promises: whatever a client does, nothing of it is left after ``timeouts.handshake`` and the time that closing
+in stages takes (`linger`); a failure is the client's affair and logged as such (`info` with OpenSSL's reason;
+`debug` for silence and for clients that leave). A client that speaks HTTP in clear text is told so, as nginx
+does (its status 497).
 """
 
 import socket
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from gateway.failure.response import plain_response
+from gateway.front.linger import linger
 from gateway.front.service import Service
 from gateway.logger import get_logger
 from gateway.protocols.http1 import encode_response_head
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from gateway.tls.context import Certificates
 
 log = get_logger()
-
-_LINGER_SECONDS: Final = 2.0
-"""How long bytes of a refused client are read, so that a reset does not eat the alert or answer."""
 
 _METHODS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC", b"PRI ")
 
@@ -79,14 +78,11 @@ class Handshake:
         log.debug("no handshake", client=self._client and self._client[0], reason=reason)
 
     async def _refuse(self, answer: bytes) -> None:
-        """Send *answer* in clear text, and close in stages (RFC 9112 9.6)."""
+        """Send *answer* in clear text, and read on, so that a reset does not eat it, or the alert."""
         stream = self.stream
-        with suppress(trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             stream.try_send(answer)
-            await stream.send_eof()
-            stream.read_deadline = trio.current_time() + _LINGER_SECONDS
-            while await stream.receive_some():
-                pass
+            await linger(stream, self._service.timeouts)
 
 
 def _answer_to(received: bytes) -> bytes:

@@ -99,7 +99,7 @@ def _fields(told: str) -> Headers:
 # --- its connection
 
 _told_connections: Final[Memo[tuple[TlsFacts | None, Address, Address, str], bytes]] = Memo(_KNOWN)
-_connections: "Final[Memo[bytes, ToldConnection]]" = Memo(_KNOWN)
+_connections: Final[Memo[bytes, Connection]] = Memo(_KNOWN)
 
 
 def told_connection(connection: Connection) -> bytes:
@@ -131,24 +131,16 @@ class ToldTls(TlsFacts):
         return {**self._extension}
 
 
-class ToldConnection:
-    """The client's connection. Implements `request.Connection`."""
-
-    def __init__(self, scheme: str, client: Address, server: Address, tls: ToldTls | None) -> None:
-        self.scheme = scheme
-        self.client = client
-        self.server = server
-        self.tls: TlsFacts | None = tls
-        self.environ: dict[str, str] | None = None
-
-
-def connection_of(told: bytes) -> ToldConnection:
+def connection_of(told: bytes) -> Connection:
     """The connection that *told* is about; the same one for the same text."""
     known = _connections.get(told)
     if known is None:
         scheme, client, server, tls = json.loads(told)
-        known = ToldConnection(
-            scheme, _address(client), _address(server), None if tls is None else ToldTls(*tls)
+        known = Connection(
+            client=_address(client),
+            server=_address(server),
+            scheme=scheme,
+            tls=None if tls is None else ToldTls(*tls),
         )
         _connections.keep(told, known)
     return known

@@ -12,23 +12,11 @@ import pytest
 
 from gateway.errors import Cause, ClientGone, RequestError, ResponseAborted
 from gateway.protocols.events import Headers
-from gateway.request import NO_BODY, Address, Body, Request
+from gateway.request import NO_BODY, Address, Body, Connection, Request
 from gateway.target import decode_path, split_target
-from gateway.tls.facts import TlsFacts
 
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _FIELD_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
-
-
-class FakeConnection:
-    """Facts about a connection that does not exist."""
-
-    def __init__(self, scheme: str, client: Address, server: Address) -> None:
-        self.scheme = scheme
-        self.client = client
-        self.server = server
-        self.tls: TlsFacts | None = None
-        self.environ: dict[str, str] | None = None
 
 
 class BytesBody:
@@ -219,7 +207,7 @@ def make_request(
         version=version,
         headers=[] if headers is None else headers,
         host=host,
-        connection=FakeConnection(scheme, client, server),
+        connection=Connection(client=client, server=server, scheme=scheme),
         body=body,
     )
     request.mount = mount

@@ -29,7 +29,7 @@ from gateway.protocols.ajp import AjpServer
 from gateway.protocols.codec import ServerCodec
 from gateway.protocols.events import Data, EndOfMessage, NeedData, RequestEvent
 from gateway.protocols.fastcgi import FastCgiServer
-from gateway.request import Request, Responder
+from gateway.request import Connection, Request, Responder
 from gateway.router import Route, Router
 from gateway.shutdown.notice import ShutdownNotice
 
@@ -159,7 +159,8 @@ async def accepting(
         except OSError:
             client.close()  # gone before it was looked at
             return
-        connection = Http1Connection(service.pump.attach(client), service, client=peer, server=name)
+        facts = Connection(client=peer, server=name)
+        connection = Http1Connection(service.pump.attach(client), service, facts)
         served.open.add(connection)
         await connection.serve()
         served.open.discard(connection)

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -23,7 +22,7 @@ from gateway.logger import settle
 from gateway.logs import output
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
-from gateway.request import Address, Request
+from gateway.request import Address, Connection, Request
 from gateway.stacks import stack_of
 
 EVIL = 'a\nb\r\x1b[2J\x00\x7f\x9b\u2028\u202e\udc80"'
@@ -71,7 +70,7 @@ def make_request(
         version="1.1",
         headers=[],
         host="example.com",
-        connection=SimpleNamespace(scheme="http", client=client, server=None),
+        connection=Connection(client=client, server=None),
     )
     request.backend = backend
     request.upstream_time = upstream_time
@@ -524,12 +523,12 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import sys, types
+import sys
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
-from gateway.request import Request
+from gateway.request import Connection, Request
 import structlog
-connection = types.SimpleNamespace(scheme="http", client=("::1", 1), server=None)
+connection = Connection(client=("::1", 1), server=None)
 request = Request(method="GET", path="/", raw_path=b"/", query=b"", version="1.1", headers=[], host="",
                   connection=connection)
 configure()

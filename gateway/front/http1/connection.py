@@ -12,7 +12,7 @@ daemon's own grace has ended.
 import socket
 import struct
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
@@ -20,26 +20,25 @@ from gateway.errors import ClientGone, RequestError
 from gateway.front.http1.body import Http1Body
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.http1.upgrade import Http1Upgrade, offered_protocol
+from gateway.front.linger import linger
 from gateway.front.service import NOT_ANSWERED, Service
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Incomplete, RemoteProtocolError
 from gateway.protocols.events import NEED_DATA, NeedData, RequestHead
 from gateway.protocols.http1 import Http1Server, Http2Preface
-from gateway.request import NO_BODY, Address, Request, respond
+from gateway.request import NO_BODY, Connection, Request, respond
 from gateway.target import decode_path, host_of, split_target
-
-if TYPE_CHECKING:
-    from gateway.tls.facts import TlsFacts
 
 _SLASH: Final = 0x2F
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Http1Connection:
-    """Serves one client connection. Implements `request.Connection`."""
+    """Serves one client connection."""
 
     __slots__ = (
         "_codec",
+        "_facts",
         "_responder",
         "_scope",
         "_service",
@@ -47,30 +46,20 @@ class Http1Connection:
         "_takes_http2",
         "_told",
         "_upgrade",
-        "client",
-        "environ",
         "http2_preface",
         "idle",
-        "scheme",
-        "server",
-        "tls",
     )
 
     def __init__(
-        self,
-        stream: PumpStream,
-        service: Service,
-        *,
-        client: Address,
-        server: Address,
-        scheme: str = "http",
-        tls: "TlsFacts | None" = None,
-        takes_http2: bool = False,
+        self, stream: PumpStream, service: Service, facts: Connection, *, takes_http2: bool = False
     ) -> None:
-        """*takes_http2*: a client that begins with HTTP/2's preface is left to another connection."""
+        """*facts* are what its requests know of it. *takes_http2*: a client that begins with HTTP/2's preface
+        is left to another connection.
+        """
         limits = service.limits
         self._stream = stream
         self._service = service
+        self._facts = facts
         self._codec = Http1Server(
             request_line=limits.request_line,
             headers=limits.headers,
@@ -82,11 +71,6 @@ class Http1Connection:
         self._upgrade: Http1Upgrade | None = None
         self._told = False
         """A handler was told that the client has gone: it has the grace to end."""
-        self.client = client
-        self.server = server
-        self.tls = tls
-        self.scheme = scheme
-        self.environ: dict[str, str] | None = None
         self.idle = False
         """Waiting for a request of which no byte has come: may be closed without loss."""
         self._takes_http2 = takes_http2
@@ -101,7 +85,8 @@ class Http1Connection:
         with self._scope:
             try:
                 if await self._answer_requests():
-                    await self._linger()
+                    self.idle = True
+                    await linger(stream, self._service.timeouts)
             except (trio.BrokenResourceError, trio.ClosedResourceError, ClientGone):
                 pass
             finally:
@@ -175,7 +160,7 @@ class Http1Connection:
                     version="1.1" if head.version == b"1.1" else "1.0",
                     headers=head.headers,
                     host=host_of(codec.authority),
-                    connection=self,
+                    connection=self._facts,
                     body=NO_BODY if body is None else body,
                 )
                 if codec.forwarded:
@@ -275,7 +260,7 @@ class Http1Connection:
     async def _refuse(self, status: int, detail: str, head: RequestHead | NeedData | None) -> bool:
         """Answer what cannot become a Request, and end the connection; *head* if it could be read."""
         known = head if isinstance(head, RequestHead) else None
-        failure = self._service.refuse(status, detail, self, known)
+        failure = self._service.refuse(status, detail, self._facts, known)
         responder = Http1Responder(
             self._stream,
             None,
@@ -293,46 +278,18 @@ class Http1Connection:
         if responder.close_delimited:
             self._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
-    async def _linger(self) -> None:
-        """Close in stages (RFC 9112 9.6): no more from us, read what still comes for a while, close.
-
-        Closing at once would make the kernel answer what still comes with a reset, which eats the response
-        on its way: a client that sends a large body reads our refusal only after it. So the bound is time
-        and not bytes: many clients take seconds to send what fits into a link's buffers.
-        """
-        stream = self._stream
-        timeouts = self._service.timeouts
-        self.idle = True
-        stream.hangup_deadline = inf
-        stream.on_hangup = None
-        now = trio.current_time()
-        try:
-            stream.write_deadline = now + timeouts.send
-            await stream.send_eof()
-            now = trio.current_time()
-            end = now + timeouts.linger_total
-            while now < end:
-                stream.read_deadline = min(now + timeouts.linger, end)
-                if not await stream.receive_some():
-                    break
-                now = trio.current_time()
-        except trio.TooSlowError:
-            pass
-
     def _on_hangup(self) -> None:
         """The client closed its side, or the connection broke (called from the pump)."""
         responder = self._responder
         if responder is None:
             return
-        callback, responder.on_disconnect = responder.on_disconnect, None
-        if callback is not None:
+        if responder.on_disconnect is not None:
             self._told = True
         if self._stream.hung_up and not self._told:
             self._scope.cancel()
         elif self._stream.hangup_deadline == inf:
             self._stream.hangup_deadline = self._service.pump.now + self._service.timeouts.disconnect_grace
-        if callback is not None:
-            callback()
+        responder.disconnect()
 
 
 def _make_origin_form(head: RequestHead, authority: bytes) -> bool:

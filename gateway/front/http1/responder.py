@@ -5,17 +5,16 @@ a small response without Content-Length gets one, and leaves in one system call.
 client gets chunks, one per flush, and an HTTP/1.0 client the end of the connection (RFC 9112 6.3).
 """
 
-import os
 from collections.abc import Callable
-from time import time
-from typing import Final, NoReturn
+from typing import Final
 
 import trio
 
-from gateway.errors import Cause, ClientGone, ResponseAborted
-from gateway.front.fields import BODILESS, NOTICED, http_date, parse_length
+from gateway.errors import ClientGone
+from gateway.front.fields import BODILESS, NOTICED, OWN_FIELDS, parse_length, too_long, too_short
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
+from gateway.front.pieces import file_too_short, write_pieces
 from gateway.net.outbox import LARGEST
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import LocalProtocolError
@@ -30,36 +29,6 @@ _FILE_PIECE: Final = 256 * 1024
 _ENDING: Final = b"%b%bcontent-length: %d\r\n\r\n%b"
 _CLOSING: Final = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
 
-
-class OwnFields:
-    """The fields that every response gets unless it has them: Date (RFC 9110 6.6.1) and Server.
-
-    The lines are made once a second, by whatever response comes first in it.
-    """
-
-    SERVER: Final = b"server: gateway\r\n"
-
-    __slots__ = ("_both", "_date", "_made")
-
-    def __init__(self) -> None:
-        self._made = -1.0
-        self._date = self._both = b""
-
-    def lines(self, now: float, dated: bool, served: bool) -> bytes:
-        """What a response lacks that has a Date (*dated*) or a Server (*served*) of its own, or neither.
-
-        *now* is a clock in seconds that goes with real time.
-        """
-        if not 0.0 <= now - self._made < 1.0:
-            self._made = now
-            self._date = b"date: %b\r\n" % http_date(time())
-            self._both = self._date + self.SERVER
-        if not (dated or served):
-            return self._both
-        return (b"" if dated else self._date) + (b"" if served else self.SERVER)
-
-
-_own = OwnFields()
 
 _NO_FIELDS: Final[Headers] = []
 
@@ -152,25 +121,28 @@ class Http1Responder:
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:
         if self.started or self._bodiless or self._version10 or self._body is not None or status in BODILESS:
-            self.start(status, headers, reason)
-            self.write(body)
-            self.end()
-            return self.try_flush()
+            return self._respond_in_steps(status, headers, body, reason)
         # The same for what most responses are, in one pass: the whole is known, an HTTP/1.1 client
         # waits for it, and nothing was sent before. Half of the cost of a small response is calls.
         prepared = _prepare(status, headers, reason)
         size = len(body)
         if prepared.length is not None and prepared.length != size:
-            self._refuse_length(status, size - prepared.length)
+            return self._respond_in_steps(status, headers, body, reason)  # which says by how much
         self.started = self.ended = True
         self.status = status
         self._head = None
         self.body_sent = size
-        own = _own.lines(self._now, prepared.dated, prepared.served)
+        own = OWN_FIELDS.lines(self._now, prepared.dated, prepared.served)
         if prepared.length is not None and self.keep_alive:
             return self._try_send(prepared.head + own + prepared.ending + body)
         ending = _ENDING if self.keep_alive else _CLOSING
         return self._try_send(ending % (prepared.head, own, size, body))
+
+    def _respond_in_steps(self, status: int, headers: Headers, body: bytes, reason: bytes) -> bool:
+        self.start(status, headers, reason)
+        self.write(body)
+        self.end()
+        return self.try_flush()
 
     def switch(self, protocol: str, headers: Headers) -> bytes:
         """The head of the 101 response with *headers*; what follows it is *protocol*, not HTTP.
@@ -184,7 +156,7 @@ class Http1Responder:
         self.keep_alive = False
         self.status = 101
         self._head = None
-        own = _own.lines(self._now, prepared.dated, prepared.served)
+        own = OWN_FIELDS.lines(self._now, prepared.dated, prepared.served)
         return b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (prepared.head, own, protocol.encode())
 
     def connect(self, headers: Headers) -> bytes:
@@ -198,14 +170,14 @@ class Http1Responder:
         self.started = self.ended = True
         self.status = 200
         self._head = None
-        return b"%b%b\r\n" % (prepared.head, _own.lines(self._now, prepared.dated, prepared.served))
+        return b"%b%b\r\n" % (prepared.head, OWN_FIELDS.lines(self._now, prepared.dated, prepared.served))
 
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         if self.started:
             raise RuntimeError("the response was started before")
         prepared = _prepare(status, headers, reason)
         self._left = prepared.length
-        self._head = prepared.head + _own.lines(self._now, prepared.dated, prepared.served)
+        self._head = prepared.head + OWN_FIELDS.lines(self._now, prepared.dated, prepared.served)
         self.status = status
         if status in BODILESS:
             self._bodiless = True
@@ -230,7 +202,7 @@ class Http1Responder:
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise ResponseAborted("the response body is longer than its Content-Length", Cause.MALFORMED)
+                raise too_long(-self._left)
         self.body_sent += len(data)
         self._queued.append(data)
 
@@ -238,25 +210,25 @@ class Http1Responder:
         if self._bodiless:
             return
         if self._left is None:
-            await self._write_file_pieces(descriptor, offset, count)
+            await write_pieces(self, descriptor, offset, count, _FILE_PIECE)
             return
         await self.flush()
         self._left -= count
         if self._left < 0:
-            raise ResponseAborted("the response body is longer than its Content-Length", Cause.MALFORMED)
+            raise too_long(-self._left)
         try:
             sent = await self._stream.send_file(descriptor, offset, count, timeout=self._send_timeout)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             raise ClientGone(str(error)) from error
         self.body_sent += sent
         if sent < count:
-            raise ResponseAborted("the file became shorter while it was sent")
+            raise file_too_short()
 
     def end(self, trailers: Headers | None = None) -> None:
         if self.ended:
             raise RuntimeError("the response was ended before")
         if self._left and not self._bodiless:
-            raise ResponseAborted(f"the response body is {self._left} bytes shorter than its Content-Length")
+            raise too_short(self._left)
         self.ended = True
         if trailers and takes_trailers(self._fields):
             self._trailers = permitted_trailers(trailers)
@@ -313,17 +285,15 @@ class Http1Responder:
         self._patience.spend(trio.current_time() - began, gone - self._gone)
         self._gone = gone
 
-    # --- framing
+    # --- what the connection calls
 
-    def _refuse_length(self, status: int, surplus: int) -> NoReturn:
-        """As `write` and `end` do; the response has begun, and will not be completed."""
-        self.started = True
-        self.status = status
-        raise ResponseAborted(
-            f"the response body is {abs(surplus)} bytes {'longer' if surplus > 0 else 'shorter'} "
-            "than its Content-Length",
-            Cause.MALFORMED if surplus > 0 else Cause.INCOMPLETE,
-        )
+    def disconnect(self) -> None:
+        """The client has closed its side, or the connection broke."""
+        callback, self.on_disconnect = self.on_disconnect, None
+        if callback is not None:
+            callback()
+
+    # --- framing
 
     def _serialise(self) -> bytes | memoryview:
         """All that is queued as bytes, framed."""
@@ -376,16 +346,6 @@ class Http1Responder:
 
     def _wants_trailers(self) -> bool:
         return bool(self._trailers) and not self._version10
-
-    async def _write_file_pieces(self, descriptor: int, offset: int, count: int) -> None:
-        end = offset + count
-        while offset < end:
-            piece = os.pread(descriptor, min(_FILE_PIECE, end - offset), offset)
-            if not piece:
-                raise ResponseAborted("the file became shorter while it was sent")
-            self.write(piece)
-            await self.flush()
-            offset += len(piece)
 
 
 class PreparedHead:

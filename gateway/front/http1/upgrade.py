@@ -12,12 +12,12 @@ still be sent to. The connection is ended by its own task when the handler retur
 It decides about no protocol: an offer that no handler accepts is ignored (RFC 9110 7.8).
 """
 
-from collections.abc import Callable
 from math import inf
 
 import trio
 
 from gateway.errors import ClientGone
+from gateway.front.duplex import FrontDuplex
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.service import Service
 from gateway.net.stream import PumpStream
@@ -68,7 +68,7 @@ class Http1Upgrade:
         stream = self._stream
         self._duplex = duplex = Http1Duplex(stream, self._codec.take_rest(), self._responder, self._service)
         # From here on whoever uses the connection decides what the end of the client's side means.
-        stream.on_hangup = duplex.tell
+        stream.on_hangup = duplex.disconnect
         stream.hangup_deadline = inf
         try:
             await duplex.send(head)
@@ -87,54 +87,31 @@ class Http1Upgrade:
 
     def drain(self) -> None:
         """The daemon is stopping."""
-        duplex = self._duplex
-        if duplex is not None and duplex.on_drain is not None:
-            callback, duplex.on_drain = duplex.on_drain, None
-            callback()
+        if self._duplex is not None:
+            self._duplex.drain()
 
 
-class Http1Duplex:
+class Http1Duplex(FrontDuplex):
     """The connection after the switch. Implements `request.Duplex`.
 
     ``timeouts.tunnel`` ends it when nothing passed either way for so long.
     """
 
-    __slots__ = (
-        "_active",
-        "_idle",
-        "_received",
-        "_responder",
-        "_service",
-        "_stream",
-        "on_disconnect",
-        "on_drain",
-    )
+    __slots__ = ("_active", "_idle", "_received", "_responder", "_stream")
 
     def __init__(
         self, stream: PumpStream, received: bytes, responder: Http1Responder, service: Service
     ) -> None:
+        super().__init__(service)
         self._stream = stream
         self._received = received
         self._responder = responder
-        self._service = service
         self._idle = service.timeouts.tunnel
         self._active = service.pump.now
-        self.on_disconnect: Callable[[], None] | None = None
-        self.on_drain: Callable[[], None] | None = None
 
     @property
     def disconnected(self) -> bool:
         return self._stream.peer_closed
-
-    @property
-    def draining(self) -> bool:
-        return self._service.closing
-
-    def tell(self) -> None:
-        """The client has closed its side, or the connection broke (called from the pump)."""
-        callback, self.on_disconnect = self.on_disconnect, None
-        if callback is not None:
-            callback()
 
     def begin_grace(self) -> None:
         self._stream.hangup_deadline = self._service.pump.now + self._service.timeouts.disconnect_grace

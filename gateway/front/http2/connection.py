@@ -27,6 +27,7 @@ from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.http2.responder import Http2Responder
 from gateway.front.http2.tunnel import Http2Upgrade
+from gateway.front.linger import linger
 from gateway.front.patience import Patience
 from gateway.front.service import NOT_ANSWERED, Service
 from gateway.logger import get_logger
@@ -48,7 +49,7 @@ from gateway.protocols.http2 import (
     WindowOpened,
 )
 from gateway.protocols.http2.server import LAST_STREAM
-from gateway.request import NO_BODY, Address, Request, respond
+from gateway.request import NO_BODY, Connection, Request, respond
 from gateway.target import decode_path, host_of, split_target
 
 if TYPE_CHECKING:
@@ -58,10 +59,6 @@ log = get_logger()
 
 DRAIN_ROUND_TRIP: Final = 1.0
 """Seconds that the client has to answer the PING behind a first GOAWAY: a long round trip."""
-
-LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 1024 * 1024
-"""What is read from a client after our last byte."""
 
 
 class Http2Stream:
@@ -90,25 +87,28 @@ class Http2Stream:
         self.told = False
         """The handler was told that the client has gone: it has the grace to end."""
 
-    def tell(self) -> None:
+    def disconnect(self) -> None:
         """The client has left."""
         if self.responder.on_disconnect is not None:
             self.told = True
         self.responder.disconnect()
         if self.upgrade is not None:
-            self.upgrade.tell()
+            self.upgrade.disconnect()
 
 
 class Http2Connection:
-    """Serves one client connection. Implements `request.Connection`."""
+    """Serves one client connection."""
 
     __slots__ = (
         "_closing",
         "_codec",
         "_drain_deadline",
+        "_drained_at",
+        "_facts",
         "_head_deadline",
         "_idle_since",
         "_left",
+        "_lingers",
         "_output",
         "_reading",
         "_received",
@@ -117,28 +117,16 @@ class Http2Connection:
         "_service",
         "_stream",
         "_streams",
-        "client",
-        "environ",
-        "scheme",
-        "server",
-        "tls",
     )
 
     def __init__(
-        self,
-        stream: PumpStream,
-        service: Service,
-        *,
-        client: Address,
-        server: Address,
-        scheme: str = "http",
-        tls: "TlsFacts | None" = None,
-        received: bytes = b"",
+        self, stream: PumpStream, service: Service, facts: Connection, *, received: bytes = b""
     ) -> None:
-        """*received* is what was read of the connection already."""
+        """*facts* are what its requests know of it; *received* is what was read of the connection already."""
         limits = service.limits
         self._stream = stream
         self._service = service
+        self._facts = facts
         self._received = received
         self._codec = Http2Server(
             streams=limits.streams,
@@ -156,14 +144,12 @@ class Http2Connection:
         """The last GOAWAY is out: end with the streams that run."""
         self._left = False
         """The client has closed its side."""
+        self._lingers = False
+        """All is over but the close."""
+        self._drained_at = -inf
         self._drain_deadline = inf
         self._head_deadline = inf
         self._idle_since = self._renewed_at = service.pump.now
-        self.client = client
-        self.server = server
-        self.scheme = scheme
-        self.tls = tls
-        self.environ: dict[str, str] | None = None
 
     @property
     def idle(self) -> bool:
@@ -191,12 +177,15 @@ class Http2Connection:
 
     def drain(self) -> None:
         """The daemon is stopping. RFC 9113 6.8: GOAWAY for nothing yet, a round trip, then the real one."""
+        if self._lingers and not self._stream.unsent:
+            self._scope.cancel()
         if self._closing or self._drain_deadline != inf:
             return
         self._codec.go_away(ErrorCode.NO_ERROR, LAST_STREAM)
         self._codec.ping()
         self._output.wake()
-        self._drain_deadline = self._service.pump.now + DRAIN_ROUND_TRIP
+        self._drained_at = self._service.pump.now
+        self._drain_deadline = self._drained_at + DRAIN_ROUND_TRIP
         self._await_deadline(self._drain_deadline)
         for stream in self._streams.values():
             if stream.upgrade is not None:
@@ -214,7 +203,10 @@ class Http2Connection:
                     streams.cancel_scope.cancel()
             self._output.finish()
         if not self._left or self._stream.unsent:
-            await self._linger()
+            self._lingers = True
+            # Who knows of the end and was answered nothing since has nothing to lose but the last GOAWAY.
+            idle = self._idle_since < self._drained_at
+            await linger(self._stream, self._service.timeouts, most=DRAIN_ROUND_TRIP if idle else inf)
 
     async def _write(self) -> None:
         try:
@@ -274,7 +266,7 @@ class Http2Connection:
                     stream = self._streams[event.stream_id]
                     stream.body.finish(event.trailers)
                     if stream.upgrade is not None:
-                        stream.upgrade.tell()
+                        stream.upgrade.disconnect()
             case StreamBroken():
                 if event.stream_id in self._streams:
                     self._lose(self._streams[event.stream_id], event.reason)
@@ -320,7 +312,8 @@ class Http2Connection:
         raw_path, query = split_target(head.target)
         path = "" if connects else decode_path(raw_path)
         host = host_of(event.authority)
-        if self.tls is not None and not connects and self._is_misdirected(self.tls, host):
+        tls = self._facts.tls
+        if tls is not None and not connects and self._is_misdirected(tls, host):
             raise RequestError(421, f"the connection is not for {host}")
         method = "GET" if event.protocol else head.method.decode("ascii")
         stream = self._make_stream(
@@ -338,7 +331,7 @@ class Http2Connection:
             version="2",
             headers=head.headers,
             host=host,
-            connection=self,
+            connection=self._facts,
             body=NO_BODY if tunnel or event.length == 0 else stream.body,
         )
         if any(name.startswith(CLIENT_FIELDS) for name, _ in head.headers):
@@ -379,7 +372,7 @@ class Http2Connection:
         )
         fields = [
             (b":method", b"GET"),
-            (b":scheme", self.scheme.encode()),
+            (b":scheme", self._facts.scheme.encode()),
             (b":authority", authority),
             (b":path", target),
             *headers,
@@ -395,7 +388,7 @@ class Http2Connection:
     def _is_misdirected(self, tls: "TlsFacts", host: str) -> bool:
         """A client that reuses the connection for *host* goes beyond the certificate (RFC 9113 9.1.1)."""
         # A proxy may ask for one host (SNI) on behalf of all its clients.
-        return tls.is_misdirected(host) and not self._service.proxies.trusts(self.client)
+        return tls.is_misdirected(host) and not self._service.proxies.trusts(self._facts.client)
 
     def _make_stream(
         self,
@@ -494,7 +487,7 @@ class Http2Connection:
         stream.gone = True
         self._output.withdraw(stream.outlet, reason)
         stream.body.fail(ClientGone(reason))
-        stream.tell()
+        stream.disconnect()
         if stream.told:
             deadline = trio.current_time() + self._service.timeouts.disconnect_grace
             stream.scope.deadline = min(stream.scope.deadline, deadline)
@@ -507,7 +500,7 @@ class Http2Connection:
         self, stream_id: int, head: RequestHead, status: int, reason: str, streams: trio.Nursery
     ) -> None:
         """Answer what cannot become a Request."""
-        failure = self._service.refuse(status, reason, self, head)
+        failure = self._service.refuse(status, reason, self._facts, head)
         stream = self._make_stream(stream_id, length=None, head_only=head.method == b"HEAD")
         stream.body.discard()
         self._streams[stream_id] = stream
@@ -595,7 +588,7 @@ class Http2Connection:
         streams.cancel_scope.deadline = trio.current_time() + self._service.timeouts.disconnect_grace
         for stream in self._streams.values():
             stream.body.fail(ClientGone("the client closed the connection"))
-            stream.tell()
+            stream.disconnect()
         self._output.close_windows()
 
     def _let_all_go(self, reason: str) -> None:
@@ -616,22 +609,9 @@ class Http2Connection:
         if not self._streams:
             self._reading.cancel()
 
-    async def _linger(self) -> None:
-        """Half-close, and read what is still on its way: a reset would eat our last frames (RFC 9112 9.6)."""
-        stream = self._stream
-        stream.hangup_deadline = inf
-        left = LINGER_BYTES
-        try:
-            stream.write_deadline = trio.current_time() + self._service.timeouts.send
-            await stream.send_eof()
-            stream.read_deadline = trio.current_time() + LINGER_SECONDS
-            while left > 0 and (data := await stream.receive_some()):
-                left -= len(data)
-        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-
     def _client_host(self) -> str | None:
-        return self.client[0] if self.client else None
+        client = self._facts.client
+        return client[0] if client else None
 
 
 def _failure_code(upgrade: Http2Upgrade | None) -> ErrorCode:

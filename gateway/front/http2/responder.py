@@ -3,15 +3,13 @@
 As over HTTP/1.1, a response that is complete at its first flush gets a Content-Length if it has none.
 """
 
-import os
 from collections.abc import Callable
-from time import time
 from typing import Final
 
-from gateway.errors import Cause, ResponseAborted
-from gateway.front.fields import BODILESS, NOTICED, http_date, parse_length
+from gateway.front.fields import BODILESS, NOTICED, OWN_FIELDS, SERVER, parse_length, too_long, too_short
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
+from gateway.front.pieces import write_pieces
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
 from gateway.protocols.grammar import LINE_BREAK, TOKEN
@@ -23,27 +21,6 @@ _FILE_PIECE: Final = 64 * 1024
 
 
 REFUSED_UPGRADE: Final = 501
-
-
-class Date:
-    """The Date field (RFC 9110 6.6.1), made once a second."""
-
-    __slots__ = ("_field", "_made")
-
-    def __init__(self) -> None:
-        self._made = -1.0
-        self._field = (b"date", b"")
-
-    def field(self, now: float) -> tuple[bytes, bytes]:
-        """*now* is a clock in seconds that goes with real time."""
-        if not 0.0 <= now - self._made < 1.0:
-            self._made = now
-            self._field = (b"date", http_date(time()))
-        return self._field
-
-
-_date = Date()
-_SERVER: Final = (b"server", b"gateway")
 
 
 class Http2Responder:
@@ -150,27 +127,20 @@ class Http2Responder:
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise ResponseAborted("the response body is longer than its Content-Length", Cause.MALFORMED)
+                raise too_long(-self._left)
         self.body_sent += len(data)
         self._outlet.write(data)
 
     async def write_file(self, descriptor: int, offset: int, count: int) -> None:
         if self._bodiless:
             return
-        end = offset + count
-        while offset < end:
-            piece = os.pread(descriptor, min(_FILE_PIECE, end - offset), offset)
-            if not piece:
-                raise ResponseAborted("the file became shorter while it was sent")
-            self.write(piece)
-            await self.flush()
-            offset += len(piece)
+        await write_pieces(self, descriptor, offset, count, _FILE_PIECE)
 
     def end(self, trailers: Headers | None = None) -> None:
         if self.ended:
             raise RuntimeError("the response was ended before")
         if self._left and not self._bodiless:
-            raise ResponseAborted(f"the response body is {self._left} bytes shorter than its Content-Length")
+            raise too_short(self._left)
         self.ended = True
         self._outlet.end(_prepare_trailers(trailers) if trailers and not self._bodiless else None)
 
@@ -219,7 +189,7 @@ class Http2Responder:
         self._body.expects_continue = False  # too late for 100
         fields = prepared.fields.copy()
         if not prepared.dated:
-            fields.append(_date.field(self._now))
+            fields.append(OWN_FIELDS.date(self._now))
         length = prepared.length
         if self._bodiless:
             if self.status == 204 or (not self._head_only and self.status != 304):
@@ -261,7 +231,7 @@ class PreparedFields:
                     continue
             self.fields.append(field)
         if not served:
-            self.fields.append(_SERVER)
+            self.fields.append(SERVER)
 
 
 _prepared: Final[Memo[tuple[int, tuple[tuple[bytes, bytes], ...]], PreparedFields]] = Memo()

@@ -4,10 +4,9 @@ A request for another protocol looks to routes and handlers as the GET with Upgr
 HTTP/1.1; a handler that accepts the offer gets the DATA of both directions, under flow control.
 """
 
-from collections.abc import Callable
-
 import trio
 
+from gateway.front.duplex import FrontDuplex
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet
 from gateway.front.http2.responder import Http2Responder
@@ -51,25 +50,21 @@ class Http2Upgrade:
         )
         return duplex
 
-    def tell(self) -> None:
+    def disconnect(self) -> None:
         """The client has ended its side, or reset the stream."""
-        duplex = self._duplex
-        if duplex is not None and duplex.on_disconnect is not None:
-            callback, duplex.on_disconnect = duplex.on_disconnect, None
-            callback()
+        if self._duplex is not None:
+            self._duplex.disconnect()
 
     def drain(self) -> None:
         """The daemon is stopping."""
-        duplex = self._duplex
-        if duplex is not None and duplex.on_drain is not None:
-            callback, duplex.on_drain = duplex.on_drain, None
-            callback()
+        if self._duplex is not None:
+            self._duplex.drain()
 
 
-class Http2Duplex:
+class Http2Duplex(FrontDuplex):
     """The bytes of a tunnel. Implements `request.Duplex`."""
 
-    __slots__ = ("_body", "_outlet", "_responder", "_scope", "_service", "on_disconnect", "on_drain")
+    __slots__ = ("_body", "_outlet", "_responder", "_scope")
 
     def __init__(
         self,
@@ -79,10 +74,8 @@ class Http2Duplex:
         scope: trio.CancelScope,
         service: Service,
     ) -> None:
+        super().__init__(service)
         self._scope = scope
-        self._service = service
-        self.on_disconnect: Callable[[], None] | None = None
-        self.on_drain: Callable[[], None] | None = None
         self._body = body
         self._outlet = outlet
         self._responder = responder
@@ -90,10 +83,6 @@ class Http2Duplex:
     @property
     def disconnected(self) -> bool:
         return self._body.complete or self._responder.disconnected
-
-    @property
-    def draining(self) -> bool:
-        return self._service.closing
 
     def begin_grace(self) -> None:
         self._scope.deadline = trio.current_time() + self._service.timeouts.disconnect_grace

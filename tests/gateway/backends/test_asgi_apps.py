@@ -25,6 +25,7 @@ from structlog.testing import capture_logs
 
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Limits, Service, Timeouts
+from gateway.request import Connection
 from gateway.router import Route, Router
 from tests.gateway.backends.asgi_harness import both_loops, serving
 
@@ -42,9 +43,8 @@ async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterat
             timeouts=Timeouts(),
             limits=Limits(),
         )
-        connection = Http1Connection(
-            backend._pump.attach(ours), service, client=("192.0.2.1", 5000), server=("192.0.2.2", 80)
-        )
+        facts = Connection(client=("192.0.2.1", 5000), server=("192.0.2.2", 80))
+        connection = Http1Connection(backend._pump.attach(ours), service, facts)
         nursery.start_soon(connection.serve)
         theirs.setblocking(False)
         async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as stream:

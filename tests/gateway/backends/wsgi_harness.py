@@ -14,7 +14,7 @@ from gateway.backends.wsgi import WsgiBackend
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.net.pump import Pump
-from gateway.request import Request, Responder
+from gateway.request import Connection, Request, Responder
 from gateway.router import Route, Router
 from tests.gateway.served import pumping
 
@@ -67,9 +67,8 @@ async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterat
     async with pumping() as pump, running(app, pump, **options) as backend:
         service = Service(pump, Router([Route(backend, mount=mount)]), Timeouts(), Limits())
         ours, theirs = socket.socketpair()
-        connection = Http1Connection(
-            pump.attach(ours), service, client=("192.0.2.7", 40000), server=("192.0.2.1", 80)
-        )
+        facts = Connection(client=("192.0.2.7", 40000), server=("192.0.2.1", 80))
+        connection = Http1Connection(pump.attach(ours), service, facts)
         async with trio.open_nursery() as connections:
             connections.start_soon(connection.serve)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:

@@ -342,8 +342,19 @@ def test_broken_promise_of_a_length_says_by_how_much(promised: int, body: bytes,
         ):
             responder.end()
 
+    async def too_much(responder: Http1Responder, client: trio.SocketStream) -> None:
+        longer = r"^the response body is 2 bytes longer than its Content-Length$"
+        responder.start(200, [(b"content-length", b"4")])
+        with pytest.raises(ResponseAborted, match=longer):
+            responder.write(b"sixsix")
+        assert responder.withdraw()
+        responder.start(200, [(b"content-length", b"4")])
+        with pytest.raises(ResponseAborted, match=longer):
+            await responder.write_file(-1, 0, 6)
+
     responding(test)
     responding(in_parts)
+    responding(too_much)
 
 
 def test_trailers_need_chunks() -> None:

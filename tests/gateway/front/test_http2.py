@@ -4,18 +4,18 @@ import socket
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
 from hyperframe.frame import DataFrame, GoAwayFrame
+from trio.testing import wait_all_tasks_blocked
 
 from gateway.errors import ClientGone, RequestError
 from gateway.front.entrance import Entrance
 from gateway.front.http2.connection import Http2Connection
 from gateway.front.service import Limits, Timeouts
 from gateway.protocols.http2 import PREFACE, ErrorCode
-from gateway.request import Request, Responder, respond
+from gateway.request import Connection, Request, Responder, respond
 from gateway.tls.facts import TlsFacts
 from tests.gateway.http2_client import Client, entering, talking
 from tests.gateway.served import (
@@ -110,7 +110,6 @@ def test_alpn_chooses() -> None:
 
         async with serving(answer) as served:
             entrance = Entrance(served.service)
-            facts: dict[str, Any] = {"client": None, "server": None, "scheme": "https"}
             for alpn in ("h2", "http/1.1"):
                 async with trio.open_nursery() as nursery:
                     ours, theirs = socket.socketpair()
@@ -126,7 +125,8 @@ def test_alpn_chooses() -> None:
                         server_certificate="",
                         client_certificate=None,
                     )
-                    nursery.start_soon(partial(entrance.serve_stream, stream, **facts, tls=agreed))
+                    facts = Connection(client=None, server=None, scheme="https", tls=agreed)
+                    nursery.start_soon(entrance.serve_stream, stream, facts)
                     async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as pipe:
                         if alpn == "h2":
                             client = Client(pipe)
@@ -941,6 +941,75 @@ def test_drain_of_an_idle_connection() -> None:
     run(main)
 
 
+def test_closing_in_stages_reads_on_as_long_as_something_comes() -> None:
+    """The last GOAWAY is not eaten by a reset, however much still comes."""
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        await client.send(data(9, b"on an idle stream"))
+        await client.send(bytes(16 * 1024 * 1024))
+        await client.end()
+        assert client.goaways == [(0, ErrorCode.PROTOCOL_ERROR)]
+        await client.stream.aclose()
+        await until(lambda: not entrance._open)
+
+    talking(test, hello)
+
+
+def test_closing_in_stages_ends_with_silence() -> None:
+    """timeouts.linger."""
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        await client.send(data(9, b"on an idle stream"))
+        await client.end()
+        await until(lambda: not entrance._open)  # although the client keeps its side open
+
+    talking(test, hello, timeouts=Timeouts(linger=0.05))
+
+
+def test_closing_in_stages_ends_although_something_comes() -> None:
+    """timeouts.linger_total."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.send(data(9, b"on an idle stream"))
+        await client.end()
+
+        async def go_on() -> None:
+            while True:
+                await client.stream.send_all(b"x")
+                await pass_time(0.01)
+
+        with pytest.raises(trio.BrokenResourceError):
+            await go_on()
+
+    talking(test, hello, timeouts=Timeouts(linger=5.0, linger_total=0.1))
+
+
+def test_drain_ends_what_is_over_but_for_the_close() -> None:
+    """A client that keeps its side open holds up neither the daemon's end nor, as one of too many, others."""
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        await client.send(data(9, b"on an idle stream"))
+        await client.end()
+        await wait_all_tasks_blocked()
+        assert entrance.drain() == 0
+        await until(lambda: not entrance._open)
+
+    talking(test, hello, timeouts=Timeouts(linger=3600.0, linger_total=3600.0))
+
+
+def test_drain_does_not_wait_for_idle_clients_that_stay() -> None:
+    """complaints.md 41: who was answered nothing since has as long again as for the round trip."""
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        assert (await client.ask()).status == 200
+        await pass_time(0.05)
+        assert entrance.drain() == 0
+        await client.end()
+        await until(lambda: not entrance._open)
+
+    talking(test, hello, timeouts=Timeouts(linger=3600.0, linger_total=3600.0))
+
+
 def test_client_that_goes_away_gets_its_answers() -> None:
     """RFC 9113 6.8."""
     go_on = trio.Event()
@@ -972,7 +1041,7 @@ def test_half_closed_client_reads_what_it_has_left_in_the_gateway() -> None:
         connection: Http2Connection | None = None
         while connection is None or not connection._stream.unsent:
             await client.request()
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             (opened,) = entrance._open
             assert isinstance(opened, Http2Connection)
             connection = opened
@@ -980,7 +1049,7 @@ def test_half_closed_client_reads_what_it_has_left_in_the_gateway() -> None:
         assert isinstance(stream, trio.SocketStream)
         await stream.send_eof()
         await until(lambda: connection._stream.peer_closed)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         sent = sum(len(each.data) for each in parsed(await read_all(stream)) if isinstance(each, DataFrame))
         assert sent == len(body) * len(client.answers)
 

@@ -19,9 +19,9 @@ from gateway.hosted.told import (
 )
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.http1 import encode_response_head
-from gateway.request import Request
+from gateway.request import Connection, Request
 from gateway.tls.facts import TlsFacts
-from tests.gateway.conftest import FakeConnection, make_request
+from tests.gateway.conftest import make_request
 
 bytes_of_fields = st.binary(max_size=20)
 names_and_values = bytes_of_fields.filter(lambda value: b"\n" not in value)
@@ -55,7 +55,7 @@ def test_request(**facts: Any) -> None:
         version="2",
         headers=facts["headers"],
         host=facts["host"],
-        connection=FakeConnection("http", None, None),
+        connection=Connection(client=None, server=None),
     )
     request.variables = facts["variables"]
     request.mount = request.path[:2]
@@ -89,7 +89,7 @@ def test_id(known: bool) -> None:
     "client", [("192.0.2.1", 4000), ("2001:db8::1", 0), ("/run/\udcff.sock", None), None]
 )
 def test_connection(client: Any) -> None:
-    connection = FakeConnection("https", client, ("192.0.2.2", 443))
+    connection = Connection(client=client, server=("192.0.2.2", 443), scheme="https")
     told = connection_of(as_sent(told_connection(connection)))
     assert (told.scheme, told.client, told.server) == ("https", client, ("192.0.2.2", 443))
     assert (told.tls, told.environ) == (None, None)
@@ -97,7 +97,7 @@ def test_connection(client: Any) -> None:
 
 
 def test_tls() -> None:
-    connection = FakeConnection("https", ("192.0.2.1", 4000), ("192.0.2.2", 443))
+    connection = Connection(client=("192.0.2.1", 4000), server=("192.0.2.2", 443), scheme="https")
     connection.tls = TlsFacts(
         version="TLSv1.3",
         cipher="TLS_AES_256_GCM_SHA384",

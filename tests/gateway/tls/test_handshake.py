@@ -273,6 +273,29 @@ def test_answer_to_clear_text_survives_a_large_body(tmp_path: Path) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("begins", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\x05hello"])
+def test_refused_client_that_goes_on_is_cut_off(begins: bytes, tmp_path: Path) -> None:
+    """timeouts.linger_total, whatever comes, and however fast."""
+
+    async def main() -> None:
+        timeouts = Timeouts(linger_total=0.1)
+        files = [certificate(tmp_path, "localhost")]
+        async with (
+            secured(hello, files, timeouts=timeouts) as served,
+            await served.connect() as client,
+        ):
+            await client.send_all(begins)
+
+            async def go_on() -> None:
+                while True:
+                    await client.send_all(bytes(65536))
+
+            with pytest.raises(trio.BrokenResourceError):
+                await go_on()
+
+    run(main)
+
+
 def test_bad_clients_leave_nothing(tmp_path: Path) -> None:
     """Garbage, silence, and clients that leave in the middle: 200 of them; others are served meanwhile."""
 
