@@ -23,7 +23,6 @@ It does not do accepting (`listener`), or name resolution.
 """
 
 import select
-import socket
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -76,12 +75,6 @@ class Pump:
         """The new connections that they have made and wait for."""
         self._io: IOManager | None = None
         """What trio waits with, while the pump runs."""
-
-    def attach(self, sock: socket.SocketType) -> PumpStream:
-        """A stream of *sock*, watched from now on."""
-        stream = PumpStream(self, sock)
-        self.adopt(stream)
-        return stream
 
     def adopt(self, stream: PumpStream) -> None:
         """Watch *stream* from now on. Its socket is connected, or connecting, and is made non-blocking."""

@@ -25,6 +25,7 @@ from gateway.front.http1 import Http1Connection
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
 from gateway.listener import ListeningSocket, accept
 from gateway.net.pump import Pump
+from gateway.net.stream import PumpStream
 from gateway.protocols.ajp import AjpServer
 from gateway.protocols.codec import ServerCodec
 from gateway.protocols.events import Data, EndOfMessage, NeedData, RequestEvent
@@ -160,7 +161,7 @@ async def accepting(
             client.close()  # gone before it was looked at
             return
         facts = Connection(client=peer, server=name)
-        connection = Http1Connection(service.pump.attach(client), service, facts)
+        connection = Http1Connection(attached(service.pump, client), service, facts)
         served.open.add(connection)
         await connection.serve()
         served.open.discard(connection)
@@ -194,6 +195,13 @@ async def read_while(stream: AnyStream, send: Callable[[], Awaitable[None]]) -> 
         received = await read_all(stream)
         nursery.cancel_scope.cancel()
     return received
+
+
+def attached(pump: Pump, sock: socket.socket) -> PumpStream:
+    """A stream of *sock*, which the pump watches from now on."""
+    stream = PumpStream(pump, sock)
+    pump.adopt(stream)
+    return stream
 
 
 async def read_until(stream: AnyStream, end: bytes) -> bytes:

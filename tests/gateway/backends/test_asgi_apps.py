@@ -28,6 +28,7 @@ from gateway.front.service import Limits, Service, Timeouts
 from gateway.request import Connection
 from gateway.router import Route, Router
 from tests.gateway.backends.asgi_harness import both_loops, serving
+from tests.gateway.served import attached
 
 Exchange = Callable[[bytes], Awaitable[bytes]]
 
@@ -44,7 +45,7 @@ async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterat
             limits=Limits(),
         )
         facts = Connection(client=("192.0.2.1", 5000), server=("192.0.2.2", 80))
-        connection = Http1Connection(backend._pump.attach(ours), service, facts)
+        connection = Http1Connection(attached(backend._pump, ours), service, facts)
         nursery.start_soon(connection.serve)
         theirs.setblocking(False)
         async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as stream:

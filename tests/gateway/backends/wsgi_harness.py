@@ -16,7 +16,7 @@ from gateway.front.service import Limits, Service, Timeouts
 from gateway.net.pump import Pump
 from gateway.request import Connection, Request, Responder
 from gateway.router import Route, Router
-from tests.gateway.served import pumping
+from tests.gateway.served import attached, pumping
 
 _published = ModuleType("wsgi_application_of_a_test")
 sys.modules[_published.__name__] = _published
@@ -68,7 +68,7 @@ async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterat
         service = Service(pump, Router([Route(backend, mount=mount)]), Timeouts(), Limits())
         ours, theirs = socket.socketpair()
         facts = Connection(client=("192.0.2.7", 40000), server=("192.0.2.1", 80))
-        connection = Http1Connection(pump.attach(ours), service, facts)
+        connection = Http1Connection(attached(pump, ours), service, facts)
         async with trio.open_nursery() as connections:
             connections.start_soon(connection.serve)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:

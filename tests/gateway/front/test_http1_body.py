@@ -14,6 +14,7 @@ from gateway.protocols.events import RequestHead
 from gateway.protocols.http1 import Http1Server
 from gateway.router import Router
 from tests.gateway.served import (
+    attached,
     pumping,
     quick_sweeper,  # noqa: F401
     read_until,
@@ -35,7 +36,7 @@ def reading(test: Test, framing: bytes, *fields: bytes) -> None:
         async with pumping() as pump:
             service = Service(pump, Router([]), Timeouts(body=0.05), Limits(body=DRAINED_BYTES + 10))
             ours, theirs = socket.socketpair()
-            stream = pump.attach(ours)
+            stream = attached(pump, ours)
             codec = Http1Server()
             lines = b"".join(field + b"\r\n" for field in (b"Host: a", framing, *fields))
             codec.receive_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n")

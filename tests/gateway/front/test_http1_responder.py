@@ -13,6 +13,7 @@ from gateway.net.stream import PumpStream
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
 from tests.gateway.served import (
+    attached,
     pumping,
     quick_sweeper,  # noqa: F401
     response,
@@ -46,7 +47,7 @@ def responding(test: Test, **options: bool) -> None:
     async def main() -> None:
         async with pumping() as pump:
             ours, theirs = socket.socketpair()
-            stream = pump.attach(ours)
+            stream = attached(pump, ours)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
                 await test(responder_for(stream, **options), client)
                 stream.close()

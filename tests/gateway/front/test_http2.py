@@ -21,6 +21,7 @@ from tests.gateway.http2_client import Client, entering, talking
 from tests.gateway.served import (
     LAST_GET,
     Served,
+    attached,
     pass_time,
     quick_sweeper,  # noqa: F401
     read_all,
@@ -113,7 +114,7 @@ def test_alpn_chooses() -> None:
             for alpn in ("h2", "http/1.1"):
                 async with trio.open_nursery() as nursery:
                     ours, theirs = socket.socketpair()
-                    stream = served.service.pump.attach(ours)
+                    stream = attached(served.service.pump, ours)
 
                     agreed = TlsFacts(
                         version="TLSv1.3",

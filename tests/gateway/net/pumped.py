@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from gateway.net.stream import PumpStream
-from tests.gateway.served import pumping, run
+from tests.gateway.served import attached, pumping, run
 
 
 def connected(kind: str) -> tuple[socket.socket, socket.socket]:
@@ -29,7 +29,7 @@ def pumped(kind: str, test: Callable[[PumpStream, trio.SocketStream], Awaitable[
     async def main() -> None:
         async with pumping() as pump:
             ours, theirs = connected(kind)
-            stream = pump.attach(ours)
+            stream = attached(pump, ours)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as peer:
                 await test(stream, peer)
             stream.close()

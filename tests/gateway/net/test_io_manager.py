@@ -12,7 +12,7 @@ from gateway.net.io_manager import IOManager
 from gateway.net.pump import Pump
 from gateway.net.resumption import find_run_context
 from tests.gateway.net.pumped import connected
-from tests.gateway.served import pumping, quick_sweeper, run  # noqa: F401
+from tests.gateway.served import attached, pumping, quick_sweeper, run  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -37,7 +37,7 @@ async def _echo(pump: Pump) -> None:
     """A stream of the pump gets what its peer sends, several times."""
     ours, theirs = socket.socketpair()
     with theirs:
-        stream = pump.attach(ours)
+        stream = attached(pump, ours)
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(_send, theirs)
@@ -91,7 +91,7 @@ def test_a_second_pump_waits_by_trio() -> None:
                 await _echo(pump)
             ours, theirs = connected("tcp")
             with theirs:
-                stream = second.attach(ours)
+                stream = attached(second, ours)
                 stream.read_deadline = second.time()
                 with pytest.raises(trio.TooSlowError):
                     await stream.receive_some()
@@ -108,13 +108,13 @@ def test_events_are_not_those_of_a_socket_that_came_after_them() -> None:
             ours, theirs = socket.socketpair()
             new, theirs_of_new = socket.socketpair()
             number = ours.fileno()
-            old = pump.attach(ours)
+            old = attached(pump, ours)
             await wait_all_tasks_blocked()
             taken = []
 
             def replace() -> None:
                 old.close()
-                taken.append(pump.attach(socket.socket(fileno=os.dup2(new.detach(), number))))
+                taken.append(attached(pump, socket.socket(fileno=os.dup2(new.detach(), number))))
 
             with theirs, theirs_of_new:
                 descriptor = new.fileno()
@@ -163,7 +163,7 @@ def test_a_pump_that_is_cancelled_with_events_waiting_ends() -> None:
             await nursery.start(pump.run)
             ours, theirs = socket.socketpair()
             with theirs:
-                stream = pump.attach(ours)
+                stream = attached(pump, ours)
                 await wait_all_tasks_blocked()
                 theirs.send(b".")
                 trio.lowlevel.add_instrument(between := Between(nursery.cancel_scope.cancel))

@@ -15,6 +15,7 @@ from gateway.net.stream import PumpStream
 from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.net.pumped import fill, pumped
 from tests.gateway.served import (
+    attached,
     pumping,
     quick_sweeper,  # noqa: F401
     reset,
@@ -123,7 +124,7 @@ def test_many_leave_in_the_middle_of_a_turn() -> None:
     async def main() -> None:
         async with pumping() as pump:
             pairs = [socket.socketpair() for _ in range(MOST + 1)]
-            streams = [pump.attach(ours) for ours, _ in pairs]
+            streams = [attached(pump, ours) for ours, _ in pairs]
             for _, theirs in pairs:
                 theirs.send(b"?")
                 theirs.setblocking(False)
@@ -146,7 +147,7 @@ def test_a_task_that_computes_does_not_keep_the_answers_of_others() -> None:
     async def main() -> None:
         async with pumping() as pump:
             pairs = [socket.socketpair() for _ in range(2)]
-            first, second = (pump.attach(ours) for ours, _ in pairs)
+            first, second = (attached(pump, ours) for ours, _ in pairs)
             for _, theirs in pairs:
                 theirs.send(b"?")
             for stream in (first, second):
@@ -190,7 +191,7 @@ def test_without_the_pump_nothing_is_held() -> None:
         pump = Pump()
         ours, theirs = socket.socketpair()
         with theirs:
-            stream = pump.attach(ours)
+            stream = attached(pump, ours)
             theirs.send(b"?")
             assert stream.receive_nowait() == b"?"
             stream.try_send(b"yes")
@@ -206,7 +207,7 @@ def test_the_end_of_the_pump_leaves_nothing_behind() -> None:
         with theirs:
             theirs.send(b"?")
             async with pumping() as pump:
-                stream = pump.attach(ours)
+                stream = attached(pump, ours)
                 assert await stream.receive_some() == b"?"
                 stream.try_send(b"yes")
             assert theirs.recv(4) == b"yes"
@@ -344,7 +345,7 @@ def test_without_the_pump_large_pieces_leave_at_once() -> None:
         pump = Pump()
         ours, theirs = socket.socketpair()
         with theirs:
-            stream = pump.attach(ours)
+            stream = attached(pump, ours)
             for piece in pieces(2):
                 assert stream.try_send_more(piece) == PIECE
                 assert not stream.unsent

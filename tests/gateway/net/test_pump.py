@@ -15,6 +15,7 @@ from gateway.net.pump import Pump
 from gateway.net.stream import READ_SIZE, PumpStream
 from tests.gateway.net.pumped import connected, fill, pumped
 from tests.gateway.served import (
+    attached,
     pumping,
     quick_sweeper,  # noqa: F401
     reset,
@@ -77,7 +78,7 @@ def test_is_a_half_closeable_stream() -> None:
 
             async def make() -> tuple[Limited, Limited]:
                 left, right = connected("unix")
-                return Limited(pump.attach(left)), Limited(pump.attach(right))
+                return Limited(attached(pump, left)), Limited(attached(pump, right))
 
             with trio.fail_after(5):
                 await check_half_closeable_stream(make, None)
@@ -146,7 +147,7 @@ def test_what_came_before_the_stream_was_watched_is_an_event_too(kind: str) -> N
             ours, theirs = connected(kind)
             with theirs:
                 theirs.sendall(b"early")
-                stream = pump.attach(ours)
+                stream = attached(pump, ours)
                 stream.expect_answer()
                 assert stream.receive_nowait() is None
                 assert await stream.receive_some() == b"early"
@@ -170,7 +171,7 @@ def test_unread_data_costs_no_wake_ups() -> None:
 
         ours, theirs = socket.socketpair()
         with theirs:
-            other = stream._pump.attach(ours)
+            other = attached(stream._pump, ours)
             other.receive_nowait()
             await wait_all_tasks_blocked()
             trio.lowlevel.add_instrument(Counter())
@@ -200,7 +201,7 @@ async def both(
     *close*, the end of the second, and what *then* does.
     """
     pairs = [socket.socketpair() for _ in range(count)]
-    streams = [pump.attach(ours) for ours, _ in pairs]
+    streams = [attached(pump, ours) for ours, _ in pairs]
     try:
         async with trio.open_nursery() as nursery:
             for number, stream in enumerate(streams):
@@ -245,7 +246,7 @@ def test_who_goes_on_first_knows_what_else_came_in_the_batch() -> None:
             idle = []
             for _ in range(2):
                 ours, theirs = socket.socketpair()
-                stream = pump.attach(ours)
+                stream = attached(pump, ours)
                 assert stream.receive_nowait() is None
                 idle.append((stream, theirs))
 
@@ -847,7 +848,7 @@ def test_events_of_a_closed_socket_do_not_reach_its_successor() -> None:
             old, old_peer = socket.socketpair()
             new, new_peer = socket.socketpair()
             with trigger, pull, new_peer:
-                stream = pump.attach(old)
+                stream = attached(pump, old)
                 number = old.fileno()
                 told: list[str] = []
                 successors: list[PumpStream] = []
@@ -856,7 +857,7 @@ def test_events_of_a_closed_socket_do_not_reach_its_successor() -> None:
                     pump.unwatch(trigger.fileno())
                     stream.close()
                     os.dup2(new.fileno(), number)
-                    successor = pump.attach(socket.socket(fileno=number))
+                    successor = attached(pump, socket.socket(fileno=number))
                     successor.on_hangup = lambda: told.append("hung up")
                     successors.append(successor)
 
@@ -1099,7 +1100,7 @@ def test_streams_may_be_closed_after_the_pump() -> None:
     async def main() -> None:
         async with pumping() as pump:
             ours, theirs = socket.socketpair()
-            stream = pump.attach(ours)
+            stream = attached(pump, ours)
             theirs.close()
         stream.close()
         gc.collect()

@@ -32,6 +32,7 @@ from tests.gateway.multiplexing import MULTIPLEXES, Application, RequestEnd
 from tests.gateway.served import (
     LAST_GET,
     Served,
+    attached,
     backend,
     gateway_of,
     next_event,
@@ -519,7 +520,7 @@ def test_time_for_connecting_is_over_when_there_is_a_connection() -> None:
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
             peer = trio.socket.from_stdlib_socket(theirs)
-            stream = pump.attach(ours)
+            stream = attached(pump, ours)
             stream.write_deadline = stream.read_deadline = trio.current_time()
             connection = SharedConnection(
                 stream, pump, SharingPolicy(), places=2, backend="", address="", changed=lambda _: None

@@ -12,6 +12,7 @@ from gateway.protocols.http1.client import Http1Client
 from gateway.upstream.dial import Dialer
 from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
 from tests.gateway.served import (
+    attached,
     pumping,
     quick_sweeper,  # noqa: F401
     run,
@@ -33,7 +34,7 @@ class Fixture:
         """A connection as it is after an exchange: read until nothing was left."""
         ours, theirs = socket.socketpair()
         self.theirs.append(theirs)
-        connection = self.pool.add(self.pump.attach(ours), Http1Client())
+        connection = self.pool.add(attached(self.pump, ours), Http1Client())
         assert connection.stream.receive_nowait() is None
         return connection
 
