@@ -51,6 +51,13 @@ class Doorbell:
         if self._rung:
             return
         self._rung = True
+        try:
+            self._tell()
+        except BaseException:  # of a signal handler, or thrown into this thread: the next one rings again
+            self._rung = False
+            raise
+
+    def _tell(self) -> None:
         with self._lock:
             if self._wire >= 0:
                 os.eventfd_write(self._wire, 1)

@@ -127,6 +127,24 @@ def test_rings_before_the_answer_are_one_system_call(monkeypatch: pytest.MonkeyP
     assert len(calls) == 2
 
 
+def test_a_ring_that_is_broken_off_silences_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler may raise in it, and libraries throw into threads that take too long."""
+
+    async def main() -> None:
+        async with pumping() as pump:
+            answered = trio.Event()
+            bell = Doorbell(pump, answered.set)
+            with monkeypatch.context() as broken:
+                broken.setattr(os, "eventfd_write", lambda *_: _lacking(errno.EINTR, "eventfd_write"))
+                with pytest.raises(OSError, match="eventfd_write"):
+                    await trio.to_thread.run_sync(bell.ring)
+            await trio.to_thread.run_sync(bell.ring)
+            await answered.wait()
+            bell.close()
+
+    run(main)
+
+
 @pytest.mark.usefixtures("way")
 def test_who_rings_after_the_end_is_not_told() -> None:
     """A thread may outlive the backend, or the loop."""
