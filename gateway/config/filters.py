@@ -22,7 +22,8 @@ class HeaderChanges(Model):
     default: dict[ResponseHeaderName, LineTemplateText] = Field(default_factory=dict)
     """Fields for messages that have none of that name."""
     remove: Annotated[tuple[HeaderPattern, ...], Many()] = ()
-    """Names of fields that go, or patterns of names such as X-Debug-*; of responses Server, too."""
+    """Names of fields that go, or patterns of names such as X-Debug-*; of responses Server, too,
+    which error pages of the gateway's own have."""
 
 
 class HeaderRules(Model):

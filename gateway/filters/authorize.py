@@ -25,12 +25,13 @@ from gateway.filters.end_to_end import end_to_end
 from gateway.passing import PassingResponder
 from gateway.protocols.events import Headers
 from gateway.protocols.fastcgi import authorizer_variables
+from gateway.protocols.hop_by_hop import HOP_BY_HOP
 from gateway.request import Request, Responder
 from gateway.target import decode_path, split_target
 from gateway.template import Template
 
 # The guard gets no body, and what the client has of the application's answers says nothing about its own.
-_NOT_ASKED: Final = frozenset(
+_NOT_ASKED: Final = HOP_BY_HOP | frozenset(
     {
         b"content-encoding",
         b"content-length",
@@ -41,9 +42,6 @@ _NOT_ASKED: Final = frozenset(
         b"if-range",
         b"if-unmodified-since",
         b"range",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
     }
 )
 

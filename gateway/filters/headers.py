@@ -6,6 +6,7 @@ The order is: remove, set, add, default; so `remove` is about what came, and `se
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Final
 
 from gateway.backend import Handler
 from gateway.filters.end_to_end import end_to_end
@@ -13,6 +14,9 @@ from gateway.passing import PassingResponder
 from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
 from gateway.template import Template
+
+_NO_SERVER: Final = (b"server", b"")
+"""Or the front gives its own to a response that has none."""
 
 
 class HeaderRules:
@@ -98,7 +102,11 @@ class _HeaderResponder(PassingResponder):
         self._responder.start(status, self._changed(headers), reason)
 
     def _changed(self, headers: Headers) -> Headers:
+        anonymous = self._anonymous
+        if _NO_SERVER in headers:  # of rules that were applied before
+            anonymous = True
+            headers = [field for field in headers if field != _NO_SERVER]
         changed = self._rules.apply(headers, self._request)
-        if self._anonymous and all(field[0].lower() != b"server" for field in changed):
-            changed.append((b"server", b""))  # or the front gives its own to a response that has none
+        if anonymous and all(field[0].lower() != b"server" for field in changed):
+            changed.append(_NO_SERVER)
         return changed

@@ -135,6 +135,8 @@ def test_a_server_that_is_removed_is_not_replaced() -> None:
     """Neither that of a server behind nor the gateway's own, over either version of HTTP."""
     assert "server" not in exchanged(route=ANONYMOUS)[1].headers
     assert "server" not in exchanged(app=ANONYMOUS)[1].headers
+    rules = {"headers": {"response": {"default": {"Server": "x"}}}}
+    assert exchanged(app=ANONYMOUS, route=rules)[1].headers["server"] == "x"
     routes = [
         {"match": {"path": "/anonymous"}, "respond": {"body": "a"}, **ANONYMOUS},
         {"match": {"path": "/named"}, "respond": {"body": "a"}, **NAMED},
