@@ -19,7 +19,8 @@ handlers: Final[dict[int, Callable[[int, FrameType | None], None]]] = {}
 """Of the stop signals, while they are followed: what is forked meanwhile is a child of an application."""
 
 is_child = False
-"""Whether this process is one. Ask it as an attribute of the module: `end_returned` then ends it."""
+"""Whether this process is one. Ask it as an attribute of the module, where asking by `end_returned` costs
+too much."""
 
 _here: Final = threading.local()
 """``mask``: the signals that the thread blocked before it forked."""
@@ -70,5 +71,5 @@ def end_child(error: BaseException) -> None:
 
 
 def end_returned() -> None:
-    """End this process, a child that is about to answer in its parent's place."""
+    """End this process, if it is a child, which is about to answer in its parent's place."""
     end_child(SystemExit("a child that the application has forked came back to answer: it ends here"))

@@ -20,8 +20,7 @@ def checked(application: WSGIApplication) -> WSGIApplication:
 
     def serve(environ: dict[str, Any], start_response: StartResponse) -> Any:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            if forked.is_child:
-                forked.end_returned()
+            forked.end_returned()
             _check(status, headers)
             return start_response(status, headers, exc_info)
 

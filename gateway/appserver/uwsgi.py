@@ -169,6 +169,5 @@ class _Handler(BaseHandler):
         """Everything is sent when it is written."""
 
     def _send(self, event: ResponseHead | Data | EndOfMessage) -> None:
-        if forked.is_child:
-            forked.end_returned()
+        forked.end_returned()
         self._exchange.connection.sendall(self._exchange.codec.send(event))

@@ -60,8 +60,7 @@ def load_application(
         raise StartError(f"backend {backend}: {error}", backend=backend, raised=raised) from error
     finally:
         keep_standard_files()  # the application may have closed some
-    if forked.is_child:
-        forked.end_returned()
+    forked.end_returned()
     return application
 
 

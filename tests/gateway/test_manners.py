@@ -451,6 +451,34 @@ def answer():
         assert "application process ended" not in running.end()
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+@pytest.mark.parametrize("size", [5, 200_000])
+def test_child_forked_between_head_and_body_says_nothing(tmp_path: Path, kind: str, size: int) -> None:
+    source = f"""
+import os
+
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    await send({{"type": "http.response.body", "body": b"%d " % os.getpid() + b"x" * {size}}})
+"""
+    (tmp_path / "manners.py").write_text(source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        with socket.create_connection(running.address, timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            received = b"".join(iter(lambda: client.recv(65536), b""))
+        assert received.count(b"HTTP/1.1 200 OK") == 2
+        assert received.count(b"%d x" % running.process.pid) == 2
+        running.process.terminate()
+        assert running.end().count("came back to answer") == 2
+
+
 @pytest.mark.parametrize("kind", SPAWNED)
 def test_signals_of_children_are_not_the_parents(tmp_path: Path, kind: str) -> None:
     """Not even those that a child handles itself."""

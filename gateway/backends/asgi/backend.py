@@ -202,9 +202,9 @@ class AsgiBackend:
         finally:
             self._host.leave()
             exchange.leave()
+        if forked.is_child:
+            forked.end_returned()
         if not exchange.complete:
-            if forked.is_child:
-                forked.end_returned()
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the collector runs.
             failure = exchange.take_failure(raised)

@@ -79,7 +79,8 @@ class AsyncioHost:
     def _close_loop(self) -> None:
         try:
             self._loop.close()
-        except Exception:  # of what a library has put before it: channels_redis ends its connections there
+        except (Exception, asyncio.CancelledError):
+            # Of what a library has put before it: channels_redis ends its connections there.
             log.exception("the end of the loop failed", backend=self.name)
             GuestLoop.close(self._loop)
 

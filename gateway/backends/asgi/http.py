@@ -250,6 +250,8 @@ class HttpExchange:
         Raises ClientDisconnected once the client has gone, and TypeError, ValueError or RuntimeError
         for a message that is wrong in itself or here.
         """
+        if forked.is_child:
+            forked.end_returned()
         kind = message["type"]
         if self._line is not None:
             await self._wait_for_turn(self._line)
@@ -272,8 +274,6 @@ class HttpExchange:
                 if stage is _HELD and not more and self._trailers is None:
                     flushed = responder.try_respond(self._status, self._headers, body)
                 else:
-                    if forked.is_child:
-                        forked.end_returned()
                     if stage is _HELD:
                         self._start()
                     if body:
@@ -297,8 +297,6 @@ class HttpExchange:
                 self._leave(aborted)
                 raise
         elif kind == "http.response.start":
-            if forked.is_child:
-                forked.end_returned()
             if self._stage is _COMPLETE:
                 return
             if self.gone:
@@ -370,8 +368,6 @@ class HttpExchange:
 
     async def _send_extended(self, kind: str, message: Message) -> None:
         """Take a message of an extension. All but debug belong behind the start (EXT-3 to EXT-8)."""
-        if forked.is_child:
-            forked.end_returned()
         stage = self._stage
         if stage is _COMPLETE:
             return

@@ -76,8 +76,7 @@ class Lifespan:
             if self._mode != "off":
                 with self._scope:
                     await self._host.enter(self._app, scope, self)
-                    if forked.is_child:
-                        forked.end_returned()
+                    forked.end_returned()
         except BaseException as error:  # the application's, as the scope keeps what was cancelled
             forked.end_child(error)
             self._judge(error)
@@ -156,8 +155,7 @@ class Lifespan:
 
     async def send(self, message: Message) -> None:
         """Take an answer. Raises ValueError, TypeError or RuntimeError for a wrong one."""
-        if forked.is_child:
-            forked.end_returned()
+        forked.end_returned()
         kind = message["type"]
         match kind, self._stage:
             case "lifespan.startup.complete", _Stage.STARTING:

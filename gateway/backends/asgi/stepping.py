@@ -55,7 +55,7 @@ SECONDS_PER_STEP: Final = 0.001
 """After that the step ends with the iteration that runs: an application that works for long, and lets others
 have a turn by ``sleep(0)`` now and then, has few iterations, but each takes its time."""
 
-SECONDS_AT_END: Final = 5.0
+SECONDS_AT_END: Final = 2.0
 """For what runs the loop when it is closed: nothing else in the thread goes on meanwhile."""
 
 Result = TypeVar("Result")
