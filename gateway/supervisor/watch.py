@@ -2,7 +2,7 @@
 
 Changes are gathered until there is none for `QUIET` ms, so that many files saved at once are one reload.
 The kernel looks at what was there when it was told to: a directory that is removed and made anew, as builds
-do, or a link that is set to another directory, is looked at anew.
+do, or a link that is set to another directory, is looked at anew, and so is one above it.
 """
 
 import fnmatch
@@ -66,6 +66,8 @@ class Watcher:
         self._files = {str(path.absolute()) for path in watched.files}
         self._nursery: trio.Nursery | None = None
         self._directories: frozenset[str] = frozenset()
+        self._above: frozenset[str] = frozenset()
+        """All directories that they are in."""
         self._scope = trio.CancelScope()
 
     def follow(self, config: Config) -> None:
@@ -74,6 +76,7 @@ class Watcher:
         found = frozenset(_outermost(os.path.abspath(each) for each in directories))
         if found != self._directories:
             self._directories = found
+            self._above = frozenset(str(parent) for each in found for parent in Path(each).parents)
             self._look_anew()
 
     def _look_anew(self) -> None:
@@ -86,7 +89,7 @@ class Watcher:
         """Look at the directories that are there, and in those above for what takes their places."""
         roots = self._directories
         there = frozenset(filter(os.path.isdir, roots))
-        above = frozenset(filter(os.path.isdir, map(os.path.dirname, roots - {os.sep})))
+        above = frozenset(filter(os.path.isdir, self._above))
         with scope:
             async with trio.open_nursery() as nursery:
                 if there:
@@ -97,11 +100,12 @@ class Watcher:
                     nursery.start_soon(self._watch, above, self._is_new, self._on_new, False)
 
     def _is_new(self, change: Change, path: str) -> bool:
-        return change is Change.added and path in self._directories
+        return change is Change.added and (path in self._directories or path in self._above)
 
     def _on_new(self, paths: list[str]) -> None:
         self._look_anew()
-        self._on_change(paths)
+        if any(map(os.path.isdir, self._directories)):
+            self._on_change(paths)
 
     async def run(
         self, config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -122,17 +122,32 @@ def test_directory_that_is_made_anew_is_looked_at(tmp_path: Path) -> None:
         running.end()
 
 
-def test_link_that_is_set_to_another_directory_is_followed(tmp_path: Path) -> None:
+def test_directory_above_that_is_made_anew_is_looked_at(tmp_path: Path) -> None:
+    pages = tmp_path / "build" / "site" / "pages"
+    pages.mkdir(parents=True)
+    with supervised(tmp_path, "--reload", "--reload-dir", str(pages)) as running:
+        running.ready()
+        (tmp_path / "build").rename(tmp_path / "old")
+        pages.mkdir(parents=True)
+        running.wait_for("reloaded")
+        (pages / "page.html").write_text("new")
+        running.wait_for("reloaded")
+        running.process.terminate()
+        running.end()
+
+
+@pytest.mark.parametrize("within", ["", "src"])
+def test_link_that_is_set_to_another_directory_is_followed(tmp_path: Path, within: str) -> None:
     for release in ("one", "two"):
-        (tmp_path / release).mkdir()
+        (tmp_path / release / within).mkdir(parents=True)
     current = tmp_path / "current"
     current.symlink_to("one")
-    with supervised(tmp_path, "--reload", "--reload-dir", str(current)) as running:
+    with supervised(tmp_path, "--reload", "--reload-dir", str(current / within)) as running:
         running.ready()
         (tmp_path / "next").symlink_to("two")
         (tmp_path / "next").rename(current)
         running.wait_for("reloaded")
-        (tmp_path / "two" / "page.html").write_text("new")
+        (tmp_path / "two" / within / "page.html").write_text("new")
         running.wait_for("reloaded")
         running.process.terminate()
         running.end()
