@@ -52,6 +52,11 @@ class ShutdownNotice:
         """Another worker has taken over: what only one can have is for that one."""
         self._retired.set()
 
+    @property
+    def retired(self) -> bool:
+        """Whether it has."""
+        return self._retired.is_set()
+
     async def until_retired(self) -> None:
         """Wait for that."""
         await self._retired.wait()

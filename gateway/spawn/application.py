@@ -9,7 +9,8 @@ at a moment without requests: one that comes by itself within the stop time, or 
 requests wait for at most `HOLD` seconds.
 
 A program at an address of its own is left in the same way to the worker that has taken over, at a reload.
-That one has waited for it, and its requests with it; those that still come here go to its program then.
+That one has waited for it, and its requests with it; those that still come here go to its program then. If
+there is a third by then, those in the middle start no program: they pass on what waits with them.
 """
 
 import os
@@ -18,6 +19,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from math import inf
 from pathlib import Path
 from typing import Final, Literal, NoReturn, TypeAlias
@@ -45,7 +47,7 @@ from gateway.spawn.schedule import (
     Recycling,
     next_step,
 )
-from gateway.spawn.turn import Turn
+from gateway.spawn.turn import POLL, Turn
 
 Protocol: TypeAlias = Literal["fastcgi", "scgi", "uwsgi", "http"]
 
@@ -82,6 +84,19 @@ _BROKEN_OFF: Final = frozenset({Cause.REFUSED, Cause.TERMINATED, Cause.INCOMPLET
 _ENDLESS: Final = Life()
 
 _NONE_YET: Final = "none was started"
+
+
+class _Place(Enum):
+    """Whose the place is where the application listens."""
+
+    OURS = auto()
+    """No other worker has the address, or wants it."""
+    AWAITED = auto()
+    """Another one has it: we have no process."""
+    LEAVING = auto()
+    """Another one waits for it: our processes end."""
+    THEIRS = auto()
+    """Another one has taken it over, and its program accepts: our requests go there."""
 
 
 @dataclass(eq=False, slots=True)
@@ -159,10 +174,7 @@ class SpawnedApplication:
         self._count_due = inf
         self._quiet: trio.Event | None = None
         self._held: trio.Event | None = None
-        self._leaving = False
-        """Another worker waits for the address."""
-        self._left = False
-        """It has it, and its program accepts."""
+        self._place = _Place.OURS
         self._last_end = _NONE_YET
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self.renew_connections: Callable[[], None] = _nothing
@@ -176,7 +188,9 @@ class SpawnedApplication:
     @property
     def running(self) -> bool:
         """Whether there is a process that accepts connections."""
-        return self._left or any(member.ready and not member.stopping for member in self._members)
+        return self._place is _Place.THEIRS or any(
+            member.ready and not member.stopping for member in self._members
+        )
 
     # What backends ask
 
@@ -239,8 +253,10 @@ class SpawnedApplication:
             raise self._unavailable(wait)
 
     def _wait(self) -> float:
-        """Seconds until a process is alive."""
-        return 0.0 if self._staying() else self._restarts.not_before - trio.current_time()
+        """Seconds until a process is alive; where it is another worker's, we know of no reason to wait."""
+        if self._staying() or self._place is not _Place.OURS:
+            return 0.0
+        return self._restarts.not_before - trio.current_time()
 
     def _staying(self) -> int:
         return sum(not member.stopping for member in self._members)
@@ -249,7 +265,7 @@ class SpawnedApplication:
         """Whether a connection may be made: on a shared socket it may wait for a process."""
         if self._held is not None:
             return False
-        if isinstance(self._endpoint, SharedSocket) or self._left:
+        if isinstance(self._endpoint, SharedSocket) or self._place is _Place.THEIRS:
             return True
         return any(member.ready for member in self._members)
 
@@ -296,12 +312,13 @@ class SpawnedApplication:
         failure: OSError | None = None
         with self._endpoint.opened(self.name, self._confinement.user):
             async with trio.open_nursery() as nursery:
-                if isinstance(self._endpoint, OwnSocket) and self._endpoint.turn is not None:
-                    nursery.start_soon(self._give_way, self._endpoint, self._endpoint.turn)
-                    if not self._endpoint.turn.take():
-                        task_status.started()
-                        await self._take_turn(self._endpoint.turn)
-                        await self._supervise(command, nursery)
+                turn = self._endpoint.turn if isinstance(self._endpoint, OwnSocket) else None
+                if turn is not None and not turn.take():
+                    self._place = _Place.AWAITED
+                    task_status.started()
+                    await self._take_turn(turn)
+                    nursery.start_soon(self._give_way, turn)
+                    await self._supervise(command, nursery)
                 try:
                     for _ in range(self._bounds.least):
                         self._start(command, nursery)
@@ -313,6 +330,8 @@ class SpawnedApplication:
                         nursery.start_soon(self._tell_started, task_status)
                     else:
                         task_status.started()
+                    if turn is not None:
+                        nursery.start_soon(self._give_way, turn)
                     await self._supervise(command, nursery)
         assert failure is not None, "the processes are kept running until cancelled"
         program = command.words[0]
@@ -320,26 +339,45 @@ class SpawnedApplication:
         raise StartError(f"backend {self.name}: {problem}") from failure
 
     async def _take_turn(self, turn: Turn) -> None:
-        """Wait for the worker that has the address, but not for ever."""
+        """Wait until the address is ours, however long: where another program has it, ours would end."""
         log.info("application waits for its address", backend=self.name, address=str(self.address))
-        with trio.move_on_after(self._startup_time):
-            while not turn.take():
-                await turn.until_free()
+        while not self._takes(turn):
+            if self._place is _Place.AWAITED and turn.passed_on and self._answers():
+                self._stand(_Place.THEIRS)
+            if self._place is _Place.THEIRS and self._notice.retired:
+                await trio.sleep_forever()
+            await trio.sleep(POLL)  # noqa: TID251 - nothing tells of a lock
+        self._stand(_Place.OURS)
 
-    async def _give_way(self, endpoint: OwnSocket, turn: Turn) -> None:
+    def _takes(self, turn: Turn) -> bool:
+        """Whether the address is ours now; once another worker has taken over, it is if nobody wants it."""
+        retired = self._notice.retired
+        if not turn.take(waits=not retired):
+            return False
+        if retired and turn.wanted:
+            turn.release()
+            return False
+        return True
+
+    async def _give_way(self, turn: Turn) -> None:
         """Leave the address to the worker that has taken over, if it wants it."""
         await self._notice.until_retired()
-        if not turn.is_ours:
-            return
-        await turn.until_wanted()
-        self._leaving = True
-        self._changed.set()
+        while not turn.wanted:  # noqa: ASYNC110
+            await trio.sleep(POLL)  # noqa: TID251 - nothing tells of a lock
+        self._stand(_Place.LEAVING)
         while self._members:
             await self._changed.wait()
         turn.release()
-        while not endpoint.accepts():  # noqa: ASYNC110
+        while not self._answers():  # noqa: ASYNC110
             await trio.sleep(LAST_PROBE)  # noqa: TID251 - nothing tells when a program listens
-        self._left = True
+        self._stand(_Place.THEIRS)
+
+    def _answers(self) -> bool:
+        """Whether a program accepts at the address of its own, whoever has started it."""
+        return isinstance(self._endpoint, OwnSocket) and self._endpoint.accepts()
+
+    def _stand(self, place: _Place) -> None:
+        self._place = place
         self._changed.set()
 
     async def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
@@ -379,7 +417,7 @@ class SpawnedApplication:
         """Start and stop what is to be started and stopped; when to look again, if nothing happens."""
         now = trio.current_time()
         due = self._look_for_spent(command, now)
-        wanted = 0 if self._leaving else self._demand.wanted(self._requests, now)
+        wanted = 0 if self._place is not _Place.OURS else self._demand.wanted(self._requests, now)
         due = min(due, self._demand.falls_at(wanted))
         step = next_step(
             self._members,
@@ -389,7 +427,7 @@ class SpawnedApplication:
         )
         if step.stop is not None:
             assert isinstance(step.stop, _Process)
-            self._stop(step.stop, "reload" if self._leaving else step.why, command, nursery)
+            self._stop(step.stop, step.why if self._place is _Place.OURS else "reload", command, nursery)
             return now
         if step.start and now < self._restarts.not_before:
             return min(due, self._restarts.not_before)

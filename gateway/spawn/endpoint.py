@@ -18,7 +18,7 @@ from gateway.errors import StartError
 from gateway.net.address import TcpAddress, UnixAddress
 from gateway.programs.confinement import User
 from gateway.spawn.home import home, new_home
-from gateway.spawn.turn import Turn
+from gateway.spawn.turn import turn_at
 
 BACKLOG: Final = 4096
 """Connections that may wait for a process; the kernel cuts it to net.core.somaxconn."""
@@ -34,7 +34,6 @@ class SharedSocket:
         # Known before it exists, so that backends can be built first.
         self._home = new_home()
         self.address = UnixAddress(os.path.join(self._home, "app.sock"))
-        self.turn = None
         self._bound = os.path.join(self._home, "bound.sock")
         self.descriptor = -1
 
@@ -88,7 +87,7 @@ class OwnSocket:
         self._port: int | None = None
         self.descriptor = -1
         """Of the null device: the program's standard input."""
-        self.turn = None if address is None else Turn(address)
+        self.turn = None if address is None else turn_at(address)
         """Where other workers would have it at the same address."""
         if address is None and port:
             with socket.socket() as chosen:

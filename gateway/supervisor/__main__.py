@@ -1,7 +1,8 @@
-"""``python -m gateway.supervisor CHANNEL PARENT``: a worker, started by its supervisor.
+"""``python -m gateway.supervisor CHANNEL PARENT TURNS``: a worker, started by its supervisor.
 
 It loads the gateway before it is told what to be, so that one can stand by: then only the application is
-still to be loaded. CHANNEL is a descriptor, PARENT the number of the supervisor's process.
+still to be loaded. CHANNEL and TURNS (`gateway.turns`) are descriptors, PARENT is the number of the
+supervisor's process.
 """
 
 import sys
@@ -17,6 +18,8 @@ def main() -> None:
         from gateway.shutdown.exit import leave
         from gateway.shutdown.orphan import GRACE
         from gateway.supervisor.worker import work
+        from gateway.turns import share
+    share(int(sys.argv[3]))
     leave(work(int(sys.argv[1]), int(sys.argv[2])), patience=GRACE)
 
 

@@ -33,10 +33,10 @@ LAST_WORDS_TIME: Final = 1.0
 class Worker:
     """A process that stands by at first. `begin` tells it what to be, `run` follows it to its end."""
 
-    def __init__(self, *, stdin: int | None = None, caches: bool = True) -> None:
+    def __init__(self, *, turns: int, stdin: int | None = None, caches: bool = True) -> None:
         """Start the process, with *stdin* as its standard input; without *caches* it writes no bytecode.
 
-        Raises StartError.
+        It inherits the descriptor *turns* (`gateway.turns`). Raises StartError.
         """
         ours: socket.socket | None = None
         try:
@@ -47,14 +47,14 @@ class Worker:
                     [
                         *(sys.executable, "-P", *(() if caches else ("-B",))),
                         *("-m", "gateway.supervisor"),
-                        *(str(theirs.fileno()), str(os.getpid())),
+                        *(str(theirs.fileno()), str(os.getpid()), str(turns)),
                     ],
                     env=os.environb,
                     directory=os.getcwd(),
                     stdin=null.fileno() if stdin is None else stdin,
                     stdout=1,
                     stderr=2,
-                    others=[theirs.fileno()],
+                    others=[theirs.fileno(), turns],
                 )
         except OSError as error:
             if ours is not None:

@@ -3,22 +3,33 @@
 With --reload there are some, so that a change shows after no more than loading the application takes.
 """
 
+from gateway import turns
+from gateway.errors import StartError
 from gateway.supervisor.process import Worker
 
 
 class Standby:
-    """Keeps *count* of them once `refill` is called."""
+    """Keeps *count* of them once `refill` is called.
+
+    It starts all workers, and has the file that they share (`gateway.turns`).
+    """
 
     def __init__(self, count: int = 0, *, stdin: int | None = None, caches: bool = True) -> None:
         """*stdin* is what the workers have as their standard input, None for the null device.
 
         Without *caches* they keep no compiled modules: those are known by size and second of their source,
         and one that is saved twice in a second would stay as it was.
+
+        Raises StartError.
         """
         self._count = count
         self._stdin = stdin
         self._caches = caches
         self._waiting: list[Worker] = []
+        try:
+            self._turns = turns.make()
+        except OSError as error:
+            raise StartError(f"workers cannot share a file: {error.strerror}") from error
 
     def take(self) -> Worker:
         """One of them, or a new one. Raises StartError."""
@@ -34,9 +45,10 @@ class Standby:
             self._waiting.append(self._start())
 
     def _start(self) -> Worker:
-        return Worker(stdin=self._stdin, caches=self._caches)
+        return Worker(turns=self._turns.fileno(), stdin=self._stdin, caches=self._caches)
 
     async def aclose(self) -> None:
-        """End all."""
+        """End all; none is started any more."""
         while self._waiting:
             await self._waiting.pop().discard()
+        self._turns.close()

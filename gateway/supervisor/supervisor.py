@@ -60,7 +60,7 @@ class Supervisor:
         watched: Watched | None = None,
     ) -> None:
         """*workers* is how many there are, by default what the configuration says. With *watched*, changes of
-        files reload. Raises StartError if an address cannot be listened on.
+        files reload. Raises StartError if an address cannot be listened on, or nothing shared.
         """
         self.config = config
         self.started_at = time.monotonic()

@@ -1,102 +1,163 @@
-"""One at a time has an address: who waits for it is seen, and sees when it is free."""
+"""One process at a time has an address: who waits for it is seen, and sees when it is free."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import trio
-import trio.testing
+import pytest
 
+from gateway import turns
 from gateway.net.address import TcpAddress
-from gateway.spawn.turn import Turn
+from gateway.spawn.endpoint import OwnSocket
+from gateway.spawn.turn import turn_at
+from tests.gateway.test_daemon import ROOT
 
-ADDRESS = TcpAddress("127.0.0.1", 1)
+# Does with its turn what it is told, and tells what has come of it.
+PROGRAM = """
+import os, signal, sys
+from gateway import turns
+from gateway.spawn.turn import turn_at
 
+turns.share(int(sys.argv[1]))
+turn = turn_at(sys.argv[2])
 
-def test_one_has_it_until_it_is_released() -> None:
-    ours, theirs, elsewhere = Turn(ADDRESS), Turn(ADDRESS), Turn(TcpAddress("127.0.0.1", 2))
-    assert ours.take()
-    assert not theirs.take()
-    assert elsewhere.take()
-    assert (ours.is_ours, theirs.is_ours) == (True, False)
-    ours.release()
-    ours.release()
-    assert theirs.take()
-    theirs.release()
-    elsewhere.release()
+def fork():
+    pid = os.fork()
+    if not pid:
+        signal.pause()
+    return pid
 
-
-def test_who_waits_is_seen_and_sees_when_it_is_free() -> None:
-    async def main() -> None:
-        ours, theirs = Turn(ADDRESS), Turn(ADDRESS)
-        assert ours.take()
-        async with trio.open_nursery() as nursery:
-
-            async def give_way() -> None:
-                await ours.until_wanted()
-                seen.append("wanted")
-                await trio.testing.wait_all_tasks_blocked()
-                seen.append("released")
-                ours.release()
-
-            nursery.start_soon(give_way)
-            await trio.testing.wait_all_tasks_blocked()
-            while not theirs.take():
-                await theirs.until_free()
-            seen.append("taken")
-        theirs.release()
-
-    seen: list[str] = []
-    trio.run(main)
-    assert seen == ["wanted", "released", "taken"]
+for line in sys.stdin:
+    print(eval(line), flush=True)
+"""
 
 
-def test_who_has_given_up_does_not_count() -> None:
-    async def main() -> None:
-        ours, theirs = Turn(ADDRESS), Turn(ADDRESS)
-        assert ours.take()
-        for _ in range(100):  # more than can wait
-            with trio.CancelScope() as scope:
-                scope.deadline = trio.current_time() + 0.001
-                await theirs.until_free()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ours.until_wanted)
-            await trio.testing.wait_all_tasks_blocked()
-            assert len(nursery.child_tasks) == 1
-            while nursery.child_tasks:  # also one that could not even be seen
-                with trio.move_on_after(0.1):
-                    await theirs.until_free()
-        ours.release()
+class Worker:
+    """Another process, which has a turn at *address*."""
 
-    trio.run(main)
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    def does(self, what: str) -> object:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        return eval(self.process.stdout.readline())
+
+    def takes(self) -> object:
+        return self.does("turn.take()")
 
 
-def test_it_is_free_when_the_process_that_has_it_ends() -> None:
-    """Whichever way."""
-    code = (
-        "import os, sys, time; from gateway.spawn.turn import Turn\n"
-        f"os.getppid = lambda: {os.getppid()}\n"
-        "turn = Turn('here'); print(turn.take(), flush=True); time.sleep(600)"
-    )
-
-    async def main(process: "subprocess.Popen[bytes]") -> None:
-        turn = Turn("here")
-        assert not turn.take()
-        async with trio.open_nursery() as nursery:
-
-            async def take() -> None:
-                while not turn.take():
-                    await turn.until_free()
-
-            nursery.start_soon(take)
-            await trio.testing.wait_all_tasks_blocked()
-            process.kill()
-        turn.release()
-
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
+@contextmanager
+def worker(descriptor: int, address: str = "here") -> Iterator[Worker]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(descriptor), address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        pass_fds=[descriptor],
+        text=True,
+    ) as process:
         try:
-            assert process.stdout.readline() == b"True\n"
-            trio.run(main, process)
+            yield Worker(process)
         finally:
             process.kill()
+
+
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    with turns.make() as file:
+        yield file.fileno()
+
+
+def test_one_has_it_until_it_is_released(descriptor: int) -> None:
+    with worker(descriptor) as ours, worker(descriptor) as theirs, worker(descriptor, "there") as elsewhere:
+        assert ours.takes()
+        assert not theirs.takes()
+        assert elsewhere.takes()
+        ours.does("turn.release()")
+        ours.does("turn.release()")
+        assert theirs.takes()
+        assert not ours.takes()
+
+
+def test_supervisors_share_nothing(descriptor: int) -> None:
+    with turns.make() as another, worker(descriptor) as ours, worker(another.fileno()) as theirs:
+        assert ours.takes()
+        assert theirs.takes()
+
+
+def test_who_waits_is_seen_until_it_does_not_wait_any_more(descriptor: int) -> None:
+    with worker(descriptor) as ours, worker(descriptor) as theirs, worker(descriptor) as third:
+        assert ours.takes()
+        assert not ours.does("turn.wanted")
+        assert not theirs.takes()
+        assert not third.takes()
+        assert ours.does("turn.wanted")
+        assert ours.does("turn.wanted")  # looking changes nothing
+        assert not third.does("turn.take(waits=False)")
+        assert ours.does("turn.wanted")
+        theirs.process.kill()
+        theirs.process.wait()
+        assert not ours.does("turn.wanted")
+        assert not third.takes()
+        assert ours.does("turn.wanted")
+        ours.does("turn.release()")
+        assert third.takes()
+        assert not third.does("turn.wanted")
+
+
+def test_who_waits_sees_when_another_was_faster(descriptor: int) -> None:
+    with worker(descriptor) as ours, worker(descriptor) as theirs, worker(descriptor) as third:
+        assert ours.takes()
+        assert not theirs.takes()
+        assert not third.takes()
+        ours.does("turn.release()")
+        assert not theirs.does("turn.passed_on")
+        assert third.takes()
+        assert not theirs.takes()
+        assert theirs.does("turn.passed_on")
+
+
+def test_what_a_process_forks_does_not_have_it(descriptor: int) -> None:
+    """It may stay for longer than the worker."""
+    with worker(descriptor) as ours, worker(descriptor) as theirs:
+        assert ours.takes()
+        children = [ours.does("fork()")]
+        try:
+            ours.does("turn.release()")
+            assert theirs.takes()
+            theirs.does("turn.release()")
+            assert ours.takes()
+            children.append(ours.does("fork()"))
+            ours.process.kill()
+            ours.process.wait()
+            assert theirs.takes()
+        finally:
+            for child in children:
+                assert isinstance(child, int)
+                os.kill(child, 9)
+
+
+def test_it_is_free_when_the_process_that_has_it_ends(descriptor: int) -> None:
+    """Whichever way."""
+    with worker(descriptor) as ours, worker(descriptor) as theirs:
+        assert ours.takes()
+        assert not theirs.takes()
+        ours.process.kill()
+        ours.process.wait()
+        assert theirs.takes()
+
+
+def test_programs_do_not_inherit_the_file(descriptor: int) -> None:
+    with worker(descriptor) as ours:
+        assert ours.does(f"os.get_inheritable({descriptor})") is False
+
+
+def test_one_process_alone_has_no_turns() -> None:
+    address = TcpAddress("127.0.0.1", 1)
+    assert turn_at(address) is None
+    assert OwnSocket(address).turn is None
