@@ -1,10 +1,12 @@
 """One process at a time has an address: who waits for it is seen, and sees when it is free."""
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import pytest
 
@@ -67,8 +69,14 @@ def worker(descriptor: int, address: str = "here") -> Iterator[Worker]:
             process.kill()
 
 
-@pytest.fixture
-def descriptor() -> Iterator[int]:
+def _forbidden(*_: object) -> NoReturn:
+    raise PermissionError(errno.EPERM, "memfd_create")
+
+
+@pytest.fixture(params=["memory", "a file"])
+def descriptor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    if request.param == "a file":
+        monkeypatch.setattr(os, "memfd_create", _forbidden)
     with turns.make() as file:
         yield file.fileno()
 
