@@ -28,6 +28,12 @@ def wsgi(environ, start_response):
     return [body]
 """
 
+OFFER: Final = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+"""Of a WebSocket."""
+
 HELLO: Final = "def answer():\n    return b'hello'\n"
 
 KINDS: Final = {
@@ -239,10 +245,7 @@ async def asgi(scope, receive, send):
     with daemon(tmp_path, config(kind)) as running:
         running.ready()
         with running.connect() as client:
-            client.sendall(
-                b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
+            client.sendall(OFFER)
             assert client.recv(13) == b"HTTP/1.1 403 "
         running.process.terminate()
         logged = running.end()
@@ -344,10 +347,7 @@ async def asgi(scope, receive, send):
         try:
             running.ready()
             with running.connect() as client:
-                client.sendall(
-                    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-                )
+                client.sendall(OFFER)
                 assert client.recv(13) == b"HTTP/1.1 403 "
             running.process.terminate()
             assert running.process.wait(20) == 0
