@@ -120,7 +120,7 @@ class Http1Connection:
     async def _answer_requests(self) -> bool:
         """Whether to linger: True unless the client has closed first, and has been sent everything.
 
-        The hot path: everything that is not the usual case is elsewhere.
+        The hot path: what becomes of anything but the usual case is elsewhere.
         """
         codec = self._codec
         service = self._service
