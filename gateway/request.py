@@ -346,8 +346,9 @@ class Responder(Protocol):
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         """Begin the final response.
 
-        Connection-level fields in *headers* are dropped. Raises LocalProtocolError for a field name or
-        value that HTTP cannot carry; the response has not begun then.
+        Connection-level fields in *headers* are dropped; over HTTP/1 a Connection that says close is heeded.
+        Raises LocalProtocolError for a field name or value that HTTP cannot carry; the response has not
+        begun then.
         """
         ...
 

@@ -21,6 +21,7 @@ from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
 from gateway.protocols.grammar import TOKEN
 from gateway.protocols.http1 import LAST_CHUNK, encode_chunk, encode_last_chunk, encode_response_head
+from gateway.protocols.lists import list_tokens
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
 from gateway.protocols.trailers import permitted_trailers, takes_trailers
 
@@ -132,6 +133,8 @@ class Http1Responder:
         self.status = status
         self._head = None
         self.body_sent = size
+        if prepared.closes:
+            self.keep_alive = False
         own = OWN_FIELDS.lines(self._now, prepared.dated, prepared.served)
         if prepared.length is not None and self.keep_alive:
             return self._try_send(prepared.head + own + prepared.ending + body)
@@ -181,6 +184,8 @@ class Http1Responder:
         self.status = status
         if status in BODILESS:
             self._bodiless = True
+        if prepared.closes:
+            self.keep_alive = False
         self.started = True
 
     def withdraw(self) -> bool:
@@ -354,7 +359,7 @@ class PreparedHead:
     Preparing one costs a quarter of a small response, recognising it a tenth of that (`protocols.memo`).
     """
 
-    __slots__ = ("dated", "ending", "head", "length", "served")
+    __slots__ = ("closes", "dated", "ending", "head", "length", "served")
 
     def __init__(self, status: int, headers: Headers, reason: bytes, *, switches: bool = False) -> None:
         """Raises LocalProtocolError for what HTTP cannot carry, or not as a final response.
@@ -367,6 +372,8 @@ class PreparedHead:
         self.length: int | None = None
         """What Content-Length promises."""
         self.dated = self.served = False
+        self.closes = False
+        """Whether Connection says that this response is to be the last one (RFC 9112 9.6)."""
         fields: Headers = []
         for field in headers:
             name = field[0].lower()
@@ -387,6 +394,8 @@ class PreparedHead:
                     # RFC 9110 15.5.22: what to upgrade to; 7.8: with the option that names the field.
                     fields.append((b"connection", b"upgrade"))
                 else:
+                    if name == b"connection" and b"close" in list_tokens(field[1]):
+                        self.closes = True
                     continue
             fields.append(field)
         self.head = encode_response_head(status, reason, fields)[:-2]

@@ -97,6 +97,30 @@ def test_connection_is_kept_for_the_next_request() -> None:
     served(test)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_application_may_end_the_connection(whole: bool) -> None:
+    """RFC 9112 9.6: a server that says close processes no further request."""
+
+    async def last(request: Request, responder: Responder) -> None:
+        fields = [(b"Connection", b"x, Close")]
+        if whole:
+            await respond(responder, 200, fields, b"bye")
+            return
+        responder.start(200, fields)
+        responder.write(b"b")
+        await responder.flush()
+        responder.write(b"ye")
+        responder.end()
+        await responder.flush()
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        await client.send_all(GET * 2)
+        (answer,) = responses(await read_all(client))
+        assert (answer.headers["connection"], answer.body) == ("close", b"bye")
+
+    served(test, last)
+
+
 def test_pipelined_requests_are_answered_in_order() -> None:
     """H1-19: all in one write, with bodies of every kind in between."""
     data, expected = b"", []
