@@ -181,10 +181,8 @@ class PumpStream:
                 # Before the data is taken: a peer that floods must not keep the task from its cancellation.
                 self._full_reads = 0
                 await trio.lowlevel.checkpoint()
-            data = self.receive_nowait()
+            data = self.receive_in_turn()
             if data is not None:
-                if self._readable:
-                    self._full_reads += 1
                 return data
         if self._reader is not None:
             raise trio.BusyResourceError("another task is receiving from this stream")
@@ -193,6 +191,15 @@ class PumpStream:
         self._reader = current_task()
         await self._receiving
         return self._received
+
+    def receive_in_turn(self) -> bytes | None:
+        """As `receive_nowait`; None, too, if it is the turn of others: `receive_some` lets them have it."""
+        if self._full_reads >= _FULL_READS:
+            return None
+        data = self.receive_nowait()
+        if data is not None and self._readable:
+            self._full_reads += 1
+        return data
 
     def receive_nowait(self) -> bytes | None:
         """What is there already, or None. Raises BrokenResourceError if the connection is gone."""

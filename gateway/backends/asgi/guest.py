@@ -16,6 +16,7 @@ import asyncio.base_events
 import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
@@ -167,10 +168,11 @@ class AsyncioHost:
         try:
             await errand.waiter
         except asyncio.CancelledError:
-            if not errand.done:
-                errand.scope.cancel()
+            errand.scope.cancel()
+            while not errand.done:  # however often it is cancelled meanwhile
                 errand.waiter = self._loop.create_future()
-                await errand.waiter
+                with suppress(asyncio.CancelledError):
+                    await errand.waiter
             raise
         finally:
             # An error's traceback holds the frames it came through: taken off the errand, and off this

@@ -9,7 +9,7 @@ from gateway.front.patience import Patience
 from gateway.front.service import DRAINED_BYTES, Service
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Incomplete, RemoteProtocolError
-from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, Headers
+from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, Headers, NeedData, RequestHead
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.trailers import permitted_trailers
 
@@ -18,6 +18,9 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 class Http1Body:
     """Reads nothing ahead: bytes stay in the kernel until the handler asks, which slows the client.
+
+    A handler that does not wait gets what the kernel has, too: each wait of an application on asyncio costs a
+    task of trio's, and a quick upload needs few.
 
     ``complete`` says that the codec has come to the end of the body.
     """
@@ -76,15 +79,9 @@ class Http1Body:
     def read_nowait(self) -> bytes | None:
         if self.complete:
             return b""
-        try:
-            event = self._codec.next_event()
-        except Incomplete as cut:
-            raise ClientGone("the client closed the connection in the middle of the body") from cut
-        except RemoteProtocolError as malformed:
-            self.failed = True
-            raise RequestError(malformed.status, str(malformed), close=True) from malformed
-        if event is NEED_DATA:
-            return None
+        while (event := self._next_event()) is NEED_DATA:
+            if not self._take_what_is_here():
+                return None
         if isinstance(event, Data):
             self._received += len(event.data)
             if self._received > self._service.limits.body:
@@ -95,6 +92,28 @@ class Http1Body:
             self.trailers = permitted_trailers(event.trailers)
         self.complete = True
         return b""
+
+    def _next_event(self) -> RequestHead | Data | EndOfMessage | NeedData:
+        try:
+            return self._codec.next_event()
+        except Incomplete as cut:
+            raise ClientGone("the client closed the connection in the middle of the body") from cut
+        except RemoteProtocolError as malformed:
+            self.failed = True
+            raise RequestError(malformed.status, str(malformed), close=True) from malformed
+
+    def _take_what_is_here(self) -> bool:
+        """Hand the codec what has arrived; False if it must be waited for, or asked for first."""
+        if self._expects_continue:
+            return False
+        try:
+            data = self._stream.receive_in_turn()
+        except trio.BrokenResourceError as broken:
+            raise ClientGone("the client reset the connection") from broken
+        if data is None:
+            return False
+        self._take(data, 0)
+        return True
 
     async def read(self) -> bytes:
         while (piece := self.read_nowait()) is None:
@@ -123,5 +142,8 @@ class Http1Body:
             ) from late
         except trio.BrokenResourceError as broken:
             raise ClientGone("the client reset the connection") from broken
-        self._patience.spend(pump.now - began, len(data))
+        self._take(data, pump.now - began)
+
+    def _take(self, data: bytes, waited: float) -> None:
+        self._patience.spend(waited, len(data))
         self._codec.receive_data(data)

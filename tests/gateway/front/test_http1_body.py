@@ -81,6 +81,30 @@ def test_body_in_single_bytes(framing: bytes, data: bytes, length: int | None) -
     reading(test, framing)
 
 
+def test_what_has_arrived_is_here() -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"3\r\nabc\r\n0\r\n\r\n")
+        with trio.testing.assert_no_checkpoints():
+            assert (body.read_nowait(), body.read_nowait()) == (b"abc", b"")
+            assert await body.read() == b""
+
+    reading(test, CHUNKED)
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_client_that_has_gone_is_noticed_without_a_wait(how: str) -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        if how == "end":
+            await client.send_eof()
+        else:
+            reset(client)
+        for _ in range(2):
+            with pytest.raises(ClientGone):
+                body.read_nowait()
+
+    reading(test, b"Content-Length: 6")
+
+
 def test_silent_client_is_late() -> None:
     async def test(body: Http1Body, client: trio.SocketStream) -> None:
         await client.send_all(b"abc")

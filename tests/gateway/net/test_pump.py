@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
+from trio.testing import assert_checkpoints, check_half_closeable_stream, wait_all_tasks_blocked
 
 from gateway.net.pump import Pump
 from gateway.net.stream import READ_SIZE, PumpStream
@@ -756,6 +756,27 @@ def test_flood_does_not_keep_a_task_from_its_cancellation() -> None:
                         os.write(sock.fileno(), bytes(READ_SIZE))
                 assert len(await stream.receive_some()) == READ_SIZE
         assert scope.cancelled_caught
+
+    pumped("unix", test)
+
+
+def test_flood_gives_others_a_turn_where_nobody_waits() -> None:
+    async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
+        def flood() -> None:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(peer.socket.fileno(), bytes(READ_SIZE))
+
+        for _ in range(2):
+            reads = 0
+            flood()
+            while data := stream.receive_in_turn():
+                assert len(data) == READ_SIZE
+                flood()
+                reads += 1
+            assert reads < 20
+            with assert_checkpoints():
+                assert len(await stream.receive_some()) == READ_SIZE
 
     pumped("unix", test)
 
