@@ -239,7 +239,8 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
             elif name == b"connection":
                 connection = connection + b"," + value if connection else value
         self._keep_alive = self._keep_alive and persists(version, connection)
-        if connection and (named := named_by(connection)):
+        if connection:  # RFC 9110 7.6.1: it is about this connection, and what it names goes no further
+            named = named_by(connection) | {b"connection"}
             headers[:] = [field for field in headers if field[0] not in named]
         if status == 101 and not self._upgrade_offered:  # RFC 9110 15.2.2
             raise RemoteProtocolError("101 without a request to upgrade")
