@@ -13,8 +13,9 @@
     interface   applications of ASGI 2
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
-    guest       an application on an asyncio loop, and what it awaits of trio
+    guest       an application on an asyncio loop
     crossing    the way of a request into such an application, and back
+    errand      what it awaits of trio meanwhile
     stepping    the asyncio loop in the same thread, and the trio task that steps it
 """
 

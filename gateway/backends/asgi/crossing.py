@@ -3,23 +3,27 @@
 ::
 
     trio task ─► wait_for ─► asyncio task: run ─► the application
+              ◄───────────── wait (for a function of trio's: the trio task has nothing else to do)
               ◄───────────── release (the response is complete), or its end
 
 It decides what the end of the one means to the other, when either is cancelled, too. An application that
 ignores its cancellation is logged and left behind after ``patience`` seconds. It does not step the loop
-(`stepping`), and knows nothing of what the application awaits of trio (`guest`).
+(`stepping`).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import trio
 from trio.lowlevel import Abort, RaiseCancelT
 
 from gateway import forked
-from gateway.backends.asgi.host import Scope
+from gateway.backends.asgi.errand import Errand
+from gateway.backends.asgi.host import Scope, Wait
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.logger import get_logger
 from gateway.net.resumption import Parking, current_task
@@ -41,6 +45,8 @@ class Crossings:
     """Seconds that it may take to end after it was cancelled."""
     context: Context
     """What tasks have of context variables."""
+    wait_elsewhere: Wait
+    """In a trio task of its own."""
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """What still runs though nobody waits for it: asyncio itself holds its tasks by weak references only."""
 
@@ -56,6 +62,7 @@ class Crossing:
     _error: BaseException | None = None
     _raise_cancel: RaiseCancelT | None = None
     _patience: asyncio.TimerHandle | None = None
+    _errand: Errand | None = None
     _task: "asyncio.Task[None]"
     result: Any = None
 
@@ -81,9 +88,25 @@ class Crossing:
 
     def release(self) -> None:
         """Let the trio task go on (from a step of the loop)."""
-        if self._waiting:
-            self._waiting = False
+        if not self._waiting:
+            return
+        self._waiting = False
+        if self._errand is None:
             self._common.loop.resume_after_step(self._visitor)
+        else:
+            self._errand.cancel()
+
+    async def wait(
+        self, function: Callable[[], Awaitable[object]], scope: trio.CancelScope | None = None
+    ) -> None:
+        """The asyncio task: as `Host.wait`, for which the trio task need not be made."""
+        common = self._common
+        if self._errand is not None or not self._waiting:
+            await common.wait_elsewhere(function, scope)
+            return
+        self._errand = errand = Errand(function, scope, common.loop)
+        common.loop.resume_after_step(self._visitor)
+        await errand.wait()
 
     async def wait_for(self, main: Coroutine[Any, Any, None]) -> None:
         """The trio task: have *main*, which is `run`, run, and wait for its end or `release`.
@@ -93,7 +116,14 @@ class Crossing:
         common = self._common
         # Not by its argument `context`, which not every task factory of an application takes.
         self._task = task = common.context.copy().run(common.loop.create_task, main)
-        await Parking(self._abort)
+        parking = Parking(self._abort)
+        await parking
+        while self._errand is not None:
+            with suppress(trio.Cancelled):  # where it waits next it hears of that again
+                await self._errand.run()
+            self._errand = None
+            if self._waiting:
+                await parking
         if not self._done:
             common.background.add(task)
             task.add_done_callback(common.background.discard)

@@ -1,11 +1,14 @@
 """An application on an asyncio loop in the worker's thread, and what it awaits of trio.
 
 The loop is `stepping.GuestLoop`, which a trio task steps. Each request of the trio side becomes an asyncio
-task there (`crossing`); what the application awaits of the trio side becomes a trio task (`_Errand`)::
+task there (`crossing`). What the application awaits of the trio side is done by the trio task that waits for
+it, or by another one::
 
     enter, call ─► Crossing ─► asyncio task of the application
-                                     │
-    trio task ◄─ _Errand ◄───────── wait
+                     ▲               │
+    trio task        └── Errand ◄── wait of the exchange
+        ▲                            │ (that task has another one to do, or waits no more)
+        └──────────────── Errand ◄── wait
 
 Promises: what the application leaves running is cancelled when the host ends, its async generators are
 closed, and its executor's threads are waited for, within a time limit.
@@ -16,13 +19,13 @@ import asyncio.base_events
 import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 import trio
 
 from gateway.backends.asgi.crossing import Crossing, Crossings
+from gateway.backends.asgi.errand import Errand
 from gateway.backends.asgi.host import Application, Event, Exchange, Scope
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.logger import get_logger
@@ -57,7 +60,7 @@ class AsyncioHost:
         self._loop.set_exception_handler(self._log_uncaught)
         if debug:
             self._loop.set_debug(True)
-        self._crossings = Crossings(self._loop, name, patience, copy_context())
+        self._crossings = Crossings(self._loop, name, patience, copy_context(), self.wait)
         # Set while `run` runs.
         self._nursery: trio.Nursery
         self._root: asyncio.Task[None]
@@ -148,6 +151,7 @@ class AsyncioHost:
     def enter(self, app: Application, scope: Scope, exchange: Exchange) -> Awaitable[None]:
         crossing = Crossing(self._crossings, scope)
         exchange.on_complete = crossing.release
+        exchange.wait = crossing.wait
         return crossing.wait_for(crossing.run(app, scope, exchange.receive, exchange.send))
 
     def leave(self) -> None:
@@ -161,30 +165,12 @@ class AsyncioHost:
 
     # --- from the application back to trio
 
-    async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
-        errand = _Errand(function, self._loop.create_future())
+    async def wait(
+        self, function: Callable[[], Awaitable[object]], scope: trio.CancelScope | None = None
+    ) -> None:
+        errand = Errand(function, scope, self._loop)
         self._nursery.start_soon(errand.run)
-        error: BaseException | None = None
-        try:
-            await errand.waiter
-        except asyncio.CancelledError:
-            errand.scope.cancel()
-            while not errand.done:  # however often it is cancelled meanwhile
-                errand.waiter = self._loop.create_future()
-                with suppress(asyncio.CancelledError):
-                    await errand.waiter
-            raise
-        finally:
-            # An error's traceback holds the frames it came through: taken off the errand, and off this
-            # frame, it goes with whoever catches it.
-            error, errand.error = errand.error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
-        result: Result = errand.result
-        return result
+        await errand.wait()
 
     def event(self) -> Event:
         return asyncio.Event()
@@ -200,33 +186,3 @@ def _origins(context: dict[str, Any]) -> dict[str, str]:
         for key, value in context.items()
         if key in ("source_traceback", "handle_traceback") and value
     }
-
-
-class _Errand:
-    """An asyncio task that waits for a trio function."""
-
-    __slots__ = ("_function", "done", "error", "result", "scope", "waiter")
-
-    def __init__(self, function: Callable[[], Awaitable[Any]], waiter: asyncio.Future[None]) -> None:
-        self._function = function
-        self.scope = trio.CancelScope()
-        self.waiter = waiter
-        """Resolved when the function has ended; the one who waits may change it."""
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = asyncio.CancelledError()
-
-    async def run(self) -> None:
-        """The trio task."""
-        try:
-            # Not even begun if nobody waits any more: another one may have been sent since.
-            if not self.scope.cancel_called:
-                with self.scope:
-                    self.result = await self._function()
-                    self.error = None
-        except Exception as error:  # raised again by wait(), in the asyncio task
-            self.error = error
-        finally:
-            self.done = True
-            if not self.waiter.done():
-                self.waiter.set_result(None)

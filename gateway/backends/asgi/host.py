@@ -39,11 +39,22 @@ class Event(Protocol):
     async def wait(self) -> object: ...
 
 
+class Wait(Protocol):
+    """Awaits a trio function, for the application's side: `Host.wait`."""
+
+    def __call__(
+        self, function: Callable[[], Awaitable[object]], scope: trio.CancelScope | None = None
+    ) -> Awaitable[None]: ...
+
+
 class Exchange(Protocol):
     """What an application is called with, besides its scope."""
 
     on_complete: Callable[[], None] | None
     """Called by the exchange when the response has been sent: nobody waits for the application any more."""
+
+    wait: Wait
+    """`Host.wait`, or a shorter way that the host has for this call."""
 
     async def receive(self) -> Message: ...
     async def send(self, message: Message, /) -> None: ...
@@ -78,8 +89,10 @@ class Host(Protocol):
 
     # --- for the application's side
 
-    async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
-        """Await a trio function. Cancelling the caller cancels it."""
+    async def wait(
+        self, function: Callable[[], Awaitable[object]], scope: trio.CancelScope | None = None
+    ) -> None:
+        """Await a trio function, within *scope* if there is one. Cancelling the caller cancels it."""
         ...
 
     def event(self) -> Event: ...
@@ -132,8 +145,14 @@ class TrioHost:
         # front sees to it that each request begins in a step of its own. Cheaper than a task.
         current_task().context = self._context.copy()
 
-    async def wait(self, function: Callable[[], Awaitable[Result]]) -> Result:
-        return await function()
+    async def wait(
+        self, function: Callable[[], Awaitable[object]], scope: trio.CancelScope | None = None
+    ) -> None:
+        if scope is None:
+            await function()
+            return
+        with scope:
+            await function()
 
     def event(self) -> Event:
         return trio.Event()

@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from gateway import forked
-from gateway.backends.asgi.host import Event, Host, Message
+from gateway.backends.asgi.host import Event, Host, Message, Wait
 from gateway.backends.asgi.messages import (
     FilePart,
     as_bytes,
@@ -103,6 +103,7 @@ class HttpExchange:
         "gone",
         "on_complete",
         "told",
+        "wait",
     )
 
     def __init__(
@@ -136,6 +137,7 @@ class HttpExchange:
         self._failure: GatewayError | None = None
         self._unpaused = 0
         self.on_complete: Callable[[], None] | None = None
+        self.wait: Wait = host.wait
         self.gone = False
         """Nobody is left to answer: the client left, or the exchange was given up."""
         self.told = False
@@ -184,8 +186,9 @@ class HttpExchange:
         if self.gone:
             return None
         self._reading = reading = self._host.event()
+        self._read_scope = trio.CancelScope()
         try:
-            await self._host.wait(self._read_ahead)
+            await self.wait(self._read_ahead, self._read_scope)
         except (ClientGone, RequestError) as error:
             self._leave(error)
             return None
@@ -197,9 +200,8 @@ class HttpExchange:
     async def _read_ahead(self) -> None:
         # Kept here and not returned: a piece that arrives while the application cancels its
         # receive() belongs to the next one.
-        with trio.CancelScope() as self._read_scope:
-            if not (self.gone or self._stage is _COMPLETE):
-                self._ahead = await self._body.read()
+        if not (self.gone or self._stage is _COMPLETE):
+            self._ahead = await self._body.read()
 
     def _stop_reading(self) -> None:
         """The request is over: what comes of its body is the front's to read."""
@@ -340,7 +342,7 @@ class HttpExchange:
         self._sending = True
         self._line = line = self._line or []
         try:
-            await self._host.wait(function)
+            await self.wait(function)
         finally:
             self._sending = False
             self._call_next(line)

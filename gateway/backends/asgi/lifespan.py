@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 import trio
 
 from gateway import forked
-from gateway.backends.asgi.host import Application, Host, Message
+from gateway.backends.asgi.host import Application, Host, Message, Wait
 from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.start_watch import StartWatch
@@ -59,6 +59,7 @@ class Lifespan:
         self._scope = trio.CancelScope(shield=True)
         self.state: dict[str, Any] = {}
         self.on_complete: Callable[[], None] | None = None
+        self.wait: Wait = host.wait
 
     # --- for the backend
 
@@ -146,9 +147,9 @@ class Lifespan:
         self._received += 1
         if self._received == 1:
             return {"type": "lifespan.startup"}
-        await self._host.wait(self._stop_asked.wait)
+        await self.wait(self._stop_asked.wait)
         if self._received > 2:
-            await self._host.wait(trio.sleep_forever)
+            await self.wait(trio.sleep_forever)
         if self._stage is _Stage.RUNNING:
             self._stage = _Stage.STOPPING
         return {"type": "lifespan.shutdown"}

@@ -31,7 +31,7 @@ from typing import Any, Final
 import trio
 
 from gateway import forked
-from gateway.backends.asgi.host import Event, Host, Message, wait_for_notice
+from gateway.backends.asgi.host import Event, Host, Message, Wait, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
 from gateway.backends.asgi.settings import WebSocketSettings
@@ -136,6 +136,7 @@ class WebSocketExchange:
         "gone",
         "on_complete",
         "told",
+        "wait",
     )
 
     def __init__(
@@ -192,6 +193,7 @@ class WebSocketExchange:
         self.told = False
         """As of HttpExchange: here it is told by the end of its connection."""
         self.on_complete: Callable[[], None] | None = None
+        self.wait: Wait = host.wait
         responder.on_disconnect = self._left_early
 
     @property
@@ -334,7 +336,7 @@ class WebSocketExchange:
         self._decided = decided = self._host.event()
         self._stage = _ACCEPTING
         try:
-            await self._host.wait(self._switch)
+            await self.wait(self._switch)
         except ClientGone as gone:
             self._disconnect(ABNORMAL, "")
             raise ClientDisconnected("the client has disconnected") from gone
@@ -497,7 +499,9 @@ class WebSocketExchange:
         """Nobody has to find this any more."""
         self._notice.leave(self)
         self._responder.on_disconnect = None
-        self.on_complete = None  # by its scope it would lead back here
+        # By their scope they would lead back here.
+        self.on_complete = None
+        self.wait = self._host.wait
 
     @property
     def answered(self) -> bool:

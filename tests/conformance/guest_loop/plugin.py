@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from gateway.backends.asgi.guest import AsyncioHost
-from gateway.backends.asgi.host import Message, Receive, Scope, Send
+from gateway.backends.asgi.host import Message, Receive, Scope, Send, Wait
 from gateway.net.pump import Pump
 
 from .stepped import SteppedLoop
@@ -48,6 +48,7 @@ NEEDS_FLOW_CONTROL: Final = (
 
 class _NoExchange:
     on_complete: Callable[[], None] | None = None
+    wait: Wait
 
     async def receive(self) -> Message:
         raise NotImplementedError

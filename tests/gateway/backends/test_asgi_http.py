@@ -21,7 +21,7 @@ from gateway.backends.asgi.scope import http_scope
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
 from tests.gateway.backends.asgi_harness import answering, both_loops, handle, published, serving
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
-from tests.gateway.served import gateway_of, read_all, responses, run
+from tests.gateway.served import gateway_of, read_all, read_until, responses, run, until
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"ok"}
@@ -702,6 +702,77 @@ def test_an_application_may_return_any_awaitable(loop: str, recorder: RecordingR
 
     handle(Awaitable, make_request(), recorder, loop=loop)
     assert recorder.body == b"ok"
+
+
+# --- several tasks of one application
+
+
+def serving_app(app: Any, loop: str) -> Any:
+    """A gateway with *app* as its only backend."""
+    settings = {"asgi": published(app), "loop": loop, "lifespan": "off"}
+    return gateway_of({"backends": {"app": settings}, "routes": [{"backend": "app"}]})
+
+
+@both_loops
+def test_one_task_receives_while_another_waits_for_the_client_to_read(loop: str) -> None:
+    size = 8 * 1024 * 1024
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def read() -> None:
+            reads.set()
+            received.append(await receive())
+
+        reads = anyio.Event()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await reads.wait()
+            await send({**START, "headers": [(b"content-length", b"%d" % size)]})
+            await send({**BODY, "body": bytes(size), "more_body": True})
+        await send({**BODY, "body": b""})
+
+    received: list[Any] = []
+
+    async def main() -> None:
+        async with serving_app(app, loop) as served, await served.connect() as client:
+            await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+            await client.receive_some(1)
+            await client.send_all(b"in")
+            await until(lambda: bool(received))
+            await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert len(await read_all(client)) > 2 * size - 1024 * 1024
+
+    run(main)
+    assert received == [piece(b"in", False), piece(b"", False)]
+
+
+@both_loops
+def test_a_receive_that_waits_at_the_end_of_the_response_is_told_of_it(loop: str) -> None:
+    """ASGI-12: what is left of the body is not for the application; the connection goes on behind it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def read() -> None:
+            reads.set()
+            received.append(await receive())
+
+        reads = anyio.Event()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await reads.wait()
+            await answering()(scope, receive, send)
+
+    received: list[Any] = []
+
+    async def main() -> None:
+        async with serving_app(app, loop) as served, await served.connect() as client:
+            await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+            await read_until(client, b"ok")
+            await client.send_all(b"inGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert (await read_all(client)).endswith(b"ok")
+
+    run(main)
+    assert received == [{"type": "http.disconnect"}, piece(b"", False)]
 
 
 # --- turns and cancellation
