@@ -597,6 +597,8 @@ def test_errors_are_sticky() -> None:
         GET[:3],
         GET[:20],
         GET[:-1],
+        b"\r",
+        b"\r\n\r",
         CHUNKED_POST,
         CHUNKED_POST + b"5\r\nhel",
         CHUNKED_POST + b"5\r\nhello\r",

@@ -184,7 +184,7 @@ class Http1Server(MessageReader[RequestHead]):
         if data[position] == _CARRIAGE_RETURN:
             position = self._skip_empty_lines()
             if position < 0:
-                return NEED_DATA
+                return self._need_data() if self._data else NEED_DATA  # a CR alone has begun something
             data = self._data
         end = data.find(b"\r\n\r\n", self._scanned)
         if end < 0:

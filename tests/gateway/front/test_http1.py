@@ -709,7 +709,7 @@ def test_reset_ends_the_handler_at_once(kind: str, tmp_path: Path) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("sent", [b"", b"GE", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"GE", b"GET / HTTP/1.1\r\nHost: a\r\n", b"\r", b"\r\n\r"])
 def test_client_that_goes_before_its_request_is_complete(sent: bytes) -> None:
     assert asked_and_closed(sent) == b""
 
