@@ -368,6 +368,17 @@ def test_last_block_of_deflate() -> None:
         assert events_of(codec) == ["Hello"]
 
 
+def test_what_is_behind_a_last_block_is_refused() -> None:
+    """It becomes nothing that the bound would count, however much comes in fragments."""
+    codec = server(deflate=Deflate(most=1000))
+    codec.receive_data(frame(TEXT, bytes.fromhex("f348cdc9c90700"), fin=False, rsv1=True))
+    assert events_of(codec) == []
+    codec.receive_data(frame(CONTINUATION, bytes(1000), fin=False))
+    (closed,) = events_of(codec)
+    assert isinstance(closed, Closed)
+    assert closed.code == 1007
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_inflating_is_bounded(whole: bool) -> None:
     """A thousand bytes that become a million are refused, and do not become them."""

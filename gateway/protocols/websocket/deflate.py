@@ -23,6 +23,9 @@ _LEAST_BITS: Final = 9
 
 _SYNC_MARK: Final = b"\x00\x00\xff\xff"  # RFC 7692 7.2.1: cut off by the sender, put back by the receiver
 
+_EMPTY_BLOCK: Final = b"\x00" + _SYNC_MARK
+"""All that may follow a last block (RFC 7692 7.2.3.4)."""
+
 # As globals: members of an Enum are found slowly (`gateway.protocols`).
 _MESSAGE_OPCODES: Final = (Opcode.TEXT, Opcode.BINARY)
 _CONTINUATION: Final = Opcode.CONTINUATION
@@ -121,6 +124,9 @@ class Deflate:
         self._room -= len(inflated)
         if self._room < 0:
             return CloseReason.MESSAGE_TOO_BIG
+        # zlib keeps what is behind a last block, however much that is.
+        if len(self._inflater.unused_data) > len(_EMPTY_BLOCK):
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         return inflated
 
 
