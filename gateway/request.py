@@ -336,7 +336,10 @@ class Responder(Protocol):
         ...
 
     async def inform(self, status: int, headers: Headers) -> None:
-        """Send a 1xx response at once; nothing is sent to an HTTP/1.0 client (RFC 9110 15.2)."""
+        """Send a 1xx response at once; nothing is sent to an HTTP/1.0 client (RFC 9110 15.2).
+
+        Fields as for ``start``.
+        """
         ...
 
     def try_respond(self, status: int, headers: Headers, body: bytes, reason: bytes = b"") -> bool:

@@ -187,13 +187,13 @@ ROWS: dict[str, tuple[bytes, bytes, list[Any]]] = {
     ),
     "interim responses": (
         b"GET",
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\nConnection: close\r\n"
-        b"Content-Length: 7\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\nx",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\nConnection: close, x-hop\r\n"
+        b"X-Hop: 1\r\nContent-Length: 7\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\nx",
         [
             InformationalResponse(100, [], b"Continue"),
             InformationalResponse(
                 103,
-                [(b"link", b"x"), (b"connection", b"close"), (b"content-length", b"7")],
+                [(b"link", b"x"), (b"content-length", b"7")],
                 b"Early Hints",
             ),
             head(200, (b"content-length", b"1")),

@@ -116,7 +116,7 @@ class Http1Responder:
     async def inform(self, status: int, headers: Headers) -> None:
         if self._version10 or self.started:
             return
-        self._unsent = encode_response_head(status, b"", headers)
+        self._unsent = PreparedHead(status, headers, b"", final=False).head + b"\r\n"
         await self.flush()
         self._stream.release()  # it is for the time that the final response takes, which may be one step
 
@@ -154,7 +154,7 @@ class Http1Responder:
         """
         if self.started:
             raise RuntimeError("the response was started before")
-        prepared = PreparedHead(101, headers, b"", switches=True)
+        prepared = PreparedHead(101, headers, b"", final=False)
         self.started = self.ended = True
         self.keep_alive = False
         self.status = 101
@@ -361,12 +361,12 @@ class PreparedHead:
 
     __slots__ = ("closes", "dated", "ending", "head", "length", "served")
 
-    def __init__(self, status: int, headers: Headers, reason: bytes, *, switches: bool = False) -> None:
-        """Raises LocalProtocolError for what HTTP cannot carry, or not as a final response.
+    def __init__(self, status: int, headers: Headers, reason: bytes, *, final: bool = True) -> None:
+        """Raises LocalProtocolError for what HTTP cannot carry, or not as a *final* response.
 
-        *switches*: HTTP ends with it, so 101 is final.
+        What is not final has no body: another response follows it, or another protocol (101).
         """
-        if status < 200 and not switches:
+        if status < 200 and final:
             # RFC 9112 6.3: its body would be read as the next response.
             raise LocalProtocolError(f"{status} is not a final response")
         self.length: int | None = None

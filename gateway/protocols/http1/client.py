@@ -95,6 +95,13 @@ def _understand_request(headers: Headers) -> RequestFields:
     return RequestFields(encode_fields(headers), framing, length or 0, closes, upgrade)
 
 
+def _drop_connection(headers: Headers, connection: bytes) -> None:
+    """RFC 9110 7.6.1: *connection* is about this connection, and the fields that it names go no further."""
+    if connection:
+        named = named_by(connection) | {b"connection"}
+        headers[:] = [field for field in headers if field[0] not in named]
+
+
 class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
     """One connection to an upstream server, one exchange at a time."""
 
@@ -189,6 +196,7 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
         version, status, reason = parse_status_line(bytes(data[position:start]))
         headers = self._section(start, end + 4)
         if status < 200 and status != 101:  # RFC 9112 6.3: no body, and no say about the connection
+            _drop_connection(headers, b",".join([value for name, value in headers if name == b"connection"]))
             return InformationalResponse(status, headers, reason)
         self._understand_response(version, status, headers)
         if (
@@ -239,9 +247,7 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
             elif name == b"connection":
                 connection = connection + b"," + value if connection else value
         self._keep_alive = self._keep_alive and persists(version, connection)
-        if connection:  # RFC 9110 7.6.1: it is about this connection, and what it names goes no further
-            named = named_by(connection) | {b"connection"}
-            headers[:] = [field for field in headers if field[0] not in named]
+        _drop_connection(headers, connection)
         if status == 101 and not self._upgrade_offered:  # RFC 9110 15.2.2
             raise RemoteProtocolError("101 without a request to upgrade")
         if status == 101 or (self._method == b"CONNECT" and status < 300):

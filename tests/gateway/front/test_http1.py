@@ -297,16 +297,17 @@ def test_connection_fields_of_a_handler_are_dropped() -> None:
 
 
 def test_informational_responses_come_before_the_final_one() -> None:
-    """H-11; not for an HTTP/1.0 client."""
+    """H-11; without what ends with a connection, and not for an HTTP/1.0 client."""
 
     async def answer(request: Request, responder: Responder) -> None:
-        await responder.inform(103, [(b"link", b"</x>")])
-        await responder.inform(103, [(b"link", b"</y>")])
+        await responder.inform(103, [(b"link", b"</x>"), (b"transfer-encoding", b"chunked")])
+        await responder.inform(103, [(b"connection", b"close"), (b"link", b"</y>")])
         await respond(responder, 200, [], b"body")
 
     received = asked(LAST_GET, answer)
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"103", b"103", b"200"]
-    assert b"</y>\r\n\r\nHTTP/1.1 200" in received
+    assert b"103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 103" in received
+    assert b"103 Early Hints\r\nlink: </y>\r\n\r\nHTTP/1.1 200" in received
     assert re.findall(rb"HTTP/1.1 (\d+)", asked(b"GET / HTTP/1.0\r\n\r\n", answer)) == [b"200"]
 
 
