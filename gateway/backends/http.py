@@ -165,7 +165,8 @@ class HttpBackend:
             known = self._known_fields.get(key)
             if known is None:
                 known = self._fields(request, 0, expects)
-                if sum(len(name) + len(value) for name, value in known) <= LONGEST_HEAD:
+                # Of what the client says, dropped or not: that is what is kept.
+                if sum(len(name) + len(value) for name, value in request.headers) <= LONGEST_HEAD:
                     self._known_fields.keep(key, known)
             headers = known
         return RequestHead(request.method.encode("ascii"), target_below_mount(request), headers)

@@ -1,6 +1,7 @@
 """The HTTP backend through the whole gateway: what the upstream server gets."""
 
 import re
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,6 +104,33 @@ def test_names_with_underscores_are_not_passed_on() -> None:
     _, fields = seen(get(b"/", b"X_Forwarded_For: 1.2.3.4", b"X-Kept_Not: 1", b"_: 2", b"X-Kept: 3"))
     assert fields[b"x-kept"] == b"3"
     assert [name for name in fields if b"_" in name] == []
+
+
+def test_large_fields_are_not_kept_beyond_their_request() -> None:
+    """What small heads become is remembered; what is dropped of a head makes it no smaller."""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        while await read_until(stream, b"\r\n\r\n"):
+            await stream.send_all(OK)
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
+            async with gateway_of(config) as served:
+                tracemalloc.start()
+                try:
+                    for number in range(20):
+                        assert (
+                            response(
+                                await served.ask(get(b"/", b"X_Dropped: " + b"%d" % number * 20_000))
+                            ).status
+                            == 200
+                        )
+                    assert tracemalloc.get_traced_memory()[0] < 500_000
+                finally:
+                    tracemalloc.stop()
+
+    run(main)
 
 
 def test_trailers_are_asked_for_anew() -> None:

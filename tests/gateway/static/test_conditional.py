@@ -1,5 +1,6 @@
 """RFC 9110 section 13 on one file: etag "e", modified 1994-11-06 08:49:37."""
 
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -171,6 +172,16 @@ def test_a_year_of_two_digits_is_at_most_fifty_years_ahead() -> None:
 )
 def test_what_is_no_date_is_none(value: bytes) -> None:
     assert parse_date(value) is None
+
+
+def test_what_is_too_long_for_a_date_is_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            assert parse_date(b"%d" % number * 50_000) is None
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_leap_second_is_a_date() -> None:
