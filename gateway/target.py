@@ -84,12 +84,14 @@ _LONGEST_KEPT: Final = 255
 
 
 def host_of(authority: bytes) -> str:
-    """The host without its port, lower-case."""
+    """The host without its port, lower-case, and without the dot that ends an absolute name (RFC 1034 3.1):
+    it is the same host, and has the same routes.
+    """
     host = _hosts.get(authority)
     if host is None:
         text = authority.decode("latin-1").lower()
         name, colon, port = text.rpartition(":")
-        host = name if colon and (port.isdigit() or not port) else text
+        host = (name if colon and (port.isdigit() or not port) else text).removesuffix(".")
         if len(authority) <= _LONGEST_KEPT:
             _hosts.keep(authority, host)
     return host

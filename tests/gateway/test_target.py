@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import RequestError
-from gateway.target import decode_path, split_target
+from gateway.target import decode_path, host_of, split_target
 
 
 @pytest.mark.parametrize(
@@ -159,3 +159,21 @@ def test_any_path_is_refused_or_stays_below_the_root(raw_path: bytes) -> None:
 def test_any_bytes_give_a_path_or_a_request_error(raw_path: bytes) -> None:
     path = path_or_none(raw_path)
     assert path is None or path == "*" or path.startswith("/")
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        (b"", ""),
+        (b"A.example", "a.example"),
+        (b"a.example:8080", "a.example"),
+        (b"a.example:", "a.example"),
+        (b"[::1]", "[::1]"),
+        (b"[::1]:80", "[::1]"),
+        (b"a.example.", "a.example"),
+        (b"a.example.:443", "a.example"),
+    ],
+)
+def test_host_of_an_authority(authority: bytes, host: str) -> None:
+    """RFC 1034 3.1: an absolute name ends with a dot; and is the same host."""
+    assert host_of(authority) == host
