@@ -7,6 +7,7 @@ asks, or changes how the content is understood belongs in front of the content o
 from typing import Final
 
 from gateway.protocols.events import Headers
+from gateway.protocols.forwarded import CLIENT_FIELDS
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 from gateway.protocols.lists import list_tokens
 
@@ -15,8 +16,7 @@ _FORBIDDEN: Final = HOP_BY_HOP | frozenset(
     {
         # Framing, as most of those that end with the connection.
         b"content-length",
-        # Routing, and what only proxies say.
-        b"forwarded",
+        # Routing.
         b"host",
         b"max-forwards",
         b"via",
@@ -59,11 +59,11 @@ def takes_trailers(fields: Headers) -> bool:
 def permitted_trailers(trailers: Headers) -> Headers:
     """Those of *trailers* that may be passed on.
 
-    Names with underscores are dropped as they are from the headers: for many programs they are twins of
-    names with dashes.
+    What only proxies say of their clients is not among them. Names with underscores are dropped as they are
+    from the headers: for many programs they are twins of names with dashes.
     """
     return [field for field in trailers if _permitted(field[0].lower())]
 
 
 def _permitted(name: bytes) -> bool:
-    return name not in _FORBIDDEN and b"_" not in name and not name.startswith(b"x-forwarded-")
+    return name not in _FORBIDDEN and b"_" not in name and not name.startswith(CLIENT_FIELDS)

@@ -32,6 +32,7 @@ def test_permits(name: bytes) -> None:
         b"expect",
         b"X-Forwarded-For",
         b"forwarded",
+        b"X-Real-IP",
         b"x_real_ip",
     ],
 )
