@@ -733,6 +733,15 @@ def test_small_chunks_have_no_limit(play: Play) -> None:
     assert play(Http1Server(), data)[-1] == Data(b"x" * 5000)
 
 
+@pytest.mark.parametrize("line", [b"1", b"1;ieof=true"])
+def test_small_chunks_are_one_piece(line: bytes) -> None:
+    """An event for each would take eight times as long, and others would wait for that."""
+    server = Http1Server()
+    server.receive_data(CHUNKED_POST + (line + b"\r\nx\r\n") * 1000)
+    server.next_event()
+    assert server.next_event() == Data(b"x" * 1000)
+
+
 def test_empty_lines_are_limited(play: Play) -> None:
     """H1-2"""
     assert len(play(Http1Server(), (b"\r\n\r\n" + GET) * 3)) == 6

@@ -250,29 +250,32 @@ class MessageReader(ABC, Generic[HeadT]):
                 return self._need_data()
 
     def _take_whole_chunks(self) -> bytes:
-        """The data of all chunks that are here whole and have no extension, as one piece.
+        """The data of all chunks that are here whole, as one piece.
 
         Many small chunks are common, and an event for each would cost far more than this. It raises
-        nothing: whatever is not plain is left for the careful way.
+        nothing: whatever is not as it should be is left for the careful way.
         """
         data, position = self._data, self._position
+        overhead = self._overhead
         pieces = []
-        while match := _PLAIN_CHUNK_LINE.match(data, position):
+        while match := _PLAIN_CHUNK_LINE.match(data, position) or _CHUNK_LINE.match(
+            data, position, position + MAX_CHUNK_LINE
+        ):
             start = match.end()
-            end = start + int(match[1], 16)
-            if start == end or data[end : end + 2] != b"\r\n":
+            size = int(match[1], 16)
+            end = start + size
+            if not size or data[end : end + 2] != b"\r\n":
                 break
+            overhead = max(0, overhead + start - position - _FREE_CHUNK_OVERHEAD - 2 * size)
+            if overhead > MAX_CHUNK_OVERHEAD:
+                break
+            self._overhead = overhead
             pieces.append(data[start:end])
             position = end + 2
         if not pieces:
             return b""
-        whole = b"".join(pieces)
-        if self._overhead:  # the same as `_read_chunk_line` counts, in one sum
-            lines = position - self._position - len(whole) - 2 * len(pieces)
-            self._overhead -= _FREE_CHUNK_OVERHEAD * len(pieces) + 2 * len(whole) - lines
-            self._overhead = max(0, self._overhead)
         self._consume(position)
-        return whole
+        return b"".join(pieces)
 
     def _read_chunk_line(self) -> bool:
         data, position = self._data, self._position
