@@ -51,6 +51,10 @@ _BROKEN_EVENTS: Final = select.EPOLLHUP | select.EPOLLERR
 _FULL_READS: Final = 16
 """Reads that filled their buffer between two checkpoints, so that one fast writer cannot hold the worker."""
 
+_LONG_TURN: Final = 0.005
+"""Seconds since the last batch of events after which there is one more: a read that is full of small pieces,
+frames of HTTP/2 for instance, takes a hundred times as long as others."""
+
 _CORKED_FILE: Final = 256 * 1024
 """Bytes from which a file is worth two more system calls."""
 
@@ -177,11 +181,11 @@ class PumpStream:
         Raises TooSlowError after ``read_deadline``, BrokenResourceError if the connection is gone.
         """
         if self._readable:
-            if self._full_reads >= _FULL_READS:
+            if self._had_turn():
                 # Before the data is taken: a peer that floods must not keep the task from its cancellation.
                 self._full_reads = 0
                 await trio.lowlevel.checkpoint()
-            data = self.receive_in_turn()
+            data = self._receive_and_count()
             if data is not None:
                 return data
         if self._reader is not None:
@@ -194,8 +198,13 @@ class PumpStream:
 
     def receive_in_turn(self) -> bytes | None:
         """As `receive_nowait`; None, too, if it is the turn of others: `receive_some` lets them have it."""
-        if self._full_reads >= _FULL_READS:
-            return None
+        return None if not self._readable or self._had_turn() else self._receive_and_count()
+
+    def _had_turn(self) -> bool:
+        pump = self._pump
+        return self._full_reads >= _FULL_READS or pump.time() > pump.now + _LONG_TURN
+
+    def _receive_and_count(self) -> bytes | None:
         data = self.receive_nowait()
         if data is not None and self._readable:
             self._full_reads += 1

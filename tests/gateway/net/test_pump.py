@@ -9,7 +9,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import assert_checkpoints, check_half_closeable_stream, wait_all_tasks_blocked
+from trio.testing import (
+    MockClock,
+    assert_checkpoints,
+    assert_no_checkpoints,
+    check_half_closeable_stream,
+    wait_all_tasks_blocked,
+)
 
 from gateway.net.pump import Pump
 from gateway.net.stream import READ_SIZE, PumpStream
@@ -1162,3 +1168,25 @@ def test_a_fast_peer_does_not_hold_the_loop() -> None:
         await trio.lowlevel.checkpoint()
 
     pumped("unix", test)
+
+
+def test_long_work_on_what_came_does_not_hold_the_loop() -> None:
+    """Others have their turn before the next read, however few there were."""
+    clock = MockClock()
+
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = connected("unix")
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+            stream = attached(pump, ours)
+            with theirs:
+                theirs.setblocking(False)
+                assert theirs.send(bytes(3 * READ_SIZE)) > 2 * READ_SIZE
+                with assert_no_checkpoints():
+                    await stream.receive_some()
+                clock.jump(1.0)  # it was busy
+                with assert_checkpoints():
+                    await stream.receive_some()
+            stream.close()
+
+    trio.run(main, clock=clock)
