@@ -50,6 +50,10 @@ UNSENT_BYTES: Final = 2 * PIECE
 """Bytes of records that may wait for the kernel: a piece, and all the alerts and key updates that a peer
 may make us write and not read."""
 
+_VAIN_READS: Final = 1
+"""Full reads of which nothing is data before the next. Nobody has to say so much of keys and tickets, and who
+says it faster than it is understood would be listened to for ever."""
+
 FAREWELL_SECONDS: Final = 5.0
 """How long `send_eof` waits for room in the kernel for close_notify."""
 
@@ -167,10 +171,15 @@ class TlsStream(PumpStream):
         if not self._secured or self._fd < 0:
             return super().receive_nowait()
         data = self._read_records() if self._incoming.pending else b""
+        reads = 0
         while not (data or self._ended):
+            if reads > _VAIN_READS:
+                self.hung_up = True
+                raise trio.BrokenResourceError("the peer sends records without data, and no end of them")
             received = super().receive_nowait()
             if received is None:
                 return None
+            reads += 1
             if received:
                 self._incoming.write(received)
                 data = self._read_records()

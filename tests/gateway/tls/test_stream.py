@@ -413,6 +413,33 @@ def test_garbage_after_the_handshake(tmp_path: Path) -> None:
     streams(tmp_path, test)
 
 
+def test_peer_that_sends_no_data_without_end(tmp_path: Path) -> None:
+    """As many session tickets as fit into the socket: who takes them all keeps everybody waiting."""
+    files = certificate(tmp_path, "localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.certificate, files.key)
+    context.num_tickets = 4000
+
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = socket.socketpair()
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 1024 * 1024)
+            transport = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+            server = trio.SSLStream(transport, context, server_side=True)
+            stream = TlsStream(pump, ours, client_context(), server_side=False, server_name="localhost")
+            pump.adopt(stream)
+            async with trio.open_nursery() as both:
+                both.start_soon(server.do_handshake)
+                await stream.handshake(5)
+            await server.send_all(b"the end of them")
+            with pytest.raises(trio.BrokenResourceError, match="records without data"):
+                await stream.receive_some()
+            stream.close()
+            transport.socket.close()
+
+    run(main)
+
+
 def test_parked_reader_meets_garbage(tmp_path: Path) -> None:
     async def test(stream: TlsStream, client: Client) -> None:
         async with trio.open_nursery() as nursery:
