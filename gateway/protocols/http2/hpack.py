@@ -6,6 +6,7 @@ forget it with the first section that changes a table. The second request of a c
 response of a second are mostly of that kind; compressing is the most expensive part of a small exchange.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
@@ -27,27 +28,38 @@ _LARGEST_REMEMBERED: Final = TABLE_SIZE
 """... and bytes of what it stands for, times so many sections: an index of one byte can name a field of
 4000, again and again, and the cookies among them are joined (a section of 24 bytes, 60 KB to keep)."""
 
+_PIECE: Final = 1024
+"""Bytes of a section after which the rest is decoded by itself: for each literal hpack copies what is left of
+what it was given, which takes a second for 256 KiB."""
+
+_LONGEST_INTEGER: Final = 10
+"""Bytes of an integer behind its first: more than hpack takes."""
+
 
 class FieldSection:
     """A decoded section; what it means as a request is kept with it."""
 
     __slots__ = ("fields", "request", "size")
 
-    def __init__(self, fields: Headers) -> None:
+    def __init__(self, fields: Headers, size: int) -> None:
         self.fields = fields
-        # RFC 9113 6.5.2: the size as SETTINGS_MAX_HEADER_LIST_SIZE counts it.
-        self.size = sum(len(name) + len(value) + 32 for name, value in fields)
+        self.size = size
+        """As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 6.5.2)."""
         self.request: ParsedRequest | None = None
 
 
 class SectionDecoder:
     """The client's field sections, with their shared table."""
 
-    __slots__ = ("_decoder", "_known")
+    __slots__ = ("_decoder", "_known", "_max_count", "_max_size")
 
-    def __init__(self, *, max_size: int) -> None:
-        """*max_size* bytes in all are decoded; more ends the connection, because its state is lost."""
+    def __init__(self, *, max_size: int, max_count: int) -> None:
+        """*max_size* bytes and *max_count* fields in all are decoded; more ends the connection, because its
+        state is lost.
+        """
         self._decoder = Decoder(max_header_list_size=max_size)
+        self._max_size = max_size
+        self._max_count = max_count
         self._known: Memo[bytes, FieldSection] = Memo(_SECTIONS_REMEMBERED)
 
     def decode(self, block: bytes) -> FieldSection:
@@ -56,17 +68,77 @@ class SectionDecoder:
 
     def _decode(self, block: bytes) -> FieldSection:
         try:
-            fields = self._decoder.decode(block, raw=True)
+            section = self._decode_pieces((block,) if len(block) <= _PIECE else pieces_of(block))
         except OversizedHeaderListError:
-            raise Http2Error("a field section is too large", ErrorCode.ENHANCE_YOUR_CALM) from None
+            raise _too_large() from None
         except (HPACKError, IndexError, ValueError) as error:
             raise Http2Error(f"malformed field section: {error}", ErrorCode.COMPRESSION_ERROR) from None
-        section = FieldSection([(field[0], field[1]) for field in fields])
         if not _is_stable(block):
             self._known.clear()
         elif len(block) <= _LONGEST_REMEMBERED and section.size <= _LARGEST_REMEMBERED:
             self._known.keep(block, section)
         return section
+
+    def _decode_pieces(self, pieces: Iterable[bytes]) -> FieldSection:
+        fields: Headers = []
+        size = 0
+        for piece in pieces:
+            for field in self._decoder.decode(piece, raw=True):
+                name, value = field[0], field[1]
+                fields.append((name, value))
+                size += len(name) + len(value) + 32
+            if size > self._max_size or len(fields) > self._max_count:
+                raise _too_large()
+        return FieldSection(fields, size)
+
+
+def _too_large() -> Http2Error:
+    return Http2Error("a field section is too large", ErrorCode.ENHANCE_YOUR_CALM)
+
+
+def pieces_of(block: bytes) -> Iterator[bytes]:
+    """*block* cut between fields. What cannot be cut, hpack finds malformed at its beginning."""
+    start = position = 0
+    end = len(block)
+    while position < end:
+        position = _end_of_field(block, position)
+        # RFC 7541 4.2: a change of the table's size is at the beginning of a section, and nowhere else.
+        if position - start >= _PIECE and position < end and block[position] & 0xE0 != 0x20:
+            yield block[start:position]
+            start = position
+    yield block[start:]
+
+
+def _end_of_field(block: bytes, position: int) -> int:
+    """Where the field at *position* ends (RFC 7541 6); the end of *block* or beyond, if it is not whole."""
+    first = block[position]
+    try:
+        if first & 0x80:  # indexed
+            return _integer(block, position, 0x7F)[1]
+        if first & 0xE0 == 0x20:  # the size of the table
+            return _integer(block, position, 0x1F)[1]
+        index, position = _integer(block, position, 0x3F if first & 0x40 else 0x0F)
+        for _ in range(1 if index else 2):  # the value, and the name in front of it
+            length, position = _integer(block, position, 0x7F)
+            position += length
+    except IndexError:
+        return len(block)
+    return position
+
+
+def _integer(block: bytes, position: int, mask: int) -> tuple[int, int]:
+    """The integer at *position*, and where it ends (RFC 7541 5.1). Raises IndexError if it does not."""
+    number = block[position] & mask
+    position += 1
+    if number == mask:
+        for shift in range(0, 7 * _LONGEST_INTEGER, 7):
+            octet = block[position]
+            position += 1
+            number += (octet & 0x7F) << shift
+            if octet < 0x80:
+                return number, position
+        raise IndexError
+    return number, position
 
 
 class SectionEncoder:

@@ -139,7 +139,9 @@ class Http2Server:
         self._header_count = header_count
         # Compressed sections are not larger than plain ones, but for padding and the frame's own fields.
         self._reader = FrameReader(max_block=DECODED_SECTIONS * headers + MAX_FRAME_SIZE)
-        self._decoder = SectionDecoder(max_size=DECODED_SECTIONS * headers)
+        self._decoder = SectionDecoder(
+            max_size=DECODED_SECTIONS * headers, max_count=DECODED_SECTIONS * header_count
+        )
         self._encoder = SectionEncoder()
         self._block: list[bytes] = []
         self._block_ends = False
