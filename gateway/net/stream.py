@@ -63,7 +63,7 @@ class PumpStream:
     """A connected, non-blocking socket that the pump watches, from the first wait on at the latest.
 
     One task may receive and one may send at a time (BusyResourceError otherwise). Receiving or
-    sending does not pass a checkpoint unless it has to wait.
+    sending does not pass a checkpoint unless it has to wait; receiving also when others have waited for long.
     """
 
     __slots__ = (

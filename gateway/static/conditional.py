@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from gateway.front import fields
+from gateway.front.fields import http_date as _http_date
 from gateway.protocols.events import Headers
 
 _FIELDS: Final = frozenset(
@@ -89,7 +89,7 @@ def _date_of(fields: Mapping[bytes, bytes], name: bytes) -> int | None:
 @lru_cache(maxsize=1024)  # files have few dates, and requests repeat them
 def http_date(seconds: int) -> bytes:
     """IMF-fixdate: ``Sun, 06 Nov 1994 08:49:37 GMT``."""
-    return fields.http_date(seconds)
+    return _http_date(seconds)
 
 
 def parse_date(value: bytes) -> int | None:
