@@ -218,7 +218,7 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
 
     def _check_start_line(self) -> int:
         end = self._status_line_end()
-        if end >= 0:
+        if end > self._scanned:  # or it was checked when it came
             parse_status_line(bytes(self._data[self._position : end]))
         return end
 

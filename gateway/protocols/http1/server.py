@@ -252,7 +252,7 @@ class Http1Server(MessageReader[RequestHead]):
     def _check_start_line(self) -> int:
         position = self._position
         end = self._request_line_end(position)
-        if end >= 0:
+        if end > self._scanned:  # or it was checked when it came
             self._parse_line(position, end)
         return end
 
