@@ -227,9 +227,8 @@ class ApplicationCall:
             self._fail(error)
         finally:
             # Always, even if the client is gone (PEP 3333).
-            close = None if result is None else getattr(result, "close", None)
-            if close is not None:
-                self._close(close)
+            if result is not None:
+                self._close(result)
             # wsgi.input refers to this call: without the environ there is no cycle to collect.
             self.environ = {}
 
@@ -376,9 +375,11 @@ class ApplicationCall:
             self.failed = True
             self._threads.post(self)
 
-    def _close(self, close: Callable[[], object]) -> None:
+    def _close(self, result: Iterable[bytes]) -> None:
         try:
-            close()
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
         except BaseException as error:  # as in run()
             end_child(error)
             log.exception(

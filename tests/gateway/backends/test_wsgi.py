@@ -593,6 +593,26 @@ def test_failing_close_is_logged() -> None:
     assert logs[0]["event"] == "application failed in close()"
 
 
+def test_a_close_that_cannot_be_looked_up_costs_no_thread() -> None:
+    """As that of a wrapper which looks up names in a way of its own."""
+
+    class Passing(list[bytes]):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    async def main() -> None:
+        async with serving(returning(Passing([b"x"])), threads=1) as backend:
+            for recorder in recorders:
+                with trio.fail_after(30):
+                    await backend.handle(make_request(), recorder)
+
+    recorders = [RecordingResponder(), RecordingResponder()]
+    with capture_logs() as logs:
+        trio.run(main)
+    assert all(recorder.ended for recorder in recorders)
+    assert [entry["event"] for entry in logs] == 2 * ["application failed in close()"]
+
+
 @pytest.mark.parametrize("make", [list, iter])
 def test_more_than_content_length_is_cut(make: Callable[[list[bytes]], Any]) -> None:
     """WSGI-14: never more than promised."""
