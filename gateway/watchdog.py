@@ -98,10 +98,16 @@ def request_of(frame: FrameType | None) -> dict[str, Any]:
     scope: dict[str, Any] = {}
     while frame is not None:
         for value in list(frame.f_locals.values()):
-            if type(value) is dict and value.get("type") in ("http", "websocket") and "path" in value:
+            if type(value) is not dict or "path" not in value:
+                continue
+            kind = value.get("type")  # of an application's own, which may compare to anything, as arrays do
+            if type(kind) is str and kind in ("http", "websocket"):
                 scope = value  # the outermost is the gateway's own
         frame = frame.f_back
     if not scope:
         return {}
-    backend = scope.get("extensions", {}).get("gateway.backend", {}).get("name")
+    try:
+        backend = scope["extensions"]["gateway.backend"]["name"]
+    except (KeyError, TypeError):
+        backend = None
     return {"backend": backend, "method": scope.get("method", scope["type"]), "path": scope["path"]}

@@ -76,13 +76,28 @@ def test_application_and_request_are_named(loop: str, version: str) -> None:
         assert "stack" not in over
 
 
-def test_other_code_is_told_by_its_stack() -> None:
+class Elementwise:
+    """Compares as arrays do: with a result that is neither true nor false."""
+
+    def __eq__(self, other: object) -> "Elementwise":  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+@pytest.mark.parametrize("kind", [Elementwise(), "http"])
+def test_other_code_is_told_by_its_stack(kind: object) -> None:
+    """Whatever its variables hold that looks like a scope."""
+
     async def main() -> None:
+        mine = {"type": kind, "path": None, "extensions": None}
         async with trio.open_nursery() as nursery:
             await nursery.start(Watchdog(0.05).run)
             block_until(lambda: told(logs, BLOCKED))
             await until(lambda: bool(told(logs, GOES_ON)))
             nursery.cancel_scope.cancel()
+        assert mine
 
     with capture_logs() as logs:
         run(main)
