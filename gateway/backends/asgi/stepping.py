@@ -331,13 +331,13 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """As asyncio's when the loop is not stepped any more, but not for longer than `SECONDS_AT_END`."""
         if self._home is not None:
             raise RuntimeError("This event loop is already running")  # as to other threads, and within a step
-        library, _library.name = _library.name, "asyncio"
         limit = self.call_later(SECONDS_AT_END, self.stop)
+        library, _library.name = _library.name, "asyncio"
         try:
             super().run_forever()
         finally:
-            limit.cancel()
             _library.name = library
+            limit.cancel()
 
     def close(self) -> None:
         """As asyncio's. What leads from the loop back to itself is let go."""

@@ -383,6 +383,17 @@ def test_nobody_else_runs_a_loop_that_is_stepped() -> None:
     beside(check)
 
 
+def test_a_closed_loop_does_not_run_and_leaves_nothing_to_trio() -> None:
+    async def main() -> None:
+        loop = GuestLoop("api", trio.lowlevel.current_clock())
+        loop.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            loop.run_forever()
+        assert sniffio.current_async_library() == "trio"
+
+    trio.run(main)
+
+
 def test_a_closed_loop_is_let_go() -> None:
     gone: list[weakref.ref[GuestLoop]] = []
 
