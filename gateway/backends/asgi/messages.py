@@ -42,9 +42,16 @@ def check_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
     fields: Headers = []
     for name, value in headers:
         if name.__class__ is not bytes or value.__class__ is not bytes:
-            raise TypeError(f"the header {name!r}: {value!r} is not two byte strings")
+            name, value = _two_byte_strings(name, value)
         fields.append((name, value))
     return fields
+
+
+def _two_byte_strings(name: object, value: object) -> tuple[bytes, bytes]:
+    """Those of a subclass as plain ones."""
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        raise TypeError(f"the header {name!r}: {value!r} is not two byte strings")
+    return bytes(name), bytes(value)
 
 
 def as_bytes(body: object) -> bytes:

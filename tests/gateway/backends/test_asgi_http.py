@@ -361,6 +361,19 @@ def test_small_response_is_flushed_once(loop: str, recorder: RecordingResponder)
     assert (recorder.body, recorder.ended, recorder.flushes) == (b"hello", True, 1)
 
 
+class Literal(bytes):
+    """What a library makes of its own byte strings."""
+
+
+@both_loops
+def test_byte_strings_of_a_subclass_are_byte_strings(loop: str, recorder: RecordingResponder) -> None:
+    app = answering(Literal(b"hello"), headers=[(Literal(b"x-a"), Literal(b"1"))])
+    handle(app, make_request(), recorder, loop=loop)
+    assert recorder.headers == [(b"x-a", b"1")]
+    assert type(recorder.headers[0][0]) is bytes
+    assert recorder.body == b"hello"
+
+
 @both_loops
 def test_each_piece_is_flushed(loop: str, recorder: RecordingResponder) -> None:
     """ASGI-11."""
