@@ -109,4 +109,8 @@ def _made_by(factory: Any, target: str) -> Any:
 
 
 def _failed(what: str, error: BaseException, hint: str = "") -> LoadError:
-    return LoadError(f"{what} failed: {type(error).__name__}: {error}{hint}", own=True)
+    try:
+        words = str(error)
+    except Exception as wrong:  # the application's own code, too
+        words = f"str() of it failed: {type(wrong).__name__}"
+    return LoadError(f"{what} failed: {type(error).__name__}: {words}{hint}", own=True)

@@ -25,15 +25,22 @@ def as_single_callable(app: Any, interface: Interface) -> Application:
 
 def is_double_callable(app: Any) -> bool:
     """Whether *app* is a function, class or instance of ASGI 2; in doubt it is not."""
-    if getattr(app, "_asgi_single_callable", False):
+    if _is_marked(app, "_asgi_single_callable"):
         return False
-    if getattr(app, "_asgi_double_callable", False):
+    if _is_marked(app, "_asgi_double_callable"):
         return True
     told = counts_taken(app)
     # A wrapper may take anything, and one that does not may wrap what takes something else.
     if not told or not all(1 in counts for counts in told):
         return False
     return not all(3 in counts for counts in told) or (inspect.isclass(app) and not hasattr(app, "__await__"))
+
+
+def _is_marked(app: Any, mark: str) -> bool:
+    try:
+        return bool(getattr(app, mark, False))
+    except Exception:  # of a wrapper that looks up names in a way of its own
+        return False
 
 
 def _as_single_callable(app: Any) -> Application:

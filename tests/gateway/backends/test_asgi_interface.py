@@ -144,6 +144,14 @@ def test_of_asgi_2(app: Any) -> None:
     assert is_double_callable(app)
 
 
+def test_a_wrapper_that_raises_whatever_it_is_asked_for_is_not_marked() -> None:
+    class Wrapper(SingleInstance):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    assert not is_double_callable(Wrapper())
+
+
 def test_no_signature_tells_nothing() -> None:
     """Of some functions in C there is none; and Python 3.14 evaluates annotations for it."""
 

@@ -78,6 +78,7 @@ def test_calls_a_factory(tmp_path: Path) -> None:
         ("gw_exits:app", "the import of gw_exits failed: SystemExit: 3"),
         ("gw_interrupts:app", "the import of gw_interrupts failed: KeyboardInterrupt: "),
         ("gw_lazy:app", "the look-up of gw_lazy:app failed: ValueError: no settings"),
+        ("gw_mute:app", "the import of gw_mute failed: Mute: str() of it failed: KeyError"),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
@@ -86,6 +87,8 @@ def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
     write(tmp_path, "gw_needs.py", "import gw_other\n")
     write(tmp_path, "gw_exits.py", "raise SystemExit(3)\n")
     write(tmp_path, "gw_interrupts.py", "raise KeyboardInterrupt\n")
+    mute = "class Mute(Exception):\n    def __str__(self):\n        return {}[self]\n\nraise Mute\n"
+    write(tmp_path, "gw_mute.py", mute)
     write(tmp_path, "gw_lazy.py", "def __getattr__(name):\n    raise ValueError('no settings')\n")
     with pytest.raises(StartError) as caught:
         load(target, tmp_path)
