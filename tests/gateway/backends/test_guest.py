@@ -474,6 +474,44 @@ def test_a_request_that_is_over_cannot_be_cancelled_by_another_that_ends_with_it
     assert ended == ["response"] * 2 + ["behind the response"] * 2
 
 
+def test_what_is_awaited_of_trio_has_ended_however_often_it_is_cancelled() -> None:
+    """Two messages of one response would be written at the same time."""
+
+    class Slow(RecordingResponder):
+        waiting = 0
+
+        def try_flush(self) -> bool:
+            return False
+
+        async def flush(self) -> None:
+            self.waiting += 1
+            try:
+                if self.waiting == 1 and not self.ended:
+                    await trio.sleep_forever()
+            finally:
+                seen.append(self.waiting)
+                self.waiting -= 1
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        more = asyncio.create_task(send({"type": "http.response.body", "body": b"a", "more_body": True}))
+        while not responder.waiting:
+            await asyncio.sleep(0)
+        while not more.done():
+            more.cancel()
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend:
+            await backend.handle(make_request(), responder)
+
+    responder = Slow()
+    seen: list[int] = []
+    trio.run(main)
+    assert seen == [1, 1]
+
+
 def test_what_is_left_running_is_cancelled_at_the_end() -> None:
     ended: list[str] = []
 
