@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import trio
 from trio.lowlevel import Abort, RaiseCancelT
@@ -166,7 +166,7 @@ class Crossing:
         ):
             # Of a task that never began the traceback holds this, and with it the request.
             del self._task
-            self._raise_cancel()
+            _raise_cancelled(self._raise_cancel, error)
         if isinstance(error, asyncio.CancelledError):
             raise RuntimeError("the application cancelled its own task") from error  # noqa: TRY004
         if error is not None:
@@ -176,7 +176,7 @@ class Crossing:
                 del error  # Its traceback holds this frame, and with it the request.
 
     def _log_late(self, error: BaseException) -> None:
-        if isinstance(error, Exception | SystemExit):
+        if not (isinstance(error, GeneratorExit) or _is_cancellation(error)):
             log.error(
                 "application failed after its response",
                 backend=self._common.name,
@@ -184,3 +184,24 @@ class Crossing:
                 path=self._scope.get("path"),
                 exc_info=error,
             )
+
+
+def _raise_cancelled(raise_cancel: RaiseCancelT, error: BaseException | None) -> NoReturn:
+    """Raise Cancelled; and beside it, as a nursery does, a group of tasks in which more went wrong."""
+    try:
+        raise_cancel()
+    except trio.Cancelled as cancelled:
+        if error is None or _is_cancellation(error):
+            raise
+        both = BaseExceptionGroup("cancelled, and failed", [cancelled, error])
+    try:
+        raise both
+    finally:
+        del both, error  # Their tracebacks hold this frame.
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether *error* says no more than that a task was cancelled; a group of tasks says so by a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(asyncio.CancelledError)[1] is None
+    return isinstance(error, asyncio.CancelledError)

@@ -865,8 +865,7 @@ def test_what_fails_beside_a_cancelled_task_stays_with_the_request(
     entered = trio.Event()
     with capture_logs() as logs:
         trio.run(main)
-    if loop == "trio":
-        assert [entry["event"] for entry in logs] == ["application failed"]
+    assert [entry["event"] for entry in logs] == ["application failed"]
 
 
 @both_loops

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -22,6 +23,7 @@ from structlog.testing import capture_logs
 from gateway.backends.asgi import stepping
 from gateway.backends.asgi.crossing import Crossing
 from gateway.backends.asgi.host import Event
+from gateway.errors import BackendError
 from tests.gateway.backends.asgi_harness import answering, serving
 from tests.gateway.conftest import RecordingResponder, make_request
 from tests.gateway.freed import freed_without_the_collector
@@ -320,9 +322,15 @@ def test_a_task_that_exits_does_not_end_the_worker() -> None:
     assert [entry["event"] for entry in logs] == ["uncaught in asyncio"]
 
 
-def test_work_after_the_response_does_not_hold_the_connection() -> None:
+class Grave(BaseException):
+    """What an application raises that no handler of its own shall catch."""
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("late"), SystemExit(1), Grave(), BaseExceptionGroup("", [Grave()])]
+)
+def test_work_after_the_response_does_not_hold_the_connection(error: BaseException) -> None:
     """And what goes wrong in it is logged."""
-    error = ValueError("late")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await answering()(scope, receive, send)
@@ -397,6 +405,43 @@ def test_an_application_that_ignores_its_cancellation_is_left_behind() -> None:
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
     assert waited == [pytest.approx(5.0, abs=0.1)]
     assert "application ignores its cancellation" in [entry["event"] for entry in logs]
+
+
+@pytest.mark.parametrize(
+    ("error", "events"),
+    [
+        (asyncio.CancelledError(), []),
+        (BaseExceptionGroup("", [asyncio.CancelledError()]), []),
+        (ValueError("no"), ["application failed"]),
+        (ExceptionGroup("", [ValueError("no")]), ["application failed"]),
+        (BaseExceptionGroup("", [asyncio.CancelledError(), ValueError("no")]), ["application failed"]),
+    ],
+)
+def test_what_goes_wrong_while_it_is_cancelled_is_logged(error: BaseException, events: list[str]) -> None:
+    """Also in a group of tasks."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            raise error
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend, trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                with suppress(BackendError):
+                    await backend.handle(make_request(), RecordingResponder())
+
+            nursery.start_soon(ask)
+            await entered.wait()
+            nursery.cancel_scope.cancel()
+
+    entered = trio.Event()
+    with capture_logs() as logs:
+        trio.run(main)
+    assert [entry["event"] for entry in logs] == events
 
 
 def test_cancelled_before_it_began() -> None:
@@ -495,7 +540,7 @@ def test_what_is_awaited_of_trio_has_ended_however_often_it_is_cancelled() -> No
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
         more = asyncio.create_task(send({"type": "http.response.body", "body": b"a", "more_body": True}))
-        while not responder.waiting:
+        while not responder.waiting:  # noqa: ASYNC110
             await asyncio.sleep(0)
         while not more.done():
             more.cancel()
