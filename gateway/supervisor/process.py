@@ -62,8 +62,10 @@ class Worker:
             raise StartError(f"no process can be started for a worker: {error.strerror}") from error
         self._socket = ours
         self._channel: Channel | None = None
-        self._answers: dict[int, dict[str, Any] | None] = {}
         self._asked = 0
+        self._awaited: set[int] = set()
+        """What was asked, by number, and is still waited for."""
+        self._answers: dict[int, dict[str, Any] | None] = {}
         self._answered = trio.Event()
         self._heard_all = trio.Event()
         self.pid = self._process.pid
@@ -136,8 +138,8 @@ class Worker:
                 self.status = message["status"]
                 self.raised = message["raised"]
             elif "answer" in message:
-                if message["answer"] == self._asked:  # what was asked before is not waited for any more
-                    self._answers = {self._asked: message["state"]}
+                if message["answer"] in self._awaited:
+                    self._answers[message["answer"]] = message["state"]
                 self._answered.set()
                 self._answered = trio.Event()
         self._heard_all.set()
@@ -164,8 +166,13 @@ class Worker:
             return None
         self._asked += 1
         number = self._asked
-        with trio.move_on_after(ANSWER_TIME):
-            await self._channel.send(ask=number)
-            while number not in self._answers and not self.ended.is_set():
-                await self._answered.wait()
-        return self._answers.pop(number, None)
+        self._awaited.add(number)
+        try:
+            with trio.move_on_after(ANSWER_TIME):
+                await self._channel.send(ask=number)
+                while number not in self._answers and not self.ended.is_set():
+                    await self._answered.wait()
+        finally:
+            self._awaited.discard(number)
+            answer = self._answers.pop(number, None)
+        return answer

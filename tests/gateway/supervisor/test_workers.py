@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -68,6 +69,22 @@ def test_workers_share_what_is_bounded_and_are_looked_at_together(tmp_path: Path
         running.process.terminate()
         running.end()
     assert all(gone(pid) for pid in pids)
+
+
+def test_several_ask_at_the_same_time(tmp_path: Path) -> None:
+    """Each gets the answers of all workers: status and metrics, or two that collect metrics."""
+    with supervised(tmp_path, "--workers", "2") as running, ExitStack() as stack:
+        running.ready()
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(5)]
+        for each in clients:
+            each.connect(str(tmp_path / "control.sock"))
+        for each in clients:
+            each.sendall(b"GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        for each in clients:
+            described = json.loads(each.makefile("rb").read().partition(b"\r\n\r\n")[2])
+            assert [worker["state"] for worker in described["workers"]] == ["serving", "serving"]
+        running.process.terminate()
+        running.end()
 
 
 def test_worker_that_dies_is_replaced(tmp_path: Path) -> None:
