@@ -164,6 +164,9 @@ class Supervisor:
 
     def _wish_for(self, why: str) -> Reload:
         wish = Reload(why)
+        if self._serving.cancel_called:
+            wish.settle(_STOPS)
+            return wish
         self._wanted.append(wish)
         self._wish.set()
         # What is being loaded is not wanted any more; it may be what hangs, and has just been mended. Or it
@@ -184,7 +187,7 @@ class Supervisor:
             with self._serving:
                 await self._serve(generations)
             for wish in self._wanted:
-                wish.settle(["the daemon stops"])
+                wish.settle(_STOPS)
 
     async def _serve(self, generations: trio.Nursery) -> None:
         try:
@@ -210,7 +213,7 @@ class Supervisor:
     async def _reload(self, wishes: list[Reload], generations: trio.Nursery) -> None:
         log.info("reloading", reason=wishes[-1].why)
         begun = trio.current_time()
-        reasons, status = ["the daemon stops"], 1
+        reasons, status = _STOPS, 1
         try:
             document = self._read()
             await self._advance(document, document.load(), generations)
@@ -302,6 +305,9 @@ _PATIENCE = 1.0
 """Seconds that a start has at least when another reload is wished for meanwhile; twice as many each time
 that it was too few, until one succeeds, so that code which writes files whenever it is loaded serves in the
 end."""
+
+_STOPS = ["the daemon stops"]
+"""Why a reload fails that is wished for when there are to be no more workers."""
 
 _NAMED = 3
 """Changed files that are named in the log."""

@@ -94,6 +94,22 @@ def test_what_runs_is_finished_or_told(tmp_path: Path) -> None:
         running.end()
 
 
+def test_a_daemon_that_stops_says_so(tmp_path: Path) -> None:
+    """At once, not when it has stopped."""
+    with supervised(tmp_path) as running:
+        running.ready()
+        with running.connect() as busy:
+            busy.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+            receive_until(busy, b"begun \r\n")
+            running.process.terminate()
+            running.wait_for("waiting for requests")
+            done = command(tmp_path, "reload", "gateway.yaml")
+            assert (done.returncode, done.stderr) == (1, "gateway: the daemon stops\n")
+            (tmp_path / "go").touch()
+            assert b"one " in receive_until(busy, b"\r\n0\r\n\r\n")
+        running.end()
+
+
 def test_mistakes_leave_what_serves(tmp_path: Path) -> None:
     with supervised(tmp_path, config=TWO) as running:
         running.ready()
