@@ -63,6 +63,8 @@ class _Exchange:
     def __init__(self, connection: socket.socket) -> None:
         self.codec = UwsgiServer()
         self.connection = connection
+        self.lost = False
+        """The web server has gone."""
         self._received = False
 
     def serve(self, application: WSGIApplication) -> None:
@@ -81,7 +83,19 @@ class _Exchange:
             if event is not NEED_DATA:
                 self._received = isinstance(event, EndOfMessage)
                 return event
-            self.codec.receive_data(self.connection.recv(READ_SIZE))
+            try:
+                data = self.connection.recv(READ_SIZE)
+            except OSError:
+                self.lost = True
+                raise
+            self.codec.receive_data(data)
+
+    def send(self, event: ResponseHead | Data) -> None:
+        try:
+            self.connection.sendall(self.codec.send(event))
+        except OSError:
+            self.lost = True
+            raise
 
     def _drain(self) -> None:
         limit = DRAIN_LIMIT
@@ -131,6 +145,17 @@ class _Handler(BaseHandler):
         self._exchange = exchange
         self._variables = variables
 
+    def run(self, application: WSGIApplication) -> None:
+        """As BaseHandler's, which takes any lost connection for that of the web server, and says nothing."""
+        try:
+            self.setup_environ()
+            self.result = application(self.environ, self.start_response)
+            self.finish_response()
+        except BaseException as error:
+            forked.end_child(error)
+            if not self._exchange.lost:
+                self.handle_error()
+
     def add_cgi_vars(self) -> None:
         self.environ.update(self._variables)
         for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING"):
@@ -145,12 +170,6 @@ class _Handler(BaseHandler):
 
     def get_stderr(self) -> ErrorStream:
         return sys.stderr
-
-    def handle_error(self) -> None:
-        error = sys.exc_info()[1]
-        assert error is not None
-        forked.end_child(error)
-        super().handle_error()
 
     def send_headers(self) -> None:
         self.cleanup_headers()
@@ -168,6 +187,6 @@ class _Handler(BaseHandler):
     def _flush(self) -> None:
         """Everything is sent when it is written."""
 
-    def _send(self, event: ResponseHead | Data | EndOfMessage) -> None:
+    def _send(self, event: ResponseHead | Data) -> None:
         forked.end_returned()
-        self._exchange.connection.sendall(self._exchange.codec.send(event))
+        self._exchange.send(event)

@@ -71,6 +71,9 @@ def stream(environ, start_response):
 def fail(environ, start_response):
     raise RuntimeError("the application is broken")
 
+def lose(environ, start_response):
+    raise ConnectionResetError("the database is gone")
+
 def head(environ, start_response):
     status, name, value = json.loads(environ["HTTP_X_HEAD"])
     start_response(status, [*PLAIN, (name, value)])

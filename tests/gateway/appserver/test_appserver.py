@@ -105,12 +105,22 @@ def test_response_is_streamed(server: Server) -> None:
     assert exchange.read_until(None).body == b"firstsecond"
 
 
-def test_exception_is_500_and_a_traceback_for_the_operator(server: Server) -> None:
-    response = server.ask("fail")
+@pytest.mark.parametrize(
+    ("application", "error"),
+    [
+        ("fail", "RuntimeError: the application is broken"),
+        ("lose", "ConnectionResetError: the database is gone"),
+    ],
+)
+def test_exception_is_500_and_a_traceback_for_the_operator(
+    server: Server, application: str, error: str
+) -> None:
+    """Also one that says of another connection what is said of that of the web server."""
+    response = server.ask(application)
     assert response.status == 500
     assert b"Traceback" not in response.body
     assert server.stop() == 0
-    assert "RuntimeError: the application is broken" in server.errors + response.stderr.decode()
+    assert error in server.errors + response.stderr.decode()
 
 
 @pytest.mark.parametrize(
