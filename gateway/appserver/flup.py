@@ -62,12 +62,22 @@ def _complete(environ: dict[str, Any]) -> None:
 
 
 class _FastCGIRequest(fcgi_base.Request):  # type: ignore[misc]  # flup has no types
+    broken_off = False
+    """The application has failed behind the beginning of its response."""
+
     def run(self) -> None:
         connection = self._conn._sock
         try:
             super().run()
         finally:
             self.server.connections.idle(connection)
+
+    def _end(self, *status: int) -> None:
+        if self.broken_off:
+            # What has no end is incomplete to the web server; flup would tell of a whole response.
+            self._conn._sock.shutdown(socket.SHUT_RDWR)
+        else:
+            super()._end(*status)
 
 
 class _FastCGIConnection(fcgi_base.Connection):  # type: ignore[misc]  # flup has no types
@@ -102,6 +112,7 @@ class _FastCGIServer(fcgi.WSGIServer):  # type: ignore[misc]  # flup has no type
             return super().handler(request)
         except BaseException as error:
             end_child(error)
+            request.broken_off = request.stdout.dataWritten
             raise
 
     def _sanitizeEnv(self, environ: dict[str, Any]) -> None:  # noqa: N802 (flup's name)

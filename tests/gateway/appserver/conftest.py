@@ -74,6 +74,11 @@ def fail(environ, start_response):
 def lose(environ, start_response):
     raise ConnectionResetError("the database is gone")
 
+def break_off(environ, start_response):
+    start_response("200 OK", PLAIN)
+    yield b"begun"
+    raise RuntimeError("the application is broken")
+
 def head(environ, start_response):
     status, name, value = json.loads(environ["HTTP_X_HEAD"])
     start_response(status, [*PLAIN, (name, value)])
@@ -156,9 +161,12 @@ class Exchange:
                 response.stderr += event.data
             elif isinstance(event, EndOfMessage):
                 assert body is None
-                self._socket.close()
+                self.close()
                 break
         return response
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 class Server:

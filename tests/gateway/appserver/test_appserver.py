@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gateway.appserver.flup import _FastCGIServer, _SCGIServer
 from gateway.appserver.listener import OpenConnections
 from gateway.appserver.report import DRAINING, READY, SPENT, Report
 from gateway.protocols.codec import ClientCodec
+from gateway.protocols.errors import Incomplete
 from gateway.protocols.fastcgi import FastCgiClient
 from gateway.protocols.scgi import ScgiClient
 from gateway.protocols.uwsgi import PING, PONG, UwsgiClient
@@ -248,6 +250,19 @@ def test_kept_fastcgi_connections_do_not_wait_for_each_other(tmp_path: Path) -> 
             exchange.read_until(b"ok")
         for exchange in exchanges:
             exchange.read_until(None)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_fastcgi_response_that_is_broken_off_has_no_end(keep: bool, tmp_path: Path) -> None:
+    """So the web server does not pass it on as a whole one. The other protocols cannot say so."""
+    with Server("fastcgi", FastCgiClient, tmp_path) as server:
+        codec = FastCgiClient(keep_connection=keep)
+        with closing(server.start("break_off", codec=codec)) as exchange, pytest.raises(Incomplete):
+            exchange.read_until(None)
+        assert exchange.response.body == b"begun"
+        assert b"RuntimeError: the application is broken" in exchange.response.stderr
+        assert server.ask("errors").body == b"ok"
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("make_server", [_FastCGIServer, _SCGIServer])
