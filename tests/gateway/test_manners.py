@@ -558,7 +558,8 @@ def answer():
         running.end()
 
 
-def test_context_variables_of_the_import_are_in_all_requests(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_context_variables_of_the_import_are_in_all_requests(kind: str, tmp_path: Path) -> None:
     """As they are with uvicorn and hypercorn; what a request sets is its own."""
     source = """
 from contextvars import ContextVar
@@ -572,7 +573,7 @@ def answer():
     return found.encode()
 """
     write(tmp_path, source)
-    with daemon(tmp_path, config("asyncio")) as running:
+    with daemon(tmp_path, config(kind)) as running:
         running.ready()
         assert [get(running), get(running)] == [b"shop", b"shop"]
         running.process.terminate()

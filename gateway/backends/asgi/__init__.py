@@ -13,6 +13,7 @@
     interface   applications of ASGI 2
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
+    entry       the first request of a task of trio, in the context of the application
     guest       an application on an asyncio loop
     crossing    the way of a request into such an application, and back
     errand      what it awaits of trio meanwhile

@@ -14,11 +14,12 @@ trio it runs in the connection's task, and the next request on that connection w
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextvars import copy_context
-from typing import Any, Protocol, TypeAlias, TypeVar
+from contextvars import ContextVar, copy_context
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import trio
 
+from gateway.backends.asgi.entry import Entry
 from gateway.net.resumption import current_task
 from gateway.shutdown.notice import ShutdownNotice
 
@@ -122,6 +123,7 @@ class TrioHost:
     def __init__(self) -> None:
         self._closed = trio.Event()
         self._context = copy_context()
+        self._context.run(_host.set, self)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.CancelScope(shield=True):
@@ -135,10 +137,13 @@ class TrioHost:
         self._closed.set()
 
     async def call(self, function: Callable[[], Result]) -> Result:
-        return function()
+        # What it sets of context variables is there in all requests, as with other servers.
+        return self._context.run(function)
 
     def enter(self, app: Application, scope: Scope, exchange: Exchange) -> Awaitable[None]:
-        return app(scope, exchange.receive, exchange.send)
+        if _host.get() is self:
+            return app(scope, exchange.receive, exchange.send)
+        return Entry(self._context.copy(), lambda: app(scope, exchange.receive, exchange.send))
 
     def leave(self) -> None:
         # The connection's task goes on in the context that it came with, from its next step on; the
@@ -159,3 +164,7 @@ class TrioHost:
 
     async def pause(self) -> None:
         await trio.lowlevel.checkpoint()
+
+
+_host: Final[ContextVar[TrioHost | None]] = ContextVar("gateway.backends.asgi.host", default=None)
+"""Of whose context that of the task is a copy: after its first request (`TrioHost.leave`)."""

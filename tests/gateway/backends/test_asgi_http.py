@@ -17,6 +17,7 @@ import trio.lowlevel
 import trio.testing
 from structlog.testing import capture_logs
 
+from gateway.backends.asgi import AsgiBackend
 from gateway.backends.asgi.scope import http_scope
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
 from tests.gateway.backends.asgi_harness import answering, both_loops, handle, published, serving
@@ -651,6 +652,43 @@ def test_requests_do_not_share_context_variables(loop: str) -> None:
     seen: list[str] = []
     trio.run(main)
     assert seen == ["nobody", "alice", "nobody", "alice", "nobody"]
+
+
+@both_loops
+def test_context_variables_of_the_start_are_in_all_requests(loop: str) -> None:
+    """From their first step on, in each task, and beside those of other applications."""
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
+    seen: list[str] = []
+
+    def make() -> Any:
+        mine = next(names)
+        name.set(mine)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(f"{mine} {name.get()}")
+            await anyio.lowlevel.checkpoint()
+            seen.append(f"{mine} {name.get()}")
+            await answering()(scope, receive, send)
+
+        return app
+
+    async def ask(*backends: AsgiBackend) -> None:
+        for backend in backends:
+            await backend.handle(make_request(), RecordingResponder())
+            await trio.lowlevel.checkpoint()  # `backend.Handler`: a call begins in a step of its own
+
+    async def main() -> None:
+        async with (
+            serving(make, loop=loop, factory=True) as first,
+            serving(make, loop=loop, factory=True) as second,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(ask, first, second, first, first)
+        assert name.get() == "nobody"
+
+    names = iter(["shop", "blog"])
+    trio.run(main)
+    assert seen == [f"{each} {each}" for each in ("shop", "blog", "shop", "shop") for _ in range(2)]
 
 
 def test_a_request_that_comes_while_another_is_answered_has_its_own_context_variables() -> None:
