@@ -233,7 +233,7 @@ class ApplicationCall:
             self.environ = {}
 
     def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
         """Keep the head; it is sent with the first bytes of the body, or at the end."""
         if exc_info:

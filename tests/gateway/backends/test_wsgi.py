@@ -447,15 +447,19 @@ def test_second_start_response_without_exc_info_is_fatal() -> None:
     assert "called again" in str(logs[0]["exc_info"])
 
 
-def test_exc_info_replaces_a_head_that_was_not_sent() -> None:
-    """WSGI-8."""
+@pytest.mark.parametrize("named", [False, True])
+def test_exc_info_replaces_a_head_that_was_not_sent(named: bool) -> None:
+    """WSGI-8. Arguments are by position in PEP 3333; other servers take them by its names, too."""
 
-    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "99")])
         try:
             int("no")
         except ValueError:
-            start_response("500 Sorry", TEXT, sys.exc_info())
+            if named:
+                start_response("500 Sorry", TEXT, exc_info=sys.exc_info())
+            else:
+                start_response("500 Sorry", TEXT, sys.exc_info())
         return [b"sorry"]
 
     recorder = RecordingResponder()
