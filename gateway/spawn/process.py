@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from gateway.appserver.report import DRAINING, END_AT_ONCE, READY, SPENT
+from gateway.logger import get_logger
 from gateway.programs.confinement import Confinement
 from gateway.programs.process import Process, spawn
 from gateway.shutdown.notice import ShutdownNotice
@@ -30,12 +31,15 @@ waits for (`gateway.shutdown.notice`)."""
 READ_SIZE: Final = 16 * 1024
 """Bytes of output that are read at once: a flood must leave the event loop time for requests."""
 
+log = get_logger()
+
 
 class RunningProcess:
     """Made by `start`; `run` must be called, and returns when nothing of it is left."""
 
     def __init__(
         self,
+        backend: str,
         process: Process,
         outputs: dict[int, Output],
         report: int | None,
@@ -47,6 +51,7 @@ class RunningProcess:
         heeds_hurry: bool,
     ) -> None:
         self.pid = process.pid
+        self._backend = backend
         self._process = process
         self._outputs = outputs
         self._report = report
@@ -56,6 +61,8 @@ class RunningProcess:
         self._notice = notice
         self._heeds_hurry = heeds_hurry
         self._patience = trio.CancelScope()
+        self._had_time = False
+        """It was asked to stop, and had some time to."""
         self._has_ended = False
         self.ended = trio.Event()
         """Nothing of it is left."""
@@ -70,6 +77,7 @@ class RunningProcess:
         if self._patience.deadline == inf:
             self._process.send_signal(self._stop_signal)
             seconds = self._stop_time if within is None else within
+            self._had_time = seconds > 0
             self._patience.deadline = trio.current_time() + seconds
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -99,13 +107,17 @@ class RunningProcess:
         return self._process.returncode
 
     async def _end(self) -> None:
-        if not self._has_ended and not self._patience.cancelled_caught:
+        late = self._patience.cancelled_caught
+        if not self._has_ended and not late:
             self.ask_to_stop()
             with trio.CancelScope(deadline=self._patience.deadline, shield=True) as waiting:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._hurry, waiting)
                     await self._follow()
                     nursery.cancel_scope.cancel()
+            late = waiting.cancelled_caught
+        if late and self._had_time:
+            log.warning("application process does not end: it is killed", backend=self._backend, pid=self.pid)
         # Also after its own end: processes that it left behind would still accept.
         await self._process.terminate(0)
 
@@ -210,6 +222,7 @@ def start(
         for descriptor, stream in zip(ours[:2], ("stdout", "stderr"), strict=True)
     }
     return RunningProcess(
+        backend,
         process,
         outputs,
         ours[2] if command.reports else None,

@@ -241,6 +241,25 @@ def test_stop_kills_what_does_not_listen() -> None:
     trio.run(running, application, test)
 
 
+@pytest.mark.parametrize("deaf", [False, True])
+def test_process_that_does_not_end_in_its_time_is_named(deaf: bool) -> None:
+    """Whoever waits for the end is to know for whom."""
+    script = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SERVER}" if deaf else SERVER
+    application = spawned(python(script), stop_time=0.1 if deaf else 3600)
+
+    async def test() -> None:
+        assert await ask(application, PID)
+
+    with capture_logs() as logs:
+        trio.run(running, application, test)
+    (started,) = events(logs, "application process started")
+    killed = [
+        (entry["backend"], entry["pid"])
+        for entry in events(logs, "application process does not end: it is killed")
+    ]
+    assert killed == ([("blog", started["pid"])] if deaf else [])
+
+
 @pytest.mark.parametrize(
     ("command", "directory", "problem"),
     [
