@@ -7,6 +7,7 @@ these at the one place where a codec is driven.
 import traceback
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from types import TracebackType
 from typing import TypeVar
 
 from gateway.protocols.events import Headers
@@ -229,5 +230,20 @@ def traceback_of(error: BaseException) -> list[str]:
 
     As text, because an exception that is kept keeps all that its frames refer to.
     """
-    lines = "".join(traceback.format_exception(error)).splitlines()
-    return lines[-TRACEBACK_LINES:]
+    return traceback_text(error, error.__traceback__).splitlines()[-TRACEBACK_LINES:]
+
+
+def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
+    """The traceback of *error*, down from *trace*. Raises nothing, whatever *error* makes of its parts."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace)).rstrip("\n")
+    except Exception as wrong:  # of an application's own code
+        calls = "".join(traceback.format_tb(trace))
+        what = f"{name_of(error)}: what it says cannot be shown: {name_of(wrong)}"
+        return f"Traceback (most recent call last):\n{calls}{what}"
+
+
+def name_of(error: BaseException) -> str:
+    """What its class is called; not what that, or its own class, makes of the question."""
+    name: str = type.__getattribute__(type(error), "__name__")
+    return name

@@ -11,8 +11,9 @@ from enum import Enum
 from typing import Any, Final, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
+from gateway.errors import traceback_text
 from gateway.escape import printable
 from gateway.logger import get_logger, settle
 from gateway.logs.output import Format, is_text, writer
@@ -36,7 +37,7 @@ def configure(
     _processors[:] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _exceptions,
         _plain,
         *(() if worker is None else (_of_worker(worker),)),
         *(_readable(colours) if is_text(format, stream) else [_as_json]),
@@ -75,12 +76,25 @@ _output: Final = _Output()
 _processors: Final[list[Processor]] = []
 
 
+def _format_exception(exc_info: ExcInfo) -> str:
+    return traceback_text(exc_info[1], exc_info[2])
+
+
+_exceptions: Final = structlog.processors.ExceptionRenderer(_format_exception)
+"""What an application has raised is told in any case: whoever logs it is no application, and goes on."""
+
+
 class _Bridge(logging.Handler):
     """Passes what applications log by `logging` to the same output, unless they have written it there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if _is_written(record):
-            return
+        if not _is_written(record):
+            try:
+                self._pass_on(record)
+            except Exception:
+                self.handleError(record)
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
         except Exception:

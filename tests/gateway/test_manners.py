@@ -255,6 +255,43 @@ async def asgi(scope, receive, send):
     assert (tmp_path / "websocket").read_text() == "3\n"
 
 
+@each_kind
+def test_an_exception_that_cannot_be_shown_is_a_500(kind: str, tmp_path: Path) -> None:
+    """Whatever it makes of being asked what it says, there are other requests."""
+    source = """
+import logging
+
+class Kind(type):
+    def __getattribute__(cls, name):
+        if name in ("__name__", "__qualname__"):
+            raise KeyError(name)
+        return super().__getattribute__(name)
+
+class Mute(Exception, metaclass=Kind):
+    @property
+    def __notes__(self):
+        raise LookupError
+
+def answer():
+    try:
+        raise Mute("secret")
+    except Mute:
+        logging.exception("told")
+        raise
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        for _ in range(2):
+            get(running, 500)
+            told, failed = running.wait_for("told"), running.wait_for("application failed")
+            for entry in (told, failed):
+                assert "in answer" in entry["exception"]
+                assert "Mute: what it says cannot be shown: " in entry["exception"]
+        running.process.terminate()
+        assert running.process.wait(60) == 0
+
+
 def test_child_ends_in_close_of_a_wsgi_response(tmp_path: Path) -> None:
     source = """
 class Body:

@@ -24,7 +24,16 @@ from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_sc
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.called import check_called
 from gateway.backends.load import NOTHING, Surroundings, load_application
-from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, StartError, traceback_of
+from gateway.errors import (
+    BackendError,
+    Cause,
+    GatewayError,
+    Phase,
+    ResponseAborted,
+    StartError,
+    name_of,
+    traceback_of,
+)
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.request import Request, Responder, Upgrade
@@ -196,7 +205,7 @@ class AsgiBackend:
             forked.end_child(error)
             self._log_failure(error, exchange, request)
             _pass_on_cancelled(error, exchange)
-            raised = f"the application raised {type(error).__name__}"
+            raised = f"the application raised {name_of(error)}"
             if not exchange.gone:
                 last_words = traceback_of(error)
         finally:

@@ -25,7 +25,7 @@ from gateway.backends.disconnect import BodyFailed, ClientDisconnected
 from gateway.backends.wsgi.head import parse_headers, parse_status
 from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
-from gateway.errors import RequestError, traceback_of
+from gateway.errors import RequestError, name_of, traceback_of
 from gateway.forked import end_child
 from gateway.logger import get_logger
 from gateway.net.resumption import Parking, current_task, resume
@@ -371,7 +371,7 @@ class ApplicationCall:
         if not self.finished:
             if not self._begun:
                 self.last_words = traceback_of(error)
-            self.raised = type(error).__name__
+            self.raised = name_of(error)
             self.failed = True
             self._threads.post(self)
 
