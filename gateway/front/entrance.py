@@ -68,43 +68,48 @@ class Entrance:
         self._open: dict[FrontConnection, None] = {}  # the oldest first
 
     async def serve(self, sock: socket.socket) -> None:
-        """Serve one accepted connection to its end."""
+        """Serve one accepted connection to its end. Lets nothing out but cancellation."""
         try:
-            client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
-        except OSError:
-            sock.close()  # gone before it was looked at
-            return
-        scheme = "http"
-        if self._proxy_protocol:
-            from gateway.front.proxy_header import ProxyHeaderStep
-
-            step = ProxyHeaderStep(sock, self._service, peer=client)
-            await self._serve_open(step)
-            if (header := step.header) is None:
+            try:
+                client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
+            except OSError:
+                sock.close()  # gone before it was looked at
                 return
-            if header.source is not None:
-                client, server = header.source, header.destination
-            if header.ssl is not None and header.ssl.encrypted:
-                scheme = "https"
-        caps = self._service.caps
-        # A proxy speaks for many clients.
-        admitted = "" if self._service.proxies.trusts(client) else caps.admit(client)
-        if admitted is None:
-            log.info(
-                "connection refused", client=client and client[0], reason="limits.connections_per_client"
-            )
+            scheme = "http"
+            if self._proxy_protocol:
+                from gateway.front.proxy_header import ProxyHeaderStep
+
+                step = ProxyHeaderStep(sock, self._service, peer=client)
+                await self._serve_open(step)
+                if (header := step.header) is None:
+                    return
+                if header.source is not None:
+                    client, server = header.source, header.destination
+                if header.ssl is not None and header.ssl.encrypted:
+                    scheme = "https"
+            caps = self._service.caps
+            # A proxy speaks for many clients.
+            admitted = "" if self._service.proxies.trusts(client) else caps.admit(client)
+            if admitted is None:
+                log.info(
+                    "connection refused", client=client and client[0], reason="limits.connections_per_client"
+                )
+                sock.close()
+                return
+            try:
+                if self._certificates is None:
+                    stream = PumpStream(self._service.pump, sock)
+                    if _watch(stream, client):
+                        facts = Connection(client=client, server=server, scheme=scheme)
+                        await self.serve_stream(stream, facts)
+                else:
+                    await self._secure(sock, self._certificates, client=client, server=server)
+            finally:
+                caps.release(admitted)
+        except Exception:
+            # No memory for it, or a mistake of the gateway's: nothing that other connections have to end for.
+            log.exception("connection crashed")
             sock.close()
-            return
-        try:
-            if self._certificates is None:
-                stream = PumpStream(self._service.pump, sock)
-                if _watch(stream, client):
-                    facts = Connection(client=client, server=server, scheme=scheme)
-                    await self.serve_stream(stream, facts)
-            else:
-                await self._secure(sock, self._certificates, client=client, server=server)
-        finally:
-            caps.release(admitted)
 
     async def _secure(
         self, sock: socket.socket, certificates: "Certificates", *, client: Address, server: Address
@@ -133,9 +138,12 @@ class Entrance:
             received = first.http2_preface
             if not received:
                 return
-        # It takes long to load: a daemon whose clients speak HTTP/1.1 does without.
-        from gateway.front.http2 import Http2Connection
-
+        try:
+            # It takes long to load: a daemon whose clients speak HTTP/1.1 does without.
+            from gateway.front.http2 import Http2Connection
+        except OSError as error:  # the first that speaks it has come when no descriptor was left
+            _refuse(stream, facts.client, f"HTTP/2 cannot be loaded: {error.strerror}")
+            return
         await self._serve_open(Http2Connection(stream, service, facts, received=received))
 
     async def _serve_open(self, connection: FrontConnection) -> None:
@@ -182,11 +190,14 @@ def _watch(stream: PumpStream, client: Address) -> bool:
         stream.watch()
     except trio.BrokenResourceError as error:
         # epoll_ctl(2): no memory, or this user's processes watch fs.epoll.max_user_watches descriptors.
-        reason = f"it cannot be watched: {error}"
-        log.error("connection refused", client=client and client[0], reason=reason)  # noqa: TRY400
-        stream.close()
+        _refuse(stream, client, f"it cannot be watched: {error}")
         return False
     return True
+
+
+def _refuse(stream: PumpStream, client: Address, reason: str) -> None:
+    log.error("connection refused", client=client and client[0], reason=reason)
+    stream.close()
 
 
 def address_of(name: object) -> Address:

@@ -13,6 +13,7 @@ from gateway.errors import (
     ResponseAborted,
     TargetError,
 )
+from gateway.exhaustion import EXHAUSTED
 from gateway.failure.pages import FailurePages
 from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
@@ -121,6 +122,9 @@ class Service:
         """
         if isinstance(error, ClientGone):
             return False
+        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+            # Met by the gateway itself, such as in loading a module that it uses for the first time.
+            error = MachineError(503, "the request cannot be served now", cause=error)
         answerable = responder.withdraw()
         _log_failure(error, request, answered=answerable)
         if not answerable:

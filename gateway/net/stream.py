@@ -221,6 +221,8 @@ class PumpStream:
             return None
         except OSError as error:
             raise self._broken(error) from error
+        except MemoryError as error:
+            raise self._broken(_no_memory()) from error
         if not data and self._error is not None:
             raise self._broken(self._error) from self._error
         self._roomy = not self.hung_up
@@ -585,6 +587,10 @@ class PumpStream:
             self._reader = None
             reschedule(reader, Error(self._broken(error)))
             return True
+        except MemoryError:
+            self._reader = None
+            reschedule(reader, Error(self._broken(_no_memory())))
+            return True
         if not data:
             self.peer_closed = True
             if self._error is not None:
@@ -626,3 +632,8 @@ class PumpStream:
         self.hung_up = True
         self._roomy = False
         return trio.BrokenResourceError(os.strerror(error.errno or 0))
+
+
+def _no_memory() -> OSError:
+    """What the kernel would say. Python has no room for what has come, which ends one connection, not all."""
+    return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

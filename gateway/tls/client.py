@@ -4,6 +4,7 @@ The connections to one server ask for the same name and resume one another's ses
 signature (RFC 8446 2.2). Its certificate is looked at in full handshakes only. Whom to trust: `trust`.
 """
 
+import encodings.idna  # noqa: F401 - how Python writes names for OpenSSL, loaded before descriptors run out
 import ssl
 from socket import SocketType
 

@@ -469,20 +469,34 @@ def test_ready_line_names_every_listener(tmp_path: Path) -> None:
         running.end()
 
 
-def test_shortage_of_descriptors_is_survived(tmp_path: Path) -> None:
-    """EMFILE pauses accepting; when connections end, the others are served."""
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nConnection: close\r\n\r\n", b"HTTP/1.1 404"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b""),
+    ],
+    ids=["the first page of a failure", "the first client of HTTP/2"],
+)
+def test_shortage_of_descriptors_is_survived(tmp_path: Path, said: bytes, answered: bytes) -> None:
+    """EMFILE pauses accepting; when connections end, the others are served.
+
+    So it is when something is wanted meanwhile whose modules would only now be loaded.
+    """
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 
-    with daemon(tmp_path, FIXED, preexec_fn=limit) as running:
+    config = FIXED.replace("respond:", "match: {path: /}, respond:")
+    with daemon(tmp_path, config, preexec_fn=limit) as running:
         running.ready()
         clients = [running.connect() for _ in range(60)]
         running.wait_for("cannot accept connections")
         # The pipe of the log must not fill meanwhile.
-        said: list[bytes] = []
-        drain = threading.Thread(target=lambda: said.extend(running.process.stderr or ()))
+        told: list[bytes] = []
+        drain = threading.Thread(target=lambda: told.extend(running.process.stderr or ()))
         drain.start()
+        clients[0].sendall(said)
+        assert read_all(clients[0])[:12] == answered
         for client in clients[:50]:
             client.close()
         with clients[-1] as last:
@@ -495,7 +509,7 @@ def test_shortage_of_descriptors_is_survived(tmp_path: Path) -> None:
         running.process.wait(20)
         assert running.process.returncode == 0
     # It was said once, and went on.
-    assert [line for line in said if b"cannot accept" in line] == []
+    assert [line for line in told if b"cannot accept" in line or b"Traceback" in line] == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])

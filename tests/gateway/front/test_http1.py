@@ -910,6 +910,18 @@ def test_exception_of_a_handler_is_a_500_with_a_log_entry() -> None:
     assert (logs[0]["event"], logs[0]["target"], logs[0]["log_level"]) == ("request crashed", "/", "error")
 
 
+def test_shortage_that_a_handler_meets_is_a_503_with_a_log_entry() -> None:
+    async def answer(request: Request, responder: Responder) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "/secret")
+
+    with capture_logs() as logs:
+        received = asked(LAST_GET, answer)
+    assert response(received).status == 503
+    assert b"secret" not in received
+    assert (logs[0]["event"], logs[0]["log_level"]) == ("request failed", "error")
+    assert logs[0]["cause"] == "[Errno 24] Too many open files: '/secret'"
+
+
 def test_handler_that_answers_nothing_is_a_500() -> None:
     async def answer(request: Request, responder: Responder) -> None:
         return

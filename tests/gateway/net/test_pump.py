@@ -842,6 +842,40 @@ def test_data_given_to_one_task_is_not_given_to_the_next() -> None:
     pumped("tcp", test)
 
 
+class Poor(socket.socket):
+    """Python has no memory for what has come."""
+
+    def recv(self, *_: object) -> bytes:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["who waits", "who comes later"])
+def test_without_memory_for_what_has_come_one_connection_ends(waits: bool) -> None:
+    async def main() -> None:
+        async with pumping() as pump:
+            ours, theirs = connected("unix")
+            stream = attached(pump, Poor(fileno=ours.detach()))
+
+            async def receive() -> None:
+                with pytest.raises(trio.BrokenResourceError, match="Cannot allocate memory"):
+                    await stream.receive_some()
+
+            with theirs:
+                async with trio.open_nursery() as nursery:
+                    if waits:
+                        stream.expect_answer()
+                        nursery.start_soon(receive)
+                        await wait_all_tasks_blocked()
+                    theirs.sendall(b"x")
+                    if not waits:
+                        await until(lambda: stream.readable)
+                        nursery.start_soon(receive)
+            assert stream.hung_up
+            stream.close()
+
+    run(main)
+
+
 def test_closing_wakes_the_tasks_that_wait() -> None:
     async def test(stream: PumpStream, peer: trio.SocketStream) -> None:
         fill(stream)
