@@ -37,6 +37,10 @@ from gateway.net.stream import PumpStream
 SWEEP_INTERVAL: Final = 0.25
 """Seconds between two looks at the deadlines; a deadline is kept to that precision."""
 
+OVERSLEPT: Final = 1.0
+"""Seconds behind a deadline from which on it proves nothing: the process was stopped (SIGSTOP, a container's
+pause) or kept from running, and what the peer has said meanwhile is not read yet."""
+
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 _VAIN_TRIES: Final = 4

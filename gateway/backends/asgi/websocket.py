@@ -38,6 +38,7 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
+from gateway.net.pump import OVERSLEPT
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import NEED_DATA, Headers
 from gateway.protocols.websocket.deflate import Deflate, negotiate
@@ -615,6 +616,9 @@ class WebSocketExchange:
         if self._room is not None:
             # The client cannot be heard now; the clock goes on when there is room.
             self._set_deadline(inf)
+            return True
+        if self._waiting_for_pong and trio.current_time() >= self._deadline + OVERSLEPT:
+            self._set_deadline(trio.current_time() + self._settings.ping_timeout)
             return True
         if self._waiting_for_pong:
             log.info("websocket closed", path=self._request.path, by="gateway", reason="no pong in time")

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
+import trio.testing
 from fastapi import FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -24,6 +25,7 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.asgi.websocket import QUEUED_MESSAGES, WebSocketExchange
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.front.service import AccessLog, Limits, Service, Timeouts
+from gateway.net.pump import OVERSLEPT
 from gateway.protocols.websocket.server import FRAMES_AT_A_TIME
 from gateway.router import Route, Router
 from tests.gateway.backends.asgi_harness import both_loops
@@ -911,6 +913,31 @@ def test_pings(loop: str) -> None:
     run(main)
     (message,) = app.received
     assert (message["type"], message["code"]) == (DISCONNECT, 1006)
+
+
+@both_loops
+def test_pong_that_has_come_while_the_gateway_was_stopped_is_not_late(loop: str) -> None:
+    app = Recording()
+    clock = trio.testing.MockClock()
+
+    async def main() -> None:
+        options: dict[str, Any] = {"ping_interval": 0.5, "ping_timeout": 0.5}
+        async with serving(app, loop, **options) as served, await served.connect() as stream:
+            client = await Client.open(stream)
+            clock.jump(0.5)
+            ping = await client.next_event()
+            assert isinstance(ping, Ping)
+            clock.jump(0.5 + OVERSLEPT)
+            await client.send_event(ping.response())
+            await client.send("x")
+            await until(lambda: len(app.received) == 1)
+            clock.jump(0.5)
+            assert isinstance(await client.next_event(), Ping)
+            await client.send_event(CloseConnection(1000))
+            await until(lambda: app.ended)
+
+    trio.run(main, clock=clock)
+    assert app.received[0]["text"] == "x"
 
 
 def test_client_that_does_not_answer_a_close() -> None:

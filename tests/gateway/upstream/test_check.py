@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.backends.application import ApplicationBackend
 from gateway.backends.probe import Probe
+from gateway.net.pump import OVERSLEPT
 from gateway.protocols.ajp import AjpServer
 from gateway.protocols.events import RequestHead, RequestVariables
 from gateway.protocols.fastcgi import FastCgiServer
@@ -340,6 +342,24 @@ def test_running_check_does_not_hold_up_the_end() -> None:
             await until(lambda: upstream_of(served).servers[0].health.up)
 
     run(main)
+
+
+def test_answer_that_has_come_while_the_gateway_was_stopped_is_not_late() -> None:
+    clock = trio.testing.MockClock(rate=1.0)
+    asked: list[bytes] = []
+
+    async def behave(stream: trio.SocketStream) -> None:
+        asked.append(bytes(await stream.receive_some()))
+        if len(asked) == 1:
+            clock.jump(2 + OVERSLEPT)
+        await stream.send_all(fine("http"))
+
+    async def main() -> None:
+        async with checked(behave, check={"timeout": "2s", "fall": 1}) as served:
+            await until(lambda: len(asked) == 2)
+            assert state_of(served) is State.UP
+
+    trio.run(main, clock=clock)
 
 
 def test_ejection_of_a_server_that_checks_find_well_is_not_cut_short() -> None:
