@@ -190,4 +190,5 @@ class Health:
     def _return(self, now: float) -> None:
         self.up = True
         self._up_since = now
-        self.warm_at = now + self._policy.slow_start
+        # Requests of the same moment ask with the time of their batch, before the return.
+        self.warm_at = now + self._policy.slow_start if self._policy.slow_start else -inf

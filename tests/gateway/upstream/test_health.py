@@ -53,6 +53,13 @@ def test_success_on_trial_brings_it_back() -> None:
     assert (health.up, health.failures, health.state(10.0)) == (True, 0, State.UP)
 
 
+def test_without_a_slow_start_it_has_its_share_at_once() -> None:
+    """Requests may ask with the time of a moment before."""
+    health = ejected()
+    assert health.succeeded(10.0)
+    assert (health.share(9.9), health.share(10.0)) == (1.0, 1.0)
+
+
 def test_failures_of_requests_that_were_on_their_way_change_nothing() -> None:
     health = ejected(eject_time=10.0)
     assert not health.failed(5.0, "broken")
