@@ -36,3 +36,14 @@ def no_room(code: int) -> str:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         words += f": expected a higher limit than {limit} (ulimit -n, LimitNOFILE of systemd)"
     return words
+
+
+def shortage_in(error: Exception) -> OSError | None:
+    """What of them *error* says, also where the reason is that a module could not be loaded."""
+    if isinstance(error, OSError):
+        return error if error.errno in EXHAUSTED else None
+    if isinstance(error, ImportError):  # of a compiled module: dlopen(3) has only words
+        for code in EXHAUSTED:
+            if os.strerror(code) in str(error):
+                return OSError(code, str(error))
+    return None

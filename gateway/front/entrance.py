@@ -141,8 +141,8 @@ class Entrance:
         try:
             # It takes long to load: a daemon whose clients speak HTTP/1.1 does without.
             from gateway.front.http2 import Http2Connection
-        except OSError as error:  # the first that speaks it has come when no descriptor was left
-            _refuse(stream, facts.client, f"HTTP/2 cannot be loaded: {error.strerror}")
+        except (ImportError, OSError) as error:  # no descriptor was left for that when the first one came
+            _refuse(stream, facts.client, f"HTTP/2 cannot be loaded: {error}")
             return
         await self._serve_open(Http2Connection(stream, service, facts, received=received))
 

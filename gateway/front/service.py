@@ -13,7 +13,7 @@ from gateway.errors import (
     ResponseAborted,
     TargetError,
 )
-from gateway.exhaustion import EXHAUSTED
+from gateway.exhaustion import shortage_in
 from gateway.failure.pages import FailurePages
 from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
@@ -122,9 +122,9 @@ class Service:
         """
         if isinstance(error, ClientGone):
             return False
-        if isinstance(error, OSError) and error.errno in EXHAUSTED:
-            # Met by the gateway itself, such as in loading a module that it uses for the first time.
-            error = MachineError(503, "the request cannot be served now", cause=error)
+        if (shortage := shortage_in(error)) is not None:
+            # The gateway itself has met it, such as in loading a module that it uses for the first time.
+            error = MachineError(503, "the request cannot be served now", cause=shortage)
         answerable = responder.withdraw()
         _log_failure(error, request, answered=answerable)
         if not answerable:
