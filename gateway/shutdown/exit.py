@@ -1,12 +1,14 @@
-"""The end of the process, which threads that applications have left behind must not hold up.
+"""The end of the process, which nothing that applications have left behind must hold up.
 
-Python waits for all threads before it ends: those that an application has started, and those of executors
-and of anyio. One of them that never comes back would hold a daemon that has stopped until somebody kills it.
+Before it ends Python waits for threads, those of executors also where they are daemons; `multiprocessing` for
+processes; and functions of `atexit` run as long as they like. One of them that never comes back would hold a
+daemon that has stopped until somebody kills it.
 """
 
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from gateway.logger import get_logger
@@ -14,7 +16,7 @@ from gateway.logger import get_logger
 log = get_logger()
 
 _SHOWN: Final = 5
-"""Names of threads that are logged."""
+"""Names of threads, and of processes, that are logged."""
 
 _HURRY: Final = 1.0
 """Seconds that they have when the end is hurried."""
@@ -31,7 +33,7 @@ def hurry() -> None:
 def leave(status: int, *, patience: float) -> NoReturn:
     """Exit with *status*, as Python does; after *patience* seconds whatever still runs is left behind."""
     patience = min(patience, _HURRY) if _hurried else patience
-    if _awaited():
+    with suppress(RuntimeError):  # there is no room for a thread
         threading.Thread(target=_cut_off, args=(status, patience), daemon=True).start()
     sys.exit(status)
 
@@ -39,13 +41,34 @@ def leave(status: int, *, patience: float) -> NoReturn:
 def _cut_off(status: int, patience: float) -> None:
     threading.Event().wait(patience)
     try:
-        log.warning("threads are left behind", threads=_awaited()[:_SHOWN], patience=patience)
+        threads, processes = _threads(), _processes()
+        if threads:
+            log.warning("threads are left behind", threads=threads, patience=patience)
+        elif processes:
+            log.warning("processes are left behind", processes=processes, patience=patience)
+        else:
+            log.warning("functions at exit are left behind", patience=patience)
         sys.stdout.flush()
     finally:  # also when what is written to is full, or gone
         os._exit(status)
 
 
-def _awaited() -> list[str]:
+def _threads() -> list[str]:
     """The names of the threads that Python waits for."""
+    # What is started by a daemon thread is one, too; nobody asks that of an executor's.
+    of_executors = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", {})
     main = threading.main_thread()
-    return [thread.name for thread in threading.enumerate() if thread is not main and not thread.daemon]
+    awaited = (
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not main and (not thread.daemon or thread in of_executors)
+    )
+    return list(awaited)[:_SHOWN]
+
+
+def _processes() -> list[str]:
+    """The names of the processes that `multiprocessing` waits for."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is None:
+        return []
+    return [process.name for process in multiprocessing.active_children() if not process.daemon][:_SHOWN]

@@ -320,6 +320,52 @@ def test_second_signal_ends_the_wait_for_a_thread(tmp_path: Path, workers: int, 
         assert '"threads are left behind"' in running.end()
 
 
+EXECUTOR_OF_A_DAEMON_THREAD = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+def leave():
+    ThreadPoolExecutor(thread_name_prefix="mine").submit(threading.Event().wait)
+starter = threading.Thread(target=leave, daemon=True)
+starter.start()
+starter.join()
+"""
+
+PROCESS = """
+import multiprocessing, os
+ended, end = os.pipe()
+def wait_for_the_end_of_the_parent():
+    os.close(end)
+    os.read(ended, 1)
+multiprocessing.get_context("fork").Process(target=wait_for_the_end_of_the_parent, name="mine").start()
+"""
+
+FUNCTION = """
+import atexit, threading
+atexit.register(threading.Event().wait)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (EXECUTOR_OF_A_DAEMON_THREAD, {"event": "threads are left behind", "threads": ["mine_0"]}),
+        (PROCESS, {"event": "processes are left behind", "processes": ["mine"]}),
+        (FUNCTION, {"event": "functions at exit are left behind"}),
+    ],
+    ids=["executor", "process", "function"],
+)
+def test_nothing_that_python_waits_for_holds_the_end(tmp_path: Path, code: str, said: dict[str, Any]) -> None:
+    """What marimo leaves behind, for instance; uvicorn ends by its signal, and waits for none of it."""
+    (tmp_path / "leaving.py").write_text(f"{code}\nfrom slow_application import app\n")
+    config = slow("{shutdown: 200ms}").replace("slow_application:app", "leaving:app")
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        running.process.terminate()
+        left = running.wait_for(said["event"])
+        running.end()
+    assert {key: left[key] for key in said} == said
+
+
 ASGI = """
 import sys, time, trio
 async def app(scope, receive, send):
