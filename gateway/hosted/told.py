@@ -202,5 +202,5 @@ def failure_of(told: bytes, backend: str) -> ToldFailure:
                 last_words=last_words,
             )
         return ToldFailure(failure, str(id_))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a failure that this gateway tells of: {error}") from error

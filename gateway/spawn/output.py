@@ -72,10 +72,7 @@ class Output:
         self._dropped += max(len(lines) - room, 0)
         self._logged += min(len(lines), room)
         for line in lines[:room]:
-            entry = _entry(line) if self._has_entries else None
-            if entry is not None:
-                self._last_lines.extend(_in_words(entry))
-                log.log(entry.pop("level"), entry.pop("event"), **{**entry, "pid": self._pid})
+            if self._has_entries and self._log_entry(line):
                 continue
             self._last_lines.append(line)
             # What servers write to standard error is mostly no error: its level is the reader's to judge.
@@ -83,6 +80,19 @@ class Output:
                 "application output", backend=self._backend, pid=self._pid, stream=self._stream, line=line
             )
         self._last_lines.extend(lines[room:][-LAST_LINES:])
+
+    def _log_entry(self, line: str) -> bool:
+        """Log *line* as the entry of ours that it is; False if it is none."""
+        try:
+            entry = _entry(line)
+            if entry is None:
+                return False
+            words = _in_words(entry)
+            log.log(entry.pop("level"), entry.pop("event"), **{**entry, "pid": self._pid})
+        except RecursionError:  # from an application, which may nest what it writes as deep as it likes
+            return False
+        self._last_lines.extend(words)
+        return True
 
     def _tell_dropped(self) -> None:
         if self._dropped:

@@ -723,12 +723,14 @@ def test_a_forged_log_entry_harms_nobody(directory: str) -> None:
     async def test(served: Served) -> None:
         await ask(served, f"import json; print(json.dumps({forged}))")
         await ask(served, """print('{"timestamp": 1, "level": "loud", "event": "x"}')""")
+        await ask(served, """print('{"timestamp": ' + 10_000 * '[')""")
 
     with capture_logs() as logs:
         serving(config(directory), test)
     (entry,) = [entry for entry in logs if entry["event"] == "['x']"]
     assert (entry["stack"], "self" in entry, "exc_info" in entry) == ("[1]", False, False)
     assert any("loud" in entry.get("line", "") for entry in logs)
+    assert any("[[[[" in entry.get("line", "") for entry in logs)
 
 
 # ---- virtual environments

@@ -156,6 +156,7 @@ def test_failure_of_the_client() -> None:
         json.dumps(["id", "request", "x", "", False, ""]).encode(),
         json.dumps(["id", "request", 400, "", False, [1]]).encode(),
         json.dumps(["id", "request", 400, "", False, "odd"]).encode(),
+        100_000 * b"[",
     ],
 )
 def test_what_is_no_failure(told: bytes) -> None:
