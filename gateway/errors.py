@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from gateway.protocols.events import Headers
+from gateway.stacks import without_source
 
 TRACEBACK_LINES = 100
 """Lines kept of the traceback of an application: its end says what happened."""
@@ -238,9 +239,15 @@ def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, trace)).rstrip("\n")
     except Exception as wrong:  # of an application's own code
-        calls = "".join(traceback.format_tb(trace))
-        what = f"{name_of(error)}: what it says cannot be shown: {name_of(wrong)}"
-        return f"Traceback (most recent call last):\n{calls}{what}"
+        calls = without_source(traceback.walk_tb(trace))
+        return f"Traceback (most recent call last):\n{calls}{_said_by(error, name_of(wrong))}"
+
+
+def _said_by(error: BaseException, why: str) -> str:
+    try:
+        return "".join(traceback.format_exception_only(error)).rstrip("\n")
+    except Exception:
+        return f"{name_of(error)}: what it says cannot be shown: {why}"
 
 
 def name_of(error: BaseException) -> str:

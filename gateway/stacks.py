@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Final
 
@@ -18,14 +18,25 @@ def stack_of(thread: int, *, below: Callable[..., object] | None = None) -> str:
     frame = sys._current_frames().get(thread)
     if frame is None:
         return ""
-    code = getattr(below, "__code__", None)
-    summary = traceback.StackSummary.extract(reversed([*_frames(frame, code)]))
-    return "\n".join("".join(summary.format()).splitlines()[-LINES:])
+    calls = _calls(frame, getattr(below, "__code__", None))
+    try:
+        text = "".join(traceback.StackSummary.extract(calls).format())
+    except Exception:  # of the importer of a module, asked for its source
+        text = without_source(calls)
+    return "\n".join(text.splitlines()[-LINES:])
 
 
-def _frames(frame: FrameType | None, outermost: CodeType | None) -> "list[tuple[FrameType, int]]":
+def without_source(calls: Iterable[tuple[FrameType, int]]) -> str:
+    """*calls* as a traceback shows them, without the lines: nothing of anybody's own is asked for them."""
+    return "".join(
+        f'  File "{frame.f_code.co_filename}", line {number}, in {frame.f_code.co_name}\n'
+        for frame, number in calls
+    )
+
+
+def _calls(frame: FrameType | None, outermost: CodeType | None) -> list[tuple[FrameType, int]]:
     found = []
     while frame is not None and frame.f_code is not outermost:
         found.append((frame, frame.f_lineno))
         frame = frame.f_back
-    return found
+    return found[::-1]

@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
+from gateway.errors import traceback_text
 from gateway.stacks import stack_of
 
 
@@ -43,3 +45,31 @@ def test_only_what_one_function_has_called(waiting: threading.Thread) -> None:
 
 def test_thread_that_has_ended(waiting: threading.Thread) -> None:
     assert stack_of(-1) == ""
+
+
+def test_module_whose_source_cannot_be_had() -> None:
+    """That of an importer which does not say so in the way of importers."""
+
+    class Loader:
+        def get_source(self, name: str) -> str:
+            raise KeyError(name)
+
+    source = (
+        "def wait():\n    entered.set()\n    go_on.wait(60)\n\ndef fail():\n    raise LookupError('no')\n"
+    )
+    entered, go_on = threading.Event(), threading.Event()
+    module = {"__name__": "sealed", "__loader__": Loader(), "entered": entered, "go_on": go_on}
+    exec(compile(source, "sealed.py", "exec"), module)
+    wait, fail = cast("Any", module["wait"]), cast("Any", module["fail"])
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert entered.wait(60)
+    assert thread.ident is not None
+    text = stack_of(thread.ident)
+    go_on.set()
+    thread.join()
+    assert '  File "sealed.py", line 3, in wait\n' in text
+    with pytest.raises(LookupError) as caught:
+        fail()
+    said = traceback_text(caught.value, caught.value.__traceback__)
+    assert said.endswith('  File "sealed.py", line 6, in fail\nLookupError: no')
