@@ -122,15 +122,18 @@ class Http1Body:
 
     async def _receive(self) -> None:
         stream = self._stream
+        pump = self._service.pump
         if self._expects_continue:
             # RFC 9110 10.1.1: sent only now that somebody wants the body, so that an early refusal
             # reaches a client that has not begun to send.
             self._expects_continue = False
+            stream.write_deadline = pump.now + self._service.timeouts.send
             try:
                 await stream.send_all(CONTINUE)
             except trio.BrokenResourceError as broken:
                 raise ClientGone("the client reset the connection") from broken
-        pump = self._service.pump
+            except trio.TooSlowError as late:  # nor has it read the responses before
+                raise ClientGone("the client took nothing for too long") from late
         began = pump.now
         stream.read_deadline = began + self._patience.left
         try:

@@ -13,6 +13,7 @@ from gateway.front.service import DRAINED_BYTES, Limits, Service, Timeouts
 from gateway.protocols.events import RequestHead
 from gateway.protocols.http1 import Http1Server
 from gateway.router import Router
+from tests.gateway.net.pumped import fill
 from tests.gateway.served import (
     attached,
     pumping,
@@ -222,3 +223,25 @@ def test_continue_is_sent_once_and_only_when_waiting() -> None:
         assert scope.cancelled_caught
 
     reading(test, b"Content-Length: 6", b"Expect: 100-continue")
+
+
+def test_client_that_waits_for_100_and_reads_nothing() -> None:
+    """What it was sent before fills the kernel's buffer; that is no failure of the handler's."""
+
+    async def main() -> None:
+        async with pumping() as pump:
+            service = Service(pump, Router([]), Timeouts(send=0.05), Limits())
+            ours, theirs = socket.socketpair()
+            with theirs:
+                stream = attached(pump, ours)
+                fill(stream)
+                codec = Http1Server()
+                codec.receive_data(
+                    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+                )
+                assert isinstance(codec.next_event(), RequestHead)
+                with pytest.raises(ClientGone):
+                    await Http1Body(codec, stream, service).read()
+                stream.close()
+
+    run(main)
