@@ -69,7 +69,8 @@ class AccessLog:
 
     def _text(self, request: Request, target: str, status: int, size: int, seconds: float) -> bytes:
         client = request.connection.client
-        shown = f"{_COLOURS[status // 100]}{status}\x1b[0m" if self._colours else str(status)
+        # RFC 9110 15 ends at 599; some servers do not.
+        shown = f"{_COLOURS[min(status // 100, 5)]}{status}\x1b[0m" if self._colours else str(status)
         line = (
             f"{self._now()} {'-' if client is None else _word(client[0] or 'unix')} {_word(request.method)} "
             f"{_word(target)} {shown} {size}B {seconds * 1000:.1f}ms"
@@ -96,6 +97,7 @@ class AccessLog:
 
 
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+# By the class of the status.
 _COLOURS: Final = ("\x1b[31m", "\x1b[36m", "\x1b[32m", "\x1b[36m", "\x1b[33m", "\x1b[31m")
 
 

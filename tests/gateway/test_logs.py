@@ -566,6 +566,17 @@ def test_standard_error_on_a_real_terminal_is_text() -> None:
     assert "stopped" in stopped
 
 
+@pytest.mark.parametrize(("status", "colour"), [(200, 32), (499, 33), (599, 31), (600, 31), (999, 31)])
+def test_status_has_the_colour_of_its_class(
+    status: int, colour: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is beyond the classes of RFC 9110 15 is an error as any: some servers answer 999."""
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    AccessLog()(make_request(), status, 0, 0.0)
+    assert f"\x1b[{colour}m{status}\x1b[0m" in stream.getvalue()
+
+
 @pytest.mark.parametrize("format", ["json", "text"])
 def test_stack_of_a_thread(format: Literal["json", "text"]) -> None:  # noqa: A002 (as configure calls it)
     """In text below its entry, like a traceback."""
