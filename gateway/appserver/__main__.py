@@ -10,7 +10,7 @@ from wsgiref.types import WSGIApplication
 
 from gateway.appserver.arguments import parse
 from gateway.appserver.checked import checked
-from gateway.appserver.listener import LISTENING_DESCRIPTOR
+from gateway.appserver.listener import take_listener
 from gateway.appserver.report import Report
 from gateway.loading import LoadError, load_object
 
@@ -47,8 +47,7 @@ def main() -> None:
     parser.add_argument("protocol", choices=_SERVERS)
     parser.add_argument("target", metavar="module:attribute")
     arguments = parse(parser, name="spawned")
-    # Before the application may close what it takes for standard input.
-    descriptor = socket.dup(LISTENING_DESCRIPTOR)
+    descriptor = take_listener()
     try:
         application = load_object(arguments.target, directory=arguments.directory, factory=False)
     except LoadError as error:

@@ -7,6 +7,7 @@ SIGTERM, SIGINT and SIGHUP stop it. Every connection that was accepted before is
 for without a limit: the supervisor has one. Connections that are kept open between requests are not.
 """
 
+import os
 import select
 import signal
 import socket
@@ -32,6 +33,19 @@ PAUSE: Final = 0.1
 """Seconds without accepting when no descriptor is left for a connection."""
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def take_listener() -> int:
+    """Another number for the inherited socket; standard input is the null device from now on.
+
+    The application may close what it takes for standard input. Programs that it starts inherit that: they
+    find it empty, and none keeps the socket open that the next process is to listen on.
+    """
+    descriptor = socket.dup(LISTENING_DESCRIPTOR)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, LISTENING_DESCRIPTOR)
+    os.close(nothing)
+    return descriptor
 
 
 class OpenConnections:

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from gateway.appserver.listener import LINGER, LISTENING_DESCRIPTOR
+from gateway.appserver.listener import LINGER, take_listener
 from gateway.appserver.report import END_ANNOUNCED, END_URGENT, Report
 from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Service, Timeouts
@@ -51,8 +51,7 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
     """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
     pump = Pump()
     with (
-        # Before the application may close what it takes for standard input.
-        socket.socket(fileno=socket.dup(LISTENING_DESCRIPTOR)) as sock,
+        socket.socket(fileno=take_listener()) as sock,
         open_stop_signals(END_ANNOUNCED, END_URGENT) as signals,
     ):
         async with trio.open_nursery() as pumping:

@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 # The application asks the test what to do: QUERY_STRING is the name of a function.
 APPLICATION = """
-import json, os, sys, threading
+import json, os, subprocess, sys, threading
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -45,6 +45,11 @@ def wsgi(environ, start_response):
     start_response("200 OK", PLAIN)
     names = ("version", "url_scheme", "multithread", "multiprocess", "run_once")
     return [repr([environ["wsgi." + n] for n in names]).encode()]
+
+def standard_input(environ, start_response):
+    start_response("200 OK", PLAIN)
+    cat = subprocess.run("cat; stat -Lc %F /dev/stdin", shell=True, capture_output=True)
+    return [repr((sys.stdin.read(), cat.stdout, cat.stderr)).encode()]
 
 def echo(environ, start_response):
     start_response("200 OK", PLAIN)

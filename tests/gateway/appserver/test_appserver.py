@@ -69,6 +69,11 @@ def test_wsgi_variables(server: Server) -> None:
     assert response.body == b"[(1, 0), 'https', True, True, False]"
 
 
+def test_standard_input_is_empty(server: Server) -> None:
+    """For the application and for programs that it starts: none of them gets the listening socket."""
+    assert server.ask("standard_input").body == b"('', b'character special file\\n', b'')"
+
+
 def test_no_descriptor_is_left(server: Server) -> None:
     """Who comes then waits until there is one."""
     server.ask("variables")

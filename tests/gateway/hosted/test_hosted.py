@@ -703,6 +703,19 @@ def test_the_queue_is_for_all_processes_together(directory: str, tmp_path: Path)
     serving(config(directory, threads=1, queue=1, queue_time="60s"), test)
 
 
+def test_standard_input_is_empty(directory: str) -> None:
+    """For programs that the application starts, too: none of them gets the listening socket."""
+    look = (
+        "import subprocess, sys; "
+        "os.environ['MARK'] = repr((sys.stdin.read(), subprocess.run(['cat']).returncode))"
+    )
+
+    async def test(served: Served) -> None:
+        assert b"('', 0)" in (await ask(served, look)).body
+
+    serving(config(directory), test)
+
+
 def test_standard_output_is_logged(directory: str) -> None:
     async def test(served: Served) -> None:
         await ask(served, "print('said'); environ['wsgi.errors'].write('warned')")
