@@ -1,6 +1,7 @@
 """Children that an application forks (as multiprocessing does), and what of this server they are not to be.
 
-Signals end them, as they end any other program. Where one leaves the application, by an exception, or by
+Signals end them, as they end any other program, and they have no listening sockets: one that outlives the
+daemon would keep its addresses from the next. Where one leaves the application, by an exception, or by
 answering in its parent's place, it ends: behind that it would be this server once more, with its connections.
 
 Needs nothing but the standard library: it also runs in the processes of spawned applications.
@@ -8,6 +9,7 @@ Needs nothing but the standard library: it also runs in the processes of spawned
 
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -17,6 +19,9 @@ from typing import Final
 
 handlers: Final[dict[int, Callable[[int, FrameType | None], None]]] = {}
 """Of the stop signals, while they are followed: what is forked meanwhile is a child of an application."""
+
+listening: Final[set[socket.socket]] = set()
+"""The sockets that a child closes."""
 
 is_child = False
 """Whether this process is one. Ask it as an attribute of the module, where asking by `end_returned` costs
@@ -44,6 +49,9 @@ def _go_on_as_child() -> None:
             ends = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, ends)
         handlers.clear()
+        for sock in listening:
+            sock.close()
+        listening.clear()
     _go_on()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from gateway import forked
 from gateway.errors import StartError
 from gateway.exhaustion import EXHAUSTED, Repeated, no_room
 from gateway.front.caps import ConnectionCaps
@@ -57,6 +58,7 @@ class ListeningSocket:
         self.shared = False
         """Whether other processes accept on it, too."""
         self._inode = os.stat(path).st_ino if path is not None else 0
+        forked.listening.add(sock)
 
     def __str__(self) -> str:
         """The real address: ``http://127.0.0.1:8080``, ``https://…``, or ``unix:/path``."""
@@ -77,6 +79,7 @@ class ListeningSocket:
 
     def close(self) -> None:
         """Stop listening."""
+        forked.listening.discard(self.sock)
         self.sock.close()
         # Another daemon may have put its own socket there meanwhile.
         if self.path is not None and not self.lost:

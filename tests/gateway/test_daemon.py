@@ -366,6 +366,30 @@ def test_nothing_that_python_waits_for_holds_the_end(tmp_path: Path, code: str, 
     assert {key: left[key] for key in said} == said
 
 
+OUTLIVES = """
+import os
+if os.fork() == 0:
+    with open("go") as fifo:
+        fifo.read()
+    os._exit(0)
+from slow_application import app
+"""
+
+
+def test_a_child_that_outlives_the_daemon_does_not_keep_its_address(tmp_path: Path) -> None:
+    (tmp_path / "outlived.py").write_text(OUTLIVES)
+    os.mkfifo(tmp_path / "go")
+    with daemon(tmp_path, slow().replace("slow_application:app", "outlived:app")) as running:
+        running.ready()
+        running.process.terminate()
+        assert running.process.wait(timeout=20) == 0
+        try:
+            with pytest.raises(ConnectionRefusedError):
+                running.connect()
+        finally:
+            (tmp_path / "go").write_text("")
+
+
 ASGI = """
 import sys, time, trio
 async def app(scope, receive, send):
