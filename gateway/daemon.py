@@ -295,6 +295,8 @@ class Connections:
     async def _serve_one(self, entrance: Entrance, sock: socket.socket) -> None:
         try:
             await entrance.serve(sock)
+        except Exception:  # a bug: it ends this connection, and no other
+            log.exception("connection crashed")
         finally:
             self._service.caps.leave()
 

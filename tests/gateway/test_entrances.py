@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from gateway.build import build
 from gateway.build.entrances import Entrances
 from gateway.config import ConfigError, from_mapping, load_text
+from gateway.daemon import Connections
 from gateway.errors import StartError
 from gateway.listener import accept, open_listener
 from gateway.net.pump import Pump
-from tests.gateway.served import LAST_GET, read_all, response, run
+from gateway.protocols.http2 import PREFACE
+from gateway.request import Request
+from gateway.shutdown.stages import Ending, Stage
+from tests.gateway.served import LAST_GET, pumping, read_all, response, run
 from tests.gateway.tls.secured import certificate, client_context
 
 ROUTES = [{"respond": {"body": "hello {scheme}"}}]
@@ -168,3 +173,44 @@ def test_mistakes_have_file_and_line(key: str, ca: str, line: int, message: str,
         load_text(CONFIG.format(key=key, ca=ca), "gateway.yaml", tmp_path)
     (mistake,) = caught.value.mistakes
     assert str(mistake).startswith(f"gateway.yaml:{line}: {message.format(dir=tmp_path)}")
+
+
+@pytest.mark.parametrize("preface", [b"", PREFACE + b"\0\0\0\4\0\0\0\0\0"], ids=["HTTP/1.1", "HTTP/2"])
+def test_a_bug_ends_its_connection_and_no_other(preface: bytes) -> None:
+    """Wherever it is: the log of requests is written when a handler can answer for nothing any more."""
+    crashed = False
+
+    def log(request: Request, *_facts: object) -> None:
+        nonlocal crashed
+        if request.path == "/bug":
+            crashed = True
+            raise ValueError("a bug")
+
+    # RFC 7541 6: :method GET, :scheme http, :path /bug, :authority a
+    fields = b"\x82\x86\x04\x04/bug\x01\x01a"
+    bug = b"GET /bug HTTP/1.1\r\nHost: a\r\n\r\n"
+    if preface:
+        bug = preface + bytes((0, 0, len(fields), 1, 5, 0, 0, 0, 1)) + fields
+
+    async def main() -> None:
+        config = from_mapping({"listeners": [{"http": "127.0.0.1:0"}], "routes": ROUTES}, "", ".")
+        async with pumping() as pump:
+            gateway = build(config, pump, None)
+            gateway.service.access_log = log
+            doors = Entrances(config, gateway.service, open_listener(config.listeners[0])).doors
+            ending, ready = Ending(), trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(Connections(gateway, doors, config.timeouts).serve, ending, ready.set)
+                await ready.wait()
+                address = str(doors[0][0])
+                other = await trio.open_tcp_stream(*doors[0][0].sock.getsockname())
+                async with other:
+                    await ask(address, bug)
+                    await other.send_all(LAST_GET)
+                    assert response(await read_all(other)).status == 200
+                ending.advance(Stage.DRAINING)
+
+    with capture_logs() as logs:
+        run(main)
+    assert crashed
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["connection crashed"]
