@@ -68,48 +68,43 @@ class Entrance:
         self._open: dict[FrontConnection, None] = {}  # the oldest first
 
     async def serve(self, sock: socket.socket) -> None:
-        """Serve one accepted connection to its end. Lets nothing out but cancellation."""
+        """Serve one accepted connection to its end."""
         try:
-            try:
-                client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
-            except OSError:
-                sock.close()  # gone before it was looked at
-                return
-            scheme = "http"
-            if self._proxy_protocol:
-                from gateway.front.proxy_header import ProxyHeaderStep
+            client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
+        except OSError:
+            sock.close()  # gone before it was looked at
+            return
+        scheme = "http"
+        if self._proxy_protocol:
+            from gateway.front.proxy_header import ProxyHeaderStep
 
-                step = ProxyHeaderStep(sock, self._service, peer=client)
-                await self._serve_open(step)
-                if (header := step.header) is None:
-                    return
-                if header.source is not None:
-                    client, server = header.source, header.destination
-                if header.ssl is not None and header.ssl.encrypted:
-                    scheme = "https"
-            caps = self._service.caps
-            # A proxy speaks for many clients.
-            admitted = "" if self._service.proxies.trusts(client) else caps.admit(client)
-            if admitted is None:
-                log.info(
-                    "connection refused", client=client and client[0], reason="limits.connections_per_client"
-                )
-                sock.close()
+            step = ProxyHeaderStep(sock, self._service, peer=client)
+            await self._serve_open(step)
+            if (header := step.header) is None:
                 return
-            try:
-                if self._certificates is None:
-                    stream = PumpStream(self._service.pump, sock)
-                    if _watch(stream, client):
-                        facts = Connection(client=client, server=server, scheme=scheme)
-                        await self.serve_stream(stream, facts)
-                else:
-                    await self._secure(sock, self._certificates, client=client, server=server)
-            finally:
-                caps.release(admitted)
-        except Exception:
-            # No memory for it, or a mistake of the gateway's: nothing that other connections have to end for.
-            log.exception("connection crashed")
+            if header.source is not None:
+                client, server = header.source, header.destination
+            if header.ssl is not None and header.ssl.encrypted:
+                scheme = "https"
+        caps = self._service.caps
+        # A proxy speaks for many clients.
+        admitted = "" if self._service.proxies.trusts(client) else caps.admit(client)
+        if admitted is None:
+            log.info(
+                "connection refused", client=client and client[0], reason="limits.connections_per_client"
+            )
             sock.close()
+            return
+        try:
+            if self._certificates is None:
+                stream = PumpStream(self._service.pump, sock)
+                if _watch(stream, client):
+                    facts = Connection(client=client, server=server, scheme=scheme)
+                    await self.serve_stream(stream, facts)
+            else:
+                await self._secure(sock, self._certificates, client=client, server=server)
+        finally:
+            caps.release(admitted)
 
     async def _secure(
         self, sock: socket.socket, certificates: "Certificates", *, client: Address, server: Address

@@ -43,24 +43,3 @@ def test_a_client_that_cannot_be_watched_is_turned_away(secure: bool, tmp_path: 
     assert [(each["log_level"], each["reason"]) for each in logs] == [
         ("error", "it cannot be watched: File exists")
     ] * 2
-
-
-def test_a_connection_that_crashes_ends_no_other() -> None:
-    class Poor(socket.socket):
-        def getsockname(self) -> object:
-            raise MemoryError
-
-    async def main() -> None:
-        async with pumping() as pump:
-            router = Router([Route(Answering(unasked))])
-            entrance = Entrance(Service(pump=pump, router=router, timeouts=Timeouts(), limits=Limits()))
-            client, accepted = socket.socketpair()
-            with client:
-                poor = Poor(fileno=accepted.detach())
-                await entrance.serve(poor)
-                assert poor.fileno() < 0
-                assert client.recv(1) == b""
-
-    with capture_logs() as logs:
-        run(main)
-    assert [(each["log_level"], each["event"]) for each in logs] == [("error", "connection crashed")]
