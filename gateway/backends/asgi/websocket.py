@@ -39,7 +39,6 @@ from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
 from gateway.net.pump import OVERSLEPT
-from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import NEED_DATA, Headers
 from gateway.protocols.websocket.deflate import Deflate, negotiate
 from gateway.protocols.websocket.handshake import accept_value, offered_subprotocols
@@ -341,10 +340,9 @@ class WebSocketExchange:
         except ClientGone as gone:
             self._disconnect(ABNORMAL, "")
             raise ClientDisconnected("the client has disconnected") from gone
-        except LocalProtocolError:
-            self._stage = _CONNECTING
-            raise
         finally:
+            if self._stage is _ACCEPTING and not self._responder.started:
+                self._stage = _CONNECTING  # wrong fields, or cancelled before it began
             decided.set()
 
     async def _switch(self) -> None:

@@ -1,5 +1,6 @@
 """WebSockets of ASGI applications over the real HTTP/1.1 front, with a client by wsproto."""
 
+import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -382,6 +383,23 @@ def test_what_another_task_sends_while_one_accepts_follows(loop: str, kind: str)
                 closed = await client.next_event()
                 assert isinstance(closed, CloseConnection)
                 assert closed.code == 4001
+
+    run(main)
+
+
+def test_an_accept_that_is_cancelled_before_it_begins_may_follow() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        accepts = asyncio.create_task(send({"type": "websocket.accept"}))
+        await asyncio.sleep(0)
+        accepts.cancel()
+        await asyncio.wait([accepts])
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "a"})
+
+    async def main() -> None:
+        async with serving(app, "asyncio") as served, await served.connect() as stream:
+            assert await (await Client.open(stream)).receive() == "a"
 
     run(main)
 
