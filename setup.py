@@ -72,9 +72,9 @@ COMPILED = (
     "gateway/upstream/*.py",
 )
 """What each request runs through. What runs once stays as it is: it gains nothing. So does the asyncio host
-(gateway/backends/asgi/guest.py): compiled by mypyc 2.4 it crashes when its `wait` is cancelled. The way into
-it (crossing.py) costs the same compiled. A class that derives from one of `io`
-(gateway/backends/wsgi/input.py) cannot be imported compiled with Python 3.12 and newer.
+(guest.py and errand.py of gateway/backends/asgi): compiled by mypyc 2.4 it crashes when its `wait` is
+cancelled. The ways into applications (crossing.py, entry.py) cost the same compiled. A class that derives
+from one of `io` (gateway/backends/wsgi/input.py) cannot be imported compiled with Python 3.12 and newer.
 """
 
 

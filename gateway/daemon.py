@@ -295,9 +295,6 @@ class Connections:
     async def _serve_one(self, entrance: Entrance, sock: socket.socket) -> None:
         try:
             await entrance.serve(sock)
-        except Exception:  # a bug, or no memory: it ends this connection, and no other
-            log.exception("connection crashed")
-            sock.close()
         finally:
             self._service.caps.leave()
 

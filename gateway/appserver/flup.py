@@ -14,6 +14,7 @@ import logging
 import socket
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any, BinaryIO, Final
 from wsgiref.types import WSGIApplication
 
@@ -75,7 +76,8 @@ class _FastCGIRequest(fcgi_base.Request):  # type: ignore[misc]  # flup has no t
     def _end(self, *status: int) -> None:
         if self.broken_off:
             # What has no end is incomplete to the web server; flup would tell of a whole response.
-            self._conn._sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it was reset
+                self._conn._sock.shutdown(socket.SHUT_RDWR)
         else:
             super()._end(*status)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
+from gateway.exhaustion import shortage_in
 from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
@@ -68,7 +69,14 @@ class Entrance:
         self._open: dict[FrontConnection, None] = {}  # the oldest first
 
     async def serve(self, sock: socket.socket) -> None:
-        """Serve one accepted connection to its end."""
+        """Serve one accepted connection to its end. Lets nothing out but cancellation."""
+        try:
+            await self._serve(sock)
+        except Exception:  # a bug, or no memory: it ends this connection, and no other
+            log.exception("connection crashed")
+            sock.close()
+
+    async def _serve(self, sock: socket.socket) -> None:
         try:
             client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
         except OSError:
@@ -136,7 +144,9 @@ class Entrance:
         try:
             # It takes long to load: a daemon whose clients speak HTTP/1.1 does without.
             from gateway.front.http2 import Http2Connection
-        except (ImportError, OSError) as error:  # no descriptor was left for that when the first one came
+        except Exception as error:
+            if shortage_in(error) is None:
+                raise
             _refuse(stream, facts.client, f"HTTP/2 cannot be loaded: {error}")
             return
         await self._serve_open(Http2Connection(stream, service, facts, received=received))

@@ -38,8 +38,7 @@ SWEEP_INTERVAL: Final = 0.25
 """Seconds between two looks at the deadlines; a deadline is kept to that precision."""
 
 OVERSLEPT: Final = 1.0
-"""Seconds behind a deadline from which on it proves nothing: the process was stopped (SIGSTOP, a container's
-pause) or kept from running, and what the peer has said meanwhile is not read yet."""
+"""Seconds behind a deadline from which on it is `overslept`."""
 
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
@@ -52,6 +51,13 @@ def _not_long(_raise_cancel: RaiseCancelT) -> Abort:
 
 
 _AFTER_BATCH: Final = Parking(_not_long)
+
+
+def overslept(deadline: float) -> bool:
+    """Whether *deadline* proves nothing: the process was stopped (SIGSTOP, a container's pause) or kept from
+    running for longer, and what the peer has said meanwhile is not read yet.
+    """
+    return trio.current_time() >= deadline + OVERSLEPT
 
 
 class Pump:

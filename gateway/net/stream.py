@@ -201,6 +201,8 @@ class PumpStream:
         return None if not self._readable or self._had_turn() else self._receive_and_count()
 
     def _had_turn(self) -> bool:
+        if not self._full_reads:
+            return False
         pump = self._pump
         return self._full_reads >= _FULL_READS or pump.time() > pump.now + _LONG_TURN
 

@@ -67,8 +67,8 @@ def _threads() -> list[str]:
 
 
 def _processes() -> list[str]:
-    """The names of the processes that `multiprocessing` waits for."""
+    """The names of the processes that `multiprocessing` waits for; daemonic ones are told to end before."""
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is None:
         return []
-    return [process.name for process in multiprocessing.active_children() if not process.daemon][:_SHOWN]
+    return [process.name for process in multiprocessing.active_children()][:_SHOWN]

@@ -20,7 +20,7 @@ import trio
 
 from gateway.errors import BackendError
 from gateway.logger import get_logger
-from gateway.net.pump import OVERSLEPT
+from gateway.net.pump import overslept
 from gateway.net.stream import PumpStream
 from gateway.protocols.codec import ClientCodec
 from gateway.protocols.errors import ProtocolError
@@ -202,7 +202,7 @@ class Checker:
         except BackendError as failed:
             return None if is_ours(failed) else failed.detail
         except trio.TooSlowError:
-            if trio.current_time() >= deadline + OVERSLEPT:
+            if overslept(deadline):
                 return None
             return f"no whole answer in {self._policy.timeout:g} s"
         except (Unwell, ProtocolError, trio.BrokenResourceError) as unwell:

@@ -367,18 +367,18 @@ def test_nothing_that_python_waits_for_holds_the_end(tmp_path: Path, code: str, 
 
 
 OUTLIVES = """
-import os
-if os.fork() == 0:
-    with open("go") as fifo:
-        fifo.read()
-    os._exit(0)
+import os, signal
+child = os.fork()
+while not child:
+    signal.pause()
+with open("child", "w") as file:
+    file.write(str(child))
 from slow_application import app
 """
 
 
 def test_a_child_that_outlives_the_daemon_does_not_keep_its_address(tmp_path: Path) -> None:
     (tmp_path / "outlived.py").write_text(OUTLIVES)
-    os.mkfifo(tmp_path / "go")
     with daemon(tmp_path, slow().replace("slow_application:app", "outlived:app")) as running:
         running.ready()
         running.process.terminate()
@@ -387,7 +387,7 @@ def test_a_child_that_outlives_the_daemon_does_not_keep_its_address(tmp_path: Pa
             with pytest.raises(ConnectionRefusedError):
                 running.connect()
         finally:
-            (tmp_path / "go").write_text("")
+            os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
 ASGI = """

@@ -198,6 +198,8 @@ class AsgiBackend:
             await self._host.enter(
                 self._app, http_scope(request, self._state, self._extensions.of(request)), exchange
             )
+            if exchange.sending and exchange.complete:
+                await exchange.settle()
         except trio.Cancelled:
             exchange.abandon()
             raise

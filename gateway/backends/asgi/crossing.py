@@ -101,7 +101,7 @@ class Crossing:
     ) -> None:
         """The asyncio task: as `Host.wait`, for which the trio task need not be made."""
         common = self._common
-        if self._errand is not None or not self._waiting:
+        if self._errand is not None or not self._waiting or self._raise_cancel is not None:
             await common.wait_elsewhere(function, scope)
             return
         self._errand = errand = Errand(function, scope, common.loop)
@@ -131,8 +131,8 @@ class Crossing:
 
     def _abort(self, raise_cancel: RaiseCancelT) -> Abort:
         """The trio task was cancelled: cancel the asyncio task, which decides when it ends."""
-        if not self._waiting:
-            return Abort.FAILED  # It goes on behind this step.
+        if not self._waiting or self._raise_cancel is not None:
+            return Abort.FAILED  # It goes on behind this step, or has been told.
         task = self._task
         self._raise_cancel = raise_cancel
         task.cancel()

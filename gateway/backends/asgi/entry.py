@@ -26,12 +26,12 @@ class Entry:
                 message = step()
             except StopIteration:
                 return
+            finally:
+                del step  # It may hold an error, whose traceback holds this frame.
             try:
-                answer = yield message
+                step = partial(main.send, (yield message))
             except BaseException as error:
                 step = partial(main.throw, error)
-            else:
-                step = partial(main.send, answer)
 
     async def _main(self) -> None:
         await self._call()

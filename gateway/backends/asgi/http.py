@@ -95,13 +95,14 @@ class HttpExchange:
         "_received",
         "_request",
         "_responder",
-        "_sending",
+        "_sent",
         "_stage",
         "_status",
         "_trailers",
         "_unpaused",
         "gone",
         "on_complete",
+        "sending",
         "told",
         "wait",
     )
@@ -130,8 +131,6 @@ class HttpExchange:
         """Set when the read has ended that waits for the client."""
         self._read_scope: trio.CancelScope | None = None
         self._closed: Event | None = None
-        self._sending = False
-        """A message waits for the client."""
         self._line: list[Event] | None = None
         """The turns of the messages of other tasks that wait behind it; None if nothing waits."""
         self._failure: GatewayError | None = None
@@ -140,6 +139,10 @@ class HttpExchange:
         self.wait: Wait = host.wait
         self.gone = False
         """Nobody is left to answer: the client left, or the exchange was given up."""
+        self.sending = False
+        """A message waits for the client."""
+        self._sent: trio.Event | None = None
+        """Set when it has left, or will not."""
         self.told = False
         """The application was told to end, though its client is there: the daemon stops."""
 
@@ -339,12 +342,15 @@ class HttpExchange:
 
     async def _wait_for_client(self, function: Callable[[], Awaitable[None]]) -> None:
         """Await *function* of the responder; other messages wait meanwhile."""
-        self._sending = True
+        self.sending = True
         self._line = line = self._line or []
         try:
-            await self.wait(function)
+            # In a task of its own: an application may return before all has left (`settle`).
+            await self._host.wait(function)
         finally:
-            self._sending = False
+            self.sending = False
+            if self._sent is not None:
+                self._sent.set()
             self._call_next(line)
 
     async def _wait_for_turn(self, line: list[Event]) -> None:
@@ -353,7 +359,7 @@ class HttpExchange:
         line.append(turn)
         try:
             await turn.wait()
-            while self._sending:  # who sent a file had more to send, or another was cancelled
+            while self.sending:  # who sent a file had more to send, or another was cancelled
                 line[0] = turn = self._host.event()
                 await turn.wait()
         finally:
@@ -363,7 +369,7 @@ class HttpExchange:
     def _call_next(self, line: list[Event]) -> None:
         if line:
             line[0].set()
-        elif not self._sending:
+        elif not self.sending:
             self._line = None
 
     # --- extensions
@@ -508,6 +514,14 @@ class HttpExchange:
             return failure
         finally:
             del failure
+
+    async def settle(self) -> None:
+        """The application has returned: wait for what another task of it sends. What follows on the
+        connection would come in between.
+        """
+        while self.sending:
+            self._sent = trio.Event()
+            await self._sent.wait()
 
     def leave(self) -> None:
         """The call is over."""

@@ -33,12 +33,13 @@ import trio
 from gateway import forked
 from gateway.backends.asgi.host import Event, Host, Message, Wait, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
+from gateway.backends.asgi.messages import check_headers
 from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
-from gateway.net.pump import OVERSLEPT
+from gateway.net.pump import overslept
 from gateway.protocols.events import NEED_DATA, Headers
 from gateway.protocols.websocket.deflate import Deflate, negotiate
 from gateway.protocols.websocket.handshake import accept_value, offered_subprotocols
@@ -379,9 +380,7 @@ class WebSocketExchange:
             if agreed is not None:
                 headers.append((b"sec-websocket-extensions", agreed[0]))
                 deflate = agreed[1]
-        for name, value in message.get("headers", ()):
-            if not isinstance(name, bytes) or not isinstance(value, bytes):
-                raise TypeError(f"the header {name!r}: {value!r} is not two byte strings")
+        for name, value in check_headers(message.get("headers", ())):
             if name.lower().startswith(b"sec-websocket-"):
                 raise ValueError(f"{name!r} is the server's to send")  # ASGI-16
             headers.append((name, value))
@@ -615,7 +614,7 @@ class WebSocketExchange:
             # The client cannot be heard now; the clock goes on when there is room.
             self._set_deadline(inf)
             return True
-        if self._waiting_for_pong and trio.current_time() >= self._deadline + OVERSLEPT:
+        if self._waiting_for_pong and overslept(self._deadline):
             self._set_deadline(trio.current_time() + self._settings.ping_timeout)
             return True
         if self._waiting_for_pong:

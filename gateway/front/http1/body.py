@@ -19,8 +19,8 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Http1Body:
     """Reads nothing ahead: bytes stay in the kernel until the handler asks, which slows the client.
 
-    A handler that does not wait gets what the kernel has, too: each wait of an application on asyncio costs a
-    task of trio's, and a quick upload needs few.
+    A handler that does not wait gets what the kernel has, too: each wait of an application on asyncio costs
+    turns of two loops, and a quick upload needs few.
 
     ``complete`` says that the codec has come to the end of the body.
     """

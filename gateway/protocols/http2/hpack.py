@@ -32,7 +32,7 @@ _PIECE: Final = 1024
 """Bytes of a section after which the rest is decoded by itself: for each literal hpack copies what is left of
 what it was given, which takes a second for 256 KiB."""
 
-_LONGEST_INTEGER: Final = 10
+_LONGEST_INTEGER: Final = 5
 """Bytes of an integer behind its first: more than hpack takes."""
 
 

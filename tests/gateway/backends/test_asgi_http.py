@@ -177,38 +177,6 @@ def test_polling_for_a_disconnect_does_not_lose_the_body(loop: str, recorder: Re
     assert b"".join(message["body"] for message in received) == b"x"
 
 
-def test_a_receive_that_is_cancelled_twice_leaves_its_piece_to_the_next_one(
-    recorder: RecordingResponder,
-) -> None:
-    """asyncio: the second time before the first one has come to an end."""
-
-    class LateBody(BytesBody):
-        async def read(self) -> bytes:
-            (loop,) = loops
-            loop.call_soon(waiting.set)
-            loops.clear()
-            with trio.CancelScope(shield=True):  # its data is here, and it has not gone on yet
-                await arrive.wait()
-            return await super().read()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        loops.append(asyncio.get_running_loop())
-        poll = asyncio.create_task(receive())
-        await waiting.wait()
-        for _ in range(2):
-            poll.cancel()
-            await asyncio.sleep(0)
-        arrive.set()
-        messages.append(await receive())
-        await answering()(scope, receive, send)
-
-    arrive, waiting = trio.Event(), asyncio.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
-    messages: list[Any] = []
-    handle(app, make_request(body=LateBody(b"x", waits=True)), recorder)
-    assert messages == [piece(b"x", False)]
-
-
 @both_loops
 def test_receive_waits_until_the_client_leaves(loop: str, recorder: RecordingResponder) -> None:
     """ASGI-12; sends after it raise an OSError, which is not logged (ASGI-4)."""

@@ -24,9 +24,10 @@ from gateway.backends.asgi import stepping
 from gateway.backends.asgi.crossing import Crossing
 from gateway.backends.asgi.host import Event
 from gateway.errors import BackendError
-from tests.gateway.backends.asgi_harness import answering, serving
-from tests.gateway.conftest import RecordingResponder, make_request
+from tests.gateway.backends.asgi_harness import answering, both_loops, published, serving
+from tests.gateway.conftest import BytesBody, RecordingResponder, make_request
 from tests.gateway.freed import freed_without_the_collector
+from tests.gateway.served import gateway_of, read_all, response, run
 
 
 def in_application(function: Callable[[], Awaitable[Any]], **options: Any) -> Any:
@@ -459,6 +460,93 @@ def test_cancelled_before_it_began() -> None:
     with freed_without_the_collector(Crossing):  # nor is the request left, with a client that has gone
         trio.run(main)
     assert called == []
+
+
+def test_an_application_that_is_cancelled_may_still_receive_and_send() -> None:
+    """Once it is told, and no more: what it awaits of trio in its patience comes to its end."""
+
+    class Slow(RecordingResponder):
+        def try_flush(self) -> bool:
+            return False
+
+        async def flush(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+    class Late(BytesBody):
+        async def read(self) -> bytes:
+            await trio.lowlevel.checkpoint()
+            return await super().read()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append((await receive())["body"])
+            await send({"type": "http.response.body", "body": b"bye"})
+            task = asyncio.current_task()
+            assert task is not None
+            seen.append(task.cancelling())
+            raise
+
+    async def main() -> None:
+        async with serving(app, loop="asyncio") as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(backend.handle, make_request(body=Late(b"x", waits=True)), Slow())
+            await entered.wait()
+            nursery.cancel_scope.cancel()
+
+    entered = trio.Event()
+    seen: list[Any] = []
+    trio.run(main)
+    assert seen == [b"x", 1]
+
+
+def test_what_another_task_sends_goes_on_when_the_application_has_returned() -> None:
+    size = 8 * 1024 * 1024
+    tasks: list[asyncio.Task[None]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        fields = [(b"content-length", b"%d" % size)]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        tasks.append(asyncio.create_task(send({"type": "http.response.body", "body": bytes(size)})))
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        settings = {"asgi": published(app), "loop": "asyncio", "lifespan": "off"}
+        config = {"backends": {"app": settings}, "routes": [{"backend": "app"}]}
+        async with gateway_of(config) as served, await served.connect() as client:
+            await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(response(await read_all(client)).body) == size
+
+    run(main)
+
+
+@both_loops
+def test_a_request_that_was_cancelled_is_not_kept(loop: str) -> None:
+    """Nor its application's frame, on whichever loop, also where it was the first of its connection."""
+
+    class Kept:
+        pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        kept = Kept()
+        entered.set()
+        await anyio.sleep_forever()
+        del kept
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend:
+            with freed_without_the_collector(Kept):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(backend.handle, make_request(), RecordingResponder())
+                    await entered.wait()
+                    nursery.cancel_scope.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+
+    entered = trio.Event()
+    trio.run(main)
 
 
 def test_an_application_that_finishes_in_spite_of_its_cancellation() -> None:

@@ -229,7 +229,7 @@ def test_program_waits_for_the_old_one_for_as_long_as_that_is_busy(tmp_path: Pat
     with daemon(tmp_path, configure(tmp_path, address, "one"), start_new_session=True) as running:
         running.ready()
         with busy(running, tmp_path):
-            reload(tmp_path, configure(tmp_path, address, "two", startup_time="300ms"))
+            reload(tmp_path, configure(tmp_path, address, "two", startup_time="2s"))
             for _ in range(2):
                 asking = http.client.HTTPConnection(*running.address, timeout=60)
                 asking.request("GET", "/")
