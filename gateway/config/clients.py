@@ -33,9 +33,10 @@ class ClientLimits(Model):
     request_line: Limit = written("8KiB")
     """Bytes of the request line; more is answered 414, or 501 if the method alone is longer."""
     headers: Limit = written("64KiB")
-    """Bytes of all header fields together; more is answered 431."""
+    """Bytes of all header fields together; more is answered 431, four times as much ends an HTTP/2
+    connection."""
     header_count: Count = 100
-    """Header fields; more is answered 431."""
+    """Header fields; more is answered 431, four times as many end an HTTP/2 connection."""
     body: Size = written("1GiB")
     """Bytes of a request body; more is answered 413."""
     streams: Count = 100
