@@ -223,8 +223,8 @@ class PumpStream:
             return None
         except OSError as error:
             raise self._broken(error) from error
-        except MemoryError as error:
-            raise self._broken(_no_memory()) from error
+        except MemoryError as shortage:
+            raise self._broken(_no_memory()) from shortage
         if not data and self._error is not None:
             raise self._broken(self._error) from self._error
         self._roomy = not self.hung_up
