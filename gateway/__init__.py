@@ -30,7 +30,6 @@ What goes wrong, and what is told of it:
     failure/     the one place where it becomes a response, and in which form
     logs/        events and the access log; logger: whose they are; escape: what of others is printed in them
     watchdog     tells of a blocked event loop; stacks: what a thread is doing, for what hangs
-    start_watch  tells of an application that takes long to load
 
 What makes and runs it all:
 

@@ -12,7 +12,7 @@
     wsgi        a Python application in threads of this process
     asgi        a Python application on this process's loop, trio or asyncio
     python      makes the last two of plain options, here or in a process of their own (`gateway.hosted`)
-    load        finds the Python application that module:attribute names
+    load        finds the Python application that module:attribute names; start_watch: tells if it takes long
     called      whether it can be called as one of its kind
     disconnect  what is raised inside applications when their client has gone
 

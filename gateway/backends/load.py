@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway import forked
+from gateway.backends.start_watch import StartWatch
 from gateway.errors import StartError
 from gateway.loading import LoadError, load_object
 from gateway.shutdown.signals import interruptible
 from gateway.standard import keep_standard_files
-from gateway.start_watch import StartWatch
 from gateway.virtualenv import add_site_packages
 
 

@@ -14,9 +14,9 @@ import trio
 
 from gateway import forked
 from gateway.backends.asgi.host import Application, Host, Message, Wait
+from gateway.backends.start_watch import StartWatch
 from gateway.errors import StartError
 from gateway.logger import get_logger
-from gateway.start_watch import StartWatch
 
 log = get_logger()
 

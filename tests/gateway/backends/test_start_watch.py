@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.start_watch import StartWatch
+from gateway.backends.start_watch import StartWatch
 from tests.gateway.test_daemon import daemon
 
 # Told sooner than it would be, and as often as it is looked for.
 PROGRAM = (
     "-c",
-    "from gateway import start_watch\n"
+    "from gateway.backends import start_watch\n"
     "start_watch.StartWatch.__init__.__kwdefaults__['first'] = 0.05\n"
     "from gateway.__main__ import main\n"
     "main()\n",
