@@ -18,7 +18,7 @@ A request, and what is made of it:
     networks     sets of clients by address, for routes and trusted proxies
     template     texts with placeholders, for redirects, answers, fields and variables
     environ      its CGI variables, for CGI, FastCGI, SCGI, uwsgi, AJP and WSGI
-    intake       which request bodies a backend takes; spool: those of unknown length, stored until they end
+    spool        request bodies of unknown length, stored until they end
     slots        how much of a backend runs at the same time, and who waits
     passing      the Responder that filters of responses are made of
     derived      requests that the gateway makes from a client's

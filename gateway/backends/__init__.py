@@ -5,6 +5,7 @@
     cgi         a program per request (RFC 3875)
     application FastCGI, SCGI and uwsgi applications behind sockets: one backend, three codecs
     ajp         servlet containers: the same with AJP
+    intake      which request bodies those with CGI variables take, and WSGI applications
     target      what an upstream that is asked by path is asked for; forwarded: what it is told of the client
     probe       what health checks ask for; max_forwards: what the gateway answers as the last hop
     script      the script file of a path, for applications that have a document root

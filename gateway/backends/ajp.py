@@ -10,9 +10,9 @@ from functools import partial
 from urllib.parse import quote
 
 from gateway.backends.application import ApplicationBackend
+from gateway.backends.intake import BodyIntake
 from gateway.backends.target import target_below_mount
 from gateway.errors import RequestError
-from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch
 from gateway.protocols.ajp import check_size
 from gateway.request import Request

@@ -1,7 +1,7 @@
 """FastCGI, SCGI and uwsgi applications: one backend, three codecs.
 
-A request becomes CGI variables, a body of known length (`gateway.intake`), and an exchange over a connection,
-pooled where the protocol allows it::
+A request becomes CGI variables, a body of known length (`intake`), and an exchange over a connection, pooled
+where the protocol allows it::
 
     Request ─► script, build_environ, configured variables ─► RequestVariables ─► Exchange
 
@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
+from gateway.backends.intake import BodyIntake
 from gateway.backends.script import find_script
 from gateway.environ import build_environ
 from gateway.errors import RequestError
-from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.logger import get_logger
 from gateway.net.pump import Pump

@@ -18,7 +18,7 @@ from gateway.slots import Slots
 from gateway.template import Template
 
 if TYPE_CHECKING:
-    from gateway.intake import BodyIntake
+    from gateway.backends.intake import BodyIntake
     from gateway.net.resolver import Resolver
 
 
@@ -53,7 +53,7 @@ class Parts:
 
     def intake(self, name: str, config: WithLength) -> "BodyIntake":
         """How the backend called *name* takes bodies."""
-        from gateway.intake import BodyIntake
+        from gateway.backends.intake import BodyIntake
 
         return BodyIntake(
             name,

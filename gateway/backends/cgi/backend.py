@@ -12,8 +12,8 @@ from gateway.backends.cgi.environment import Environment
 from gateway.backends.cgi.exchange import Exchange, ExchangeSettings
 from gateway.backends.cgi.program import ProgramRules, Programs, Script
 from gateway.backends.cgi.transcript import RecordedBody, Recording, Transcript
+from gateway.backends.intake import BodyIntake
 from gateway.errors import BackendError
-from gateway.intake import BodyIntake
 from gateway.local_redirect import Dispatch, follow
 from gateway.net.pump import Pump
 from gateway.protocols.cgi import HEAD_LIMIT, ResponseParser

@@ -16,6 +16,7 @@ import sniffio
 import trio
 
 from gateway.backends.called import check_called
+from gateway.backends.intake import BodyIntake
 from gateway.backends.load import NOTHING, Surroundings, load_application
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.input import open_input
@@ -24,7 +25,6 @@ from gateway.backends.wsgi.stuck import StuckWatch
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
-from gateway.intake import BodyIntake
 from gateway.net.pump import Pump
 from gateway.request import Body, Request, Responder, respond
 from gateway.shutdown.signals import Interrupted

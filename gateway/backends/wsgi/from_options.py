@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.backends.intake import BodyIntake
 from gateway.backends.python import take_surroundings
 from gateway.backends.wsgi.backend import WsgiBackend
-from gateway.intake import BodyIntake
 from gateway.net.pump import Pump
 from gateway.slots import Slots
 

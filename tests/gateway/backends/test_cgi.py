@@ -25,8 +25,8 @@ from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.program import Execute, ProgramRules
 from gateway.backends.cgi.stderr import MAX_STDERR
 from gateway.backends.cgi.transcript import Transcript
+from gateway.backends.intake import BodyIntake
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
-from gateway.intake import BodyIntake
 from gateway.logs.lines import LINE_LIMIT
 from gateway.net.pump import Pump
 from gateway.programs import process

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from gateway.backends.cgi import CgiBackend
 from gateway.backends.cgi.exchange import ExchangeSettings
 from gateway.backends.cgi.transcript import Transcript
+from gateway.backends.intake import BodyIntake
 from gateway.errors import ClientGone, GatewayError, RequestError
-from gateway.intake import BodyIntake
 from gateway.net.pump import Pump
 from gateway.programs.confinement import Confinement, ResourceLimits
 from gateway.request import Request, Responder

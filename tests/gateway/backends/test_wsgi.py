@@ -16,11 +16,11 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from gateway.backends.intake import BodyIntake
 from gateway.backends.wsgi import WsgiBackend
 from gateway.backends.wsgi.call import AHEAD_BYTES
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
-from gateway.intake import BodyIntake
 from gateway.net.pump import Pump
 from gateway.request import Body
 from gateway.slots import Slots

@@ -16,7 +16,7 @@ from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from gateway.intake import BodyIntake
+from gateway.backends.intake import BodyIntake
 from gateway.spool import BodyPolicy
 from tests.gateway.backends.wsgi_harness import connected
 

@@ -17,7 +17,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.intake import BodyIntake
+from gateway.backends.intake import BodyIntake
 from tests.gateway.backends.test_wsgi import TEXT, Closing, Environ, StartResponse, returning
 from tests.gateway.backends.wsgi_clients import VERSIONS, AnyClient, Seen, ask, entered
 from tests.gateway.backends.wsgi_harness import hello, wait_for

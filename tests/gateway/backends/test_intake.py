@@ -1,10 +1,10 @@
-"""gateway.intake: what is taken, stored, bounded and refused. The backends' tests show it at work."""
+"""BodyIntake: what is taken, stored, bounded and refused. The backends' tests show it at work."""
 
 import pytest
 import trio
 
+from gateway.backends.intake import BodyIntake
 from gateway.errors import RequestError
-from gateway.intake import BodyIntake
 from gateway.request import NO_BODY, Body
 from gateway.spool import BodyPolicy
 from tests.gateway.conftest import BytesBody
