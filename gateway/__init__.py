@@ -33,8 +33,7 @@ What goes wrong, and what is told of it:
 
 What makes and runs it all:
 
-    cli          the commands
-    options      what the options of gateway serve stand for; sections: how its help shows them
+    cli/         the commands and their options
     config/      the YAML file as frozen models, all mistakes at once, with their lines
     build/       makes what runs of the configuration
     daemon       opens listeners and backends, stops them from the inside out

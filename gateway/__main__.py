@@ -3,7 +3,7 @@
 from gateway.memory import loading
 
 with loading():
-    from gateway.cli import main
+    from gateway.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -432,7 +432,7 @@ def test_daemon_in_a_forked_process_is_none_of_its_children(tmp_path: Path) -> N
     source = """
 import os, signal, sys
 import gateway.daemon
-from gateway.cli import main
+from gateway.cli.commands import main
 
 child = os.fork()
 if not child:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.cli import main
+from gateway.cli.commands import main
 from gateway.config import ConfigError, from_mapping, load
 
 CHECKOUT = Path(__file__).parents[3]

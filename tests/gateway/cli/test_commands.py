@@ -13,7 +13,7 @@ import pytest
 
 import gateway
 import gateway.request
-from gateway.cli import FOREIGN, main
+from gateway.cli.commands import FOREIGN, main
 
 GOOD = "listeners: [{http: '127.0.0.1:0'}]\nbackends: {a: {scgi: 'a:1'}}\nroutes: [{backend: a}, {respond: {}}]\n"
 BAD = "listeners: [{http: 127.0.0.1}]\nworkers: none\nroutes: [{}]\n"
@@ -85,7 +85,7 @@ def test_commands_for_a_running_daemon_tell_how_to_do_without_a_sound_file(
 
 
 def test_options_of_other_servers_are_those_that_the_manual_tells() -> None:
-    manual = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf-8")
+    manual = (Path(__file__).parents[3] / "docs" / "migrating.md").read_text("utf-8")
     options = {name for parameter in main.commands["serve"].params for name in parameter.opts}
     told = {name for name in FOREIGN if f"`{name}`" in manual or f"`{name} " in manual}
     assert told == FOREIGN.keys()

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from gateway import __version__
+from gateway.cli.options import DEFAULT_LISTEN, Reader
+from gateway.cli.sections import SectionedCommand, option
 from gateway.lean import import_structlog
 from gateway.memory import loading
-from gateway.options import DEFAULT_LISTEN, Reader
-from gateway.sections import SectionedCommand, option
 from gateway.standard import drop_unwritten, open_standard_files
 
 if TYPE_CHECKING:
@@ -221,8 +221,8 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(reader: "Reader") -> "tuple[Document, Config]":
+    from gateway.cli.options import UsageError, in_words
     from gateway.config import ConfigError
-    from gateway.options import UsageError, in_words
 
     try:
         document = reader.read()
