@@ -8,7 +8,7 @@
     output       what it writes, to the log
     command      what is run, in which environment
     endpoint     where the application listens: a socket of the gateway's, or its own
-    turn         of two workers, who may run a program at its own address
+    place        whose the place is, of two workers; turn: the locks by which they agree
     home         the directories of sockets
 
 A process that ends is started again, after a pause that doubles while they keep ending soon. When none is

@@ -8,9 +8,8 @@ that itself. Of a command it is not known, nor which of several has accepted a c
 at a moment without requests: one that comes by itself within the stop time, or is made by letting new
 requests wait for at most `HOLD` seconds.
 
-A program at an address of its own is left in the same way to the worker that has taken over, at a reload.
-That one has waited for it, and its requests with it; those that still come here go to its program then. If
-there is a third by then, those in the middle start no program: they pass on what waits with them.
+At an address of its own a program is stopped in the same way for the worker that has taken over, at a reload
+(`place`).
 """
 
 import os
@@ -19,7 +18,6 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from math import inf
 from pathlib import Path
 from typing import Final, Literal, NoReturn, TypeAlias
@@ -37,7 +35,8 @@ from gateway.programs.process import describe_end
 from gateway.programs.restarts import GiveUp, Restarts
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
-from gateway.spawn.endpoint import OwnSocket, SharedSocket, endpoint_for
+from gateway.spawn.endpoint import FIRST_PROBE, LAST_PROBE, OwnSocket, SharedSocket, endpoint_for
+from gateway.spawn.place import Place
 from gateway.spawn.process import RunningProcess, start
 from gateway.spawn.schedule import (
     Demand,
@@ -47,7 +46,6 @@ from gateway.spawn.schedule import (
     Recycling,
     next_step,
 )
-from gateway.spawn.turn import POLL, Turn
 
 Protocol: TypeAlias = Literal["fastcgi", "scgi", "uwsgi", "http"]
 
@@ -70,11 +68,6 @@ and again for the command to end."""
 CHECK_INTERVAL: Final = 5.0
 """Seconds between two looks at the memory of processes, and from the start of one to the first."""
 
-FIRST_PROBE: Final = 0.01
-LAST_PROBE: Final = 0.25
-"""Seconds between two looks whether a program accepts on a socket of its own: the first, doubled up to the
-last."""
-
 log = get_logger()
 
 
@@ -84,19 +77,6 @@ _BROKEN_OFF: Final = frozenset({Cause.REFUSED, Cause.TERMINATED, Cause.INCOMPLET
 _ENDLESS: Final = Life()
 
 _NONE_YET: Final = "none was started"
-
-
-class _Place(Enum):
-    """Whose the place is where the application listens."""
-
-    OURS = auto()
-    """No other worker has the address, or wants it."""
-    AWAITED = auto()
-    """Another one has it: we have no process."""
-    LEAVING = auto()
-    """Another one waits for it: our processes end."""
-    THEIRS = auto()
-    """Another one has taken it over, and its program accepts: our requests go there."""
 
 
 @dataclass(eq=False, slots=True)
@@ -174,7 +154,7 @@ class SpawnedApplication:
         self._count_due = inf
         self._quiet: trio.Event | None = None
         self._held: trio.Event | None = None
-        self._place = _Place.OURS
+        self._place = Place(name, self._endpoint, self._notice, lambda: self._changed.set())
         self._last_end = _NONE_YET
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self.renew_connections: Callable[[], None] = _nothing
@@ -188,9 +168,7 @@ class SpawnedApplication:
     @property
     def running(self) -> bool:
         """Whether there is a process that accepts connections."""
-        return self._place is _Place.THEIRS or any(
-            member.ready and not member.stopping for member in self._members
-        )
+        return self._place.theirs or any(member.ready and not member.stopping for member in self._members)
 
     # What backends ask
 
@@ -254,7 +232,7 @@ class SpawnedApplication:
 
     def _wait(self) -> float:
         """Seconds until a process is alive; where it is another worker's, we know of no reason to wait."""
-        if self._staying() or self._place is not _Place.OURS:
+        if self._staying() or not self._place.ours:
             return 0.0
         return self._restarts.not_before - trio.current_time()
 
@@ -265,7 +243,7 @@ class SpawnedApplication:
         """Whether a connection may be made: on a shared socket it may wait for a process."""
         if self._held is not None:
             return False
-        if isinstance(self._endpoint, SharedSocket) or self._place is _Place.THEIRS:
+        if isinstance(self._endpoint, SharedSocket) or self._place.theirs:
             return True
         return any(member.ready for member in self._members)
 
@@ -312,12 +290,10 @@ class SpawnedApplication:
         failure: OSError | None = None
         with self._endpoint.opened(self.name, self._confinement.user):
             async with trio.open_nursery() as nursery:
-                turn = self._endpoint.turn if isinstance(self._endpoint, OwnSocket) else None
-                if turn is not None and not turn.take():
-                    self._place = _Place.AWAITED
+                if not self._place.take():
                     task_status.started()
-                    await self._take_turn(turn)
-                    nursery.start_soon(self._give_way, turn)
+                    await self._place.wait()
+                    nursery.start_soon(self._place.give_way, self._until_none_is_left)
                     await self._supervise(command, nursery)
                 try:
                     for _ in range(self._bounds.least):
@@ -330,55 +306,16 @@ class SpawnedApplication:
                         nursery.start_soon(self._tell_started, task_status)
                     else:
                         task_status.started()
-                    if turn is not None:
-                        nursery.start_soon(self._give_way, turn)
+                    nursery.start_soon(self._place.give_way, self._until_none_is_left)
                     await self._supervise(command, nursery)
         assert failure is not None, "the processes are kept running until cancelled"
         program = command.words[0]
         problem = f"{program} cannot be started: {explain(program, failure)}"
         raise StartError(f"backend {self.name}: {problem}") from failure
 
-    async def _take_turn(self, turn: Turn) -> None:
-        """Wait until the address is ours, however long: where another program has it, ours would end."""
-        log.info("application waits for its address", backend=self.name, address=str(self.address))
-        while not self._takes(turn):
-            if self._place is _Place.AWAITED and turn.passed_on and self._answers():
-                self._stand(_Place.THEIRS)
-            if self._place is _Place.THEIRS and self._notice.retired:
-                await trio.sleep_forever()
-            await trio.sleep(POLL)  # noqa: TID251 - nothing tells of a lock
-        self._stand(_Place.OURS)
-
-    def _takes(self, turn: Turn) -> bool:
-        """Whether the address is ours now; once another worker has taken over, it is if nobody wants it."""
-        retired = self._notice.retired
-        if not turn.take(waits=not retired):
-            return False
-        if retired and turn.wanted:
-            turn.release()
-            return False
-        return True
-
-    async def _give_way(self, turn: Turn) -> None:
-        """Leave the address to the worker that has taken over, if it wants it."""
-        await self._notice.until_retired()
-        while not turn.wanted:  # noqa: ASYNC110
-            await trio.sleep(POLL)  # noqa: TID251 - nothing tells of a lock
-        self._stand(_Place.LEAVING)
+    async def _until_none_is_left(self) -> None:
         while self._members:
             await self._changed.wait()
-        turn.release()
-        while not self._answers():  # noqa: ASYNC110
-            await trio.sleep(LAST_PROBE)  # noqa: TID251 - nothing tells when a program listens
-        self._stand(_Place.THEIRS)
-
-    def _answers(self) -> bool:
-        """Whether a program accepts at the address of its own, whoever has started it."""
-        return isinstance(self._endpoint, OwnSocket) and self._endpoint.accepts()
-
-    def _stand(self, place: _Place) -> None:
-        self._place = place
-        self._changed.set()
 
     async def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
         """As in the gateway's own process: when the application serves, or it is known that it does not."""
@@ -417,7 +354,7 @@ class SpawnedApplication:
         """Start and stop what is to be started and stopped; when to look again, if nothing happens."""
         now = trio.current_time()
         due = self._look_for_spent(command, now)
-        wanted = 0 if self._place is not _Place.OURS else self._demand.wanted(self._requests, now)
+        wanted = self._demand.wanted(self._requests, now) if self._place.ours else 0
         due = min(due, self._demand.falls_at(wanted))
         step = next_step(
             self._members,
@@ -427,7 +364,7 @@ class SpawnedApplication:
         )
         if step.stop is not None:
             assert isinstance(step.stop, _Process)
-            self._stop(step.stop, step.why if self._place is _Place.OURS else "reload", command, nursery)
+            self._stop(step.stop, step.why if self._place.ours else "reload", command, nursery)
             return now
         if step.start and now < self._restarts.not_before:
             return min(due, self._restarts.not_before)

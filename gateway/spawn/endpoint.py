@@ -23,6 +23,11 @@ from gateway.spawn.turn import turn_at
 BACKLOG: Final = 4096
 """Connections that may wait for a process; the kernel cuts it to net.core.somaxconn."""
 
+FIRST_PROBE: Final = 0.01
+LAST_PROBE: Final = 0.25
+"""Seconds between two looks whether a program accepts on a socket of its own: the first, doubled up to the
+last."""
+
 _SOCKET: Final = "{socket}"
 _PORT: Final = "{port}"
 
