@@ -12,7 +12,6 @@ from gateway.config.backends.python import PythonApplication
 from gateway.config.balancing import Balanced, Pool, Server, Timeouts
 from gateway.hosted.backend import HostedBackend
 from gateway.hosted.options import encode
-from gateway.net.pump import Pump
 from gateway.protocols.http1.client import Http1Client
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import SpawnedApplication
@@ -44,7 +43,7 @@ def hosted(
     parts.spawned.append(application)
     return HostedBackend(
         name,
-        upstream=_upstream(name, process, application, parts.pump),
+        upstream=_upstream(parts, name, process, application),
         pump=parts.pump,
         announce=application.announce_end,
         notice=parts.notice,
@@ -68,18 +67,20 @@ def _application(
     )
 
 
-def _upstream(name: str, process: OwnProcess, application: SpawnedApplication, pump: Pump) -> SpawnedUpstream:
+def _upstream(
+    parts: Parts, name: str, process: OwnProcess, application: SpawnedApplication
+) -> SpawnedUpstream:
     """The way to *application*, which lets it do what it could do in the gateway's own process."""
     # There it may take as long as it likes, too, if it is not bounded.
     first_byte = inf if process.timeout is None else process.timeout
     timeouts = Timeouts.model_construct(connect=5.0, send=inf, first_byte=first_byte, read=inf)
     upstream = build_upstream(
         SpawnedUpstream,
+        parts,
         name,
         Balanced(timeouts=timeouts, retry=process.retry, hold=process.hold),
         [Server.model_construct(address=application.address)],
         Pool(idle=KEPT_FOR_HOSTED),
-        pump,
         lambda: Http1Client(headers=HOSTED_HEAD, header_count=HOSTED_FIELDS),
     )
     upstream.attach(application)

@@ -34,16 +34,15 @@ def upstream_of(
     if config.spawn is None:
         return build_upstream(
             Upstream,
+            parts,
             name,
             config,
             config.servers,
             config.pool,
-            parts.pump,
             make_codec,
             keeps=keeps,
             http=protocol == "http",
             proxy_version=proxy_version,
-            resolver=parts.resolver,
             workers=parts.config.workers,
             sharing=sharing,
         )
@@ -52,14 +51,13 @@ def upstream_of(
     servers = [Server.model_construct(address=spawned.address)]
     upstream = build_upstream(
         SpawnedUpstream,
+        parts,
         name,
         config,
         servers,
         config.pool,
-        parts.pump,
         make_codec,
         keeps=keeps,
-        resolver=parts.resolver,
         processes=config.spawn.processes.max,
         sharing=sharing,
     )

@@ -8,11 +8,11 @@ from math import inf
 from typing import Final, TypeVar
 
 from gateway.backends.probe import Probe
+from gateway.build.parts import Parts
 from gateway.build.server_tls import TlsMaker
 from gateway.config import balancing
 from gateway.net.address import ServiceAddress, TcpAddress, UnixAddress
-from gateway.net.pump import Pump
-from gateway.net.resolver import Located, Resolver
+from gateway.net.resolver import Located
 from gateway.protocols.codec import ClientCodec
 from gateway.request import Request
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
@@ -40,18 +40,17 @@ AnyUpstream = TypeVar("AnyUpstream", bound=Upstream)
 
 def build_upstream(
     kind: type[AnyUpstream],
+    parts: Parts,
     name: str,
     config: balancing.Balanced,
     servers: Sequence[balancing.Server | balancing.HTTPServer],
     pool: balancing.Connections,
-    pump: Pump,
     make_codec: Callable[[], ClientCodec],
     *,
     keeps: bool = True,
     ping: float | None = None,
     http: bool = False,
     proxy_version: ProxyVersion | None = None,
-    resolver: Resolver | None = None,
     processes: int = 1,
     workers: int = 1,
     sharing: Sharing | None = None,
@@ -63,6 +62,7 @@ def build_upstream(
     behind each address, as far as that is known. *workers*: how many of the gateway use them. *sharing*:
     whether several requests may be on a connection.
     """
+    pump = parts.pump
     secure = TlsMaker(name, config.tls, http)
     health = _health(config.health)
     policy = _pool(pool) if keeps else PoolPolicy(idle=0)
@@ -113,7 +113,7 @@ def build_upstream(
     )
     upstream.upkeep.sharing = sharing
     if any(entry.name is not None for entry in entries):
-        upstream.upkeep.follow(Names(name, group, entries, resolver or Resolver()))
+        upstream.upkeep.follow(Names(name, group, entries, parts.resolver))
     return upstream
 
 

@@ -17,15 +17,7 @@ def make(parts: Parts, name: str, config: AJPBackend) -> AjpBackend:
         return AjpClient(packet_size=packet_size, secret=secret)
 
     upstream = build_upstream(
-        Upstream,
-        name,
-        config,
-        config.servers,
-        config.pool,
-        parts.pump,
-        make_codec,
-        ping=config.ping,
-        resolver=parts.resolver,
+        Upstream, parts, name, config, config.servers, config.pool, make_codec, ping=config.ping
     )
     container = AjpBackend(
         name,
