@@ -29,7 +29,7 @@ What goes wrong, and what is told of it:
     errors       what can go wrong, and whose fault it is; exhaustion: of descriptors and memory
     failure/     the one place where it becomes a response, and in which form
     logs/        events and the access log; logger: whose they are; escape: what of others is printed in them
-    watchdog     tells of a blocked event loop; stacks: what a thread is doing, for what hangs
+    watchdog     tells of a blocked event loop; stacks: what a thread does, and tracebacks
 
 What makes and runs it all:
 

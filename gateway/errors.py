@@ -4,17 +4,12 @@ Those of the start have none: there are no requests yet. Protocol errors (`proto
 these at the one place where a codec is driven.
 """
 
-import traceback
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from types import TracebackType
 from typing import TypeVar
 
 from gateway.protocols.events import Headers
-from gateway.stacks import without_source
-
-TRACEBACK_LINES = 100
-"""Lines kept of the traceback of an application: its end says what happened."""
+from gateway.stacks import traceback_of
 
 
 class Phase(Enum):
@@ -224,33 +219,3 @@ def each_of(group: BaseExceptionGroup[AnyError]) -> Iterator[AnyError]:
             yield from each_of(error)
         else:
             yield error
-
-
-def traceback_of(error: BaseException) -> list[str]:
-    """The end of the traceback of *error*, by line.
-
-    As text, because an exception that is kept keeps all that its frames refer to.
-    """
-    return traceback_text(error, error.__traceback__).splitlines()[-TRACEBACK_LINES:]
-
-
-def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
-    """The traceback of *error*, down from *trace*. Raises nothing, whatever *error* makes of its parts."""
-    try:
-        return "".join(traceback.format_exception(type(error), error, trace)).rstrip("\n")
-    except Exception as wrong:  # of an application's own code
-        calls = without_source(traceback.walk_tb(trace))
-        return f"Traceback (most recent call last):\n{calls}{_said_by(error, name_of(wrong))}"
-
-
-def _said_by(error: BaseException, why: str) -> str:
-    try:
-        return "".join(traceback.format_exception_only(error)).rstrip("\n")
-    except Exception:
-        return f"{name_of(error)}: what it says cannot be shown: {why}"
-
-
-def name_of(error: BaseException) -> str:
-    """What its class is called; not what that, or its own class, makes of the question."""
-    name: str = type.__getattribute__(type(error), "__name__")
-    return name

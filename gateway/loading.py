@@ -10,6 +10,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.stacks import name_of
+
 _OUR_PACKAGE: Final = "gateway"
 _OURS: Final = (
     f"the package {_OUR_PACKAGE} is the gateway's own: expected another name, or a server of its own for the "
@@ -112,5 +114,5 @@ def _failed(what: str, error: BaseException, hint: str = "") -> LoadError:
     try:
         words = str(error)
     except Exception as wrong:  # the application's own code, too
-        words = f"str() of it failed: {type(wrong).__name__}"
-    return LoadError(f"{what} failed: {type(error).__name__}: {words}{hint}", own=True)
+        words = f"str() of it failed: {name_of(wrong)}"
+    return LoadError(f"{what} failed: {name_of(error)}: {words}{hint}", own=True)

@@ -22,13 +22,13 @@ from gateway.errors import (
     RequestError,
     ResponseAborted,
     TargetError,
-    traceback_of,
 )
 from gateway.failure.advice import REFUSALS, UNROUTED, advice_for
 from gateway.failure.pages import Failure, FailurePages, reason_of
 from gateway.logger import get_logger
 from gateway.protocols.events import Headers
 from gateway.request import Request
+from gateway.stacks import traceback_of
 
 log = get_logger()
 

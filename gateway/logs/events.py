@@ -13,10 +13,10 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from gateway.errors import traceback_text
 from gateway.escape import printable
 from gateway.logger import get_logger, settle
 from gateway.logs.output import Format, is_text, writer
+from gateway.stacks import traceback_text
 
 
 def configure(

@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.errors import traceback_text
-from gateway.stacks import stack_of
+from gateway.stacks import name_of, stack_of, traceback_text
 
 
 @pytest.fixture
@@ -73,3 +72,18 @@ def test_module_whose_source_cannot_be_had() -> None:
         fail()
     said = traceback_text(caught.value, caught.value.__traceback__)
     assert said.endswith('  File "sealed.py", line 6, in fail\nLookupError: no')
+
+
+def test_a_class_is_called_what_it_is_whatever_its_own_class_says() -> None:
+    class Kind(type):
+        @property
+        def __name__(cls) -> str:  # type: ignore[override]  # as an application may
+            raise LookupError
+
+        def __getattribute__(cls, name: str) -> object:
+            raise LookupError
+
+    class Mute(Exception, metaclass=Kind):
+        pass
+
+    assert name_of(Mute()) == "Mute"

@@ -31,14 +31,13 @@ from gateway.errors import (
     Phase,
     ResponseAborted,
     StartError,
-    name_of,
-    traceback_of,
 )
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import Interrupted
+from gateway.stacks import name_of, traceback_of
 
 log = get_logger()
 
