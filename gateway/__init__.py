@@ -26,10 +26,9 @@ A request, and what is made of it:
 
 What goes wrong, and what is told of it:
 
-    errors       what can go wrong, and whose fault it is; exhaustion: of descriptors and memory
+    errors       what can go wrong, and whose fault it is; stacks: where, in the words of a traceback
     failure/     the one place where it becomes a response, and in which form
     logs/        events and the access log; logger: whose they are; escape: what of others is printed in them
-    watchdog     tells of a blocked event loop; stacks: what a thread does, and tracebacks
 
 What makes and runs it all:
 
@@ -40,8 +39,7 @@ What makes and runs it all:
     supervisor/  workers, one or several, replaced without a gap; turns: the file that they share
     shutdown/    the end of a process: its signals, its steps, who is told of it
     control/     the socket for gateway status, reload and stop, and metrics
-    standard     the standard files, which are open
-    memory       the collector of cycles; lean: libraries without what they would load in vain
+    runtime/     what a process has of Python and of the system, and its watchdog
 
 Programs and applications:
 

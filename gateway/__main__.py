@@ -1,6 +1,6 @@
 """``python -m gateway`` is the command ``gateway``."""
 
-from gateway.memory import loading
+from gateway.runtime.collector import loading
 
 with loading():
     from gateway.cli.commands import main

@@ -28,19 +28,19 @@ from gateway.config import Config, Listener
 from gateway.config.clients import ClientTimeouts
 from gateway.control.state import WorkerState
 from gateway.errors import StartError, each_of
-from gateway.exhaustion import EXHAUSTED, no_room
 from gateway.front.entrance import Entrance
 from gateway.listener import ListeningSocket, accept, open_listener, own_listener
 from gateway.logger import get_logger
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
-from gateway.memory import settle_memory
 from gateway.net.pump import Pump
+from gateway.runtime.collector import settle_memory
+from gateway.runtime.exhaustion import EXHAUSTED, no_room
+from gateway.runtime.watchdog import Watchdog, patience
 from gateway.shutdown.exit import hurry
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals
 from gateway.shutdown.stages import Ending, Stage
-from gateway.watchdog import Watchdog, patience
 
 log = get_logger()
 

@@ -17,10 +17,10 @@ import trio
 
 from gateway import forked
 from gateway.errors import StartError
-from gateway.exhaustion import EXHAUSTED, Repeated, no_room
 from gateway.front.caps import ConnectionCaps
 from gateway.logger import get_logger
 from gateway.net.address import FdAddress, TcpAddress, UnixAddress
+from gateway.runtime.exhaustion import EXHAUSTED, Repeated, no_room
 
 if TYPE_CHECKING:
     from gateway.config import Listener

@@ -18,8 +18,8 @@ from gateway import forked
 from gateway.backends.start_watch import StartWatch
 from gateway.errors import StartError
 from gateway.loading import LoadError, load_object
+from gateway.runtime.standard_files import keep_standard_files
 from gateway.shutdown.signals import interruptible
-from gateway.standard import keep_standard_files
 from gateway.virtualenv import add_site_packages
 
 

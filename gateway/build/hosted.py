@@ -13,10 +13,10 @@ from gateway.config.balancing import Balanced, Pool, Server, Timeouts
 from gateway.hosted.backend import HostedBackend
 from gateway.hosted.options import encode
 from gateway.protocols.http1.client import Http1Client
+from gateway.runtime.watchdog import patience
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import SpawnedApplication
 from gateway.upstream.spawned import SpawnedUpstream
-from gateway.watchdog import patience
 
 KEPT_FOR_HOSTED: Final = 256
 """Connections that are kept to an application in a process of its own: a few KiB each on either side."""

@@ -21,9 +21,9 @@ import click
 from gateway import __version__
 from gateway.cli.options import DEFAULT_LISTEN, Reader
 from gateway.cli.sections import SectionedCommand, option
-from gateway.lean import import_structlog
-from gateway.memory import loading
-from gateway.standard import drop_unwritten, open_standard_files
+from gateway.runtime.collector import loading
+from gateway.runtime.lean import import_structlog
+from gateway.runtime.standard_files import drop_unwritten, open_standard_files
 
 if TYPE_CHECKING:
     from gateway.config import Config, ConfigError

@@ -17,7 +17,7 @@ from gateway.config.base import Place
 from gateway.config.descriptions import describe
 from gateway.config.whole import Config
 from gateway.escape import printable
-from gateway.lean import without_plugins
+from gateway.runtime.lean import without_plugins
 
 LARGEST_FILE = 16 * 2**20
 """Bytes of a configuration file; what is larger was named by mistake."""

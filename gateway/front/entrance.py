@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
-from gateway.exhaustion import shortage_in
 from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
 from gateway.logger import get_logger
 from gateway.net.stream import PumpStream
 from gateway.request import Address, Connection
+from gateway.runtime.exhaustion import shortage_in
 
 if TYPE_CHECKING:
     from gateway.tls.context import Certificates

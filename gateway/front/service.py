@@ -13,7 +13,6 @@ from gateway.errors import (
     ResponseAborted,
     TargetError,
 )
-from gateway.exhaustion import shortage_in
 from gateway.failure.pages import FailurePages
 from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
@@ -24,6 +23,7 @@ from gateway.net.pump import Pump
 from gateway.protocols.events import RequestHead
 from gateway.request import Connection, Request, Responder, respond
 from gateway.router import Router
+from gateway.runtime.exhaustion import shortage_in
 
 log = get_logger()
 

@@ -29,7 +29,7 @@ class Hosted:
     """What `encode` was told.
 
     *disconnect_grace* is the seconds that an application has after it was told that its client has gone;
-    *blocked_after* is in seconds, 0 for never (`gateway.watchdog`); *debug*: debug events are logged.
+    *blocked_after* is in seconds, 0 for never (`gateway.runtime.watchdog`); *debug*: debug events are logged.
     """
 
     kind: Kind

@@ -23,12 +23,12 @@ from gateway.front.service import Limits, Service, Timeouts
 from gateway.hosted.inside import Inside
 from gateway.hosted.options import Hosted
 from gateway.listener import ListeningSocket, accept
-from gateway.memory import settle_memory
 from gateway.net.pump import Pump
 from gateway.router import Route, Router
+from gateway.runtime.collector import settle_memory
+from gateway.runtime.watchdog import Watchdog
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals
-from gateway.watchdog import Watchdog
 
 _ANY: Final = 2**62
 """Bytes: as many as it likes."""

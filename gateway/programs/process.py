@@ -21,11 +21,11 @@ from typing import Final
 
 import trio
 
-from gateway.exhaustion import EXHAUSTED
 from gateway.logger import get_logger
 from gateway.programs.confinement import Confinement
 from gateway.programs.executable import check_executable
 from gateway.programs.launch import start_program
+from gateway.runtime.exhaustion import EXHAUSTED
 
 REAP_WAIT: Final = 5.0
 """Seconds that a process may need to disappear after SIGKILL; only one stuck in the kernel needs any."""

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.errors import MachineError, RequestError, ResponseAborted
-from gateway.exhaustion import EXHAUSTED
 from gateway.protocols.events import Headers
 from gateway.request import Request, Responder, respond
+from gateway.runtime.exhaustion import EXHAUSTED
 from gateway.static.conditional import conditional_fields, failed_precondition, http_date, range_is_current
 from gateway.static.mime import content_type
 from gateway.static.ranges import ByteRange, Multipart, parse_range

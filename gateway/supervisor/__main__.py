@@ -7,8 +7,8 @@ supervisor's process.
 
 import sys
 
-from gateway.lean import import_structlog
-from gateway.memory import loading
+from gateway.runtime.collector import loading
+from gateway.runtime.lean import import_structlog
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ from typing import Final, TypeAlias
 import trio
 
 from gateway.errors import BackendError, Cause, Phase
-from gateway.exhaustion import EXHAUSTED
 from gateway.net.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.net.pump import Pump
 from gateway.net.stream import PumpStream
 from gateway.request import Request
+from gateway.runtime.exhaustion import EXHAUSTED
 from gateway.tls.client import ServerTls
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import TlsStream, is_alert, reason_of

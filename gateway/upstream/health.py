@@ -18,7 +18,7 @@ from math import inf
 from typing import Final
 
 from gateway.errors import BackendError, Cause
-from gateway.exhaustion import EXHAUSTED
+from gateway.runtime.exhaustion import EXHAUSTED
 
 LONGEST_EJECTION: Final = 300.0
 """Seconds that an ejection grows to, by doubling (Envoy: max_ejection_time)."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateway.lean import without_plugins
+from gateway.runtime.lean import without_plugins
 from tests.gateway.test_daemon import ROOT
 
 # An application that logs an exception by structlog's own means, as text and as data.
@@ -55,16 +55,16 @@ def logged(prepare: str, *, rich: bool) -> str:
 
 
 def test_structlog_draws_tracebacks_as_ever() -> None:
-    lean = logged("import gateway.lean; gateway.lean.import_structlog()", rich=False)
+    lean = logged("import gateway.runtime.lean; gateway.runtime.lean.import_structlog()", rich=False)
     assert "╭" in lean
-    assert lean == logged("import gateway.lean", rich=True)
+    assert lean == logged("import gateway.runtime.lean", rich=True)
 
 
 @pytest.mark.parametrize(
     "prepare",
     [
-        "import rich; import gateway.lean; gateway.lean.import_structlog()",
-        "import structlog; import gateway.lean; gateway.lean.import_structlog()",
+        "import rich; import gateway.runtime.lean; gateway.runtime.lean.import_structlog()",
+        "import structlog; import gateway.runtime.lean; gateway.runtime.lean.import_structlog()",
     ],
 )
 def test_what_is_there_already_stays(prepare: str) -> None:
@@ -74,7 +74,7 @@ def test_what_is_there_already_stays(prepare: str) -> None:
 def test_structlog_that_wants_more_of_rich_is_imported_as_usual() -> None:
     # A stand-in cannot be a base class.
     prepare = """
-from gateway import lean
+from gateway.runtime import lean
 lean._Later = None
 lean.import_structlog()
 assert "structlog" not in sys.modules

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from gateway.exhaustion import SILENCE, Repeated, shortage_in
+from gateway.runtime.exhaustion import SILENCE, Repeated, shortage_in
 
 
 def test_what_goes_on_is_said_once_in_a_while_with_its_count() -> None:

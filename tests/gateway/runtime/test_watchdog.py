@@ -14,7 +14,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.watchdog import Watchdog
+from gateway.runtime.watchdog import Watchdog
 from tests.conformance.asgi_client import ask, hosting, run, websocket
 from tests.gateway.served import until
 from tests.gateway.test_daemon import daemon

@@ -1,0 +1,10 @@
+"""What this process has of Python and of the system, whatever it serves.
+
+::
+
+    lean            libraries without what they would load in vain
+    collector       the collector of cycles
+    standard_files  standard input, output and error, which are open
+    exhaustion      no descriptors or memory left: how it shows, and is told
+    watchdog        tells of a blocked event loop
+"""
