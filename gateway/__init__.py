@@ -47,7 +47,6 @@ Programs and applications:
     spawn/       applications that the gateway starts itself; appserver/ serves WSGI ones in them
     hosted/      WSGI and ASGI applications in processes of their own: this gateway once more
     loading      finds module:attribute; virtualenv: packages of a virtual environment
-    forked       what children that an application forks are not to be: servers
 
 What takes a millisecond to import, and few configurations use, is imported by the function that uses it;
 models of the configuration by `config.on_use`. tests/gateway/test_start.py has the list.

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from gateway import forked
 from gateway.errors import StartError
 from gateway.front.caps import ConnectionCaps
 from gateway.logger import get_logger
 from gateway.net.address import FdAddress, TcpAddress, UnixAddress
+from gateway.runtime import forked
 from gateway.runtime.exhaustion import EXHAUSTED, Repeated, no_room
 
 if TYPE_CHECKING:

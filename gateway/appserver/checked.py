@@ -8,7 +8,7 @@ import re
 from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIApplication
 
-from gateway import forked
+from gateway.runtime import forked
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # RFC 9110 5.1: field-name = token

@@ -20,7 +20,7 @@ from wsgiref.types import WSGIApplication
 
 from gateway.appserver.listener import OpenConnections, accept_until_stopped
 from gateway.appserver.report import Report
-from gateway.forked import end_child
+from gateway.runtime.forked import end_child
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -20,8 +20,8 @@ from types import FrameType
 from typing import Final
 
 from gateway.appserver.report import Report
-from gateway.forked import handlers
 from gateway.runtime.exhaustion import EXHAUSTED, Repeated, no_room
+from gateway.runtime.forked import handlers
 
 LISTENING_DESCRIPTOR: Final = 0
 """FastCGI 2.2: the listening socket is file descriptor 0."""

@@ -11,7 +11,6 @@ from wsgiref.headers import Headers
 from wsgiref.types import ErrorStream, InputStream, WSGIApplication
 from wsgiref.util import guess_scheme
 
-from gateway import forked
 from gateway.appserver.listener import accept_until_stopped
 from gateway.appserver.report import Report
 from gateway.protocols.errors import RemoteProtocolError
@@ -24,6 +23,7 @@ from gateway.protocols.events import (
     ResponseHead,
 )
 from gateway.protocols.uwsgi import UwsgiServer
+from gateway.runtime import forked
 
 THREADS: Final = 32
 """Requests of one process that run at the same time; more connections wait."""

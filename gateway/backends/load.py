@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import forked
 from gateway.backends.start_watch import StartWatch
 from gateway.errors import StartError
 from gateway.loading import LoadError, load_object
+from gateway.runtime import forked
 from gateway.runtime.standard_files import keep_standard_files
 from gateway.shutdown.signals import interruptible
 from gateway.virtualenv import add_site_packages

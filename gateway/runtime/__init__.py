@@ -7,4 +7,5 @@
     standard_files  standard input, output and error, which are open
     exhaustion      no descriptors or memory left: how it shows, and is told
     watchdog        tells of a blocked event loop
+    forked          what children that an application forks are not to be: servers
 """

@@ -18,8 +18,8 @@ from typing import Final, TypeVar
 
 import trio
 
-from gateway.forked import handlers
 from gateway.logger import get_logger
+from gateway.runtime.forked import handlers
 
 log = get_logger()
 

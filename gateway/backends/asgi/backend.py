@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, NoReturn, Protocol
 
 import trio
 
-from gateway import forked
 from gateway.backends.asgi.guest import AsyncioHost
 from gateway.backends.asgi.handshake import check_handshake
 from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
@@ -35,6 +34,7 @@ from gateway.errors import (
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.request import Request, Responder, Upgrade
+from gateway.runtime import forked
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import Interrupted
 from gateway.stacks import name_of, traceback_of

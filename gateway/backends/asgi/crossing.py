@@ -21,12 +21,12 @@ from typing import Any, Final, NoReturn
 import trio
 from trio.lowlevel import Abort, RaiseCancelT
 
-from gateway import forked
 from gateway.backends.asgi.errand import Errand
 from gateway.backends.asgi.host import Scope, Wait
 from gateway.backends.asgi.stepping import GuestLoop
 from gateway.logger import get_logger
 from gateway.net.resumption import Parking, current_task
+from gateway.runtime import forked
 
 log = get_logger()
 

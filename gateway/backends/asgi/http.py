@@ -19,7 +19,6 @@ from typing import Final
 
 import trio
 
-from gateway import forked
 from gateway.backends.asgi.host import Event, Host, Message, Wait
 from gateway.backends.asgi.messages import (
     FilePart,
@@ -41,6 +40,7 @@ from gateway.logger import get_logger
 from gateway.protocols.events import Headers
 from gateway.protocols.trailers import takes_trailers
 from gateway.request import Request, Responder
+from gateway.runtime import forked
 from gateway.shutdown.notice import ShutdownNotice
 
 log = get_logger()

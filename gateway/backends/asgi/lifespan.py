@@ -12,11 +12,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 import trio
 
-from gateway import forked
 from gateway.backends.asgi.host import Application, Host, Message, Wait
 from gateway.backends.start_watch import StartWatch
 from gateway.errors import StartError
 from gateway.logger import get_logger
+from gateway.runtime import forked
 
 log = get_logger()
 

@@ -30,7 +30,6 @@ from typing import Any, Final
 
 import trio
 
-from gateway import forked
 from gateway.backends.asgi.host import Event, Host, Message, Wait, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.messages import check_headers
@@ -52,6 +51,7 @@ from gateway.protocols.websocket.server import (
     is_close_code,
 )
 from gateway.request import Duplex, Request, Responder, Upgrade
+from gateway.runtime import forked
 from gateway.shutdown.notice import ShutdownNotice
 
 log = get_logger()

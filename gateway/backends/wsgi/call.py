@@ -26,11 +26,11 @@ from gateway.backends.wsgi.head import parse_headers, parse_status
 from gateway.backends.wsgi.streams import FileWrapper
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import RequestError
-from gateway.forked import end_child
 from gateway.logger import get_logger
 from gateway.net.resumption import Parking, current_task, resume
 from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
+from gateway.runtime.forked import end_child
 from gateway.stacks import name_of, traceback_of
 
 log = get_logger()

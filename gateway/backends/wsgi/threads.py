@@ -21,11 +21,11 @@ from typing import Protocol, cast
 
 import trio
 
-from gateway import forked
 from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.net.doorbell import Doorbell
 from gateway.net.pump import Pump
+from gateway.runtime import forked
 
 log = get_logger()
 
