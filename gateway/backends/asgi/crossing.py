@@ -57,7 +57,6 @@ class Crossing:
     # Class attributes are the values at first: an ordinary request sets only a few of them.
 
     _waiting = True
-    _left = False
     _done = False
     _error: BaseException | None = None
     _raise_cancel: RaiseCancelT | None = None
@@ -81,10 +80,7 @@ class Crossing:
         if forked.is_child:
             forked.end_returned()
         self._done = True
-        if self._waiting:
-            self.release()
-        elif self._left and self._error is not None:
-            self._log_late(self._error)
+        self.release()
 
     def release(self) -> None:
         """Let the trio task go on (from a step of the loop)."""
@@ -126,7 +122,7 @@ class Crossing:
                 await parking
         if not self._done:
             common.background.add(task)
-            task.add_done_callback(common.background.discard)
+            task.add_done_callback(self._on_late_end)
         self._finish()
 
     def _abort(self, raise_cancel: RaiseCancelT) -> Abort:
@@ -157,7 +153,6 @@ class Crossing:
 
     def _finish(self) -> None:
         """In the trio task again: raise what is to be raised."""
-        self._left = True
         error, self._error = self._error, None
         if self._patience is not None:
             self._patience.cancel()
@@ -175,8 +170,11 @@ class Crossing:
             finally:
                 del error  # Its traceback holds this frame, and with it the request.
 
-    def _log_late(self, error: BaseException) -> None:
-        if not (isinstance(error, GeneratorExit) or _is_cancellation(error)):
+    def _on_late_end(self, task: "asyncio.Task[None]") -> None:
+        """The asyncio task has ended behind its trio task."""
+        self._common.background.discard(task)
+        error, self._error = self._error, None
+        if not (error is None or isinstance(error, GeneratorExit) or _is_cancellation(error)):
             log.error(
                 "application failed after its response",
                 backend=self._common.name,
