@@ -147,24 +147,7 @@ class Http1Connection:
                 if head is None:
                     return stream.unsent
                 body = None if codec.body_length == 0 else self._make_body()
-                connects = False
-                if head.target[0] != _SLASH:
-                    connects = _make_origin_form(head, codec.authority)
-                raw_path, query = split_target(head.target)
-                method = head.method.decode("ascii")
-                request = Request(
-                    method=method,
-                    path="" if connects else decode_path(raw_path),
-                    raw_path=raw_path,
-                    query=query,
-                    version="1.1" if head.version == b"1.1" else "1.0",
-                    headers=head.headers,
-                    host=host_of(codec.authority),
-                    connection=self._facts,
-                    body=NO_BODY if body is None else body,
-                )
-                if codec.forwarded:
-                    service.proxies.apply(request)
+                request = self._make_request(head, body)
             except Http2Preface as other:
                 if not self._takes_http2:
                     return await self._refuse(other.status, str(other), head)
@@ -180,7 +163,7 @@ class Http1Connection:
             self._responder = responder = Http1Responder(
                 stream,
                 body,
-                head_only=method == "HEAD",
+                head_only=request.method == "HEAD",
                 version10=head.version == b"1.0",
                 keep_alive=codec.keep_alive and persistent and not service.closing,
                 now=started_at,
@@ -188,8 +171,8 @@ class Http1Connection:
                 min_rate=service.limits.min_rate,
                 fields=head.headers,
             )
-            if connects or codec.upgrade:
-                self._offer_upgrade(request, responder, connects)
+            if codec.upgrade or request.method == "CONNECT":
+                self._offer_upgrade(request, responder)
             if stream.peer_closed:
                 self._on_hangup()
             try:
@@ -242,7 +225,30 @@ class Http1Connection:
             return None
         return head
 
-    def _offer_upgrade(self, request: Request, responder: Http1Responder, connects: bool) -> None:
+    def _make_request(self, head: RequestHead, body: Http1Body | None) -> Request:
+        """What *head* and *body* say, which the codec has read last. Raises RequestError."""
+        codec = self._codec
+        if head.target[0] != _SLASH:
+            _make_origin_form(head, codec.authority)
+        method = head.method.decode("ascii")
+        raw_path, query = split_target(head.target)
+        request = Request(
+            method=method,
+            path="" if method == "CONNECT" else decode_path(raw_path),
+            raw_path=raw_path,
+            query=query,
+            version="1.1" if head.version == b"1.1" else "1.0",
+            headers=head.headers,
+            host=host_of(codec.authority),
+            connection=self._facts,
+            body=NO_BODY if body is None else body,
+        )
+        if codec.forwarded:
+            self._service.proxies.apply(request)
+        return request
+
+    def _offer_upgrade(self, request: Request, responder: Http1Responder) -> None:
+        connects = request.method == "CONNECT"
         protocol = "" if connects else offered_protocol(self._codec.upgrade, request.method)
         if protocol or connects:
             self._upgrade = Http1Upgrade(protocol, self._stream, self._codec, responder, self._service)
@@ -292,17 +298,15 @@ class Http1Connection:
         responder.disconnect()
 
 
-def _make_origin_form(head: RequestHead, authority: bytes) -> bool:
+def _make_origin_form(head: RequestHead, authority: bytes) -> None:
     """RFC 9112 3.2.2: absolute-form means the same; its authority replaces Host, as does that of CONNECT,
-    which has no other form (3.2.3). Whether it is CONNECT.
+    which has no other form (3.2.3).
     """
     if head.target == b"*":
-        return False
-    connects = head.method == b"CONNECT"
-    if not connects:
+        return
+    if head.method != b"CONNECT":
         _drop_origin(head, authority)
     head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
-    return connects
 
 
 def _drop_origin(head: RequestHead, authority: bytes) -> None:
