@@ -160,11 +160,7 @@ class Upstream:
         started = pump.now
         tries: Tries | None = None
         has_trailers = isinstance(head, RequestHead)
-        if request.body.length != 0 and (
-            len(group.servers) > 1
-            or self.upkeep.sharing is not None
-            or self._retry.may_repeat(request.method)
-        ):
+        if request.body.length != 0 and self._may_send_again(request):
             request.body = keep(request.body)
         while True:
             server = group.choose(request, _NOBODY if tries is None else tries.tried, pump.now)
@@ -173,9 +169,7 @@ class Upstream:
             else:
                 server.enter(pump.now)
             if own_host and (self.upkeep.follows or len(group.servers) > 1):
-                assert isinstance(head, RequestHead)
-                fields = [(b"host", server.dialer.authority), *head.headers[1:]]
-                head = RequestHead(head.method, head.target, fields)
+                head = _for_host(head, server.dialer.authority)
             request.upstream_address = server.name
             began = pump.now
             exchange: Exchange | None = None
@@ -239,6 +233,14 @@ class Upstream:
         return max(len(self._group.servers), self._least_tries)
 
     # --- before a try
+
+    def _may_send_again(self, request: Request) -> bool:
+        """Whether the body of *request* may be wanted once more, as far as is known before the first try."""
+        return (
+            len(self._group.servers) > 1
+            or self.upkeep.sharing is not None
+            or self._retry.may_repeat(request.method)
+        )
 
     async def _wait_for(self, request: Request, server: Server | None, tries: Tries | None) -> Server:
         """A server that was entered. *server* has no room; None: no server is up. Raises BackendError."""
@@ -474,3 +476,9 @@ class Upstream:
             address=server.name,
             phase=Phase.QUEUE,
         )
+
+
+def _for_host(head: RequestHead | RequestVariables, authority: bytes) -> RequestHead:
+    """*head*, whose first field is Host, with *authority* in it."""
+    assert isinstance(head, RequestHead)
+    return RequestHead(head.method, head.target, [(b"host", authority), *head.headers[1:]])
