@@ -15,7 +15,7 @@ import socket
 import threading
 import warnings
 from contextlib import suppress
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, ClassVar, Final
 from wsgiref.types import WSGIApplication
 
 from gateway.appserver.listener import OpenConnections, accept_until_stopped
@@ -43,15 +43,24 @@ def serve_scgi(application: WSGIApplication, listener: socket.socket, report: Re
     server.serve(listener, report)
 
 
-def _run_in_thread(connection: Any) -> None:
-    """Serve one of flup's connections, which is new, in a thread of its own."""
-    connections = connection.server.connections
-    connections.opened(connection._sock)
-    try:
-        threading.Thread(target=connection.run, daemon=True).start()
-    except RuntimeError:  # there are no more threads: the web server may try another process
-        connection._sock.close()
-        connections.closed(connection._sock)
+class _Server:
+    """In front of a server of flup's: each connection is served in a thread of its own."""
+
+    connection_class: ClassVar[Any]
+    connections: OpenConnections
+
+    def serve(self, listener: socket.socket, report: Report) -> None:
+        self.connections = OpenConnections(report)
+        accept_until_stopped(listener, self._accepted, report)
+        self.connections.drain()
+
+    def _accepted(self, sock: socket.socket) -> None:
+        self.connections.opened(sock)
+        try:
+            threading.Thread(target=self.connection_class(sock, "", self, None).run, daemon=True).start()
+        except RuntimeError:  # there are no more threads: the web server may try another process
+            sock.close()
+            self.connections.closed(sock)
 
 
 def _complete(environ: dict[str, Any]) -> None:
@@ -97,17 +106,9 @@ class _FastCGIConnection(fcgi_base.Connection):  # type: ignore[misc]  # flup ha
         super()._do_begin_request(record)
 
 
-class _FastCGIServer(fcgi.WSGIServer):  # type: ignore[misc]  # flup has no types
+class _FastCGIServer(_Server, fcgi.WSGIServer):  # type: ignore[misc]  # flup has no types
     request_class = _FastCGIRequest
-    connections: OpenConnections
-
-    def serve(self, listener: socket.socket, report: Report) -> None:
-        self.connections = OpenConnections(report)
-        accept_until_stopped(listener, self._accepted, report)
-        self.connections.drain()
-
-    def _accepted(self, connection: socket.socket) -> None:
-        _run_in_thread(_FastCGIConnection(connection, "", self, None))
+    connection_class = _FastCGIConnection
 
     def handler(self, request: Any) -> Any:
         try:
@@ -158,16 +159,8 @@ class _SCGIConnection(scgi_base.Connection):  # type: ignore[misc]  # flup has n
             connections.closed(self._sock)
 
 
-class _SCGIServer(scgi.WSGIServer):  # type: ignore[misc]  # flup has no types
-    connections: OpenConnections
-
-    def serve(self, listener: socket.socket, report: Report) -> None:
-        self.connections = OpenConnections(report)
-        accept_until_stopped(listener, self._accepted, report)
-        self.connections.drain()
-
-    def _accepted(self, connection: socket.socket) -> None:
-        _run_in_thread(_SCGIConnection(connection, "", self, None))
+class _SCGIServer(_Server, scgi.WSGIServer):  # type: ignore[misc]  # flup has no types
+    connection_class = _SCGIConnection
 
     def handler(self, request: Any) -> None:
         length = int(request.environ["CONTENT_LENGTH"])
