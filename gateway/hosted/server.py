@@ -78,6 +78,8 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
 
 
 class _Server:
+    """Serves the connections of the gateway, until `heed` is told to stop; *notice* is the application's."""
+
     def __init__(self, service: Service, report: Report, notice: ShutdownNotice) -> None:
         self._service = service
         self._report = report
@@ -90,6 +92,7 @@ class _Server:
         self.stopping = trio.Event()
 
     async def heed(self, signals: AsyncIterator[int]) -> None:
+        """Do what the head of this module says of *signals*."""
         async for number in signals:
             if number == END_ANNOUNCED:
                 self._entrance.announce_end()
