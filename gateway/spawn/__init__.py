@@ -2,7 +2,8 @@
 
 ::
 
-    application  the lifetime of all: starts, stops, replaces; what requests wait for
+    application  the lifetime of all: what is started, stopped, replaced; what requests wait for
+    processes    follows each process from its start to its end
     schedule     decides how many, when, and which
     process      one running process: its end, what it reports
     output       what it writes, to the log

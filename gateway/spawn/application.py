@@ -1,7 +1,7 @@
 """The lifetime of a spawned application: its processes come and go, its requests do not notice.
 
 One task decides (`schedule`) whenever something has changed: a process has ended or become ready, a request
-needs one more, time has passed. Each process has a task of its own that follows it to its end.
+needs one more, time has passed.
 
 A process that is stopped while the application runs must not take requests with it. Our own server sees to
 that itself. Of a command it is not known, nor which of several has accepted a connection; so it is stopped
@@ -13,80 +13,39 @@ At an address of its own a program is stopped in the same way for the worker tha
 """
 
 import os
-import random
 import signal
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Final, Literal, NoReturn, TypeAlias
 
 import trio
 
-from gateway.appserver.report import END_ANNOUNCED, END_URGENT, READY, SPENT
+from gateway.appserver.report import END_ANNOUNCED, END_URGENT
 from gateway.errors import BackendError, Cause, Phase, StartError
 from gateway.logger import get_logger
-from gateway.logs.lines import LAST_LINES
 from gateway.net.address import TcpAddress, UnixAddress
 from gateway.programs.confinement import Confinement, ResourceLimits, User
 from gateway.programs.executable import explain
-from gateway.programs.process import describe_end
 from gateway.programs.restarts import GiveUp, Restarts
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command, environment, of_hosted, of_program, of_wsgi
-from gateway.spawn.endpoint import FIRST_PROBE, LAST_PROBE, OwnSocket, SharedSocket, endpoint_for
+from gateway.spawn.endpoint import SharedSocket, endpoint_for
 from gateway.spawn.place import Place
-from gateway.spawn.process import RunningProcess, start
-from gateway.spawn.schedule import (
-    Demand,
-    Life,
-    Member,
-    Processes,
-    Recycling,
-    next_step,
-)
+from gateway.spawn.processes import NONE_YET, RESTART_PATIENCE, ApplicationProcess, ProcessPool
+from gateway.spawn.schedule import Demand, Processes, Recycling, next_step
 
 Protocol: TypeAlias = Literal["fastcgi", "scgi", "uwsgi", "http"]
-
-RESTART_PATIENCE: Final = 0.5
-"""Seconds that a request may wait for a process to be started; a client that has to wait longer had better
-be told."""
-
-SETTLED: Final = 1.0
-"""Seconds after which a command on the shared socket counts as ready: it cannot say so, but those that fail
-to start mostly do it sooner."""
-
-DYING: Final = 0.1
-"""Seconds in which a process that breaks off a connection because it dies has ended: its listening socket may
-outlive its connections, and requests that got into it would be lost."""
 
 HOLD: Final = 1.0
 """Seconds that new requests are held back at most, for the running ones to end before a command is stopped,
 and again for the command to end."""
-
-CHECK_INTERVAL: Final = 5.0
-"""Seconds between two looks at the memory of processes, and from the start of one to the first."""
 
 log = get_logger()
 
 
 _BROKEN_OFF: Final = frozenset({Cause.REFUSED, Cause.TERMINATED, Cause.INCOMPLETE})
 """What the death of a process looks like to its requests, before the process is known to be dead."""
-
-_ENDLESS: Final = Life()
-
-_NONE_YET: Final = "none was started"
-
-
-@dataclass(eq=False, slots=True)
-class _Process(Member):
-    running: RunningProcess = None  # type: ignore[assignment]  # known once it is started
-    life: Life = _ENDLESS
-    counted_from: float = 0.0
-    """What the count of requests for each process was at its start."""
-    doubted: trio.Event = field(default_factory=trio.Event)
-    """Set when it may have died: whether it still accepts is to be found out."""
 
 
 class SpawnedApplication:
@@ -133,32 +92,32 @@ class SpawnedApplication:
         self._endpoint = endpoint_for(command or (), env or {}, address)
         self._bounds = processes or Processes()
         self._dynamic = self._bounds.least < self._bounds.most
-        # Our own server sees the end of the gateway itself, and finishes its requests. The signal is for the
-        # end of the thread that starts the process: the main one, where the event loop runs.
-        self._confinement = Confinement(user, limits, death_signal=stop_signal if command else None)
+        self._user = user
         self._startup_time = startup_time
-        self._stop_signal = stop_signal
         self._stop_time = stop_time
-        self._recycling = recycling or Recycling()
-        self._notice = notice or ShutdownNotice()
         self._demand = Demand(self._bounds)
         self._restarts = Restarts(give_up)
-        self._members: list[_Process] = []
-        self._changed = trio.Event()
-        """Set when there may be something to do; another takes its place then."""
+        notice = notice or ShutdownNotice()
+        self.pool = ProcessPool(
+            name,
+            self._endpoint,
+            directory=self._directory,
+            # Our own server sees the end of the gateway itself, and finishes its requests. The signal is for
+            # the end of the thread that starts the process: the main one, where the event loop runs.
+            confinement=Confinement(user, limits, death_signal=stop_signal if command else None),
+            startup_time=startup_time,
+            stop_signal=stop_signal,
+            stop_time=stop_time,
+            restarts=self._restarts,
+            recycling=recycling or Recycling(),
+            notice=notice,
+        )
+        self._place = Place(name, self._endpoint, notice, lambda: self.pool.changed.set())
         self._requests = 0
         """Those that wait for a process, and those that run."""
         self._running = 0
-        self._counted = 0.0
-        """Requests so far, for each of the processes that were there."""
-        self._count_due = inf
         self._quiet: trio.Event | None = None
         self._held: trio.Event | None = None
-        self._place = Place(name, self._endpoint, self._notice, lambda: self._changed.set())
-        self._last_end = _NONE_YET
-        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        self.renew_connections: Callable[[], None] = _nothing
-        """Closes the connections that are kept for later, and keeps none of those in use."""
 
     @property
     def address(self) -> UnixAddress | TcpAddress:
@@ -168,7 +127,7 @@ class SpawnedApplication:
     @property
     def running(self) -> bool:
         """Whether there is a process that accepts connections."""
-        return self._place.theirs or any(member.ready and not member.stopping for member in self._members)
+        return self._place.theirs or any(member.ready and not member.stopping for member in self.pool.members)
 
     # What backends ask
 
@@ -182,8 +141,8 @@ class SpawnedApplication:
             self._check()
             if self._dynamic:
                 need = self._demand.note(self._requests, trio.current_time())
-                if need > self._staying():
-                    self._changed.set()
+                if need > self.pool.staying:
+                    self.pool.changed.set()
             while not self._accepting():
                 await self._until_accepting()
         except BaseException:
@@ -197,9 +156,7 @@ class SpawnedApplication:
             self._demand.note(self._requests, trio.current_time())
         self._requests -= 1
         self._running -= 1
-        self._counted += 1 / max(len(self._members), 1)
-        if self._counted >= self._count_due:
-            self._changed.set()
+        self.pool.count_request()
         if self._quiet is not None and not self._running:
             self._quiet.set()
 
@@ -209,19 +166,17 @@ class SpawnedApplication:
             return error
         if error.cause in _BROKEN_OFF and not isinstance(self._endpoint, SharedSocket):
             # Requests that come before its end is known would be refused.
-            for member in self._members:
-                member.ready = False
-                member.doubted.set()
+            self.pool.doubt()
         wait = self._wait()
         if wait > RESTART_PATIENCE and error.cause is Cause.TERMINATED and error.phase is Phase.FIRST_BYTE:
             return self._unavailable(wait)
-        error.last_words = error.last_words or list(self._last_lines)
+        error.last_words = error.last_words or list(self.pool.last_lines)
         return error
 
     def announce_end(self, urgent: bool) -> None:
         """Tell our own processes that the gateway stops (`notice.Listener`); what they have goes on."""
-        self.renew_connections()
-        for member in self._members:
+        self.pool.renew_connections()
+        for member in self.pool.members:
             if member.ready:  # others do not listen yet
                 member.running.send_signal(END_URGENT if urgent else END_ANNOUNCED)
 
@@ -232,12 +187,9 @@ class SpawnedApplication:
 
     def _wait(self) -> float:
         """Seconds until a process is alive; where it is another worker's, we know of no reason to wait."""
-        if self._staying() or not self._place.ours:
+        if self.pool.staying or not self._place.ours:
             return 0.0
         return self._restarts.not_before - trio.current_time()
-
-    def _staying(self) -> int:
-        return sum(not member.stopping for member in self._members)
 
     def _accepting(self) -> bool:
         """Whether a connection may be made: on a shared socket it may wait for a process."""
@@ -245,7 +197,7 @@ class SpawnedApplication:
             return False
         if isinstance(self._endpoint, SharedSocket) or self._place.theirs:
             return True
-        return any(member.ready for member in self._members)
+        return self.pool.ready
 
     async def _until_accepting(self) -> None:
         with trio.move_on_after(self._startup_time):
@@ -253,16 +205,17 @@ class SpawnedApplication:
                 if self._held is not None:
                     await self._held.wait()
                 else:
-                    await self._changed.wait()
+                    await self.pool.changed.wait()
                 self._check()
             return
         raise self._failed(f"no process was ready within {self._startup_time:g} s")
 
     def _unavailable(self, wait: float) -> BackendError:
+        last_end = self.pool.last_end
         if wait == inf:
-            return self._failed(f"no process is alive, and none is started any more; {self._last_end}")
+            return self._failed(f"no process is alive, and none is started any more; {last_end}")
         return self._failed(
-            f"no process is alive; the last one: {self._last_end}; the next is started in {wait:.1f} s", wait
+            f"no process is alive; the last one: {last_end}; the next is started in {wait:.1f} s", wait
         )
 
     def _failed(self, detail: str, retry_after: float | None = None) -> BackendError:
@@ -273,7 +226,7 @@ class SpawnedApplication:
             address=str(self.address),
             phase=Phase.SPAWN,
             retry_after=retry_after,
-            last_words=list(self._last_lines),
+            last_words=list(self.pool.last_lines),
         )
 
     # Lifetime
@@ -288,7 +241,7 @@ class SpawnedApplication:
         """
         command = self._command()
         failure: OSError | None = None
-        with self._endpoint.opened(self.name, self._confinement.user):
+        with self._endpoint.opened(self.name, self._user):
             async with trio.open_nursery() as nursery:
                 if not self._place.take():
                     task_status.started()
@@ -297,7 +250,7 @@ class SpawnedApplication:
                     await self._supervise(command, nursery)
                 try:
                     for _ in range(self._bounds.least):
-                        self._start(command, nursery)
+                        self.pool.start(command, nursery)
                 except OSError as error:
                     failure = error
                     nursery.cancel_scope.cancel()  # those that were started
@@ -314,13 +267,13 @@ class SpawnedApplication:
         raise StartError(f"backend {self.name}: {problem}") from failure
 
     async def _until_none_is_left(self) -> None:
-        while self._members:
-            await self._changed.wait()
+        while self.pool.members:
+            await self.pool.changed.wait()
 
     async def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
         """As in the gateway's own process: when the application serves, or it is known that it does not."""
-        while self._last_end == _NONE_YET and not any(member.ready for member in self._members):
-            await self._changed.wait()
+        while self.pool.last_end == NONE_YET and not self.pool.ready:
+            await self.pool.changed.wait()
         task_status.started()
 
     def _command(self) -> Command:
@@ -344,205 +297,51 @@ class SpawnedApplication:
 
     async def _supervise(self, command: Command, nursery: trio.Nursery) -> NoReturn:
         while True:
-            if self._changed.is_set():  # others wait for it too
-                self._changed = trio.Event()
+            if self.pool.changed.is_set():  # others wait for it too
+                self.pool.changed = trio.Event()
             due = self._act(command, nursery)
             with trio.move_on_at(due):
-                await self._changed.wait()
+                await self.pool.changed.wait()
 
     def _act(self, command: Command, nursery: trio.Nursery) -> float:
         """Start and stop what is to be started and stopped; when to look again, if nothing happens."""
+        self._turn_away()
         now = trio.current_time()
-        due = self._look_for_spent(command, now)
+        due = self.pool.look_for_spent(command, now)
         wanted = self._demand.wanted(self._requests, now) if self._place.ours else 0
         due = min(due, self._demand.falls_at(wanted))
         step = next_step(
-            self._members,
+            self.pool.members,
             wanted,
             least=min(self._bounds.least, wanted),
             overlap=isinstance(self._endpoint, SharedSocket),
         )
         if step.stop is not None:
-            assert isinstance(step.stop, _Process)
+            assert isinstance(step.stop, ApplicationProcess)
             self._stop(step.stop, step.why if self._place.ours else "reload", command, nursery)
             return now
         if step.start and now < self._restarts.not_before:
             return min(due, self._restarts.not_before)
         for _ in range(step.start):
-            if not self._restart(command, nursery):
+            if not self.pool.restart(command, nursery):
                 return now
         return due
-
-    def _look_for_spent(self, command: Command, now: float) -> float:
-        """Find processes that are to be replaced; when to look again."""
-        due = now + CHECK_INTERVAL if self._recycling.max_memory and self._members else inf
-        self._count_due = inf
-        for member in self._members:
-            if member.spent or member.stopping:
-                continue
-            life = member.life
-            member.spent = life.over(
-                now=now,
-                # Our own server counts its requests itself.
-                requests=0 if command.reports else self._counted - member.counted_from,
-                memory=self._memory_of(member, now),
-            )
-            due = min(due, life.ends_at)
-            if not command.reports:
-                self._count_due = min(self._count_due, member.counted_from + life.requests)
-        return due
-
-    def _memory_of(self, member: _Process, now: float) -> int:
-        """Bytes, as far as they count: one that needs too much to begin with is not replaced all the time."""
-        if not self._recycling.max_memory or now < member.started_at + CHECK_INTERVAL:
-            return 0
-        return member.running.memory()
-
-    # One of the processes
-
-    def _restart(self, command: Command, nursery: trio.Nursery) -> bool:
-        try:
-            self._start(command, nursery)
-        except OSError as error:
-            now = trio.current_time()
-            self._died(now, f"cannot be started: {explain(command.words[0], error)}")
-            log.warning(
-                "application process cannot be started",
-                backend=self.name,
-                command=list(command.words),
-                cause=str(error),
-            )
-            self._turn_away()
-            return False
-        return True
-
-    def _start(self, command: Command, nursery: trio.Nursery) -> None:
-        now = trio.current_time()
-        member = _Process(
-            now,
-            life=Life.of(self._recycling, now, random.random()),  # noqa: S311 - not a secret
-            counted_from=self._counted,
-        )
-        self._endpoint.prepare()
-        member.running = start(
-            self.name,
-            command,
-            member.life,
-            directory=self._directory,
-            confinement=self._confinement,
-            stdin=self._endpoint.descriptor,
-            last_lines=self._last_lines,
-            on_report=lambda word: self._heard(member, word),
-            stop_signal=self._stop_signal,
-            stop_time=self._stop_time,
-            notice=self._notice,
-        )
-        self._members.append(member)
-        log.info("application process started", backend=self.name, pid=member.running.pid)
-        nursery.start_soon(self._attend, member, command)
-
-    def _heard(self, member: Member, word: bytes) -> None:
-        if word == READY:
-            member.ready = True
-            if len(self._members) > 1:
-                self.renew_connections()  # so that it gets its share of them
-        elif word == SPENT:
-            member.spent = "max_requests"
-        else:
-            # Connections from after the signal, but before it was heeded, are with that process too.
-            self.renew_connections()
-        self._changed.set()
-
-    async def _attend(self, member: _Process, command: Command) -> None:
-        """Follow a process to its end, and say how it ended."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._bring_up, member, command)
-            try:
-                returncode = await member.running.run()
-            finally:
-                self._members.remove(member)
-            nursery.cancel_scope.cancel()
-        pid, end = member.running.pid, describe_end(returncode)
-        if member.stopping:
-            log.info("application process stopped", backend=self.name, pid=pid, end=end)
-        else:
-            pause = self._died(member.started_at, end)
-            log.warning(
-                "application process ended",
-                backend=self.name,
-                pid=pid,
-                end=end,
-                restart_in=None if pause == inf else round(pause, 3),
-            )
-        self._turn_away()
-        self._changed.set()
 
     def _turn_away(self) -> None:
         """Answer what waits in the queue of the socket, if it would have to wait for long."""
         if self._wait() > RESTART_PATIENCE and isinstance(self._endpoint, SharedSocket):
             self._endpoint.turn_away()
 
-    def _died(self, started_at: float, end: str) -> float:
-        """The pause until the next start."""
-        self._last_end = end
-        had_given_up = self._restarts.given_up
-        pause = self._restarts.died(started_at, trio.current_time())
-        if self._restarts.given_up and not had_given_up:
-            log.error("application given up", backend=self.name, end=end, last_words=list(self._last_lines))
-        return pause
-
-    async def _bring_up(self, member: _Process, command: Command) -> None:
-        """See whether it becomes ready in time; end it if it does not."""
-        if isinstance(self._endpoint, SharedSocket) and not command.reports:
-            await trio.sleep(SETTLED)  # noqa: TID251 - see SETTLED
-            self._heard(member, READY)
-            return
-        pause = FIRST_PROBE
-        with trio.move_on_after(self._startup_time):
-            while not member.ready:
-                if isinstance(self._endpoint, SharedSocket):
-                    await self._changed.wait()
-                elif self._endpoint.accepts():
-                    self._heard(member, READY)
-                else:
-                    await trio.sleep(pause)  # noqa: TID251 - nothing tells when a program listens
-                    pause = min(2 * pause, LAST_PROBE)
-        if member.ready:
-            if isinstance(self._endpoint, OwnSocket):
-                await self._look_again(member, self._endpoint)
-            return
-        log.warning(
-            "application process not ready in time",
-            backend=self.name,
-            pid=member.running.pid,
-            seconds=self._startup_time,
-        )
-        member.running.ask_to_stop(within=0)
-
-    async def _look_again(self, member: _Process, endpoint: OwnSocket) -> NoReturn:
-        """Whenever it is doubted, let requests wait until it accepts, for a short time, or has ended."""
-        while True:
-            await member.doubted.wait()
-            with trio.move_on_after(RESTART_PATIENCE):
-                with trio.move_on_after(DYING):
-                    await member.running.ended.wait()
-                    await trio.sleep_forever()  # until whoever attends it ends this too
-                while not endpoint.accepts():  # noqa: ASYNC110
-                    await trio.sleep(FIRST_PROBE)  # noqa: TID251 - as when it was started
-            member.doubted = trio.Event()
-            if not member.stopping:
-                self._heard(member, READY)
-
-    def _stop(self, member: _Process, why: str, command: Command, nursery: trio.Nursery) -> None:
+    def _stop(self, member: ApplicationProcess, why: str, command: Command, nursery: trio.Nursery) -> None:
         member.stopping = True
         log.info("application process stops", backend=self.name, pid=member.running.pid, reason=why)
         if command.reports:
-            self.renew_connections()
+            self.pool.renew_connections()
             member.running.ask_to_stop()
         else:
             nursery.start_soon(self._stop_quietly, member)
 
-    async def _stop_quietly(self, member: _Process) -> None:
+    async def _stop_quietly(self, member: ApplicationProcess) -> None:
         """Stop a command at a moment without requests, as the head of this module has it."""
         with trio.move_on_after(self._stop_time):
             await self._until_quiet()
@@ -550,7 +349,7 @@ class SpawnedApplication:
         try:
             with trio.move_on_after(HOLD):
                 await self._until_quiet()
-            self.renew_connections()
+            self.pool.renew_connections()
             member.ready = False
             member.running.ask_to_stop()
             with trio.move_on_after(HOLD):
@@ -565,7 +364,3 @@ class SpawnedApplication:
             self._quiet = trio.Event()
             await self._quiet.wait()
         self._quiet = None
-
-
-def _nothing() -> None:
-    """No connection is kept."""

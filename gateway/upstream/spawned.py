@@ -13,7 +13,7 @@ class SpawnedUpstream(Upstream):
 
     def attach(self, application: SpawnedApplication) -> None:
         self._application = application
-        application.renew_connections = self.upkeep.renew
+        application.pool.renew_connections = self.upkeep.renew
 
     def _is_there(self) -> bool:
         # A question would wait on the shared socket for a process that only a request starts.

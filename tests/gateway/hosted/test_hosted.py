@@ -610,7 +610,7 @@ def test_recycling_loses_no_request(directory: str) -> None:
 
 
 def test_one_that_needs_too_much_memory_is_replaced(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.spawn.application.CHECK_INTERVAL", 0.1)
+    monkeypatch.setattr("gateway.spawn.processes.CHECK_INTERVAL", 0.1)
 
     async def test(served: Served) -> None:
         before = await pid_of(served)

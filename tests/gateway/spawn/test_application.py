@@ -17,7 +17,7 @@ from gateway.errors import BackendError, Cause, Phase, StartError
 from gateway.programs.restarts import FIRST_PAUSE, LONGEST_PAUSE
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn import Processes, SpawnedApplication
-from gateway.spawn.application import RESTART_PATIENCE
+from gateway.spawn.processes import RESTART_PATIENCE
 from tests.gateway.served import LAST_GET, gateway_of, response
 
 # Accepts on descriptor 0 and answers each connection with its number and a line of its own.

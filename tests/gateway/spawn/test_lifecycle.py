@@ -196,7 +196,7 @@ def test_running_request_outlives_the_order_to_stop(directory: str) -> None:
 
 
 def test_process_that_hoards_memory_is_replaced(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.spawn.application.CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("gateway.spawn.processes.CHECK_INTERVAL", 0.05)
 
     async def test(served: Served, log: Log) -> None:
         hog = await pid_of(served, "hoard.append(bytearray(b'x' * 200_000_000))")
@@ -210,7 +210,7 @@ def test_process_that_hoards_memory_is_replaced(directory: str, monkeypatch: pyt
 
 def test_memory_of_a_process_counts_after_a_while(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With less than an application needs, processes would come and go without end."""
-    monkeypatch.setattr("gateway.spawn.application.CHECK_INTERVAL", 3600.0)
+    monkeypatch.setattr("gateway.spawn.processes.CHECK_INTERVAL", 3600.0)
 
     async def test(served: Served, log: Log) -> None:
         first = await pid_of(served)
