@@ -27,15 +27,11 @@ def block_size(variables: Mapping[str, str]) -> int:
     return 4 * len(variables) + sum(map(len, variables)) + sum(map(len, variables.values()))
 
 
-def largest_variables(variables: Mapping[str, str], count: int = 3) -> list[tuple[str, int]]:
-    """Name and size in bytes, name included, of the *count* largest variables, largest first."""
-    sizes = ((name, len(name) + len(value)) for name, value in variables.items())
-    return heapq.nlargest(count, sizes, key=lambda item: item[1])
-
-
 def describe_largest(variables: Mapping[str, str]) -> str:
-    """The three largest variables with their sizes, for a message."""
-    return ", ".join(f"{name} ({size})" for name, size in largest_variables(variables))
+    """The three largest variables with their sizes in bytes, names included, for a message."""
+    sizes = ((name, len(name) + len(value)) for name, value in variables.items())
+    largest = heapq.nlargest(3, sizes, key=lambda item: item[1])
+    return ", ".join(f"{name} ({size})" for name, size in largest)
 
 
 def merge_repeated(name: str, first: str, second: str) -> str:

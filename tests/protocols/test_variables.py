@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.variables import declared_length, describe_largest, largest_variables, merge_repeated
+from gateway.protocols.variables import declared_length, describe_largest, merge_repeated
 
 
 @pytest.mark.parametrize(("value", "number"), [("", None), ("0", 0), ("007", 7), ("9" * 18, 10**18 - 1)])
@@ -21,11 +21,9 @@ def test_a_length_that_is_no_number(value: str) -> None:
         declared_length({"FCGI_DATA_LENGTH": value}, "FCGI_DATA_LENGTH")
 
 
-def test_largest_variables() -> None:
+def test_describes_the_largest_variables() -> None:
     variables = {"A": "1", "BB": "22", "CCC": "", "D": "4444"}
-    assert largest_variables(variables) == [("D", 5), ("BB", 4), ("CCC", 3)]
-    assert largest_variables(variables, count=1) == [("D", 5)]
-    assert largest_variables({}) == []
+    assert describe_largest({}) == ""
     assert describe_largest(variables) == "D (5), BB (4), CCC (3)"
 
 
