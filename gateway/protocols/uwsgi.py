@@ -40,8 +40,6 @@ HEADER_SIZE: Final = 4
 
 WSGI: Final = 0
 """modifier1 of a request; web servers send it for every language."""
-MANAGE_PATH_INFO: Final = 30
-"""modifier1 of a request whose PATH_INFO still begins with SCRIPT_NAME."""
 PING_PONG: Final = 100
 """modifier1 of a sign of life."""
 
@@ -132,19 +130,14 @@ class UwsgiClient(SingleRequestClient):
 class UwsgiServer(SingleRequestServer):
     """The application's side of one uwsgi request.
 
-    *manage_path_info* lets a client send modifier1 30, for which SCRIPT_NAME is taken off PATH_INFO
-    here. *max_variables* bounds their number; more are LimitExceeded (431).
-
     To a PING, next_event() gives EndOfMessage without RequestVariables before it: send what
     data_to_send() has and close.
     """
 
-    __slots__ = ("_header", "_manage_path_info", "_max_variables", "_pong")
+    __slots__ = ("_header", "_pong")
 
-    def __init__(self, *, manage_path_info: bool = False, max_variables: int = MAX_VARIABLES) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._manage_path_info = manage_path_info
-        self._max_variables = max_variables
         self._header: PacketHeader | None = None
         self._pong = b""
 
@@ -167,10 +160,7 @@ class UwsgiServer(SingleRequestServer):
         return super()._next_head()
 
     def _check_header(self, header: PacketHeader) -> None:
-        if header.modifier1 == MANAGE_PATH_INFO and self._manage_path_info:
-            if header.modifier2:
-                raise RemoteProtocolError("a packet larger than 64 KiB (modifier1 30 with modifier2)")
-        elif header.modifier1 != WSGI:
+        if header.modifier1 != WSGI:
             # 10, 22, 97-99, 110, 111, 173 and others reload, evaluate code or control a server.
             raise RemoteProtocolError(f"uwsgi modifier1 {header.modifier1} is refused: not a request")
         if not header.datasize:
@@ -179,12 +169,7 @@ class UwsgiServer(SingleRequestServer):
     def _parse_variables(self) -> dict[str, str] | None:
         assert self._header is not None
         block = self._buffer.take(self._header.datasize)
-        if block is None:
-            return None
-        variables = decode_variables(block, max_variables=self._max_variables)
-        if self._header.modifier1 == MANAGE_PATH_INFO:
-            take_script_name_off(variables)
-        return variables
+        return None if block is None else decode_variables(block)
 
     def _encode_head(self, head: ResponseHead) -> bytes:
         # uWSGI's applications answer with a status line where CGI has a Status field.
@@ -235,7 +220,7 @@ def too_large(variables: Mapping[str, str], buffer_size: int) -> TooLargeToEncod
     )
 
 
-def decode_variables(block: bytes, *, max_variables: int = MAX_VARIABLES) -> dict[str, str]:
+def decode_variables(block: bytes) -> dict[str, str]:
     """The variables in a block. Raises RemoteProtocolError, LimitExceeded for too many of them.
 
     A variable may be repeated with the same value (a parameter file included twice). Header fields that
@@ -253,8 +238,8 @@ def decode_variables(block: bytes, *, max_variables: int = MAX_VARIABLES) -> dic
             value_at = name_end + 2
             position = value_at + (block[name_end] | block[name_end + 1] << 8)
             count += 1
-            if count > max_variables:
-                raise LimitExceeded(f"more than {max_variables} variables", status=431)
+            if count > MAX_VARIABLES:
+                raise LimitExceeded(f"more than {MAX_VARIABLES} variables", status=431)
             name = text[name_at:name_end]
             value = text[value_at:position]
             if name in variables:
@@ -267,12 +252,3 @@ def decode_variables(block: bytes, *, max_variables: int = MAX_VARIABLES) -> dic
     if "" in variables:
         raise RemoteProtocolError("a variable has no name")
     return variables
-
-
-def take_script_name_off(variables: dict[str, str]) -> None:
-    """Make PATH_INFO what is below SCRIPT_NAME (modifier1 30)."""
-    path = variables.get("PATH_INFO", "")
-    script_name = variables.get("SCRIPT_NAME", "")
-    rest = path.removeprefix(script_name)
-    if rest != path and (not rest or rest.startswith("/")):
-        variables["PATH_INFO"] = rest
