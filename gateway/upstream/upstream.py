@@ -218,7 +218,7 @@ class Upstream:
                 failure = error
             except UnwantedStatus:
                 assert exchange is not None
-                failure = self._failure_by_status(server, exchange.status)
+                failure = self._failed(Cause.FAILED, f"status {exchange.status}", server, Phase.HEAD)
             finally:
                 if exchange is not None:
                     exchange.end_stderr()
@@ -440,22 +440,8 @@ class Upstream:
     def _not_replayable(self, server: Server, stale: StaleConnectionError) -> BackendError:
         if isinstance(stale, CrowdedError):
             return stale.failure
-        return BackendError(
-            Cause.TERMINATED,
-            "the reused connection was closed, and the request cannot be sent again",
-            backend=self._backend,
-            address=server.name,
-            phase=Phase.FIRST_BYTE,
-        )
-
-    def _failure_by_status(self, server: Server, status: int) -> BackendError:
-        return BackendError(
-            Cause.FAILED,
-            f"status {status}",
-            backend=self._backend,
-            address=server.name,
-            phase=Phase.HEAD,
-        )
+        detail = "the reused connection was closed, and the request cannot be sent again"
+        return self._failed(Cause.TERMINATED, detail, server, Phase.FIRST_BYTE)
 
     def _none_is_up(self, now: float) -> BackendError:
         failures = [f"{server.name}: {server.health.last_failure}" for server in self._group.servers]
@@ -469,13 +455,11 @@ class Upstream:
         )
 
     def _too_busy(self, server: Server, detail: str) -> BackendError:
-        return BackendError(
-            Cause.OVERLOADED,
-            f"all {server.limit} connections are in use, and {detail}",
-            backend=self._backend,
-            address=server.name,
-            phase=Phase.QUEUE,
-        )
+        detail = f"all {server.limit} connections are in use, and {detail}"
+        return self._failed(Cause.OVERLOADED, detail, server, Phase.QUEUE)
+
+    def _failed(self, cause: Cause, detail: str, server: Server, phase: Phase) -> BackendError:
+        return BackendError(cause, detail, backend=self._backend, address=server.name, phase=phase)
 
 
 def _for_host(head: RequestHead | RequestVariables, authority: bytes) -> RequestHead:
