@@ -71,8 +71,8 @@ def build_environ(
         **constant,
         "REQUEST_METHOD": request.method,
         "REQUEST_URI": f"{uri}?{query}" if query else uri,
-        "SCRIPT_NAME": script_name if script_name.isascii() else native(script_name),
-        "PATH_INFO": path_info if path_info.isascii() else native(path_info),
+        "SCRIPT_NAME": native(script_name),
+        "PATH_INFO": native(path_info),
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": _PROTOCOLS.get(request.version) or f"HTTP/{request.version}",
     }
@@ -92,7 +92,7 @@ def build_environ(
 
 def native(text: str) -> str:
     """*text*, decoded as UTF-8 with surrogate escapes, as a native string: one character per byte."""
-    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def variable_name(header: bytes) -> str | None:

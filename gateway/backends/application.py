@@ -17,7 +17,7 @@ import trio
 
 from gateway.backends.intake import BodyIntake
 from gateway.backends.script import find_script
-from gateway.environ import build_environ
+from gateway.environ import build_environ, native
 from gateway.errors import RequestError
 from gateway.local_redirect import Dispatch, follow
 from gateway.logger import get_logger
@@ -104,8 +104,8 @@ class ApplicationBackend:
         """
         environ = self._environ(request, 0)
         if self._script_root is not None and environ["PATH_INFO"] == request.path:
-            environ["SCRIPT_NAME"] = _native(request.path)
-            environ["SCRIPT_FILENAME"] = _native(self._script_root.root + request.path)
+            environ["SCRIPT_NAME"] = native(request.path)
+            environ["SCRIPT_FILENAME"] = native(self._script_root.root + request.path)
             environ["PATH_INFO"] = ""
             del environ["PATH_TRANSLATED"]
         return RequestVariables(environ)
@@ -204,14 +204,14 @@ class ApplicationBackend:
                 content_length=length,
             )
             environ["DOCUMENT_ROOT"] = script_root.root
-            environ["SCRIPT_FILENAME"] = _native(script.filename)
+            environ["SCRIPT_FILENAME"] = native(script.filename)
             # php is built to refuse requests that do not come through a web server's redirect.
             environ["REDIRECT_STATUS"] = "200"
             if script.path_info:
                 # RFC 3875 4.1.6: whether or not that file exists.
-                environ["PATH_TRANSLATED"] = _native(script_root.root + script.path_info)
+                environ["PATH_TRANSLATED"] = native(script_root.root + script.path_info)
         for variable, template in self._variables.items():
-            environ[variable] = _native(template.render(request))
+            environ[variable] = native(template.render(request))
         if self._withheld:
             for variable in self._withheld:
                 environ.pop(variable, None)
@@ -224,8 +224,3 @@ def unsayable(error: LocalProtocolError) -> RequestError:
         # UW-4, FCGI-26, AJP-10: no room in the protocol. RFC 6585 5.
         return RequestError(431, str(error))
     return RequestError(400, f"the request cannot be passed to the application: {error}")
-
-
-def _native(text: str) -> str:
-    """*text* as a native string: one character per byte (PEP 3333)."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
