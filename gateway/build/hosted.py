@@ -47,7 +47,6 @@ def hosted(
         pump=parts.pump,
         announce=application.announce_end,
         notice=parts.notice,
-        websocket=kind == "asgi",
         tunnel_timeout=parts.tunnel_timeout,
     )
 

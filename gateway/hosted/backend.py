@@ -40,7 +40,7 @@ _SWITCHES: Final = ((b"connection", b"upgrade"), (b"upgrade", b"websocket"))
 class HostedBackend:
     """Implements `backend.Backend`. *announce* passes on what *notice* tells of the daemon's end.
 
-    With *websocket* the application may accept WebSockets; *tunnel_timeout* seconds without a byte end one.
+    *tunnel_timeout* seconds without a byte end a WebSocket.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class HostedBackend:
         pump: Pump,
         announce: Listener,
         notice: ShutdownNotice | None = None,
-        websocket: bool = False,
         tunnel_timeout: float = inf,
     ) -> None:
         self.name = name
@@ -59,7 +58,6 @@ class HostedBackend:
         self._pump = pump
         self._announce = announce
         self._notice = notice or ShutdownNotice()
-        self._websocket = websocket
         self._tunnel_timeout = tunnel_timeout
         upstream.companion = self._look_for_failure
 
@@ -86,7 +84,7 @@ class HostedBackend:
                 (CONNECTION, told_connection(request.connection)),
             ]
             upgrade = request.upgrade
-            if upgrade is not None and self._websocket and upgrade.protocol == "websocket":
+            if upgrade is not None and upgrade.protocol == "websocket":
                 switch = Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout)
                 fields += _SWITCHES
             else:

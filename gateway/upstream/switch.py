@@ -16,7 +16,7 @@ from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.events import Data, Headers, ResponseHead
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 from gateway.protocols.websocket.handshake import accept_value
-from gateway.request import Upgrade
+from gateway.request import Duplex, Upgrade
 from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.tunnel import Tunnel
 
@@ -46,10 +46,17 @@ class Switch:
         Raises RemoteProtocolError if the upstream switched to something else, trio.BrokenResourceError if it
         broke the connection, ClientGone.
         """
+        duplex, first = await self.accept(head, connection)
+        await Tunnel(duplex, connection.stream, pump=self._pump, idle=self._idle).run(first)
+
+    async def accept(self, head: ResponseHead, connection: UpstreamConnection) -> tuple[Duplex, bytes]:
+        """Accept the client's offer: its end, and what the upstream has sent behind its *head*.
+
+        Raises RemoteProtocolError, ClientGone.
+        """
         headers = self._understand(head)
         first = _leftover(connection)
-        duplex = await self._upgrade.accept(headers)
-        await Tunnel(duplex, connection.stream, pump=self._pump, idle=self._idle).run(first)
+        return await self._upgrade.accept(headers), first
 
     def _understand(self, head: ResponseHead) -> Headers:
         """The fields for the client."""

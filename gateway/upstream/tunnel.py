@@ -26,7 +26,7 @@ log = get_logger()
 class Tunnel:
     """A client's end and a server's."""
 
-    __slots__ = ("_active", "_duplex", "_failure", "_idle", "_pump", "_stream")
+    __slots__ = ("_active", "_duplex", "_failure", "_farewell", "_idle", "_input", "_pump", "_stream")
 
     def __init__(self, duplex: Duplex, stream: PumpStream, *, pump: Pump, idle: float) -> None:
         self._duplex = duplex
@@ -35,6 +35,13 @@ class Tunnel:
         self._idle = idle
         self._active = pump.now
         self._failure: Exception | None = None
+        self._input = trio.CancelScope()
+        self._farewell = b""
+
+    def end_input(self, farewell: bytes) -> None:
+        """Let the server see that the client has ended. The client gets *farewell* behind what it says."""
+        self._farewell = farewell
+        self._input.cancel()
 
     async def run(self, first: bytes) -> None:
         """Copy, beginning with the server's *first* bytes.
@@ -62,6 +69,8 @@ class Tunnel:
                 data = await self._receive()
                 if not data:
                     break
+            if self._farewell:
+                await duplex.send(self._farewell)
             await duplex.end()
             self._await_client(scope)
         except (ClientGone, trio.BrokenResourceError, trio.TooSlowError) as failure:
@@ -70,10 +79,11 @@ class Tunnel:
     async def _copy_to_server(self, scope: trio.CancelScope) -> None:
         duplex, stream = self._duplex, self._stream
         try:
-            while data := await duplex.receive():
-                self._active = self._pump.now
-                stream.write_deadline = self._pump.now + self._idle
-                await stream.send_all(data)
+            with self._input:
+                while data := await duplex.receive():
+                    self._active = self._pump.now
+                    stream.write_deadline = self._pump.now + self._idle
+                    await stream.send_all(data)
             stream.write_deadline = self._pump.now + self._idle
             await stream.send_eof()
         except (ClientGone, trio.BrokenResourceError, trio.TooSlowError) as failure:

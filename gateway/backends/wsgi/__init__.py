@@ -9,6 +9,7 @@
     stuck     calls that take very long are told about
     head      checks what start_response is given and turns it into header fields
     input     wsgi.input for a body that has not arrived whole
+    websocket WebSockets that the application speaks itself, on a socket in its environ
     streams   wsgi.errors and wsgi.file_wrapper
 """
 

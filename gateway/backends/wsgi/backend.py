@@ -7,6 +7,7 @@ not stop one that hangs: a thread cannot be killed.
 
 import io
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -26,7 +27,8 @@ from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
 from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
 from gateway.net.pump import Pump
-from gateway.request import Body, Request, Responder, respond
+from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.request import Body, Request, Responder, Upgrade, respond
 from gateway.shutdown.signals import Interrupted
 from gateway.slots import Slots
 
@@ -47,6 +49,7 @@ class WsgiBackend:
     *intake* says which request bodies are taken. One that is streamed has no CONTENT_LENGTH: Werkzeug reads
     it all the same, and Django takes it for none. *slots* bounds how many requests wait for a thread, and for
     how long. A call that runs for *stuck_after* seconds is told about in the log, with its stack; 0: never.
+    A WebSocket on which nothing passed for *tunnel_timeout* seconds is ended.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class WsgiBackend:
         intake: BodyIntake | None = None,
         slots: Slots | None = None,
         stuck_after: float = 0.0,
+        tunnel_timeout: float = inf,
         surroundings: Surroundings = NOTHING,
     ) -> None:
         self.name = name
@@ -69,6 +73,7 @@ class WsgiBackend:
         self._surroundings = surroundings
         self._slots = slots
         self._stuck_after = stuck_after
+        self._tunnel_timeout = tunnel_timeout
         self._intake = intake or BodyIntake(name)
         self._target = target
         self._directory = directory
@@ -144,7 +149,11 @@ class WsgiBackend:
                 "gw.client_disconnected": call.client_disconnected,  # rules WSGI-4
             }
             environ["wsgi.input"] = io.BytesIO() if length == 0 else _open_input(body, call)
-            await call.submitted()
+            if request.upgrade is None:
+                await call.submitted()
+            elif await self._offer(call, request, request.upgrade):
+                request.upstream_time = perf_counter() - began
+                return
             if call.finished and call.file is None and not call.short:
                 await respond(responder, call.status, call.headers, call.take_blocks(), call.reason)
             else:
@@ -156,6 +165,27 @@ class WsgiBackend:
             if slots is not None:
                 call.when_left(slots.leave)
         request.upstream_time = perf_counter() - began
+
+    async def _offer(self, call: ApplicationCall, request: Request, upgrade: Upgrade) -> bool:
+        """Run the call of a client that offers to switch protocols, until it answers in another way; whether
+        it has switched, and all of that is over.
+        """
+        if upgrade.protocol != "websocket":
+            await call.submitted()
+            return False
+        from gateway.backends.wsgi.websocket import SocketOffer  # what few applications need
+
+        call.application = offer = SocketOffer(call, self._application, self._threads, self._pump)
+        offer.describe(call.environ, request)
+        try:
+            if not await offer.taken():
+                return False
+            await offer.speak(upgrade, self._tunnel_timeout)
+        except (LocalProtocolError, RemoteProtocolError) as wrong:
+            raise self._failed(Cause.MALFORMED, str(wrong), Phase.HEAD) from wrong
+        finally:
+            offer.withdraw()
+        return True
 
     async def _converse(self, call: ApplicationCall, body: Body, responder: Responder) -> None:
         """Do what the call asks for until it has finished or failed."""

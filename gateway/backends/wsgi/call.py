@@ -104,7 +104,7 @@ class ApplicationCall:
         backend: str,
     ) -> None:
         self.environ: dict[str, Any] = {}
-        self._application = application
+        self.application = application
         self._request = request
         self._responder = responder
         self._threads = threads
@@ -216,7 +216,7 @@ class ApplicationCall:
         """Call the application, send what it returns, close that (PEP 3333, "Specification Details")."""
         result: Iterable[bytes] | None = None
         try:
-            answer = self._application(self.environ, self.start_response)
+            answer = self.application(self.environ, self.start_response)
             if type(answer) is list or type(answer) is tuple:
                 # Nothing can be seen between the blocks of these, so they are one; and there is no close().
                 self._finish(answer[0] if len(answer) == 1 else b"".join(answer))

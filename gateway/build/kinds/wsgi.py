@@ -25,7 +25,7 @@ def make(parts: Parts, name: str, config: WSGIBackend) -> Backend:
         },
     }
     if own is None:
-        return make_wsgi(name, options, parts.pump, slots)
+        return make_wsgi(name, {**options, "tunnel_timeout": parts.tunnel_timeout}, parts.pump, slots)
     from gateway.build.hosted import hosted  # what supervises processes takes long to load
 
     if slots is not None:

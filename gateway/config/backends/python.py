@@ -139,7 +139,7 @@ class WSGIBackend(PythonApplication, WithLength):
     app: ObjectName = Field(alias="wsgi")
     """The application, module:attribute."""
     threads: Count = 8
-    """Requests that run at the same time; further ones wait."""
+    """Requests and WebSockets that run at the same time; further ones wait."""
     queue: CountOrNone | None = None
     """Requests that may wait for a thread; more are answered 503 at once, with Retry-After. By default any
     number."""
