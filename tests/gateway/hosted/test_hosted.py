@@ -18,7 +18,7 @@ from wsproto.events import CloseConnection, TextMessage
 from gateway.config import ConfigError, from_mapping
 from tests.gateway.http2_client import Client as H2Client
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Response, Served, gateway_of, read_until, reset, response
+from tests.gateway.served import Response, Served, gateway_of, read_until, reset, response, soon
 from tests.gateway.websocket_client import Client as WebSocket
 
 WITHIN = 120
@@ -50,6 +50,16 @@ def lines(environ, start_response):
     start_response("200 OK", [])
     for line in environ["wsgi.input"]:
         yield b"<" + line.strip() + b">"
+
+def socket(environ, start_response):
+    import simple_websocket
+    ws = simple_websocket.Server.accept(environ, subprotocols="chat")
+    try:
+        while True:
+            ws.send(environ["SERVER_PROTOCOL"] + ws.receive())
+    finally:
+        with open(environ["HTTP_X_FILE"], "x"):
+            pass
 
 def waiting(environ, start_response):
     start_response("200 OK", [])
@@ -339,6 +349,25 @@ def test_websocket(directory: str, loop: str, tmp_path: Path) -> None:
     )
     serving(config(directory, asgi="hosted_asgi:app", loop=loop, env={"LIFE_LOG": str(log)}), test)
     assert log.read_text().splitlines() == ["startup", "gone 1012", "shutdown"]
+
+
+def test_websocket_of_a_wsgi_application(directory: str, tmp_path: Path) -> None:
+    """That speaks it itself; the end of the daemon reaches it at once, and its client (1012)."""
+    ended = tmp_path / "ended"
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as stream:
+            client = await WebSocket.open(
+                stream, b"Sec-WebSocket-Protocol: chat", b"X-File: %b" % bytes(ended)
+            )
+            assert b"sec-websocket-protocol: chat" in client.head.lower()
+            await client.send("hi")
+            assert await client.receive() == "HTTP/1.1hi"
+            served.notice.begin()
+            assert await client.receive_close() == (1012, "")
+        await soon(ended.exists)
+
+    serving(config(directory, wsgi="hosted_wsgi:socket"), test)
 
 
 def test_websocket_over_http2(directory: str) -> None:

@@ -72,8 +72,8 @@ class Row:
         return f"/{self.name}" if self.mount else ""
 
 
-def wsgi(name: str, package: str, target: str, *logs: str) -> Row:
-    return Row(name, package, f"wsgi: {target}", "wsgi", ("stream", "threads"), logs=logs)
+def wsgi(name: str, package: str, target: str, *logs: str, shows: tuple[str, ...] = ()) -> Row:
+    return Row(name, package, f"wsgi: {target}", "wsgi", ("stream", "threads", *shows), logs=logs)
 
 
 def asgi(name: str, target: str, *shows: str, package: str = "", mount: bool = True, **more: Any) -> Row:
@@ -96,7 +96,7 @@ IN_PROCESS = (
     wsgi("bottle", "bottle", "bottle_app:app", WSGI_ERRORS),
     wsgi("django", "django", "django_app:wsgi", "django.request"),
     wsgi("falcon", "falcon", "falcon_app:app", WSGI_ERRORS),
-    wsgi("flask", "flask", "flask_app:app", "flask_app"),
+    wsgi("flask", "flask", "flask_app:app", "flask_app", shows=SOCKETS),
     wsgi("pyramid", "pyramid", "pyramid_app:app", GATEWAY, "backend failed"),
     asgi(
         "connexion",
@@ -135,6 +135,13 @@ ROWS = (*IN_PROCESS, *OWN)
 APPLICATIONS = (
     asgi("channels", "django_app:asgi", about="WebSockets with the session of Django, a channel layer"),
     asgi("datasette", "datasette_app:app", about="pages below a mount, SQL in threads, a table in pieces"),
+    Row(
+        "flask-socketio",
+        "flask-socketio",
+        "wsgi: flask_socketio_app:app, threads: 32",
+        "wsgi",
+        about="as `socketio`, in its mode `threading`",
+    ),
     asgi(
         "socketio",
         "socketio_app:app",

@@ -99,7 +99,7 @@ def test_datasette_streams_a_table(client: httpx2.Client) -> None:
 class Chatter:
     """A client of the chat, with what it was told by others."""
 
-    def __init__(self, gateway: Gateway, name: str, transports: list[str] | None) -> None:
+    def __init__(self, gateway: Gateway, server: str, name: str, transports: list[str] | None) -> None:
         self.told: Queue[tuple[str, Any]] = Queue()
         self.disconnected = threading.Event()
         self.client = socketio.Client(reconnection=False, handle_sigint=False)
@@ -111,7 +111,7 @@ class Chatter:
             headers={"X-Agent": f"{name}'s"},
             auth={"name": name},
             transports=transports,
-            socketio_path="socketio/socket.io",
+            socketio_path=f"{server}/socket.io",
             wait_timeout=int(WAIT),
         )
 
@@ -123,8 +123,8 @@ class Chatter:
 
 
 @contextmanager
-def chatting(gateway: Gateway, name: str, transports: list[str] | None) -> Iterator[Chatter]:
-    chatter = Chatter(gateway, name, transports)
+def chatting(gateway: Gateway, server: str, name: str, transports: list[str] | None) -> Iterator[Chatter]:
+    chatter = Chatter(gateway, server, name, transports)
     try:
         yield chatter
     finally:
@@ -132,6 +132,7 @@ def chatting(gateway: Gateway, name: str, transports: list[str] | None) -> Itera
         threading.Thread(target=chatter.client.disconnect, daemon=True).start()
 
 
+every_server = pytest.mark.parametrize("server", ["socketio", "flask-socketio"])
 every_transport = pytest.mark.parametrize(
     ("transports", "used"),
     [(["polling"], "polling"), (["websocket"], "websocket"), (None, "websocket")],
@@ -139,15 +140,16 @@ every_transport = pytest.mark.parametrize(
 )
 
 
+@every_server
 @every_transport
-def test_socketio(gateway: Gateway, transports: list[str] | None, used: str) -> None:
+def test_socketio(gateway: Gateway, server: str, transports: list[str] | None, used: str) -> None:
     """Acknowledged events with text, bytes and large values; a room; who comes, and who is sent away."""
-    with chatting(gateway, "ann", transports) as ann:
+    with chatting(gateway, server, "ann", transports) as ann:
         for values in (("ü", 7, {"a": [None]}), (b"\0\xff", "x"), ("y" * 300_000, bytes(300_000))):
             assert ann.client.call("echo", values, timeout=WAIT) == values
         assert ann.client.call("agent", timeout=WAIT) == "ann's"
         assert ann.client.transport() == used
-        with chatting(gateway, "bob", transports) as bob:
+        with chatting(gateway, server, "bob", transports) as bob:
             assert ann.hears() == ("came", "bob")
             bob.client.emit("say", "hello")
             for chatter in (ann, bob):
@@ -157,20 +159,22 @@ def test_socketio(gateway: Gateway, transports: list[str] | None, used: str) -> 
             assert ann.hears() == ("left", "bob")
 
 
-def test_socketio_client_disconnects(gateway: Gateway) -> None:
+@every_server
+def test_socketio_client_disconnects(gateway: Gateway, server: str) -> None:
     """By polling it may take until the next ping: the client does not always say that it goes."""
-    with chatting(gateway, "ann", ["websocket"]) as ann:
-        with chatting(gateway, "bob", ["websocket"]):
+    with chatting(gateway, server, "ann", ["websocket"]) as ann:
+        with chatting(gateway, server, "bob", ["websocket"]):
             assert ann.hears() == ("came", "bob")
         assert ann.hears() == ("left", "bob")
 
 
-def test_socketio_refuses(gateway: Gateway) -> None:
+@every_server
+def test_socketio_refuses(gateway: Gateway, server: str) -> None:
     client = socketio.Client(reconnection=False, handle_sigint=False)
     errors: list[Any] = []
     client.on("connect_error", errors.append)
     with pytest.raises(socketio.exceptions.ConnectionError):
-        client.connect(gateway.url, transports=["websocket"], socketio_path="socketio/socket.io")
+        client.connect(gateway.url, transports=["websocket"], socketio_path=f"{server}/socket.io")
     assert [error["message"] for error in errors] == ["who are you?"]
 
 

@@ -1,17 +1,23 @@
-"""The contract of `rows.py` by Flask."""
+"""The contract of `rows.py` by Flask, its WebSockets by Flask-Sock."""
 
 import hashlib
 import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any
 
-from flask import Flask, Response, redirect, request, session, url_for
+from flask import Flask, Response, abort, redirect, request, session, url_for
+from flask_sock import Sock
+from simple_websocket import ConnectionClosed, Server
 from werkzeug.wrappers import Response as AnyResponse
 
 app = Flask(__name__)
 app.secret_key = "not a secret"
+app.config["SOCK_SERVER_OPTIONS"] = {"subprotocols": ["chat"]}
+sock = Sock(app)
 go = threading.Event()
 both = threading.Barrier(2)
+codes: SimpleQueue[int] = SimpleQueue()
 
 
 @app.get("/items/<int:number>")
@@ -83,3 +89,24 @@ def together() -> dict[str, Any]:
     """Answers only when two requests are here at the same time."""
     both.wait(60)
     return {"main": threading.current_thread() is threading.main_thread()}
+
+
+@sock.route("/echo")
+def echo(ws: Server) -> None:
+    try:
+        while (message := ws.receive()) != "bye":
+            ws.send(message)
+        ws.close(4001, "it said bye")
+    except ConnectionClosed as closed:
+        codes.put(closed.reason)
+        raise
+
+
+@app.get("/closed")
+def show_closed() -> dict[str, Any]:
+    return {"code": codes.get(timeout=60)}
+
+
+@app.get("/refuse", websocket=True)
+def refuse() -> str:
+    abort(403)
