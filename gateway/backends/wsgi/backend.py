@@ -176,7 +176,7 @@ class WsgiBackend:
         from gateway.backends.wsgi.websocket import SocketOffer  # what few applications need
 
         call.application = offer = SocketOffer(call, self._application, self._threads, self._pump)
-        offer.describe(call.environ, request)
+        offer.describe(request)
         try:
             if not await offer.taken():
                 return False

@@ -71,6 +71,7 @@ class SocketOffer:
         self, call: ApplicationCall, application: WSGIApplication, threads: WorkerThreads, pump: Pump
     ) -> None:
         self._call = call
+        self._environ = call.environ
         self._application = application
         self._threads = threads
         self._pump = pump
@@ -101,21 +102,24 @@ class SocketOffer:
         environ[KEY] = ClientSocket(fileno=theirs.detach())
         self._threads.post(call)
         try:
-            return self._application(environ, start_response)
-        except (StopIteration, OSError) as error:
+            answer = self._application(environ, start_response)
+        except BaseException as error:
+            environ.pop(KEY, None)  # The traceback keeps the environ, and may be kept.
             # It has answered by itself, or meets the end that it was told of: no failure to log.
-            if isinstance(error, StopIteration) or self._told or call.client_disconnected():
+            if isinstance(error, StopIteration) or (
+                isinstance(error, OSError) and (self._told or call.client_disconnected())
+            ):
                 call.over = True
             raise
-        finally:
-            environ.pop(
-                KEY, None
-            )  # Whoever keeps the environ, in a traceback, say, does not keep the socket.
+        if not call.status and isinstance(answer, list | tuple):
+            call.over = True  # The same, in a word of its own.
+        return answer
 
     # --- in the trio thread
 
-    def describe(self, environ: dict[str, Any], request: Request) -> None:
-        """Show the client's offer in *environ* as HTTP/1.1 has it (RFC 6455 4.1)."""
+    def describe(self, request: Request) -> None:
+        """Show the client's offer in the environ as HTTP/1.1 has it (RFC 6455 4.1)."""
+        environ = self._environ
         environ["HTTP_CONNECTION"] = "upgrade"
         environ["HTTP_UPGRADE"] = "websocket"
         if request.version == "2":
@@ -185,8 +189,12 @@ class SocketOffer:
             duplex.begin_grace()
         # It breaks when the application closes it with something unread: an end like any other.
         with trio.CancelScope() as scope, suppress(trio.BrokenResourceError):
-            self._call.when_left(lambda: _end_soon(scope))
+            self._call.when_left(lambda: self._end_soon(scope))
             await tunnel.run(first)
+
+    def _end_soon(self, scope: trio.CancelScope) -> None:
+        self._environ.pop(KEY, None)  # closed, unless the application has kept it
+        scope.deadline = trio.current_time() + CLOSE_TIMEOUT
 
     def withdraw(self) -> None:
         """The socket is of no use, or not any more."""
@@ -207,7 +215,3 @@ async def _read_head(connection: UpstreamConnection) -> ResponseHead:
     if not isinstance(event, ResponseHead) or event.status != 101:
         raise RemoteProtocolError(f"what the application has written to {KEY} is not a 101: {event}")
     return event
-
-
-def _end_soon(scope: trio.CancelScope) -> None:
-    scope.deadline = trio.current_time() + CLOSE_TIMEOUT

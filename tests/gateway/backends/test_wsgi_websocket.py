@@ -552,12 +552,25 @@ def test_application_fails() -> None:
     assert [*troubles, *logs] == ["application failed"]
 
 
-def test_response_behind_a_switch_goes_nowhere() -> None:
-    """Frameworks make one of an exception."""
+def returns_nothing(environ: Environ, start_response: Any) -> list[bytes]:
+    environ[KEY].sendall(SWITCHED + b"well")
+    return []
 
-    def app(environ: Environ, start_response: Any) -> list[bytes]:
-        environ[KEY].sendall(SWITCHED + b"well")
-        return hello(environ, start_response)
+
+def returns_a_response(environ: Environ, start_response: Any) -> list[bytes]:
+    environ[KEY].sendall(SWITCHED + b"well")
+    return hello(environ, start_response)
+
+
+def generates_a_response(environ: Environ, start_response: Any) -> Iterator[bytes]:
+    environ[KEY].sendall(SWITCHED + b"well")
+    start_response("200 OK", [])
+    yield b"no"
+
+
+@pytest.mark.parametrize("app", [returns_nothing, returns_a_response, generates_a_response])
+def test_response_behind_a_switch_goes_nowhere(app: Any) -> None:
+    """Frameworks make one of an exception, and of the end."""
 
     async def main() -> None:
         async with hosting(app) as served:
@@ -565,7 +578,9 @@ def test_response_behind_a_switch_goes_nowhere() -> None:
             async with stream:
                 assert rest + await read_all(stream) == b"well"
 
-    run(main)
+    with capture_logs() as logs:
+        run(main)
+    assert [entry for entry in logs if entry["log_level"] in TROUBLE] == []
 
 
 @pytest.mark.usefixtures("quick_sweeper")
