@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
@@ -23,6 +24,7 @@ from gateway.protocols.websocket.handshake import is_key
 from gateway.request import Request
 from gateway.router import Route, Router
 from gateway.slots import Slots
+from gateway.tls.context import Certificates, TlsOptions
 from tests.gateway.backends.wsgi_harness import hello, running, wait_for
 from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.http2_client import Client as H2Client
@@ -41,6 +43,7 @@ from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
     run,
     until,
 )
+from tests.gateway.tls.secured import certificate, client_context
 from tests.gateway.websocket_client import ACCEPT, Client, offer, read_head
 
 Environ = dict[str, Any]
@@ -188,6 +191,27 @@ def test_over_http2() -> None:
     run(main)
     assert (app.environ["REQUEST_METHOD"], app.environ["SERVER_PROTOCOL"]) == ("GET", "HTTP/1.1")
     assert is_key(app.environ["HTTP_SEC_WEBSOCKET_KEY"].encode())
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    """The application's socket is in clear text; each end is told with close_notify."""
+    app = Sockets(echo)
+
+    async def main() -> None:
+        certificates = Certificates(TlsOptions(), [certificate(tmp_path, "localhost")])
+        async with hosting(app) as served, entering(served, certificates=certificates):
+            served.secure = client_context()
+            async with served.connecting() as stream:
+                client = await Client.open(stream)
+                await client.send(b"\0" * 1_000_000)
+                assert await client.receive() == b"\0" * 1_000_000
+                assert await client.close(4001, "bye") == (4001, "bye")
+                assert await read_all(stream) == b""
+            await wait_for(app.ended)
+
+    run(main)
+    assert app.environ["wsgi.url_scheme"] == "https"
+    assert app.closed == [(4001, "bye")]
 
 
 @pytest.mark.parametrize(
