@@ -7,6 +7,7 @@ path of its own, and what it links to, loads and redirects to must be below it, 
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -154,6 +155,16 @@ def https(gateway: Gateway) -> str:
 
 
 @pytest.fixture(scope="module")
+def shop(require_program: RequireProgram) -> None:
+    """Nothing but that it can run: uWSGI comes with a Python of its own."""
+    command = [require_program("uwsgi", f"apt-get install {NEEDED['uwsgi']}"), "--plugin", "python3"]
+    done = subprocess.run([*command, "--python-version"], stdout=subprocess.PIPE, timeout=WAIT, check=True)
+    version = done.stdout.decode().strip()
+    if version.split(".")[:2] != list(platform.python_version_tuple()[:2]):
+        pytest.skip(f"uWSGI has Python {version}, and Django is installed for another")
+
+
+@pytest.fixture(scope="module")
 def browser(
     require_program: RequireProgram, https: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser]:
@@ -265,6 +276,7 @@ def test_phpsysinfo(browser: Browser, gateway: Gateway, https: str) -> None:
 # ---- Django
 
 
+@pytest.mark.usefixtures("shop")
 def test_django(browser: Browser, https: str) -> None:
     """The admin site: its style, a login with CSRF checks by Origin, a form, redirects to where it is."""
     login = browser.open(f"{https}/shop/admin/")
@@ -289,6 +301,7 @@ def test_django(browser: Browser, https: str) -> None:
     check_page(browser, https, "/shop")
 
 
+@pytest.mark.usefixtures("shop")
 def test_django_upload(browser: Browser, gateway: Gateway, https: str, directory: Path) -> None:
     """multipart/form-data, and an absolute redirect that has the client's scheme, host and port."""
     file = directory / "large.bin"
@@ -432,6 +445,7 @@ def test_repositories(
 # ---- all of them
 
 
+@pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize("version", ["1.1", "2"])
 def test_mounts_without_a_slash(
     gateway: Gateway, https: str, version: str, require_program: RequireProgram
