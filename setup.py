@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pybind11.setup_helpers import ParallelCompile
 from setuptools import Extension, setup
@@ -147,7 +148,7 @@ def extensions() -> list[Extension]:
         flags = [f"-fprofile-generate={directory}"]
     elif how == "use":
         # The same C files: mypyc does not always put things in the same order.
-        made = [Extension(**each) for each in json.loads((directory / _TRANSLATED).read_text())]
+        made = [restored(each) for each in json.loads((directory / _TRANSLATED).read_text())]
         # What was not run has no counts, and threads may have disturbed some: no reason for a warning,
         # which mypyc makes an error.
         flags = [f"-fprofile-use={directory}", "-fprofile-correction", "-Wno-error", "-Wno-missing-profile"]
@@ -157,6 +158,13 @@ def extensions() -> list[Extension]:
         each.extra_compile_args += flags
         each.extra_link_args += flags
     return made
+
+
+def restored(attributes: dict[str, Any]) -> Extension:
+    """An extension with *attributes*, of which mypyc has some that setuptools warns of as arguments."""
+    extension = Extension(attributes["name"], attributes["sources"])
+    vars(extension).update(attributes)
+    return extension
 
 
 def translate() -> list[Extension]:

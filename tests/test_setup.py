@@ -4,11 +4,13 @@ mypyc 2.4 translates a few constructs wrongly. They are few enough to be left ou
 """
 
 import ast
+import json
 import runpy
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,22 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 def test_names_no_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(compiled_modules(monkeypatch)) > 20
+
+
+def test_second_build_has_all_that_mypyc_said_in_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also what setuptools knows nothing of; it warns of that where it is an argument."""
+    said = {"name": "x", "sources": ["x.c"], "extra_compile_args": [], "extra_link_args": [], "of_mypyc": 1}
+    (tmp_path / "extensions.json").write_text(json.dumps([said]))
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", given.update)
+    monkeypatch.setenv("GATEWAY_COMPILE", "1")
+    monkeypatch.setenv("GATEWAY_PROFILE", f"use:{tmp_path}")
+    runpy.run_path(str(ROOT / "setup.py"))
+    (found,) = given["ext_modules"]
+    assert (found.name, found.sources, found.of_mypyc) == ("x", ["x.c"], 1)
+    assert f"-fprofile-use={tmp_path}" in found.extra_compile_args
 
 
 def test_no_slice_calls_what_has_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
