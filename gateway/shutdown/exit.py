@@ -8,10 +8,12 @@ daemon that has stopped until somebody kills it.
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 from gateway.logger import get_logger
+from gateway.stacks import stack_of
 
 log = get_logger()
 
@@ -30,6 +32,30 @@ def hurry() -> None:
     _hurried = True
 
 
+@contextmanager
+def end_within(patience: float) -> Iterator[None]:
+    """What is done meanwhile has *patience* seconds; then the process is left, with status 1.
+
+    For the end of something that may hang, where nobody else counts the time: who has told this process to
+    end does, but it may have failed by itself. Whoever watches over it starts another one. A loop that an
+    application blocks counts no time, so a thread does.
+    """
+    over = threading.Event()
+    with suppress(RuntimeError):  # there is no room for a thread
+        arguments = (threading.get_ident(), patience, over)
+        threading.Thread(target=_cut_off_stuck, args=arguments, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _cut_off_stuck(loop: int, patience: float, over: threading.Event) -> None:
+    if not over.wait(patience):
+        with _leaving(1):
+            log.warning("the end takes too long: what hangs is left behind", stack=stack_of(loop))
+
+
 def leave(status: int, *, patience: float) -> NoReturn:
     """Exit with *status*, as Python does; after *patience* seconds whatever still runs is left behind."""
     patience = min(patience, _HURRY) if _hurried else patience
@@ -40,7 +66,7 @@ def leave(status: int, *, patience: float) -> NoReturn:
 
 def _cut_off(status: int, patience: float) -> None:
     threading.Event().wait(patience)
-    try:
+    with _leaving(status):
         threads, processes = _threads(), _processes()
         if threads:
             log.warning("threads are left behind", threads=threads, patience=patience)
@@ -48,6 +74,13 @@ def _cut_off(status: int, patience: float) -> None:
             log.warning("processes are left behind", processes=processes, patience=patience)
         else:
             log.warning("functions at exit are left behind", patience=patience)
+
+
+@contextmanager
+def _leaving(status: int) -> Iterator[None]:
+    """End the process after what is said last."""
+    try:
+        yield
         sys.stdout.flush()
     finally:  # also when what is written to is full, or gone
         os._exit(status)

@@ -8,6 +8,7 @@ It serves HTTP, WebSocket and lifespan; other upgrades are ignored. Does not rel
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Protocol
 
@@ -35,6 +36,7 @@ from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.request import Request, Responder, Upgrade
 from gateway.runtime import forked
+from gateway.shutdown.exit import end_within
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import Interrupted
 from gateway.stacks import name_of, traceback_of
@@ -44,6 +46,9 @@ log = get_logger()
 _CANCEL_PATIENCE: Final = 5.0
 """Seconds that an asyncio application may take to end a request that was cancelled: its client has gone, or
 the daemon's grace is over."""
+
+_END_MARGIN: Final = 5.0
+"""Seconds beyond all that is waited for at the end; an application that takes longer never ends."""
 
 
 class _Exchange(Protocol):
@@ -120,29 +125,35 @@ class AsgiBackend:
         Raises StartError if it cannot be imported or says that it cannot start.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                self._host = host = self._make_host()
-                self._extensions = HttpExtensions(
-                    self.name,
-                    self._wait_for_shutdown,
-                    dropped=self._dropped_extensions,
-                    debug=self._response_debug,
-                )
-                with trio.CancelScope(shield=True):
-                    await nursery.start(host.run)  # it would not hear that it is not wanted any more
-                try:
-                    await self._serve(host, nursery, task_status)
-                finally:
-                    await host.aclose(self._patience())
+            with ExitStack() as ending:
+                await self._run(task_status, ending)
         except BaseExceptionGroup as group:
             _raise_start_error(group)
+
+    async def _run(self, task_status: trio.TaskStatus[None], ending: ExitStack) -> None:
+        async with trio.open_nursery() as nursery:
+            self._host = host = self._make_host()
+            self._extensions = HttpExtensions(
+                self.name,
+                self._wait_for_shutdown,
+                dropped=self._dropped_extensions,
+                debug=self._response_debug,
+            )
+            with trio.CancelScope(shield=True):
+                await nursery.start(host.run)  # it would not hear that it is not wanted any more
+            try:
+                await self._serve(host, nursery, task_status, ending)
+            finally:
+                await host.aclose(self._patience())
 
     def _make_host(self) -> Host:
         if self._loop == "trio":
             return TrioHost()
         return AsyncioHost(self.name, pump=self._pump, patience=_CANCEL_PATIENCE, debug=self._asyncio_debug)
 
-    async def _serve(self, host: Host, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(
+        self, host: Host, nursery: trio.Nursery, task_status: trio.TaskStatus[None], ending: ExitStack
+    ) -> None:
         # On its loop, as with other servers: modules may ask for the running loop when imported.
         try:
             self._app = await host.call(self._load)
@@ -156,6 +167,8 @@ class AsgiBackend:
             task_status.started()
             await trio.sleep_forever()
         finally:
+            # For each of the three things that are waited for.
+            ending.enter_context(end_within(3 * self._shutdown_timeout + _END_MARGIN))
             await host.drain(self._patience())
             await lifespan.stop(self._patience())
 

@@ -661,6 +661,37 @@ def test_lifespan_is_that_of_the_process(directory: str, tmp_path: Path) -> None
     assert log.read_text().splitlines() == ["startup", "shutdown"]
 
 
+def test_one_that_fails_and_is_stuck_in_its_end_is_replaced(tmp_path: Path) -> None:
+    """Nobody has told it to end, so nobody counted the time."""
+    (tmp_path / "failing.py").write_text(
+        "import asyncio, os, time\n"
+        "failing = asyncio.Event()\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'lifespan':\n"
+        "        await receive()\n"
+        "        await send({'type': 'lifespan.startup.complete'})\n"
+        "        await failing.wait()\n"
+        "        raise ValueError\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': b'(%d,' % os.getpid()})\n"
+        "    if b'x-do' in dict(scope['headers']):\n"
+        "        failing.set()\n"
+        "        try:\n"
+        "            await asyncio.Event().wait()\n"
+        "        finally:\n"
+        "            time.sleep(600)\n"
+    )
+
+    async def test(served: Served) -> None:
+        before = await pid_of(served)
+        await ask(served, "fail")
+        # Those that it still gets are lost with it.
+        while (answer := await ask(served)).status != 200 or answer.body == b"(%d," % before:
+            pass
+
+    serving(config(str(tmp_path), asgi="failing:app", shutdown_timeout="100ms"), test)
+
+
 def test_two_applications_of_one_name(tmp_path: Path) -> None:
     """Each has its modules, variables and directory; in one process they are refused."""
     backends: dict[str, Any] = {}

@@ -364,3 +364,42 @@ def test_output_of_the_application_goes_where_that_of_the_daemon_goes(tmp_path: 
     assert done.returncode == 1
     assert set(done.stdout.splitlines()) == {"on stdout"}  # by one worker, or by both
     assert done.stderr == "gateway: backend app: 'versioned' has no attribute 'app'\n"
+
+
+def test_worker_that_fails_and_is_stuck_in_its_end_is_replaced(tmp_path: Path) -> None:
+    """Nobody has told it to end, so nobody counted the time: it was there for ever, and served nothing."""
+    (tmp_path / "stuck.py").write_text(
+        "import time\n"
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.complete'})\n"
+        "    await receive()\n"
+        "    time.sleep(600)\n"
+    )
+    code = (
+        "import asyncio, os\n"
+        "failing = asyncio.Event()\n"
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'lifespan':\n"
+        "        await receive()\n"
+        "        await send({'type': 'lifespan.startup.complete'})\n"
+        "        await failing.wait()\n"
+        "        raise ValueError\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': f'one {os.getpid()}.'.encode()})\n"
+        "    if scope['path'] == '/fail':\n"
+        "        failing.set()\n"
+    )
+    config = CONFIG.replace(
+        'app: {asgi: "versioned:app"}',
+        'app: {asgi: "versioned:app", shutdown_timeout: 100ms}, '
+        'stuck: {asgi: "stuck:app", shutdown_timeout: 100ms}',
+    )
+    config += "timeouts: {shutdown: 100ms}\n"
+    with supervised(tmp_path, config=config, code=code) as running:
+        running.ready()
+        (pid,) = serving(tmp_path)
+        assert get(running, "/fail") == f"one {pid}."
+        assert "time.sleep(600)" in running.wait_for("the end takes too long")["stack"]
+        assert running.wait_for("worker ended")["pid"] == pid
+        assert get(running) != f"one {pid}."
