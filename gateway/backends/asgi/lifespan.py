@@ -109,10 +109,10 @@ class Lifespan:
     async def stop(self, patience: trio.CancelScope) -> None:
         """Shut the application down; when *patience* is over it is cancelled.
 
-        One that has not started is cancelled at once: there is nothing to shut down in order.
+        One that has not started, or could not, is cancelled at once: there is nothing to shut down in order.
         """
         self._stop_asked.set()
-        if self._stage is _Stage.STARTING:
+        if self._stage is _Stage.STARTING or self._refused:
             self._scope.cancel()
             return
         with patience:

@@ -140,6 +140,24 @@ def test_startup_failed_stops_the_start(loop: str, mode: str) -> None:
 
 
 @both_loops
+def test_startup_that_failed_is_waited_for_no_longer(loop: str) -> None:
+    """The error was told after shutdown_timeout only, when the application stayed."""
+
+    async def main() -> None:
+        assert (
+            await start_error(app, loop=loop, lifespan="on")
+            == "backend api: the application did not start: no database"
+        )
+        assert trio.current_time() < started_at + 1
+
+    app = lifespan(None, {"type": "lifespan.startup.failed", "message": "no database"}, None, None)
+    started_at = 0.0
+    with capture_logs() as logs:
+        on_virtual_time(main)
+    assert logs == []
+
+
+@both_loops
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [
