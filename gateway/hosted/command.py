@@ -13,6 +13,7 @@ from gateway.hosted.options import Hosted
 from gateway.hosted.server import run
 from gateway.logger import get_logger
 from gateway.logs.events import configure
+from gateway.logs.lines import ENTRY_LIMIT
 
 
 def main() -> int:
@@ -22,7 +23,7 @@ def main() -> int:
     arguments = parse(parser, name="hosted")
     os.chdir(arguments.directory)
     hosted = Hosted.decode(arguments.options)
-    configure(format="json", debug=hosted.debug)
+    configure(format="json", debug=hosted.debug, longest=ENTRY_LIMIT)
     failures: list[StartError] = []
     try:
         report = Report(arguments.report, arguments.max_requests)

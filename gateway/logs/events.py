@@ -25,11 +25,13 @@ def configure(
     debug: bool = False,
     stream: TextIO | None = None,
     worker: int | None = None,
+    longest: int | None = None,
 ) -> None:
     """Write all events to *stream* (standard error), those of `logging` and `warnings` too.
 
     The least level is INFO; *debug* lets the gateway's own debug events through as well. Each event says
-    which *worker* it is of, if there are several. May be called again; loggers that were used before follow.
+    which *worker* it is of, if there are several. The values of one that takes *longest* bytes of JSON
+    are cut in the middle. May be called again; loggers that were used before follow.
     """
     stream = sys.stderr if stream is None else stream
     _output.write = writer(stream)
@@ -40,7 +42,11 @@ def configure(
         _exceptions,
         _plain,
         *(() if worker is None else (_of_worker(worker),)),
-        *(_readable(colours) if is_text(format, stream) else [_as_json]),
+        *(
+            _readable(colours)
+            if is_text(format, stream)
+            else [_json_within(longest) if longest else _as_json]
+        ),
     ]
     filtering: Any = structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO)
     settle(lambda context: filtering(_output, processors=_processors, context=context))
@@ -200,6 +206,31 @@ def _as_json(_logger: object, _method: str, event: EventDict) -> str:
     """One line of ASCII; JSON escapes all control characters."""
     first = {key: event.pop(key) for key in ("timestamp", "level", "event", "logger") if key in event}
     return json.dumps({**first, **event}, default=str)
+
+
+def _json_within(longest: int) -> Processor:
+    def render(logger: object, method: str, event: EventDict) -> EventDict | str:
+        line = _as_json(logger, method, {**event})
+        room = longest
+        while len(line) >= longest and room > _SHORT:
+            room //= 2
+            line = _as_json(logger, method, {key: _cut(value, room) for key, value in event.items()})
+        return line
+
+    return render
+
+
+_SHORT: Final = 128
+"""Characters of a value, or fewer, that are not worth cutting."""
+
+
+def _cut(value: Any, room: int) -> Any:
+    """*value*, without its middle beyond *room* characters: of a traceback both ends matter."""
+    if isinstance(value, list | tuple | dict):
+        value = json.dumps(value, default=str)
+    if not isinstance(value, str) or len(value) <= room:
+        return value
+    return f"{value[: room // 2]} [... {len(value) - room} characters ...] {value[-room // 2 :]}"
 
 
 def _readable(colours: bool) -> list[Processor]:

@@ -6,6 +6,9 @@ from typing import Final
 LINE_LIMIT: Final = 8 * 1024
 """Bytes of one logged line; what is longer is logged in pieces. Apache's limit is the same."""
 
+ENTRY_LIMIT: Final = 256 * 1024
+"""Bytes of a line that is a log entry of one of our processes: it may hold a traceback."""
+
 LAST_LINES: Final = 20
 """Lines that are kept for the developer."""
 

@@ -9,14 +9,11 @@ from collections import deque
 from typing import Any, Final
 
 from gateway.logger import get_logger
-from gateway.logs.lines import LAST_LINES, LINE_LIMIT, LineSplitter
+from gateway.logs.lines import ENTRY_LIMIT, LAST_LINES, LINE_LIMIT, LineSplitter
 
 LINES_PER_SECOND: Final = 1000
 """Lines of one process that are logged in a second; a flood would be written at the requests' cost. systemd's
 journal takes as many from a service in the long run, by default 10,000 in 30 s."""
-
-ENTRY_LIMIT: Final = 256 * 1024
-"""Bytes of a line that may be a log entry: it may hold a traceback."""
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,

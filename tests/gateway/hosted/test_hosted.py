@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -804,6 +805,26 @@ def test_a_forged_log_entry_harms_nobody(directory: str) -> None:
     assert (entry["stack"], "self" in entry, "exc_info" in entry) == ("[1]", False, False)
     assert any("loud" in entry.get("line", "") for entry in logs)
     assert any("[[[[" in entry.get("line", "") for entry in logs)
+
+
+def test_a_log_entry_that_is_too_long_is_cut_and_stays_one(directory: str) -> None:
+    """It became lines of output, at the level of information."""
+
+    async def test(served: Served) -> None:
+        await ask(served, "import logging; logging.getLogger('a').critical('\\xe9' * 300_000 + 'end')")
+        await ask(served, "import logging; logging.getLogger('b').error([*range(100_000)])")
+        await ask(served, "raise ValueError('x' * 300_000)")
+
+    with capture_logs() as logs:
+        serving(config(directory), test)
+    (text,) = [entry for entry in logs if entry["log_level"] == "critical"]
+    assert text["event"].startswith("éé")
+    assert re.search(r"é \[\.\.\. \d+ characters \.\.\.\] é+end\Z", text["event"])
+    assert [entry["logger"] for entry in logs if "99998, 99999]" in entry["event"]] == ["b"]
+    (failed,) = [entry for entry in logs if entry["event"] == "application failed"]
+    assert failed["exception"].startswith("Traceback (most recent call last):\n")
+    assert failed["log_level"] == "error"
+    assert not any(entry["event"] == "application output" for entry in logs)
 
 
 # ---- virtual environments
