@@ -22,9 +22,11 @@ from typing import Final
 
 import trio
 
+from gateway.backend import Runnable
 from gateway.build import Gateway, build
 from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
+from gateway.config.backends.common import end_time
 from gateway.config.clients import ClientTimeouts
 from gateway.control.state import WorkerState
 from gateway.errors import StartError, each_of
@@ -37,7 +39,7 @@ from gateway.net.pump import Pump
 from gateway.runtime.collector import settle_memory
 from gateway.runtime.exhaustion import EXHAUSTED, no_room
 from gateway.runtime.watchdog import Watchdog, patience
-from gateway.shutdown.exit import hurry
+from gateway.shutdown.exit import TELL_AFTER, hurry
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals
 from gateway.shutdown.stages import Ending, Stage
@@ -47,6 +49,9 @@ log = get_logger()
 LAST_REQUEST_PATIENCE: Final = 5.0
 """Seconds for which a worker that retires keeps idle connections: a client that has sent a request just now
 would lose it with the connection (RFC 9112 9.3.1)."""
+
+_NAMED: Final = 5
+"""Requests that are named when they are waited for."""
 
 
 def serve(config: Config) -> int:
@@ -189,8 +194,9 @@ async def _work(
             time.monotonic(),
         )
         doors = [*entrances.doors, *_metrics_doors(metrics, worker)]
+        running: list[Runnable] = []
         async with trio.open_nursery() as backends:
-            if await _start(gateway, backends, ending):
+            if await _start(gateway, backends, running, ending):
                 settle_memory()
                 connections = Connections(gateway, doors, config.timeouts)
                 async with trio.open_nursery() as watching:
@@ -200,6 +206,7 @@ async def _work(
                     await connections.serve(ending, lambda: on_ready(worker))
                     watching.cancel_scope.cancel()
             backends.cancel_scope.cancel()
+            pumping.start_soon(_tell_running, running, config)
         pumping.cancel_scope.cancel()
 
 
@@ -210,17 +217,37 @@ async def _cut_off(ending: Ending, notice: ShutdownNotice) -> None:
     notice.cut_off()
 
 
-async def _start(gateway: Gateway, backends: trio.Nursery, ending: Ending) -> bool:
-    """Start all backends side by side; False if the end came before they were ready."""
+async def _start(gateway: Gateway, backends: trio.Nursery, running: list[Runnable], ending: Ending) -> bool:
+    """Start all backends side by side; False if the end came before they were ready.
+
+    Those that have not ended are *running*.
+    """
     ready = False
     async with trio.open_nursery() as waiting:
         waiting.start_soon(_cancel_at_end, waiting.cancel_scope, ending)
         async with trio.open_nursery() as starting:
             for service in gateway.services:
-                starting.start_soon(backends.start, service.run)
+                starting.start_soon(backends.start, _run, service, running)
         ready = True
         waiting.cancel_scope.cancel()
     return ready
+
+
+async def _run(service: Runnable, running: list[Runnable], *, task_status: trio.TaskStatus[None]) -> None:
+    running.append(service)
+    try:
+        await service.run(task_status=task_status)
+    finally:
+        running.remove(service)
+
+
+async def _tell_running(running: list[Runnable], config: Config) -> None:
+    """Applications may take long to end: say whose do."""
+    await trio.sleep(TELL_AFTER)  # noqa: TID251 - it is a time
+    ending = {getattr(service, "name", None) for service in running}
+    left = {name: end_time(each) - TELL_AFTER for name, each in config.backends.items() if name in ending}
+    if left:
+        log.info("waiting for applications", backends=list(left), seconds=max(0.0, *left.values()))
 
 
 async def _cancel_at_end(scope: trio.CancelScope, ending: Ending) -> None:
@@ -267,7 +294,11 @@ class Connections:
                 entrance.retire()
             with trio.move_on_after(min(LAST_REQUEST_PATIENCE, self._grace)):
                 await ending.reached(Stage.DRAINING)
-        self._drain()
+        if self._drain():
+            with trio.move_on_after(TELL_AFTER) as silent:
+                await ending.reached(Stage.HURRIED)
+            if silent.cancelled_caught:
+                self._tell_running(connections)
         await ending.reached(Stage.HURRIED)
         connections.cancel()
 
@@ -276,12 +307,26 @@ class Connections:
         await trio.sleep(self._patience)  # noqa: TID251 - it is a time
         self._notice.hurry()
 
-    def _drain(self) -> None:
-        """RFC 9112 9.6, RFC 9113 6.8: idle connections end now, busy ones after their response."""
+    def _tell_running(self, connections: trio.CancelScope) -> None:
+        requests = [request for _, entrance in self._listening for request in entrance.running()]
+        if requests:
+            log.info(
+                "still waiting for requests",
+                requests=[f"{request.method} {request.path}" for request in requests[:_NAMED]],
+                more=max(len(requests) - _NAMED, 0),
+                seconds=round(connections.deadline - trio.current_time(), 1),
+            )
+
+    def _drain(self) -> int:
+        """RFC 9112 9.6, RFC 9113 6.8: idle connections end now, busy ones after their response.
+
+        Returns how many are busy.
+        """
         self._notice.begin()
         busy = sum(entrance.drain() for _, entrance in self._listening)
         if busy:
             log.info("waiting for requests", connections=busy, seconds=self._grace)
+        return busy
 
     async def _accept(self, listening: ListeningSocket, entrance: Entrance, nursery: trio.Nursery) -> None:
         caps = self._service.caps

@@ -37,6 +37,7 @@ def hosted(
         {**options, "env": {}},
         disconnect_grace=parts.config.timeouts.disconnect_grace,
         blocked_after=patience(parts.config.blocked_after, debug=parts.config.debug),
+        stop_time=process.stop_time,
         debug=parts.config.debug,
     )
     application = _application(name, config, process, described, parts.notice)

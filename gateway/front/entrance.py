@@ -7,6 +7,7 @@
 """
 
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
@@ -16,7 +17,7 @@ from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
 from gateway.logger import get_logger
 from gateway.net.stream import PumpStream
-from gateway.request import Address, Connection
+from gateway.request import Address, Connection, Request
 from gateway.runtime.exhaustion import shortage_in
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class FrontConnection(Protocol):
     @property
     def idle(self) -> bool:
         """Nothing is being answered."""
+        ...
+
+    @property
+    def running(self) -> Sequence[Request]:
+        """What is being answered."""
         ...
 
     async def serve(self) -> None:
@@ -157,6 +163,10 @@ class Entrance:
             await connection.serve()
         finally:
             del self._open[connection]
+
+    def running(self) -> list[Request]:
+        """What is being answered, on the oldest connection first."""
+        return [request for connection in self._open for request in connection.running]
 
     def end_idle_one(self) -> bool:
         """End the oldest connection that waits for a request, to make room; whether there was one."""

@@ -35,6 +35,7 @@ class Handshake:
 
     idle = True
     """Nothing is being answered."""
+    running = ()
 
     def __init__(
         self, sock: socket.socket, certificates: "Certificates", service: Service, *, client: Address

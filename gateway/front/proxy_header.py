@@ -31,6 +31,7 @@ class ProxyHeaderStep:
 
     idle = True
     """Nothing was asked yet: it may end without loss."""
+    running = ()
 
     def __init__(self, sock: socket.socket, service: Service, *, peer: Address) -> None:
         self._sock = sock

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from typing import NoReturn
 
 import trio
 
@@ -14,10 +15,11 @@ from gateway.hosted.server import run
 from gateway.logger import get_logger
 from gateway.logs.events import configure
 from gateway.logs.lines import ENTRY_LIMIT
+from gateway.shutdown.exit import leave
 
 
-def main() -> int:
-    """Serve the application on descriptor 0 until a signal says stop; the exit status."""
+def main() -> NoReturn:
+    """Serve the application on descriptor 0 until a signal says stop, and exit."""
     parser = argparse.ArgumentParser(prog="gateway.hosted", description=__doc__)
     parser.add_argument("options", help="as gateway.hosted.options encodes them")
     arguments = parse(parser, name="hosted")
@@ -34,4 +36,4 @@ def main() -> int:
         if fields := failure.log_fields():
             get_logger().error("application cannot start", **fields)
         print(failure, file=sys.stderr)
-    return 1 if failures else 0
+    leave(1 if failures else 0, patience=hosted.stop_time)

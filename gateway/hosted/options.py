@@ -10,7 +10,13 @@ from gateway.shutdown.notice import ShutdownNotice
 
 
 def encode(
-    kind: Kind, options: Options, *, disconnect_grace: float, blocked_after: float, debug: bool
+    kind: Kind,
+    options: Options,
+    *,
+    disconnect_grace: float,
+    blocked_after: float,
+    stop_time: float,
+    debug: bool,
 ) -> str:
     """For the command line. Secrets do not belong there; variables come by the environment."""
     return json.dumps(
@@ -19,6 +25,7 @@ def encode(
             "options": options,
             "disconnect_grace": disconnect_grace,
             "blocked_after": blocked_after,
+            "stop_time": stop_time,
             "debug": debug,
         }
     )
@@ -29,13 +36,15 @@ class Hosted:
     """What `encode` was told.
 
     *disconnect_grace* is the seconds that an application has after it was told that its client has gone;
-    *blocked_after* is in seconds, 0 for never (`gateway.runtime.watchdog`); *debug*: debug events are logged.
+    *blocked_after* is in seconds, 0 for never (`gateway.runtime.watchdog`), *stop_time* those that the
+    process has to end; *debug*: debug events are logged.
     """
 
     kind: Kind
     options: Options
     disconnect_grace: float
     blocked_after: float
+    stop_time: float
     debug: bool
 
     @classmethod

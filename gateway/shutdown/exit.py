@@ -20,6 +20,9 @@ log = get_logger()
 _SHOWN: Final = 5
 """Names of threads, and of processes, that are logged."""
 
+TELL_AFTER: Final = 1.0
+"""Seconds that something may take at the end before it is told what is waited for."""
+
 _HURRY: Final = 1.0
 """Seconds that they have when the end is hurried."""
 
@@ -65,7 +68,11 @@ def leave(status: int, *, patience: float) -> NoReturn:
 
 
 def _cut_off(status: int, patience: float) -> None:
-    threading.Event().wait(patience)
+    silent = min(TELL_AFTER, patience / 2)
+    threading.Event().wait(silent)
+    if threads := _threads():
+        log.info("waiting for threads", threads=threads, seconds=round(patience - silent, 1))
+    threading.Event().wait(patience - silent)
     with _leaving(status):
         threads, processes = _threads(), _processes()
         if threads:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.config import Config
-from gateway.config.backends.common import BackendModel
+from gateway.config.backends.common import BackendModel, end_time
 
 if TYPE_CHECKING:  # of these, what is configured
     from gateway.config.balancing import Connections
@@ -93,10 +93,5 @@ def stop_time(config: Config, *, hurried: bool = False) -> float:
     """
     if hurried:
         return HURRIED + MARGIN
-    longest = 0.0
-    for backend in config.backends.values():
-        longest = max(longest, getattr(backend, "shutdown_timeout", 0.0))
-        for processes in (getattr(backend, "spawn", None), getattr(backend, "process", None)):
-            if processes is not None:
-                longest = max(longest, processes.stop_time)
+    longest = max(map(end_time, config.backends.values()), default=0.0)
     return config.timeouts.shutdown + longest + MARGIN

@@ -251,12 +251,14 @@ def test_grace_is_bounded(tmp_path: Path) -> None:
 
 
 def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
+    """What is waited for is told after a while."""
     with daemon(tmp_path, asgi("{shutdown: 60s}")) as running:
         running.ready()
-        with running.ask("/slow") as client:
+        with running.ask("/slow?now") as client:
             running.wait_for("reached")
             running.process.terminate()
-            running.wait_for("waiting for requests")
+            told = running.wait_for("still waiting for requests")
+            assert (told["requests"], told["more"], round(told["seconds"])) == (["GET /slow"], 0, 59)
             running.process.terminate()
             assert read_all(client) == b""
         assert '"requests were cut off"' in running.end()
@@ -272,6 +274,8 @@ def test_second_signal_ends_the_wait_for_an_application_that_does_not_stop(
         running.ready()
         running.process.terminate()
         running.wait_for("reached")
+        told = running.wait_for("waiting for applications")
+        assert (told["backends"], told["seconds"]) == (["app"], 29 if process == "own" else 59)
         running.process.terminate()
         assert '"application did not shut down in time"' in running.end()
 
@@ -364,6 +368,26 @@ def test_nothing_that_python_waits_for_holds_the_end(tmp_path: Path, code: str, 
         left = running.wait_for(said["event"])
         running.end()
     assert {key: left[key] for key in said} == said
+    waited = [json.loads(line) for line in running.lines if '"waiting for threads"' in line]
+    assert [each["threads"] for each in waited] == ([said["threads"]] if "threads" in said else [])
+
+
+def test_a_thread_that_holds_the_process_of_an_application_is_named(tmp_path: Path) -> None:
+    """Nothing said why it was killed."""
+    (tmp_path / "leaving.py").write_text(
+        "import pathlib, threading\n"
+        "from slow_application import app\n"
+        "threading.Thread(target=pathlib.Path('held').read_bytes, name='mine').start()\n"
+    )
+    os.mkfifo(tmp_path / "held")
+    config = slow().replace("slow_application:app'", "leaving:app', process: own")
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        running.process.terminate()
+        told = running.wait_for("waiting for threads")
+        assert (told["threads"], round(told["seconds"])) == (["mine"], 29)
+        (tmp_path / "held").write_bytes(b"")
+        running.end()
 
 
 OUTLIVES = """

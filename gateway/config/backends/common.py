@@ -19,6 +19,7 @@ from gateway.config.values.texts import LineTemplateText
 
 if TYPE_CHECKING:
     from gateway.config.filters import HeaderRules
+    from gateway.config.spawn import Supervised
 else:
     HeaderRules = Annotated[Any, OnUse("gateway.config.filters", "HeaderRules")]
 
@@ -57,3 +58,12 @@ class CGIFamily(WithLength):
 
     variables: Variables = Field(default_factory=dict)
     """Variables added to those of the protocol; they win over header variables."""
+
+
+def end_time(backend: BackendModel) -> float:
+    """Seconds that its application has to end: in processes of its own, those until they are killed."""
+    processes: Supervised | None = getattr(backend, "spawn", None) or getattr(backend, "process", None)
+    if processes is not None:
+        return processes.stop_time
+    seconds: float = getattr(backend, "shutdown_timeout", 0.0)
+    return seconds

@@ -39,6 +39,7 @@ class Http1Connection:
     __slots__ = (
         "_codec",
         "_facts",
+        "_request",
         "_responder",
         "_scope",
         "_service",
@@ -67,6 +68,7 @@ class Http1Connection:
             takes_connect=service.router.takes_connect,
         )
         self._scope = trio.CancelScope()
+        self._request: Request | None = None
         self._responder: Http1Responder | None = None
         self._upgrade: Http1Upgrade | None = None
         self._told = False
@@ -76,6 +78,11 @@ class Http1Connection:
         self._takes_http2 = takes_http2
         self.http2_preface = b""
         """What has come from a client that speaks HTTP/2 (RFC 9113 3.3); the stream stays open for it."""
+
+    @property
+    def running(self) -> list[Request]:
+        """What is being answered."""
+        return [] if self._request is None else [self._request]
 
     async def serve(self) -> None:
         """Answer requests until the connection ends. Lets nothing out but cancellation from outside."""
@@ -160,6 +167,7 @@ class Http1Connection:
             except trio.TooSlowError:
                 return stream.unsent  # idle for too long
             started_at = pump.now
+            self._request = request
             self._responder = responder = Http1Responder(
                 stream,
                 body,
@@ -190,7 +198,7 @@ class Http1Connection:
                     self._reset_if_ambiguous(responder)
                 raise
             finally:
-                self._responder = None
+                self._request = self._responder = None
                 if service.access_log is not None:
                     seconds = trio.current_time() - started_at
                     status = responder.status or NOT_ANSWERED

@@ -68,6 +68,7 @@ class Http2Stream:
         "body",
         "gone",
         "outlet",
+        "request",
         "responder",
         "scope",
         "stream_id",
@@ -80,6 +81,8 @@ class Http2Stream:
         self.outlet = outlet
         self.body = body
         self.responder = responder
+        self.request: Request | None = None
+        """None if it could not become one."""
         self.upgrade: Http2Upgrade | None = None
         self.scope = trio.CancelScope()
         self.gone = False
@@ -155,6 +158,11 @@ class Http2Connection:
     def idle(self) -> bool:
         """No request is being answered."""
         return not self._streams
+
+    @property
+    def running(self) -> list[Request]:
+        """What is being answered."""
+        return [stream.request for stream in self._streams.values() if stream.request is not None]
 
     async def serve(self) -> None:
         """Answer requests until the connection ends. Lets nothing out but cancellation from outside."""
@@ -430,6 +438,7 @@ class Http2Connection:
         return Http2Stream(stream_id, outlet, body, responder)
 
     async def _answer(self, stream: Http2Stream, request: Request) -> None:
+        stream.request = request
         service = self._service
         responder = stream.responder
         started_at = service.pump.now

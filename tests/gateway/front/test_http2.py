@@ -1161,3 +1161,23 @@ def test_only_http2_in_clear_text() -> None:
                 assert (await client.ask()).body == b"hello"
 
     run(main)
+
+
+def test_what_is_being_answered_is_known() -> None:
+    """The daemon names at its end what it waits for."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        reached.set()
+        await go_on.wait()
+        await respond(responder, 200, [], b"")
+
+    async def test(client: Client, entrance: Entrance, served: Served) -> None:
+        stream_id = await client.request("/a?b")
+        await reached.wait()
+        assert [(each.method, each.path) for each in entrance.running()] == [("GET", "/a")]
+        go_on.set()
+        await client.answer(stream_id)
+        assert entrance.running() == []
+
+    reached, go_on = trio.Event(), trio.Event()
+    talking(test, answer)
