@@ -194,7 +194,9 @@ class PumpStream:
             self._pump.watch_unless_here(self)
         self._reader = current_task()
         await self._receiving
-        return self._received
+        data = self._received
+        self._received = b""  # an idle connection does not keep what it has read last
+        return data
 
     def receive_in_turn(self) -> bytes | None:
         """As `receive_nowait`; None, too, if it is the turn of others: `receive_some` lets them have it."""

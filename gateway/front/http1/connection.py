@@ -211,6 +211,9 @@ class Http1Connection:
             if body is not None and not (body.complete or await body.drain()):
                 return True
             patience = service.timeouts.keep_alive
+            # Nothing of the request stays while the connection waits for the next one.
+            body, data = None, b""
+            del request, responder
             if codec.pending or stream.readable:
                 # Pipelined: others must have their turn, and each request begins in a step of its own.
                 await trio.lowlevel.checkpoint()

@@ -18,6 +18,8 @@ from gateway.protocols.events import Headers
 # A 204 response ends with its field section whatever the fields say (RFC 9112 6.3).
 _START_LINE = b"HTTP/1.1 204 \r\n"
 
+_NONE: Headers = []
+
 
 class _Sink:
     """What llhttp calls. Apart from the parser, so that the two make no reference cycle."""
@@ -55,6 +57,7 @@ class FieldParser:
             self._feed(_START_LINE + section)
         except HttpParserError as error:
             raise RemoteProtocolError(f"malformed field section: {error}") from None
+        self._sink.fields = _NONE  # an idle connection does not keep those of its last message
         # RFC 9110 5.5: whitespace around a value is no part of it; llhttp removes it in front only.
         if b" \r" in section or b"\t\r" in section:
             return [(name, value.rstrip(b" \t")) for name, value in fields]
