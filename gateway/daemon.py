@@ -38,6 +38,7 @@ from gateway.logs.events import configure
 from gateway.net.pump import Pump
 from gateway.runtime.collector import settle_memory
 from gateway.runtime.exhaustion import EXHAUSTED, no_room
+from gateway.runtime.trim import give_back
 from gateway.runtime.watchdog import Watchdog, patience
 from gateway.shutdown.exit import TELL_AFTER, hurry
 from gateway.shutdown.notice import ShutdownNotice
@@ -203,6 +204,7 @@ async def _work(
                     if config.blocked_after:
                         after = patience(config.blocked_after, debug=config.debug)
                         await watching.start(Watchdog(after).run)
+                    watching.start_soon(give_back)
                     await connections.serve(ending, lambda: on_ready(worker))
                     watching.cancel_scope.cancel()
             backends.cancel_scope.cancel()

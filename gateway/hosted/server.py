@@ -26,6 +26,7 @@ from gateway.listener import ListeningSocket, accept
 from gateway.net.pump import Pump
 from gateway.router import Route, Router
 from gateway.runtime.collector import settle_memory
+from gateway.runtime.trim import give_back
 from gateway.runtime.watchdog import Watchdog
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals
@@ -71,6 +72,7 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
                         settle_memory()
                         if hosted.blocked_after:
                             await watching.start(Watchdog(hosted.blocked_after).run)
+                        watching.start_soon(give_back)
                         await server.serve(sock)
                     backends.cancel_scope.cancel()
                 watching.cancel_scope.cancel()

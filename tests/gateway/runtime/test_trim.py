@@ -1,0 +1,46 @@
+"""Memory that is not used any more is the system's again."""
+
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.gateway.supervisor.supervised import until
+from tests.gateway.test_daemon import daemon
+
+# What stays lies between all that goes, so that the C library can give nothing back by itself.
+APPLICATION = """
+import os
+import gateway.runtime.trim
+gateway.runtime.trim.INTERVAL = 0.2
+
+def app(environ, start_response):
+    global kept
+    pieces = [b"x" * 40_000 for _ in range(2000)]
+    kept = pieces[::50]
+    del pieces
+    start_response("200 OK", [])
+    with open("/proc/self/statm", "rb") as file:
+        return [b"%d %s" % (os.getpid(), file.read().split()[1])]
+"""
+
+PAGES = 40 * 1024 * 1024 // 4096
+
+
+@pytest.mark.parametrize("process", ["shared", "own"])
+def test_what_a_burst_has_left_is_given_back(process: str, tmp_path: Path) -> None:
+    """It stayed for good."""
+    (tmp_path / "bursting.py").write_text(APPLICATION)
+    config = (
+        "listeners: [{http: '127.0.0.1:0'}]\n"
+        f"backends: {{app: {{wsgi: 'bursting:app', process: {process}}}}}\n"
+        "routes: [{backend: app}]\n"
+    )
+    with daemon(tmp_path, config) as running:
+        (address,) = running.ready()
+        with urlopen(address, timeout=30) as response:
+            pid, peak = map(int, response.read().split())
+        statm = Path(f"/proc/{pid}/statm")
+        until(lambda: int(statm.read_text().split()[1]) < peak - PAGES)
+        running.process.terminate()
+        running.end()
