@@ -10,6 +10,7 @@ from urllib.parse import quote_from_bytes
 
 from gateway.errors import RequestError
 from gateway.protocols.events import Headers
+from gateway.protocols.reasons import BODILESS
 from gateway.request import Request, Responder, respond
 from gateway.template import Template, field_value, quote_query
 
@@ -123,7 +124,7 @@ class Respond:
 
     def _head(self, fields: Headers, body: bytes) -> Headers:
         headers = self._default_fields + fields
-        if self._status not in (204, 304):  # RFC 9110 8.6: no Content-Length in a 204
+        if self._status not in BODILESS:  # RFC 9110 8.6: no Content-Length in a 204
             headers.append((b"content-length", str(len(body)).encode()))
         return headers
 

@@ -8,11 +8,6 @@ from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.grammar import parse_digits
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 
-# RFC 9112 6.3, RFC 9110 15.3.5, 15.4.5: these never have a body. 204 and 1xx must not have a Content-Length
-# either; 304 may carry that of the response it stands for.
-BODILESS: Final = frozenset({204, 304})
-"""Statuses without a body."""
-
 # RFC 9110 7.6.1, RFC 9113 8.2.2: fields of one connection, which are ours to write; and what we look at.
 NOTICED: Final = (HOP_BY_HOP - {b"trailer"}) | {b"content-length", b"date", b"server"}
 """Fields that are not simply passed on. A Server without a value is one that the response is not to have."""

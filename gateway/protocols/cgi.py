@@ -28,6 +28,7 @@ from gateway.protocols.events import (
 from gateway.protocols.grammar import TOKEN, parse_digits
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
+from gateway.protocols.reasons import BODILESS
 
 HEAD_LIMIT: Final = 64 * 1024
 """Bytes of a response head, blank line included. nginx stops at 4 or 8 KiB and users raise it
@@ -54,7 +55,7 @@ _CONNECTION_FIELDS: Final = HOP_BY_HOP - {b"te"}
 _SPECIAL_FIELDS: Final = _CGI_FIELDS | _CONNECTION_FIELDS | {b"content-length"}
 
 # RFC 9110 6.4.1: answers that have no body whatever their Content-Length says.
-_BODILESS: Final = frozenset({101, 204, 304})
+_BODILESS: Final = BODILESS | {101}
 
 
 # A head, and whether it may begin with a status line -> status, fields, reason, Content-Length.

@@ -27,6 +27,7 @@ from gateway.protocols.events import (
     ResponseEvent,
     ResponseHead,
 )
+from gateway.protocols.reasons import BODILESS
 from gateway.protocols.single import SingleRequestClient, SingleRequestServer, State
 from gateway.protocols.variables import block_size, describe_largest, merge_repeated
 
@@ -122,7 +123,7 @@ class UwsgiClient(SingleRequestClient):
 
     def _body_length(self, head: ResponseHead) -> int | None:
         # RFC 9112 6.3, rules 1, 6 and 8; the parser has checked that a Content-Length is one number.
-        if self._head_request or head.status in {204, 304}:
+        if self._head_request or head.status in BODILESS:
             return 0
         return next((int(value) for name, value in head.headers if name == b"content-length"), None)
 

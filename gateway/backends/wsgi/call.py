@@ -29,6 +29,7 @@ from gateway.errors import RequestError
 from gateway.logger import get_logger
 from gateway.net.resumption import Parking, current_task, resume
 from gateway.protocols.events import Headers
+from gateway.protocols.reasons import BODILESS
 from gateway.request import Request, Responder
 from gateway.runtime.forked import end_child
 from gateway.stacks import name_of, traceback_of
@@ -299,7 +300,7 @@ class ApplicationCall:
         if self.finished:
             return
         block = self._checked(block)
-        if self._left and self._request.method != "HEAD" and self.status not in {204, 304}:
+        if self._left and self._request.method != "HEAD" and self.status not in BODILESS:
             # The front will cut the connection, so that the client can tell (RFC 9112 section 8).
             self._warn("the response is shorter than its Content-Length", missing=self._left)
             self.short = True

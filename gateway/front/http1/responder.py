@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from gateway.errors import ClientGone
-from gateway.front.fields import BODILESS, NOTICED, OWN_FIELDS, parse_length, too_long, too_short
+from gateway.front.fields import NOTICED, OWN_FIELDS, parse_length, too_long, too_short
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
 from gateway.front.pieces import file_too_short, write_pieces
@@ -23,6 +23,7 @@ from gateway.protocols.grammar import TOKEN
 from gateway.protocols.http1 import LAST_CHUNK, encode_chunk, encode_last_chunk, encode_response_head
 from gateway.protocols.lists import list_tokens
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
+from gateway.protocols.reasons import BODILESS
 from gateway.protocols.trailers import permitted_trailers, takes_trailers
 
 _FILE_PIECE: Final = 256 * 1024

@@ -6,7 +6,7 @@ As over HTTP/1.1, a response that is complete at its first flush gets a Content-
 from collections.abc import Callable
 from typing import Final
 
-from gateway.front.fields import BODILESS, NOTICED, OWN_FIELDS, SERVER, parse_length, too_long, too_short
+from gateway.front.fields import NOTICED, OWN_FIELDS, SERVER, parse_length, too_long, too_short
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.pieces import write_pieces
@@ -15,6 +15,7 @@ from gateway.protocols.events import Headers
 from gateway.protocols.grammar import LINE_BREAK, TOKEN
 from gateway.protocols.http2 import Http2Server
 from gateway.protocols.memo import LONGEST_HEAD, Memo
+from gateway.protocols.reasons import BODILESS
 from gateway.protocols.trailers import permitted_trailers
 
 _FILE_PIECE: Final = 64 * 1024

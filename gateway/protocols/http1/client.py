@@ -39,6 +39,7 @@ from gateway.protocols.http1.serialise import (
 )
 from gateway.protocols.lists import list_tokens
 from gateway.protocols.memo import LONGEST_HEAD, Memo, is_personal
+from gateway.protocols.reasons import BODILESS
 
 _VERSION_PREFIX = b"HTTP/1."
 _MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
@@ -252,7 +253,7 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
             raise RemoteProtocolError("101 without a request to upgrade")
         if status == 101 or (self._method == b"CONNECT" and status < 300):
             self._read_to_close()  # another protocol's bytes from here on
-        elif self._method == b"HEAD" or status in (204, 304):
+        elif self._method == b"HEAD" or status in BODILESS:
             self._begin_body(0)
         elif coding is not None:
             # RFC 9112 6.3 would have a response without a last chunked read to the end of the

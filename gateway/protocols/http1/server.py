@@ -43,6 +43,7 @@ from gateway.protocols.http1.serialise import (
     encode_response_head,
 )
 from gateway.protocols.lists import list_tokens
+from gateway.protocols.reasons import BODILESS
 
 MAX_EMPTY_LINES = 2
 """Empty lines skipped in front of a request line: RFC 9112 2.2 asks for at least one."""
@@ -407,7 +408,7 @@ class Http1Server(MessageReader[RequestHead]):
             head = encode_response_head(status, event.reason, headers)
             self._sending = SENDING_BODY
             return head
-        if self._method == b"HEAD" or status in (204, 304):  # RFC 9112 6.3
+        if self._method == b"HEAD" or status in BODILESS:  # RFC 9112 6.3
             self._body = BodyWriter(Framing.NONE)
         elif length is not None:
             self._body = BodyWriter(Framing.LENGTH, length)
