@@ -81,7 +81,7 @@ def _upstream(
         Balanced(timeouts=timeouts, retry=process.retry, hold=process.hold),
         [Server.model_construct(address=application.address)],
         Pool(idle=KEPT_FOR_HOSTED),
-        lambda: Http1Client(headers=HOSTED_HEAD, header_count=HOSTED_FIELDS),
+        lambda: Http1Client(headers=HOSTED_HEAD, header_count=HOSTED_FIELDS, passes_close=True),
     )
     upstream.attach(application)
     return upstream

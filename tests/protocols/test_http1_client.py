@@ -34,7 +34,7 @@ def sent(client: Http1Client, *events: Any) -> bytes:
 
 
 def waiting(
-    method: bytes = b"GET", *fields: tuple[bytes, bytes], limits: dict[str, int] | None = None
+    method: bytes = b"GET", *fields: tuple[bytes, bytes], limits: dict[str, Any] | None = None
 ) -> Http1Client:
     """A client whose request is sent."""
     client = Http1Client(**limits or {})
@@ -254,6 +254,13 @@ def test_bytes_after_a_response_end_the_connection(
         with pytest.raises(RemoteProtocolError) as raised:
             client.next_event()
         assert raised.value.status == 502
+
+
+def test_end_of_the_connection_is_passed_on(play: Play) -> None:
+    """RFC 9112 9.6: to who has asked for it; of the rest of the field nothing is."""
+    data = OK + b"Connection: x, Close\r\nX: 1\r\nContent-Length: 0\r\n\r\n"
+    (found, _) = play(waiting(limits={"passes_close": True}), data)
+    assert found == head(200, (b"content-length", b"0"), (b"connection", b"close"))
 
 
 def test_data_on_an_idle_connection_is_an_error(play: Play) -> None:

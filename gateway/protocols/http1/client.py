@@ -106,17 +106,21 @@ def _drop_connection(headers: Headers, connection: bytes) -> None:
 class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
     """One connection to an upstream server, one exchange at a time."""
 
-    __slots__ = ("_body", "_keep_alive", "_method", "_sending", "_upgrade_offered")
+    __slots__ = ("_body", "_keep_alive", "_method", "_passes_close", "_sending", "_upgrade_offered")
 
-    def __init__(self, *, headers: int = 64 * 1024, header_count: int = 100) -> None:
+    def __init__(
+        self, *, headers: int = 64 * 1024, header_count: int = 100, passes_close: bool = False
+    ) -> None:
         """*headers* bounds the bytes of the status line and of the field section, each.
 
-        Beyond the bounds LimitExceeded is raised.
+        Beyond the bounds LimitExceeded is raised. With *passes_close* the head of a response that ends the
+        connection says so: whoever has asked heeds it, too.
         """
         super().__init__(Reading.IDLE, headers=headers, header_count=header_count)
         self._body = BodyWriter(Framing.NONE)
         self._keep_alive = True
         self._method = b""
+        self._passes_close = passes_close
         self._sending = SENDING_HEAD
         self._upgrade_offered = False
 
@@ -249,6 +253,8 @@ class Http1Client(MessageReader[InformationalResponse | ResponseHead]):
                 connection = connection + b"," + value if connection else value
         self._keep_alive = self._keep_alive and persists(version, connection)
         _drop_connection(headers, connection)
+        if self._passes_close and not persists(version, connection):
+            headers.append((b"connection", b"close"))
         if status == 101 and not self._upgrade_offered:  # RFC 9110 15.2.2
             raise RemoteProtocolError("101 without a request to upgrade")
         if status == 101 or (self._method == b"CONNECT" and status < 300):

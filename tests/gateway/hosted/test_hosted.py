@@ -19,7 +19,7 @@ from wsproto.events import CloseConnection, TextMessage
 from gateway.config import ConfigError, from_mapping
 from tests.gateway.http2_client import Client as H2Client
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Response, Served, gateway_of, read_until, reset, response, soon
+from tests.gateway.served import Response, Served, gateway_of, read_until, reset, response, responses, soon
 from tests.gateway.websocket_client import Client as WebSocket
 
 WITHIN = 120
@@ -805,6 +805,27 @@ def test_a_forged_log_entry_harms_nobody(directory: str) -> None:
     assert (entry["stack"], "self" in entry, "exc_info" in entry) == ("[1]", False, False)
     assert any("loud" in entry.get("line", "") for entry in logs)
     assert any("[[[[" in entry.get("line", "") for entry in logs)
+
+
+@pytest.mark.parametrize("process", ["shared", "own"])
+def test_an_application_may_end_the_connection(process: str, tmp_path: Path) -> None:
+    """RFC 9112 9.6, as in one process: only that between the gateway and the application ended."""
+    (tmp_path / "closing.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    headers = [(b'Connection', b'close')] if scope['path'] == '/last' else []\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})\n"
+        "    await send({'type': 'http.response.body', 'body': scope['path'].encode()})\n"
+    )
+
+    async def test(served: Served) -> bytes:
+        return await served.ask(
+            b"".join(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in (b"", b"last", b"x"))
+        )
+
+    data = config(str(tmp_path), process, asgi="closing:app", lifespan="off")
+    first, last = responses(serving(data, test))
+    assert (first.headers["connection"], first.body) == (None, b"/")
+    assert (last.headers["connection"], last.body) == ("close", b"/last")
 
 
 def test_a_log_entry_that_is_too_long_is_cut_and_stays_one(directory: str) -> None:
