@@ -54,7 +54,7 @@ def end_within(patience: float) -> Iterator[None]:
 
 
 def _cut_off_stuck(loop: int, patience: float, over: threading.Event) -> None:
-    if not over.wait(patience):
+    if not over.wait(min(patience, threading.TIMEOUT_MAX)):
         with _leaving(1):
             log.warning("the end takes too long: what hangs is left behind", stack=stack_of(loop))
 
