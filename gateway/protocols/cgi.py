@@ -221,7 +221,7 @@ class ResponseParser:
 
     def _known_head(self, head: bytes) -> ResponseHead | None:
         """What *head* was found to be before."""
-        known = _known_heads.get((self._status_line, head))
+        known = None if self._nph else _known_heads.get((self._status_line, head))
         if known is None:
             return None
         status, headers, reason, self._remaining = known

@@ -426,6 +426,17 @@ def test_rejects_nph_without_status_line() -> None:
         parse(ResponseParser(nph=True), b"Status: 200 OK\n\n")
 
 
+def test_what_is_known_of_other_output_is_no_excuse_for_nph() -> None:
+    """CGI-42: the same head is right in an answer that may leave the status line out."""
+    output = b"Content-Type: text/x-known\n\n"
+    assert parse(ResponseParser(http_status_line=True), output) == [
+        head(200, (b"content-type", b"text/x-known"), reason=b"OK"),
+        END,
+    ]
+    with pytest.raises(RemoteProtocolError, match="NPH output without a status line"):
+        parse(ResponseParser(nph=True), output)
+
+
 def test_informational_responses_before_the_final_one() -> None:
     """H-11: any number of 1xx responses; each has a head of its own."""
     output = b"HTTP/1.1 103 Early Hints\r\nLink: </s>\r\n\r\nStatus: 100\n\nHTTP/1.1 200 OK\r\n\r\nx"
