@@ -622,6 +622,13 @@ def test_client_rejects(data: bytes, message: str, chop: Callable[[bytes], Itera
     assert not codec.reusable
 
 
+def test_client_rejects_a_whole_response_behind_the_end_of_stdout() -> None:
+    """FCGI-4: however it is read."""
+    codec = asked(FastCgiClient(keep_connection=True))
+    with pytest.raises(RemoteProtocolError, match="STDOUT after its end"):
+        receive(codec, record(STDOUT), record(STDOUT, OK_TEXT) + end())
+
+
 def test_ignores_records_of_inactive_requests() -> None:
     """FCGI-8: ignored; but such a connection is not trusted with another request."""
     data = record(STDOUT, b"not yours", request=2) + record(STDOUT, OK_TEXT) + end(request=2) + end()

@@ -359,7 +359,11 @@ class FastCgiClient:
         One STDOUT record, its end, and an END_REQUEST that reports success. What this says is the same as
         taking the records one by one, at a third of the cost.
         """
-        if self._receiving is not _RECEIVING_RESPONSE or self._parser.state is not _PARSING_HEAD:
+        if (
+            self._receiving is not _RECEIVING_RESPONSE
+            or self._parser.state is not _PARSING_HEAD
+            or self._stdout_ended
+        ):
             return False
         content = self._reader.take_single(STDOUT, _ID, _SUCCESSES)
         if content is None:
