@@ -67,6 +67,13 @@ def test_malformed_behind_the_first_pieces(rest: bytes) -> None:
     assert refused(SMALL_FIELD * 1000 + rest) == ErrorCode.COMPRESSION_ERROR
 
 
+@pytest.mark.parametrize("block", [b"\xff" + b"\x80" * 10, b"\xff"])
+def test_no_address_of_memory_is_told(block: bytes) -> None:
+    """What is wrong goes to the client in GOAWAY."""
+    with pytest.raises(Http2Error, match=r"malformed field section: [\w ]+$"):
+        decoder().decode(block)
+
+
 @pytest.mark.parametrize("block", [SMALL_FIELD * 101, b"\x82" * 101, b"\x82" * 5000])
 def test_more_fields_than_anybody_sends_end_the_connection(block: bytes) -> None:
     assert refused(block, max_count=100) == ErrorCode.ENHANCE_YOUR_CALM

@@ -72,7 +72,9 @@ class SectionDecoder:
         except OversizedHeaderListError:
             raise _too_large() from None
         except (HPACKError, IndexError, ValueError) as error:
-            raise Http2Error(f"malformed field section: {error}", ErrorCode.COMPRESSION_ERROR) from None
+            # Not what hpack shows of its input, which is `<memory at 0x7f…>`: an address of ours.
+            reason = str(error).partition("<")[0].rstrip(": ")
+            raise Http2Error(f"malformed field section: {reason}", ErrorCode.COMPRESSION_ERROR) from None
         if not _is_stable(block):
             self._known.clear()
         elif len(block) <= _LONGEST_REMEMBERED and section.size <= _LARGEST_REMEMBERED:
