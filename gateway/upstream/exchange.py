@@ -562,7 +562,10 @@ class Exchange:
         if number > MAX_INFORMATIONAL:
             raise self._failed(Cause.MALFORMED, f"more than {MAX_INFORMATIONAL} informational responses")
         if event.status != 100:
-            await self._responder.inform(event.status, event.headers)
+            try:
+                await self._responder.inform(event.status, event.headers)
+            except LocalProtocolError as unsayable:
+                raise self._failed(Cause.MALFORMED, str(unsayable)) from unsayable
         elif self._awaits_continue is not None:
             # RFC 9110 15.2.1: the client is told when its body is read.
             self._awaits_continue.set()

@@ -944,6 +944,20 @@ def test_informational_responses_without_end_are_a_502(status: bytes) -> None:
     assert asked.failure == ("head", "http_protocol_error")
 
 
+@pytest.mark.parametrize("data", [LAST_GET, POST % 2], ids=["after the request", "while it is sent"])
+def test_informational_response_that_cannot_be_passed_on_is_a_502(data: bytes) -> None:
+    """H-11: no fault of the client's, nor of the gateway's. llhttp takes lengths of 64 bits."""
+
+    async def behave(stream: trio.SocketStream) -> None:
+        await next_event(stream, CODECS["http"]())
+        await stream.send_all(b"HTTP/1.1 103 Early Hints\r\nContent-Length: %d\r\n\r\n" % (2**64 - 1))
+        await stream.send_all(fine("http"))
+
+    asked = ask("http", behave, data)
+    assert asked.response.status == 502
+    assert asked.failure == ("head", "http_protocol_error")
+
+
 def test_trailers_are_passed_on() -> None:
     """H-9, envoy#5541."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
