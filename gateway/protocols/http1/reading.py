@@ -258,9 +258,7 @@ class MessageReader(ABC, Generic[HeadT]):
         data, position = self._data, self._position
         overhead = self._overhead
         pieces = []
-        while match := _PLAIN_CHUNK_LINE.match(data, position) or _CHUNK_LINE.match(
-            data, position, position + MAX_CHUNK_LINE
-        ):
+        while match := _PLAIN_CHUNK_LINE.match(data, position) or self._match_chunk_line(position):
             start = match.end()
             size = int(match[1], 16)
             end = start + size
@@ -276,6 +274,13 @@ class MessageReader(ABC, Generic[HeadT]):
             return b""
         self._consume(position)
         return b"".join(pieces)
+
+    def _match_chunk_line(self, position: int) -> re.Match[bytes] | None:
+        # Only what has an end: a line that dribbles in would be matched again for each byte of it.
+        bound = position + MAX_CHUNK_LINE
+        if self._data.find(b"\n", position, bound) < 0:
+            return None
+        return _CHUNK_LINE.match(self._data, position, bound)
 
     def _read_chunk_line(self) -> bool:
         data, position = self._data, self._position
