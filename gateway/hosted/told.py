@@ -6,11 +6,13 @@ client sends can be taken for anything else, and nothing of it is lost. The proc
 """
 
 import json
+from math import isfinite
 from typing import Any, Final
 
 from gateway.errors import BackendError, Cause, GatewayError, Phase, RequestError
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.events import Headers
+from gateway.protocols.grammar import LINE_BREAK, TOKEN
 from gateway.protocols.memo import Memo
 from gateway.request import Address, Connection, Request
 from gateway.tls.facts import TlsFacts
@@ -182,25 +184,46 @@ def told_failure(error: BackendError | RequestError, request: Request) -> bytes:
 
 
 def failure_of(told: bytes, backend: str) -> ToldFailure:
-    """The failure that *told* is about, as one of *backend*. Raises RemoteProtocolError if it is none."""
+    """The failure that *told* is about, as one of *backend*. Raises RemoteProtocolError if it is none.
+
+    The application may have sent it itself. So nothing is in it that could not be answered with.
+    """
     try:
         id_, kind, *facts = json.loads(told)
         if kind == "request":
             status, detail, close, fields = facts
+            if not 400 <= status <= 599:
+                raise ValueError(f"status {status}")  # noqa: TRY301
+            texts = [id_, detail]
             failure: GatewayError = RequestError(
-                int(status), str(detail), close=bool(close), headers=_fields(fields)
+                int(status), detail, close=bool(close), headers=_failure_fields(fields)
             )
         else:
             cause, detail, address, phase, retry_after, last_words = facts
+            if retry_after is not None and not isfinite(retry_after):
+                raise ValueError(f"retry after {retry_after}")  # noqa: TRY301
+            texts = [id_, detail, address, *last_words]
             failure = BackendError(
                 Cause(cause),
-                str(detail),
+                detail,
                 backend=backend,
-                address=str(address),
+                address=address,
                 phase=Phase(phase),
                 retry_after=retry_after,
                 last_words=last_words,
             )
-        return ToldFailure(failure, str(id_))
+        "".join(texts)  # a TypeError if one of them is no text
+        if not id_.isalnum():
+            raise ValueError(f"the id {id_!r}")  # noqa: TRY301
+        return ToldFailure(failure, id_)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a failure that this gateway tells of: {error}") from error
+
+
+def _failure_fields(told: str) -> Headers:
+    """The fields of a failure's response, whose length is not theirs to say. Raises ValueError."""
+    fields = _fields(told)
+    for name, value in fields:
+        if not TOKEN.fullmatch(name) or name.lower() == b"content-length" or LINE_BREAK.search(value):
+            raise ValueError(f"the field {name!r}: {value!r}")
+    return fields
