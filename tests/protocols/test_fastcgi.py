@@ -1,6 +1,7 @@
 """FastCGI 1.0, both roles: records, name-value pairs, and whole conversations split in any way."""
 
 import itertools
+import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -789,6 +790,19 @@ def test_variables_split_anywhere() -> None:
     for cut in range(1, len(block)):
         data = begin() + record(PARAMS, block[:cut]) + record(PARAMS, block[cut:], padding=5) + record(PARAMS)
         assert receive(FastCgiServer(), data) == [RequestVariables({"N" * 200: "v" * 300, "A": "b"})]
+
+
+def test_variables_in_small_pieces_take_no_more_memory_than_they_have_bytes() -> None:
+    """FCGI-4: a record may have a byte or two, and each piece of its own would take some forty."""
+    codec = FastCgiServer(variables_limit=200_000)
+    records = begin() + record(PARAMS, b"ab") * 100_000
+    tracemalloc.start()
+    try:
+        assert receive(codec, records) == []
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
 
 
 @pytest.mark.parametrize(
