@@ -314,8 +314,8 @@ class Connections:
         if requests:
             log.info(
                 "still waiting for requests",
-                requests=[f"{request.method} {request.path}" for request in requests[:_NAMED]],
-                more=max(len(requests) - _NAMED, 0),
+                requests=len(requests),
+                oldest=[f"{request.method} {request.path}" for request in requests[:_NAMED]],
                 seconds=round(connections.deadline - trio.current_time(), 1),
             )
 

@@ -258,7 +258,8 @@ def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
             running.wait_for("reached")
             running.process.terminate()
             told = running.wait_for("still waiting for requests")
-            assert (told["requests"], told["more"], round(told["seconds"])) == (["GET /slow"], 0, 59)
+            assert (told["requests"], told["oldest"]) == (1, ["GET /slow"])
+            assert told["seconds"] <= 59
             running.process.terminate()
             assert read_all(client) == b""
         assert '"requests were cut off"' in running.end()
