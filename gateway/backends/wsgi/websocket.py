@@ -100,6 +100,7 @@ class SocketOffer:
         if self._withdrawn:
             ours.close()  # The other side may have looked for it before it was there.
         environ[KEY] = ClientSocket(fileno=theirs.detach())
+        environ[KEY].settimeout(None)  # whatever the application has for others (socket.setdefaulttimeout)
         self._threads.post(call)
         try:
             answer = self._application(environ, start_response)
@@ -111,8 +112,10 @@ class SocketOffer:
             ):
                 call.over = True
             raise
-        if not call.status and isinstance(answer, list | tuple):
-            call.over = True  # The same, in a word of its own.
+        if call.status:
+            environ.pop(KEY, None)  # It has answered. Tracebacks that it has caught may be kept, too.
+        elif isinstance(answer, list | tuple):
+            call.over = True  # As by StopIteration, in a word of its own.
         return answer
 
     # --- in the trio thread

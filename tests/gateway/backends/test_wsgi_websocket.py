@@ -152,6 +152,28 @@ def test_echo() -> None:
     assert [entry for entry in logs if entry["log_level"] in TROUBLE] == []
 
 
+def test_the_default_timeout_of_sockets_is_not_for_it() -> None:
+    """With one, what is sent would be cut wherever the client is slow."""
+    seen = []
+
+    def app(environ: Environ, start_response: Any) -> list[bytes]:
+        seen.append(environ[KEY].gettimeout())
+        return hello(environ, start_response)
+
+    async def main() -> None:
+        async with hosting(app) as served, await served.connect() as stream:
+            await stream.send_all(offer())
+            await read_until(stream, b"Hello, world!")
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(60)
+    try:
+        run(main)
+    finally:
+        socket.setdefaulttimeout(before)
+    assert seen == [None]
+
+
 def test_what_the_application_sees() -> None:
     """The handshake of HTTP/1.1, and nothing that an ordinary request does not have besides."""
     app = Sockets(echo)
@@ -258,6 +280,23 @@ def test_application_that_answers_by_itself(app: Any) -> None:
                 assert (await read_until(stream, b"Hello, world!")).startswith(b"HTTP/1.1 200 OK\r\n")
 
     run(main)
+
+
+def test_an_environ_that_is_kept_keeps_no_socket() -> None:
+    """As by the traceback of an exception that became the answer (`run` counts descriptors)."""
+    kept = []
+
+    def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        kept.append(environ)
+        return iter(hello(environ, start_response))
+
+    async def main() -> None:
+        async with hosting(app) as served, await served.connect() as stream:
+            await stream.send_all(offer())
+            await read_until(stream, b"Hello, world!")
+
+    run(main)
+    assert KEY not in kept[0]
 
 
 def test_validate_is_silent() -> None:
