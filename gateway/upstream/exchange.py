@@ -25,7 +25,7 @@ from typing import Final
 
 import trio
 
-from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted
+from gateway.errors import BackendError, Cause, ClientGone, GatewayError, Phase, ResponseAborted
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.protocols.codec import PullingClient
@@ -613,6 +613,8 @@ class Exchange:
         """The connection broke; before the first byte on a reused one that is the pool's risk."""
         if self._phase is _FIRST_BYTE and self.companion is None and self._is_excused():
             return StaleConnectionError()
+        if self.half_closed:
+            return ClientGone("the client had left when the application gave up")
         cause = Cause.TERMINATED
         if isinstance(broken, TlsBrokenError) and broken.alert:
             # RFC 8446 4.4.2: the server judges the gateway's certificate after we are through.
@@ -631,6 +633,8 @@ class Exchange:
                     return CrowdedError(self._failed(cause, str(error)))
             case LimitExceeded():
                 cause = Cause.HEAD_TOO_LARGE
+            case Incomplete() if self.half_closed:
+                return ClientGone("the client had left when the application gave up")
             case Incomplete() if self._phase in (_FIRST_BYTE, Phase.HEAD):
                 cause = Cause.TERMINATED
             case Incomplete():

@@ -109,6 +109,12 @@ async def http(scope, receive, send):
             pass
         note("disconnect")
         return
+    if do == b"silent":
+        note("called")
+        await receive()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     if do == b"stay":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})
@@ -430,6 +436,31 @@ def test_the_application_learns_that_its_client_has_left(
     data = config(directory, **backend, env={"LIFE_LOG": str(told)})
     data["timeouts"] = {"disconnect_grace": "1h"}
     serving(data, test)
+
+
+@pytest.mark.parametrize("do", ["wait", "silent"])
+@pytest.mark.parametrize("by", ["half-close", "reset"])
+def test_a_client_that_has_left_is_no_failure(directory: str, do: str, by: str, tmp_path: Path) -> None:
+    """The application gives up, with its response begun (as of server-sent events) or not."""
+    told = tmp_path / "life"
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as client:
+            await client.send_all(f"GET / HTTP/1.1\r\nHost: a\r\nX-Do: {do}\r\n\r\n".encode())
+            if do == "wait":
+                await read_until(client, b"begun\r\n")
+            while do == "silent" and "called" not in told.read_text():
+                await trio.lowlevel.checkpoint()
+            if by == "half-close":
+                await client.send_eof()
+            else:
+                reset(client)
+            while served.open:
+                await trio.lowlevel.checkpoint()
+
+    with capture_logs() as logs:
+        serving(config(directory, asgi="hosted_asgi:app", env={"LIFE_LOG": str(told)}), test)
+    assert [entry for entry in logs if entry["log_level"] in {"warning", "error"}] == []
 
 
 @pytest.mark.parametrize("by", ["half-close", "reset"])
