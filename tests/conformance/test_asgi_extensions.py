@@ -5,6 +5,7 @@ Each test names its rule.
 
 import os
 import socket
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,6 +107,33 @@ def test_ext_1_what_is_announced(loop: str, version: str) -> None:
     assert set(of_websocket) == {"websocket.http.response", *own}
     assert set(of_old) == {"http.response.pathsend", "http.response.zerocopysend", *own}
     assert [each["gateway.backend"] for each in seen] == [{"name": "api"}] * 3
+
+
+@each
+def test_ext_1_a_scope_may_be_copied_deeply(loop: str, version: str) -> None:
+    """As Hypercorn's ProxyFixMiddleware does."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+        copied = deepcopy(scope)
+        assert copied == scope
+        assert copied["extensions"]["gateway.shutdown"] is not scope["extensions"]["gateway.shutdown"]
+        if scope["type"] == "http":
+            await send(START)
+            await send(BODY)
+        else:
+            await receive()
+            await send({"type": "websocket.accept"})
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            assert (await ask(served, version)).status == 200
+            async with websocket(served, version) as (client, _):
+                await client.receive_close()
+
+    run(main)
+    assert [scope["type"] for scope in seen] == ["http", "websocket"]
 
 
 @each

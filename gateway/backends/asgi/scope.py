@@ -17,9 +17,23 @@ _ASGI: Final = {"version": "3.0", "spec_version": SPEC_VERSION}
 SHUTDOWN: Final = "gateway.shutdown"
 """The extension of our own: ``wait``, a function whose awaitable is done when the daemon begins to stop."""
 
-
 BACKEND: Final = "gateway.backend"
 """The other one: ``name``, by which the configuration knows the application."""
+
+
+class ShutdownWait:
+    """``wait`` of `SHUTDOWN`. Middleware copies scopes, some deeply (Hypercorn's ProxyFix): it stays one."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
+        self._wait = wait
+
+    def __call__(self) -> Awaitable[None]:
+        return self._wait()
+
+    def __deepcopy__(self, memo: object) -> "ShutdownWait":
+        return self
 
 
 def http_scope(request: Request, state: dict[str, Any], extensions: Extensions) -> Scope:
@@ -86,7 +100,7 @@ class HttpExtensions:
         http10: Extensions = {
             "http.response.pathsend": {},
             "http.response.zerocopysend": {},
-            SHUTDOWN: {"wait": wait},
+            SHUTDOWN: {"wait": ShutdownWait(wait)},
             BACKEND: {"name": backend},
         }
         if debug:

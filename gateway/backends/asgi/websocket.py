@@ -33,7 +33,7 @@ import trio
 from gateway.backends.asgi.host import Event, Host, Message, Wait, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.messages import check_headers
-from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
+from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions, ShutdownWait
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
@@ -202,7 +202,7 @@ class WebSocketExchange:
         """What the application may do besides (EXT-1)."""
         return {
             "websocket.http.response": {},
-            SHUTDOWN: {"wait": self.wait_for_shutdown},
+            SHUTDOWN: {"wait": ShutdownWait(self.wait_for_shutdown)},
             BACKEND: {"name": self._backend},
         }
 
