@@ -46,6 +46,10 @@ from gateway.tls.errors import NotTlsError, TlsBrokenError
 PIECE: Final = 64 * 1024
 """Bytes encrypted and sent in one go: four full records (RFC 8446 5.1), and one system call."""
 
+RECORD: Final = 16 * 1024
+"""Bytes in a full record (RFC 8446 5.1). OpenSSL's memory buffers do not shrink, so no more is put into one
+at a time: an idle connection would keep what the largest has taken, in both directions."""
+
 UNSENT_BYTES: Final = 2 * PIECE
 """Bytes of records that may wait for the kernel: a piece, and all the alerts and key updates that a peer
 may make us write and not read."""
@@ -181,13 +185,26 @@ class TlsStream(PumpStream):
                 return None
             reads += 1
             if received:
-                self._incoming.write(received)
-                data = self._read_records()
+                data = self._decrypted(received)
             else:
                 self._end()
                 if self._says_end:
                     raise TlsBrokenError("closed without close_notify")
         return data
+
+    def _decrypted(self, received: bytes) -> bytes:
+        """What is in the records that *received* has completed."""
+        if len(received) <= RECORD:
+            self._incoming.write(received)
+            return self._read_records()
+        view = memoryview(received)
+        pieces = []
+        for start in range(0, len(view), RECORD):
+            self._incoming.write(view[start : start + RECORD])
+            pieces.append(self._read_records())
+            if self._ended:
+                break
+        return b"".join(pieces)
 
     def _read_records(self) -> bytes:
         """Decrypt what was received: all but the record of which something is still to come."""
@@ -272,15 +289,26 @@ class TlsStream(PumpStream):
             end = min(sent + PIECE, size)
             piece = data if end - sent == size else data[sent:end]
             try:
-                self._encrypt(piece)
+                self._unsent = self._encrypted(piece)
             except SSLError as failure:
                 raise self._failed(failure) from failure
-            self._unsent = self._outgoing.read()
             if not self._flush():
                 self._owed = bytes(piece)
                 break
             sent = end
         return sent
+
+    def _encrypted(self, piece: bytes | memoryview) -> bytes:
+        """*piece* in records. Raises SSLError."""
+        if len(piece) <= RECORD:
+            self._encrypt(piece)
+            return self._outgoing.read()
+        view = memoryview(piece)
+        records = []
+        for start in range(0, len(view), RECORD):
+            self._encrypt(view[start : start + RECORD])
+            records.append(self._outgoing.read())
+        return b"".join(records)
 
     def try_send_more(self, data: bytes | memoryview) -> int:
         """As `try_send`: what is encrypted in one go is no larger than :data:`PIECE`."""

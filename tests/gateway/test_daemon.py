@@ -97,7 +97,7 @@ class Daemon:
 
     def ready(self) -> list[str]:
         addresses: list[str] = self.wait_for('"ready"')["addresses"]
-        if addresses[0].startswith("http://127.0.0.1:"):
+        if addresses[0].startswith(("http://127.0.0.1:", "https://127.0.0.1:")):
             self._address = ("127.0.0.1", int(addresses[0].rpartition(":")[2]))
         return addresses
 

@@ -1,0 +1,56 @@
+"""What connections over TLS keep while nothing is asked of them."""
+
+from contextlib import ExitStack
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import yaml
+
+from tests.gateway.test_daemon import daemon
+from tests.gateway.tls.secured import certificate, client_context
+
+CLIENTS = 200
+SIZE = 128 * 1024
+BOUND = 100 * 1024
+"""Bytes for each: of a record in both directions, rounded up by OpenSSL, and of what has become free."""
+
+APPLICATION = """
+def echo(environ, start_response):
+    start_response("200 OK", [])
+    return [environ["wsgi.input"].read()]
+"""
+
+
+def test_an_idle_connection_does_not_keep_what_it_has_carried(tmp_path: Path) -> None:
+    files = certificate(tmp_path, "127.0.0.1")
+    (tmp_path / "echoing.py").write_text(APPLICATION)
+    tls = {"certificate": str(files.certificate), "key": str(files.key)}
+    settings = {
+        "listeners": [{"http": "127.0.0.1:0", "tls": tls}],
+        "backends": {"app": {"wsgi": "echoing:echo"}},
+        "routes": [{"backend": "app"}],
+    }
+    body = b"x" * SIZE
+    with daemon(tmp_path, yaml.safe_dump(settings)) as running, ExitStack() as clients:
+        running.ready()
+        host, port = running.address
+        context = client_context()
+        connections = [HTTPSConnection(host, port, context=context, timeout=30) for _ in range(CLIENTS)]
+        for connection in connections:
+            clients.callback(connection.close)
+            connection.connect()
+            ask(connection, b"")
+        before = resident(running.process.pid)
+        for connection in connections:
+            ask(connection, body)
+        assert resident(running.process.pid) - before < CLIENTS * BOUND
+
+
+def ask(connection: HTTPSConnection, body: bytes) -> None:
+    connection.request("POST", "/", body)
+    assert connection.getresponse().read() == body
+
+
+def resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(status.partition("VmRSS:")[2].split()[0])
