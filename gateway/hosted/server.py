@@ -132,7 +132,9 @@ class _Server:
                 if self._open:
                     await self._none_is_open.wait()
             self._notice.hurry()
-            self._entrance.drain()
+            # Without a Connection: close of ours, which would end the client's connection, too. The gateway
+            # uses none of these again.
+            self._entrance.retire()
 
     async def _serve_one(self, sock: socket.socket) -> None:
         self._open += 1

@@ -859,6 +859,28 @@ def test_an_application_may_end_the_connection(process: str, tmp_path: Path) -> 
     assert (last.headers["connection"], last.body) == ("close", b"/last")
 
 
+def test_a_process_that_is_replaced_ends_no_connection_of_a_client(tmp_path: Path) -> None:
+    """Only the application may: what its server says is between that and the gateway."""
+    (tmp_path / "long.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    if scope['path'] == '/long':\n"
+        "        await scope['extensions']['gateway.shutdown']['wait']()  # for its process\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': scope['path'].encode()})\n"
+    )
+
+    async def test(served: Served) -> bytes:
+        get = b"GET %b HTTP/1.1\r\nHost: a\r\n%b\r\n"
+        async with await served.connect() as client:
+            await client.send_all(get % (b"/long", b""))
+            await served.ask(get % (b"/", b"Connection: close\r\n"))
+            return await read_until(client, b"/long")
+
+    data = config(str(tmp_path), {"max_requests": 1}, asgi="long:app", lifespan="off")
+    assert response(serving(data, test)).headers["connection"] is None
+
+
 def test_a_log_entry_that_is_too_long_is_cut_and_stays_one(directory: str) -> None:
     """It became lines of output, at the level of information."""
 
