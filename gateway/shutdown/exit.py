@@ -23,8 +23,8 @@ _SHOWN: Final = 5
 TELL_AFTER: Final = 1.0
 """Seconds that something may take at the end before it is told what is waited for."""
 
-_HURRY: Final = 1.0
-"""Seconds that they have when the end is hurried."""
+_LEAST: Final = 1.0
+"""Seconds that they have when the end is hurried, and at least: what ends by itself takes a moment."""
 
 _hurried = False
 
@@ -60,8 +60,8 @@ def _cut_off_stuck(loop: int, patience: float, over: threading.Event) -> None:
 
 
 def leave(status: int, *, patience: float) -> NoReturn:
-    """Exit with *status*, as Python does; after *patience* seconds whatever still runs is left behind."""
-    patience = min(patience, _HURRY) if _hurried else patience
+    """Exit with *status*, as Python does; what still runs after *patience* seconds, or one, is left."""
+    patience = _LEAST if _hurried else max(patience, _LEAST)
     with suppress(RuntimeError):  # there is no room for a thread
         threading.Thread(target=_cut_off, args=(status, patience), daemon=True).start()
     sys.exit(status)

@@ -373,6 +373,22 @@ def test_nothing_that_python_waits_for_holds_the_end(tmp_path: Path, code: str, 
     assert [each["threads"] for each in waited] == ([said["threads"]] if "threads" in said else [])
 
 
+def test_what_ends_by_itself_is_not_left_behind(tmp_path: Path) -> None:
+    """However little time requests have."""
+    (tmp_path / "leaving.py").write_text(
+        "import atexit, pathlib, time\n"
+        "from slow_application import app\n"
+        "atexit.register(pathlib.Path('left').touch)\n"
+        "atexit.register(time.sleep, 0.01)\n"
+    )
+    config = slow("{shutdown: 0}").replace("slow_application:app", "leaving:app")
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        running.process.terminate()
+        assert "left behind" not in running.end()
+    assert (tmp_path / "left").exists()
+
+
 def test_a_thread_that_holds_the_process_of_an_application_is_named(tmp_path: Path) -> None:
     """Nothing said why it was killed."""
     (tmp_path / "leaving.py").write_text(
