@@ -407,6 +407,36 @@ def test_a_thread_that_holds_the_process_of_an_application_is_named(tmp_path: Pa
         running.end()
 
 
+IGNORES = """
+import asyncio
+async def app(scope, receive, send):
+    await receive()
+    if scope["type"] == "lifespan":
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"left"})
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+def test_an_application_that_ignores_its_end_is_none_that_hangs(tmp_path: Path) -> None:
+    """However often: after all that is waited for the daemon ends as ever, and other applications can."""
+    (tmp_path / "ignoring.py").write_text(IGNORES)
+    config = slow().replace("wsgi: 'slow_application:app'", "asgi: 'ignoring:app', shutdown_timeout: 100ms")
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        with running.ask("/") as client:
+            assert b"left" in client.recv(1000)
+        running.process.terminate()
+        assert "application ignores its end" in running.end()
+
+
 OUTLIVES = """
 import os, signal
 child = os.fork()

@@ -47,8 +47,9 @@ _CANCEL_PATIENCE: Final = 5.0
 """Seconds that an asyncio application may take to end a request that was cancelled: its client has gone, or
 the daemon's grace is over."""
 
-_END_MARGIN: Final = 5.0
-"""Seconds beyond all that is waited for at the end; an application that takes longer never ends."""
+_END_MARGIN: Final = _CANCEL_PATIENCE + 5.0
+"""Seconds beyond all that is waited for at the end, until what is cancelled then is left behind, too; an
+application that takes longer never ends."""
 
 
 class _Exchange(Protocol):
