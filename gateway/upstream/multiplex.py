@@ -357,7 +357,7 @@ class SharedConnection:
             raise trio.BrokenResourceError("the connection has ended")  # `leave` passes its turn on
         if stream is self._turn:
             self._turn = None
-        elif self._unsent or self._turn is not None:
+        if self._unsent or self._turn is not None:  # also where an abort has come before its turn
             return 0
         stream.begun = True
         self._write(self._codec.to_application(stream.request_id, data))

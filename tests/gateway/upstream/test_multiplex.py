@@ -11,15 +11,18 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.net.pump import SWEEP_INTERVAL, Pump
+from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Refusal
 from gateway.protocols.events import RequestVariables
 from gateway.protocols.fastcgi import Capabilities, FastCgiServer, encode_pairs
 from gateway.protocols.fastcgi.records import (
+    ABORT_REQUEST,
     GET_VALUES,
     GET_VALUES_RESULT,
     STDERR,
     STDIN,
     STDOUT,
+    RecordReader,
     encode_end_request,
     encode_record,
     encode_stream,
@@ -1089,3 +1092,54 @@ def test_a_stream_of_a_request_is_gone_with_it() -> None:
                 await until(lambda: not served.open)
 
     sharing(Application(Meeting(1)), test)
+
+
+def test_aborts_that_fill_the_kernel_before_a_turn_is_taken() -> None:
+    """What they have left of a record goes before what the next request sends."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that the kernel has
+        pump = Pump()
+        connection = SharedConnection(
+            PumpStream(pump, ours),
+            pump,
+            SharingPolicy(),
+            places=102,
+            backend="app",
+            address="app",
+            changed=lambda _: None,
+        )
+        given_up = [connection.open() for _ in range(100)]
+        large, last = connection.open(), connection.open()
+        reader = RecordReader(status=400)
+        got: list[tuple[int, int]] = []
+
+        async def send(stream: RequestStream, size: int) -> None:
+            record = encode_record(STDIN, 1, b"x" * size)
+            while not stream.try_send(record):
+                await stream.wait_writable()
+                if stream is last:  # It is its turn, and others are quicker.
+                    for each in given_up:
+                        each.close()
+
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as application:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(pump.run)
+                nursery.start_soon(connection.run)
+                for stream in given_up:
+                    nursery.start_soon(send, stream, 1)
+                await until(lambda: len(connection._queue) > 0)
+                while (STDIN, last.request_id) not in got:
+                    if all(stream.begun for stream in given_up) and not large.begun:
+                        await send(large, 60_000)
+                        nursery.start_soon(send, last, 1)
+                    reader.receive_data(await application.receive_some())
+                    while (record := reader.next_record()) is not None:
+                        got.append(record[:2])
+                nursery.cancel_scope.cancel()
+        aborted = [request_id for kind, request_id in got if kind == ABORT_REQUEST]
+        assert aborted == [stream.request_id for stream in given_up]
+
+    run(main)
