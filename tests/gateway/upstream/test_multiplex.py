@@ -1124,21 +1124,23 @@ def test_aborts_that_fill_the_kernel_before_a_turn_is_taken() -> None:
                     for each in given_up:
                         each.close()
 
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as application:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(pump.run)
-                nursery.start_soon(connection.run)
-                for stream in given_up:
-                    nursery.start_soon(send, stream, 1)
-                await until(lambda: len(connection._queue) > 0)
-                while (STDIN, last.request_id) not in got:
-                    if all(stream.begun for stream in given_up) and not large.begun:
-                        await send(large, 60_000)
-                        nursery.start_soon(send, last, 1)
-                    reader.receive_data(await application.receive_some())
-                    while (record := reader.next_record()) is not None:
-                        got.append(record[:2])
-                nursery.cancel_scope.cancel()
+        async with (
+            trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as application,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(pump.run)
+            nursery.start_soon(connection.run)
+            for stream in given_up:
+                nursery.start_soon(send, stream, 1)
+            await until(lambda: len(connection._queue) > 0)
+            while (STDIN, last.request_id) not in got:
+                if all(stream.begun for stream in given_up) and not large.begun:
+                    await send(large, 60_000)
+                    nursery.start_soon(send, last, 1)
+                reader.receive_data(await application.receive_some())
+                while (record := reader.next_record()) is not None:
+                    got.append(record[:2])
+            nursery.cancel_scope.cancel()
         aborted = [request_id for kind, request_id in got if kind == ABORT_REQUEST]
         assert aborted == [stream.request_id for stream in given_up]
 
