@@ -82,7 +82,8 @@ class Http2Responder:
     async def inform(self, status: int, headers: Headers) -> None:
         if self.started or status == 101:  # RFC 9113 8.6
             return
-        fields = [field for field in PreparedFields(status, headers).fields[1:] if field[0] != b"server"]
+        prepared = PreparedFields(status, headers, final=False)
+        fields = [field for field in prepared.fields[1:] if field[0] != b"server"]
         await self._outlet.flush()
         self._codec.send_informational(self._outlet.stream_id, status, fields)
         self._output.wake()
@@ -207,10 +208,12 @@ class PreparedFields:
 
     __slots__ = ("dated", "fields", "length")
 
-    def __init__(self, status: int, headers: Headers) -> None:
-        """Raises LocalProtocolError for what HTTP cannot carry."""
+    def __init__(self, status: int, headers: Headers, *, final: bool = True) -> None:
+        """Raises LocalProtocolError for what HTTP cannot carry, or not as a *final* response."""
         if not 100 <= status <= 999:
             raise LocalProtocolError(f"not a status code: {status}")
+        if status < 200 and final:  # RFC 9113 8.1: a body comes behind the final one only
+            raise LocalProtocolError(f"{status} is not a final response")
         self.length: int | None = None
         """What Content-Length promises."""
         self.dated = False

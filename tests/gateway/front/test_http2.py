@@ -503,6 +503,19 @@ def test_head_that_http_cannot_carry_is_answered_500() -> None:
     talking(test, answer, seconds=60.0)  # tracebacks are slow to format
 
 
+@pytest.mark.parametrize("status", [100, 101, 103])
+def test_no_final_response(status: int) -> None:
+    """RFC 9113 8.1, 8.6, as over HTTP/1.1: there would be no final response for the body behind it."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, status, [], b"x")
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        assert (await client.ask("/")).status == 500
+
+    talking(test, answer)
+
+
 def test_early_response_stops_the_upload() -> None:
     """H2-8 (RFC 9113 8.1): the whole answer, then RST_STREAM(NO_ERROR)."""
 
