@@ -383,7 +383,9 @@ async def pass_time(seconds: float) -> None:
     await until(lambda: trio.current_time() >= due)
 
 
-def run(main: Callable[[], Awaitable[None]], *, seconds: float = 10.0) -> None:
+def run(
+    main: Callable[[], Awaitable[None]], *, seconds: float = 10.0, clock: trio.abc.Clock | None = None
+) -> None:
     """`trio.run`, which fails after *seconds*, and when a task or descriptor of *main* is left."""
 
     async def bounded() -> None:
@@ -394,7 +396,7 @@ def run(main: Callable[[], Awaitable[None]], *, seconds: float = 10.0) -> None:
         assert trio.lowlevel.current_statistics().tasks_living == tasks
         assert descriptors() <= before, "descriptors are left open"
 
-    trio.run(bounded)
+    trio.run(bounded, clock=clock)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
-from gateway.net.pump import SWEEP_INTERVAL, Pump
+from gateway.net.pump import OVERSLEPT, SWEEP_INTERVAL, Pump
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Refusal
 from gateway.protocols.events import RequestVariables
@@ -103,6 +104,7 @@ def sharing(
     known: bool = True,
     seconds: float = 10,
     path: str | None = None,
+    clock: trio.abc.Clock | None = None,
     **options: Any,
 ) -> list[Any]:
     """Run *test* with a gateway that knows what *application* takes; what was logged."""
@@ -132,7 +134,7 @@ def sharing(
                 (server,) = upstream.snapshot().servers
                 assert server.in_flight == 0
 
-    run(main, seconds=seconds)
+    run(main, seconds=seconds, clock=clock)
     return logs
 
 
@@ -420,6 +422,31 @@ def test_slow_client_keeps_others_waiting_for_so_long() -> None:
     (entry,) = [entry for entry in logs if entry["event"].startswith("response broken off")]
     assert entry["bytes"] <= 2 * BUFFER + 32768
     assert not [entry for entry in logs if entry["event"] == "backend failed"]
+
+
+def test_client_that_has_read_while_the_gateway_was_stopped_is_not_slow() -> None:
+    clock = trio.testing.MockClock(rate=1.0)
+    application = Application(Large(30_000_000))
+
+    async def test(served: Served, upstream: Upstream) -> None:
+        async with await served.connect() as first, await served.connect() as second:
+            for client in (first, second):
+                await client.send_all(get("/large"))
+            await until(lambda: bool(application.begun) and connections_of(upstream)[0].paused)
+            clock.jump(2 + OVERSLEPT)
+            bodies = [b"", b""]
+
+            async def read(number: int, client: trio.SocketStream) -> None:
+                bodies[number] = await read_all(client)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read, 0, first)
+                nursery.start_soon(read, 1, second)
+            assert [body[-5:] for body in bodies] == [b"0\r\n\r\n"] * 2
+
+    logs = sharing(application, test, multiplex={"buffer": BUFFER, "stall": "2s"}, seconds=60, clock=clock)
+    assert application.begun == [[1, 2]]
+    assert not [entry for entry in logs if entry["event"].startswith("response broken off")]
 
 
 def test_where_there_may_be_one_connection_a_slow_client_is_broken_off_for_the_next() -> None:
