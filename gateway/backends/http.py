@@ -153,7 +153,8 @@ class HttpBackend:
             connection = request.connection
             proxy: Hashable = None
             if isinstance(connection, ForwardedConnection):
-                proxy = (connection.proxy, connection.proxy_scheme)
+                # Headers need not tell all of it any more: a rule of the route may have removed them.
+                proxy = (connection.proxy, connection.proxy_scheme, connection.host, *connection.hops)
             key = (
                 tuple(request.headers),
                 connection.client,

@@ -130,6 +130,32 @@ def test_large_fields_are_not_kept_beyond_their_request() -> None:
     run(main)
 
 
+def test_what_one_request_has_come_through_is_told_to_no_other() -> None:
+    """Also where a rule of the route has taken from both what it was told by."""
+    told: list[bytes] = []
+
+    async def behave(stream: trio.SocketStream) -> None:
+        for _ in range(2):
+            head = await read_until(stream, b"\r\n\r\n")
+            told.extend(line for line in head.split(b"\r\n") if line.startswith(b"x-forwarded-host"))
+            await stream.send_all(OK)
+
+    async def main() -> None:
+        async with backend(behave) as app:
+            config = {
+                **STANDARD,
+                "backends": {"app": {"http": f"http://{app.address}"}},
+                "routes": [{"backend": "app", "headers": {"request": {"remove": ["forwarded"]}}}],
+            }
+            async with gateway_of(config) as served:
+                for host in (b"one.example", b"two.example"):
+                    asked = get(b"/", b"Forwarded: for=192.0.2.1;host=" + host)
+                    assert response(await served.ask(asked)).status == 200
+
+    run(main)
+    assert told == [b"x-forwarded-host: one.example", b"x-forwarded-host: two.example"]
+
+
 def test_trailers_are_asked_for_anew() -> None:
     """H-9, envoy#5541."""
     _, fields = seen(get(b"/", b"TE: trailers, gzip"))
