@@ -63,6 +63,7 @@ def configure(
     root.setLevel(logging.INFO)
     logging.basicConfig = _basic_config
     warnings.showwarning = _show_warning
+    sys.unraisablehook = _show_unraisable
 
 
 class _Output:
@@ -188,6 +189,16 @@ def _show_warning(
     get_logger().warning(
         str(message), logger="py.warnings", category=category.__name__, file=f"{filename}:{lineno}"
     )
+
+
+def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """`sys.unraisablehook`, which writes several lines to standard error, past the log."""
+    where, error = unraisable.object, unraisable.exc_value
+    if isinstance(where, bytes) and isinstance(error, UnicodeDecodeError):
+        # The ssl module's: a client asks for a host that is not ASCII. Its handshake fails, which is told of.
+        return
+    name = getattr(where, "__qualname__", None) or type(where).__qualname__
+    get_logger().error("exception ignored", where=name, exc_info=error)
 
 
 def _plain(_logger: object, _method: str, event: EventDict) -> EventDict:

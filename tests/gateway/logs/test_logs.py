@@ -42,6 +42,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
     yield
     settle(None)
@@ -344,6 +345,22 @@ def test_warnings_of_python_are_entries() -> None:
         "file": "/app.py:7",
     }
     assert file.getvalue() == "/app.py:8: UserWarning: to a file\n"
+
+
+def test_exceptions_that_python_ignores_are_entries() -> None:
+    """Python writes them to standard error itself, between the lines of the log."""
+
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError(EVIL)
+
+    stream = io.StringIO()
+    configure(stream=stream)
+    Failing()
+    (entry,) = entries(stream)
+    assert (entry["level"], entry["event"]) == ("error", "exception ignored")
+    assert entry["where"].endswith("Failing.__del__")
+    assert "in __del__" in entry["exception"]
 
 
 def test_what_applications_log_goes_to_the_same_output() -> None:

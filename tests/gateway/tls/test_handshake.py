@@ -1,5 +1,6 @@
 """Connections of an entrance with TLS, from first byte to last: who gets in, who does not, and HTTP."""
 
+import json
 import os
 import ssl
 from contextlib import suppress
@@ -28,6 +29,7 @@ from tests.gateway.served import (
     run,
     until,
 )
+from tests.gateway.test_daemon import daemon
 from tests.gateway.tls.secured import (
     authority_file,
     certificate,
@@ -169,6 +171,25 @@ def test_strict_sni(host: str | None, reason: str, tmp_path: Path) -> None:
             await served.ask(LAST_GET)
 
     run(main)
+
+
+def test_host_that_is_not_ascii_is_one_entry_of_the_log(tmp_path: Path) -> None:
+    """Python's ssl module writes a traceback to standard error for it."""
+    files = certificate(tmp_path, "127.0.0.1")
+    tls = f"{{certificate: {files.certificate}, key: {files.key}}}"
+    config = f"listeners: [{{http: '127.0.0.1:0', tls: {tls}}}]\nroutes: [{{respond: {{body: fixed}}}}]\n"
+    ours = ssl.MemoryBIO()
+    session = client_context().wrap_bio(ssl.MemoryBIO(), ours, server_hostname="host.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        with running.connect() as client:
+            client.sendall(ours.read().replace(b"host.example", b"h\xf6st.example"))
+            assert client.recv(100)[:1] == b"\x15"  # an alert (RFC 8446 5.1)
+        running.process.terminate()
+        entries = [json.loads(line)["event"] for line in running.end().splitlines()]
+    assert entries == ["ready", "handshake failed", "stopping", "stopped"]
 
 
 # ---- certificates of clients
