@@ -76,6 +76,7 @@ class TlsStream(PumpStream):
     __slots__ = (
         "_concluded",
         "_decrypt",
+        "_early",
         "_encrypt",
         "_ended",
         "_incoming",
@@ -119,6 +120,8 @@ class TlsStream(PumpStream):
         self._decrypt = self.session.read
         self._encrypt = self.session.write
         self._secured = False
+        self._early = b""
+        """What has come together with the end of the handshake."""
         self._ended = False
         """The peer has said that nothing more comes, or closed."""
         self._concluded = False
@@ -141,6 +144,7 @@ class TlsStream(PumpStream):
         session = self.session
         begun = False
         first_bytes = _FROM_CLIENTS if self._server_side else _FROM_SERVERS
+        received = b""
         while True:
             try:
                 session.do_handshake()
@@ -150,13 +154,16 @@ class TlsStream(PumpStream):
             except SSLError:
                 self._send_unasked()
                 raise
-            received = await self.receive_some()
             if not received:
-                raise trio.BrokenResourceError("the peer left in the middle of the handshake")
-            if not begun and received[0] not in first_bytes:
-                raise NotTlsError(received)
-            begun = True
-            self._incoming.write(received)
+                received = await self.receive_some()
+                if not received:
+                    raise trio.BrokenResourceError("the peer left in the middle of the handshake")
+                if not begun and received[0] not in first_bytes:
+                    raise NotTlsError(received)
+                begun = True
+            self._incoming.write(received[:RECORD])
+            received = received[RECORD:]
+        self._early = received
         await self._send_records()
         self.read_deadline = self.write_deadline = inf
         self._secured = True
@@ -175,6 +182,10 @@ class TlsStream(PumpStream):
         if not self._secured or self._fd < 0:
             return super().receive_nowait()
         data = self._read_records() if self._incoming.pending else b""
+        if self._early:
+            early, self._early = self._early, b""
+            if not self._ended:
+                data += self._decrypted(early)
         reads = 0
         while not (data or self._ended):
             if reads > _VAIN_READS:

@@ -1,6 +1,8 @@
 """What connections over TLS keep while nothing is asked of them."""
 
-from contextlib import ExitStack
+import socket
+import ssl
+from contextlib import ExitStack, suppress
 from http.client import HTTPSConnection
 from pathlib import Path
 
@@ -44,6 +46,50 @@ def test_an_idle_connection_does_not_keep_what_it_has_carried(tmp_path: Path) ->
         for connection in connections:
             ask(connection, body)
         assert resident(running.process.pid) - before < CLIENTS * BOUND
+
+
+def test_nor_what_came_together_with_the_end_of_its_handshake(tmp_path: Path) -> None:
+    """As clients of TLS 1.3 send their first request."""
+    files = certificate(tmp_path, "127.0.0.1")
+    (tmp_path / "echoing.py").write_text(APPLICATION)
+    tls = {"certificate": str(files.certificate), "key": str(files.key)}
+    settings = {
+        "listeners": [{"http": "127.0.0.1:0", "tls": tls}],
+        "backends": {"app": {"wsgi": "echoing:echo"}},
+        "routes": [{"backend": "app"}],
+    }
+    with daemon(tmp_path, yaml.safe_dump(settings)) as running, ExitStack() as clients:
+        running.ready()
+
+        def take(number: int, size: int) -> int:
+            for _ in range(number):
+                clients.enter_context(ask_at_once(running.connect(), b"x" * size))
+            return resident(running.process.pid)
+
+        idle = take(20, 1)
+        assert take(CLIENTS, SIZE // 2 - 4096) - idle < CLIENTS * BOUND
+
+
+def ask_at_once(client: socket.socket, body: bytes) -> socket.socket:
+    """Send the end of the handshake and a request in one piece, and take the answer."""
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = client_context().wrap_bio(received, sent, server_hostname="127.0.0.1")
+    with suppress(ssl.SSLWantReadError):
+        session.do_handshake()
+    client.sendall(sent.read())
+    answer = b""
+    agreed = False
+    while not answer.endswith(body):
+        received.write(client.recv(65536))
+        with suppress(ssl.SSLWantReadError):
+            if not agreed:
+                session.do_handshake()
+                agreed = True
+                session.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                client.sendall(sent.read())
+            while True:
+                answer += session.read(65536)
+    return client
 
 
 def ask(connection: HTTPSConnection, body: bytes) -> None:
