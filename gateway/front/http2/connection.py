@@ -536,8 +536,12 @@ class Http2Connection:
             self._head_deadline = min(self._head_deadline, self._service.pump.now + timeouts.header)
             return self._head_deadline
         self._head_deadline = inf
-        # Bodies have deadlines of their own. PING does not count as a sign of use.
-        return inf if self._streams else self._idle_since + timeouts.keep_alive
+        if self._streams:
+            return inf  # bodies have deadlines of their own
+        idle = timeouts.keep_alive
+        if not self._codec.last_stream:
+            idle = max(idle, timeouts.header)  # the first request has as long as over HTTP/1.1
+        return self._idle_since + idle  # PING does not count as a sign of use
 
     def _expire(self) -> bool:
         """Nothing came in time; whether that is no fault."""

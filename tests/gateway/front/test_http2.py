@@ -846,6 +846,19 @@ def test_flood_ends_the_connection() -> None:
     talking(test, hello)
 
 
+def test_the_first_request_has_the_time_of_a_head() -> None:
+    """As over HTTP/1.1: `timeouts.keep_alive: 0` is about those behind it."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.flush()
+        await pass_time(0.1)
+        assert (await client.ask()).status == 200
+        await client.end()
+        assert client.goaways == [(1, ErrorCode.NO_ERROR)]
+
+    talking(test, hello, timeouts=Timeouts(keep_alive=0.0))
+
+
 def test_idle_connection_ends() -> None:
     """timeouts.keep_alive: GOAWAY(NO_ERROR), whatever is said that is no request."""
 
