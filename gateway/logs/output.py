@@ -30,8 +30,10 @@ def writer(stream: TextIO | io.FileIO) -> Callable[[bytes], None]:
     if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         with suppress(OSError):  # it may not be ours to open
             descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            return _Pipe(descriptor).write
-    return lambda entry: _write(descriptor, entry)
+            entries = _Entries(descriptor)
+            finalize(entries, os.close, descriptor).atexit = False
+            return entries.write
+    return _Entries(descriptor).write
 
 
 def _stream_writer(stream: Any) -> Callable[[bytes], None]:
@@ -45,27 +47,10 @@ def _stream_writer(stream: Any) -> Callable[[bytes], None]:
     return write
 
 
-def _write(descriptor: int, entry: bytes) -> None:
-    with suppress(OSError):
-        _write_on(descriptor, entry, PATIENCE)
+class _Entries:
+    """Writes entries on a descriptor, each from the beginning of a line.
 
-
-def _write_on(descriptor: int, entry: bytes, patience: float) -> bool:
-    """Write *entry*; False if part of it is lost because there was no room for *patience* seconds."""
-    while entry:
-        try:
-            entry = entry[os.write(descriptor, entry) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            if not poll.poll(patience * 1000):
-                return False
-    return True
-
-
-class _Pipe:
-    """A pipe, opened anew for entries alone: so it can be made not to wait for a reader, and no other's is.
-
+    A pipe is opened anew for entries alone: so it can be made not to wait for a reader, and no other's is.
     Losing the reader's patience loses entries, not the daemon. Once it is lost, nothing is waited for until
     there is room again.
     """
@@ -73,8 +58,30 @@ class _Pipe:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._patience = PATIENCE
-        finalize(self, os.close, descriptor).atexit = False
+        self._cut = False
+        """The last entry that was written was not written whole."""
 
     def write(self, entry: bytes) -> None:
-        with suppress(OSError):
-            self._patience = PATIENCE if _write_on(self._descriptor, entry, self._patience) else 0
+        if self._cut:
+            entry = b"\n" + entry
+        written = _write_on(self._descriptor, entry, self._patience)
+        whole = written == len(entry)
+        self._patience = PATIENCE if whole else 0
+        if written:
+            self._cut = not whole
+
+
+def _write_on(descriptor: int, entry: bytes, patience: float) -> int:
+    """Write *entry*; how much of it, if there is no room for *patience* seconds or the disk is full."""
+    written = 0
+    while written < len(entry):
+        try:
+            written += os.write(descriptor, entry[written:])
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            if not poll.poll(patience * 1000):
+                break
+        except OSError:
+            break
+    return written

@@ -439,6 +439,26 @@ def test_entries_come_again_when_somebody_reads_again(monkeypatch: pytest.Monkey
         configure(stream=io.StringIO())
 
 
+def test_an_entry_behind_one_that_was_cut_is_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pipe(7): what is larger than PIPE_BUF may be written in part."""
+    monkeypatch.setattr(output, "PATIENCE", 0)
+    read_end, write_end = os.pipe()
+    with open(write_end, "w") as stream, open(read_end, "rb", buffering=0) as pipe:
+        configure(stream=stream)
+        for _ in range(10):
+            structlog.get_logger().info("x" * 10_000)
+        received = pipe.read(1 << 20)
+        assert not received.endswith(b"\n")
+        structlog.get_logger().info("read again")
+        structlog.get_logger().info("and again")
+        received += pipe.read(1 << 20)
+        assert [json.loads(line)["event"] for line in received.splitlines()[-2:]] == [
+            "read again",
+            "and again",
+        ]
+        configure(stream=io.StringIO())
+
+
 # ---- the access log
 
 
