@@ -9,6 +9,8 @@ application takes.
 It keeps no clock and sets no timer: the caller says how long it waited.
 """
 
+from gateway.net.pump import OVERSLEPT
+
 
 class Patience:
     """The seconds that are left for waiting in one body."""
@@ -26,6 +28,8 @@ class Patience:
         return self._left
 
     def spend(self, waited: float, moved: int) -> None:
-        """*waited* seconds have gone by, in which *moved* bytes (at least one) came or went."""
+        """*waited* seconds have gone by, in which *moved* bytes came or went."""
         if self._rate:
+            if waited > self._left + OVERSLEPT:
+                waited = 0.0  # Nobody waits so long: the gateway was stopped meanwhile (`overslept`).
             self._left = min(self._most, self._left - waited + moved / self._rate)

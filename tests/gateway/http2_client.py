@@ -216,6 +216,7 @@ def talking(
     settings: dict[str, int] | None = None,
     credit: bool = True,
     seconds: float = 10.0,
+    clock: trio.abc.Clock | None = None,
     **options: Any,
 ) -> None:
     """Run *test* with a client whose preface is said, on a server that answers by *answer*."""
@@ -230,4 +231,4 @@ def talking(
             await client.begin(**(settings or {}))
             await test(client, entrance, served)
 
-    run(main, seconds=seconds)
+    run(main, seconds=seconds, clock=clock)

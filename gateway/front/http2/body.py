@@ -196,6 +196,7 @@ class Http2Body:
         return Abort.SUCCEEDED
 
     def _wake(self) -> None:
+        self.deadline = inf  # before the task goes on: the sweeper may come first
         task, self._task = self._task, None
         if task is not None:
             reschedule(task)

@@ -246,6 +246,11 @@ class Output:
         for each in opened:
             if each in self._stalled and self._codec.room(each.stream_id):
                 self._stalled.discard(each)
+                # Before its turn: the sweeper may come first.
+                now = self._pump.now
+                each.patience.spend(now - each.queued_at, 0)
+                each.queued_at = now
+                each.deadline = now + each.patience.left
                 self._turns.append(each)
         if self._turns:
             self.wake()

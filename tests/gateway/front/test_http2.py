@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from hyperframe.frame import DataFrame, GoAwayFrame
 from trio.testing import wait_all_tasks_blocked
 
@@ -679,6 +680,53 @@ def test_dribbling_a_body_does_not_put_off_its_end() -> None:
             pass
 
     talking(test, answer, timeouts=Timeouts(body=0.1), limits=Limits(min_rate=100_000))
+
+
+def test_body_that_has_come_while_the_gateway_was_stopped_is_not_late() -> None:
+    clock = trio.testing.MockClock(rate=1.0)
+    reads = trio.Event()
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        upload = await client.request(method="POST", end=False)
+        await reads.wait()
+        clock.jump(60)
+        await client.send_body(upload, b"first", end=False)
+        await pass_time(0.1)
+        await client.send_body(upload, b", last")
+        assert (await client.answer(upload)).body.endswith(b"first, last")
+
+    async def answer(request: Request, responder: Responder) -> None:
+        reads.set()
+        await echo(request, responder)
+
+    talking(test, answer, seconds=120, clock=clock, timeouts=Timeouts(body=30.0))
+
+
+def test_window_that_was_opened_while_the_gateway_was_stopped_is_open() -> None:
+    clock = trio.testing.MockClock(rate=1.0)
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        download = await client.request()
+        got = client.answers[download]
+        await client.until(lambda: len(got.body) == 100)
+        clock.jump(60)
+        client.h2.increment_flow_control_window(900, download)
+        await client.flush()
+        await client.until(lambda: got.ended or got.reset is not None)
+        assert len(got.body) == 1000
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], bytes(1000))
+
+    talking(
+        test,
+        answer,
+        seconds=120,
+        clock=clock,
+        settings={"initial_window_size": 100},
+        credit=False,
+        timeouts=Timeouts(send=30.0),
+    )
 
 
 def test_dribbling_a_window_does_not_put_off_the_end() -> None:

@@ -17,8 +17,16 @@ def test_dribbling_uses_it_up() -> None:
     patience = Patience(30.0, 100)
     patience.spend(29.0, 1)
     assert patience.left == 1.01
-    patience.spend(29.0, 1)
+    patience.spend(1.5, 1)
     assert patience.left < 0
+
+
+def test_a_wait_that_nobody_has_ended_was_the_gateways_own() -> None:
+    """It was stopped (SIGSTOP): the client may have sent all of it at the beginning."""
+    patience = Patience(30.0, 100)
+    patience.spend(20.0, 0)
+    patience.spend(60.0, 1)
+    assert patience.left == 10.01
 
 
 def test_what_came_quickly_is_no_credit() -> None:
