@@ -111,6 +111,7 @@ class SpawnedApplication:
             restarts=self._restarts,
             recycling=recycling or Recycling(),
             notice=notice,
+            on_end=self._turn_away,
         )
         self._place = Place(name, self._endpoint, notice, lambda: self.pool.changed.set())
         self._requests = 0
@@ -305,7 +306,6 @@ class SpawnedApplication:
 
     def _act(self, command: Command, nursery: trio.Nursery) -> float:
         """Start and stop what is to be started and stopped; when to look again, if nothing happens."""
-        self._turn_away()
         now = trio.current_time()
         due = self.pool.look_for_spent(command, now)
         wanted = self._demand.wanted(self._requests, now) if self._place.ours else 0

@@ -63,7 +63,8 @@ class ApplicationProcess(Member):
 class ProcessPool:
     """The processes of the backend *name*, which take requests at *endpoint*.
 
-    *notice* is that of the gateway's end. Times are in seconds.
+    *notice* is that of the gateway's end. *on_end* is called when one has ended, or cannot be started, before
+    anybody else learns of it. Times are in seconds.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ProcessPool:
         restarts: Restarts,
         recycling: Recycling,
         notice: ShutdownNotice,
+        on_end: Callable[[], None],
     ) -> None:
         self._name = name
         self._endpoint = endpoint
@@ -90,6 +92,7 @@ class ProcessPool:
         self._restarts = restarts
         self._recycling = recycling
         self._notice = notice
+        self._on_end = on_end
         self.members: list[ApplicationProcess] = []
         self.changed = trio.Event()
         """Set when there may be something to do; another takes its place then."""
@@ -163,6 +166,7 @@ class ProcessPool:
                 command=list(command.words),
                 cause=str(error),
             )
+            self._on_end()
             return False
         return True
 
@@ -225,6 +229,7 @@ class ProcessPool:
                 end=end,
                 restart_in=None if pause == inf else round(pause, 3),
             )
+        self._on_end()
         self.changed.set()
 
     def _died(self, started_at: float, end: str) -> float:
