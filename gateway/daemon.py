@@ -38,7 +38,7 @@ from gateway.logs.events import configure
 from gateway.net.pump import Pump
 from gateway.runtime.collector import settle_memory
 from gateway.runtime.exhaustion import EXHAUSTED, no_room
-from gateway.runtime.trim import give_back
+from gateway.runtime.memory import give_back
 from gateway.runtime.watchdog import Watchdog, patience
 from gateway.shutdown.exit import TELL_AFTER, hurry
 from gateway.shutdown.notice import ShutdownNotice

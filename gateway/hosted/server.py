@@ -26,7 +26,7 @@ from gateway.listener import ListeningSocket, accept
 from gateway.net.pump import Pump
 from gateway.router import Route, Router
 from gateway.runtime.collector import settle_memory
-from gateway.runtime.trim import give_back
+from gateway.runtime.memory import give_back
 from gateway.runtime.watchdog import Watchdog
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals

@@ -4,7 +4,7 @@
 
     lean            libraries without what they would load in vain
     collector       the collector of cycles
-    trim            gives back to the system what a burst has left
+    memory          what is resident, and gives back to the system what a burst has left
     standard_files  standard input, output and error, which are open
     exhaustion      no descriptors or memory left: how it shows, and is told
     watchdog        tells of a blocked event loop

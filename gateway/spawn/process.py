@@ -84,14 +84,6 @@ class RunningProcess:
         """Tell the process something; nothing if it has ended."""
         self._process.send_signal(number)
 
-    def memory(self) -> int:
-        """Bytes of resident memory of the process, without its children; 0 if it has ended."""
-        try:
-            with open(f"/proc/{self.pid}/statm", "rb") as file:
-                return int(file.read().split()[1]) * _PAGE
-        except (OSError, IndexError, ValueError):
-            return 0
-
     async def run(self) -> int:
         """Log what it writes until it ends; how it ended. When cancelled, stop it first."""
         try:
@@ -173,9 +165,6 @@ class RunningProcess:
         if self._report is not None:
             os.close(self._report)
         self._poll.close()
-
-
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def start(

@@ -20,6 +20,7 @@ from gateway.programs.confinement import Confinement
 from gateway.programs.executable import explain
 from gateway.programs.process import describe_end
 from gateway.programs.restarts import Restarts
+from gateway.runtime.memory import resident
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command
 from gateway.spawn.endpoint import FIRST_PROBE, LAST_PROBE, Endpoint, OwnSocket, SharedSocket
@@ -151,7 +152,7 @@ class ProcessPool:
         """Bytes, as far as they count: one that needs too much to begin with is not replaced all the time."""
         if not self._recycling.max_memory or now < member.started_at + CHECK_INTERVAL:
             return 0
-        return member.running.memory()
+        return resident(member.running.pid)
 
     def restart(self, command: Command, nursery: trio.Nursery) -> bool:
         """As `start`; whether that was possible."""

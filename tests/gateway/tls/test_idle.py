@@ -2,13 +2,14 @@
 
 import socket
 import ssl
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from http.client import HTTPSConnection
 from pathlib import Path
 
 import yaml
 
-from tests.gateway.test_daemon import daemon
+from gateway.runtime.memory import resident
+from tests.gateway.test_daemon import Daemon, daemon
 from tests.gateway.tls.secured import certificate, client_context
 
 CLIENTS = 200
@@ -23,17 +24,21 @@ def echo(environ, start_response):
 """
 
 
-def test_an_idle_connection_does_not_keep_what_it_has_carried(tmp_path: Path) -> None:
-    files = certificate(tmp_path, "127.0.0.1")
-    (tmp_path / "echoing.py").write_text(APPLICATION)
+def echoing(directory: Path) -> AbstractContextManager[Daemon]:
+    files = certificate(directory, "127.0.0.1")
+    (directory / "echoing.py").write_text(APPLICATION)
     tls = {"certificate": str(files.certificate), "key": str(files.key)}
     settings = {
         "listeners": [{"http": "127.0.0.1:0", "tls": tls}],
         "backends": {"app": {"wsgi": "echoing:echo"}},
         "routes": [{"backend": "app"}],
     }
+    return daemon(directory, yaml.safe_dump(settings))
+
+
+def test_an_idle_connection_does_not_keep_what_it_has_carried(tmp_path: Path) -> None:
     body = b"x" * SIZE
-    with daemon(tmp_path, yaml.safe_dump(settings)) as running, ExitStack() as clients:
+    with echoing(tmp_path) as running, ExitStack() as clients:
         running.ready()
         host, port = running.address
         context = client_context()
@@ -50,15 +55,7 @@ def test_an_idle_connection_does_not_keep_what_it_has_carried(tmp_path: Path) ->
 
 def test_nor_what_came_together_with_the_end_of_its_handshake(tmp_path: Path) -> None:
     """As clients of TLS 1.3 send their first request."""
-    files = certificate(tmp_path, "127.0.0.1")
-    (tmp_path / "echoing.py").write_text(APPLICATION)
-    tls = {"certificate": str(files.certificate), "key": str(files.key)}
-    settings = {
-        "listeners": [{"http": "127.0.0.1:0", "tls": tls}],
-        "backends": {"app": {"wsgi": "echoing:echo"}},
-        "routes": [{"backend": "app"}],
-    }
-    with daemon(tmp_path, yaml.safe_dump(settings)) as running, ExitStack() as clients:
+    with echoing(tmp_path) as running, ExitStack() as clients:
         running.ready()
 
         def take(number: int, size: int) -> int:
@@ -95,8 +92,3 @@ def ask_at_once(client: socket.socket, body: bytes) -> socket.socket:
 def ask(connection: HTTPSConnection, body: bytes) -> None:
     connection.request("POST", "/", body)
     assert connection.getresponse().read() == body
-
-
-def resident(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return 1024 * int(status.partition("VmRSS:")[2].split()[0])

@@ -11,8 +11,8 @@ from tests.gateway.test_daemon import daemon
 # What stays lies between all that goes, so that the C library can give nothing back by itself.
 APPLICATION = """
 import os
-import gateway.runtime.trim
-gateway.runtime.trim.INTERVAL = 0.2
+import gateway.runtime.memory
+gateway.runtime.memory.INTERVAL = 0.2
 
 def app(environ, start_response):
     global kept

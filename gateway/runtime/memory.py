@@ -1,4 +1,4 @@
-"""Gives back to the system what a burst has left, once it is over (malloc_trim(3)).
+"""Resident memory; what a burst has left of it is given back to the system once it is over (malloc_trim(3)).
 
 What was freed between blocks that stay in use the C library keeps, for good: of 2,000 requests at a time
 with 40 KB of header fields, or with bodies of 64 KB, two thirds of the resident memory afterwards.
@@ -21,30 +21,31 @@ IDLE: Final = 0.05
 
 
 async def give_back() -> None:
-    """Do so now and then, until cancelled."""
-    least = _resident()
+    """Look now and then whether there is something to give back, until cancelled."""
+    own = os.getpid()
+    least = resident(own)
     worked = time.process_time()
     while True:
         await trio.sleep(INTERVAL)  # noqa: TID251 - it is a time
         worked_before, worked = worked, time.process_time()
-        resident = _resident()
-        if resident - least > WORTH and worked - worked_before < INTERVAL * IDLE:
+        now = resident(own)
+        if now - least > WORTH and worked - worked_before < INTERVAL * IDLE:
             _trim()
-            least = _resident()
+            least = resident(own)
         else:
-            least = min(least, resident)
-
-
-def _resident() -> int:
-    """Bytes of resident memory; 0 if the system does not tell."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
-        return 0
+            least = min(least, now)
 
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident(pid: int) -> int:
+    """Bytes of resident memory of a process, without its children; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _trim() -> None:
