@@ -11,6 +11,7 @@
     websocket   receive and send of one WebSocket connection
     settings    how those are bounded
     interface   applications of ASGI 2
+    django      threads that Django's requests share, one after another
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
     entry       the first request of a task of trio, in the context of the application

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol
 
 import trio
 
+from gateway.backends.asgi.django import keep_threads
 from gateway.backends.asgi.guest import AsyncioHost
 from gateway.backends.asgi.handshake import check_handshake
 from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
@@ -157,7 +158,7 @@ class AsgiBackend:
     ) -> None:
         # On its loop, as with other servers: modules may ask for the running loop when imported.
         try:
-            self._app = await host.call(self._load)
+            self._app = keep_threads(await host.call(self._load), self.name, ending)
         except Interrupted:
             await trio.sleep_forever()  # the signal cancels it
         lifespan = Lifespan(self._app, host, name=self.name, mode=self._lifespan)

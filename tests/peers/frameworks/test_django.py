@@ -101,6 +101,12 @@ def test_async_views_run_at_the_same_time(client: httpx2.Client) -> None:
     assert answers == [{"main": True}] * 2
 
 
+@either
+def test_connections_to_the_database_last(client: httpx2.Client, interface: str) -> None:
+    """CONN_MAX_AGE: they belong to threads, which are kept from one request to the next."""
+    assert any(client.get(f"/{interface}/uses").json()["uses"] > 1 for _ in range(1000))
+
+
 # ---- Channels
 
 

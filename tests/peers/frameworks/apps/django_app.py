@@ -15,6 +15,7 @@ from django.core.asgi import get_asgi_application
 from django.core.handlers.asgi import ASGIRequest
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import path, reverse
@@ -27,7 +28,10 @@ settings.configure(
     USE_TZ=True,
     LOGGING_CONFIG=None,
     STATIC_URL="/static/",
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django.sqlite"}},
+    DATABASES={
+        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django.sqlite"},
+        "lasting": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django.sqlite", "CONN_MAX_AGE": None},
+    },
     PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],  # the others take their time
     CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
     INSTALLED_APPS=[
@@ -143,6 +147,14 @@ async def let_go(request: HttpRequest) -> HttpResponse:
     return HttpResponse("gone")
 
 
+def uses(request: HttpRequest) -> HttpResponse:
+    """How many requests the connection to the database has served that serves this one."""
+    with connections["lasting"].cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS uses (number INTEGER PRIMARY KEY)")
+        cursor.execute("INSERT INTO uses DEFAULT VALUES")
+        return JsonResponse({"uses": cursor.lastrowid})
+
+
 def fail(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("this view is broken")
 
@@ -224,6 +236,7 @@ urlpatterns = [
     path("stream", stream),
     path("go", let_go),
     path("fail", fail),
+    path("uses", uses),
     path("together", together),
     path("together/async", together_async),
     path("closed", show_closed),
