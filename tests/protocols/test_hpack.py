@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.http2 import ErrorCode, Http2Error
-from gateway.protocols.http2.hpack import SectionDecoder, pieces_of
+from gateway.protocols.http2.hpack import SectionDecoder, SectionEncoder, pieces_of
 
 PIECE = 1024
 
@@ -77,3 +77,26 @@ def test_no_address_of_memory_is_told(block: bytes) -> None:
 @pytest.mark.parametrize("block", [SMALL_FIELD * 101, b"\x82" * 101, b"\x82" * 5000])
 def test_more_fields_than_anybody_sends_end_the_connection(block: bytes) -> None:
     assert refused(block, max_count=100) == ErrorCode.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([], b""),
+        ([4096], b""),
+        ([0], b"\x20"),
+        ([0, 0], b"\x20"),
+        ([0, 100, 100], b"\x20\x3f\x45"),
+        ([100, 0, 4096, 4096], b"\x20\x3f\xe1\x1f"),
+        ([0, 100] * 1000, b"\x20\x3f\x45"),
+        ([0, 1_000_000], b"\x20\x3f\xe1\x1f"),
+    ],
+)
+def test_changes_of_the_clients_table_are_said_once(sizes: list[int], said: bytes) -> None:
+    """RFC 7541 4.2: the smallest size and the last one, at the beginning of the next section."""
+    encoder = SectionEncoder()
+    for size in sizes:
+        encoder.resize(size)
+    ok = [(b":status", b"200")]
+    assert encoder.encode(ok) == said + b"\x88"
+    assert encoder.encode(ok) == b"\x88"

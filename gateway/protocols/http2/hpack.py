@@ -153,9 +153,16 @@ class SectionEncoder:
         self._known: Memo[tuple[tuple[bytes, bytes], ...], bytes] = Memo()
 
     def resize(self, size: int) -> None:
-        """The client takes a dynamic table of *size* bytes (RFC 7541 4.2)."""
+        """The client takes a dynamic table of *size* bytes, which the next section says (RFC 7541 4.2)."""
+        size = min(size, TABLE_SIZE)
+        encoder = self._encoder
+        if size == encoder.header_table_size:
+            return  # by the same size once more hpack forgets a change that was not said yet
         self._known.clear()
-        self._encoder.header_table_size = min(size, TABLE_SIZE)
+        encoder.header_table_size = size
+        # Of several changes the smallest and the last are said; hpack keeps all of them.
+        smallest = min(encoder.table_size_changes)
+        encoder.table_size_changes = [size] if smallest == size else [smallest, size]
 
     def encode(self, headers: Headers) -> bytes:
         """The section of *headers*, names in lower case."""
