@@ -89,8 +89,10 @@ def _parse(fields: Headers) -> ParsedRequest:
         request.headers = [item for item in request.headers if item[0] != b"content-length"]
     else:
         _settle_length(request, headers)
-        if request.connect and request.content_length:  # RFC 9110 9.3.6
-            request.status, request.reason = 400, "CONNECT with content"
+        if request.connect:
+            if request.content_length:  # RFC 9110 9.3.6
+                request.status, request.reason = 400, "CONNECT with content"
+            request.content_length = None  # RFC 9113 8.5: what follows is no content
     if not request.status:
         _judge_expectation(request)
     return request

@@ -68,8 +68,8 @@ async def connect(client: Client, target: str, *fields: tuple[str, str], end: bo
     return stream_id
 
 
-async def opened(client: Client, target: str) -> tuple[int, Answered]:
-    stream_id = await connect(client, target)
+async def opened(client: Client, target: str, *fields: tuple[str, str]) -> tuple[int, Answered]:
+    stream_id = await connect(client, target, *fields)
     got = client.answers[stream_id]
     await client.until(lambda: got.status != 0)
     assert got.status == 200, got
@@ -106,6 +106,19 @@ def test_tunnel() -> None:
         assert logged[1] == ("CONNECT", address.encode(), address, 200, 6)
 
     through(behave, talk, timeouts={"body": "100ms"}, limits={"body": 1})
+
+
+def test_content_of_no_bytes() -> None:
+    """As over HTTP/1.1: the length is that of the request's content, and says nothing of the tunnel."""
+
+    async def talk(client: Client, target: ScriptedBackend, _served: Served) -> None:
+        stream_id, got = await opened(client, target.address, ("content-length", "0"))
+        client.h2.send_data(stream_id, b"ping", end_stream=True)
+        await client.flush()
+        assert (await client.answer(stream_id)).body == b"ping"
+        assert got.reset is None
+
+    through(echo, talk)
 
 
 def test_target_that_ends_first() -> None:
