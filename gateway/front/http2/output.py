@@ -76,6 +76,11 @@ class Outlet:
         return self._head is not None or bool(self._queued) or (self.ended and not self.over)
 
     @property
+    def needs_room(self) -> bool:
+        """Nothing can be handed on but body: heads and ends need no window (RFC 9113 5.2.1)."""
+        return self._head is None and bool(self._queued)
+
+    @property
     def has_trailers(self) -> bool:
         """The end will carry trailers."""
         return bool(self._trailers)
@@ -300,7 +305,7 @@ class Output:
         outlet.deadline = outlet.queued_at + outlet.patience.left
         if self._stream.hangup_deadline > outlet.deadline:
             self._stream.hangup_deadline = outlet.deadline
-        if self._codec.room(outlet.stream_id):
+        if self._codec.room(outlet.stream_id) or not outlet.needs_room:
             self._turns.append(outlet)
             self.wake()
         else:
