@@ -712,7 +712,7 @@ def test_field_section_without_end_is_bounded() -> None:
     peer = Peer(Http2Server(headers=8000))
     first = frame(HEADERS, 0, 1, bytes(16_000))
     assert peer.say(first) == []
-    assert peer.codec.in_field_section
+    assert peer.codec.open_section
     end = flood(peer, frame(CONTINUATION, 0, 1, bytes(16_000)), 10)
     assert end == ErrorCode.ENHANCE_YOUR_CALM
 
@@ -725,7 +725,7 @@ def test_field_section_in_many_frames() -> None:
     pieces += [frame(CONTINUATION, 0, 1, bytes((byte,))) for byte in block[1:-1]]
     assert peer.say(*pieces) == []
     assert request_of(peer.say(frame(CONTINUATION, END_HEADERS, 1, block[-1:]))).stream_id == 1
-    assert not peer.codec.in_field_section
+    assert not peer.codec.open_section
 
 
 def test_uploads_and_downloads_earn_control_frames() -> None:

@@ -117,6 +117,7 @@ class Http2Connection:
         "_received",
         "_renewed_at",
         "_scope",
+        "_section",
         "_service",
         "_stream",
         "_streams",
@@ -151,6 +152,8 @@ class Http2Connection:
         """All is over but the close."""
         self._drained_at = -inf
         self._drain_deadline = inf
+        self._section = 0
+        """The stream whose head, or trailers, `_head_deadline` is for."""
         self._head_deadline = inf
         self._idle_since = self._renewed_at = service.pump.now
 
@@ -531,8 +534,11 @@ class Http2Connection:
     def _patience(self) -> float:
         """Until when the next bytes have to come."""
         timeouts = self._service.timeouts
-        if self._codec.in_field_section or not self._codec.established:
-            # From its first byte: more bytes do not make it longer.
+        section = self._codec.open_section
+        if section or not self._codec.established:
+            # From its first byte: more bytes do not make it longer, unless they are of the next one.
+            if section != self._section:
+                self._section, self._head_deadline = section, inf
             self._head_deadline = min(self._head_deadline, self._service.pump.now + timeouts.header)
             return self._head_deadline
         self._head_deadline = inf
@@ -546,7 +552,7 @@ class Http2Connection:
     def _expire(self) -> bool:
         """Nothing came in time; whether that is no fault."""
         self._closing = True
-        if self._codec.in_field_section:
+        if self._codec.open_section:
             self._codec.go_away(
                 ErrorCode.ENHANCE_YOUR_CALM, self._codec.last_stream, "a head came too slowly"
             )

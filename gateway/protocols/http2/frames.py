@@ -102,9 +102,10 @@ class FrameReader:
         """The client's preface is complete: its magic string and SETTINGS (RFC 9113 3.4)."""
 
     @property
-    def in_field_section(self) -> bool:
-        """A field section has begun and not ended, be it in the middle of its only frame."""
-        return self.block_stream != 0 or (self._length >= 0 and self.kind in (HEADERS, CONTINUATION))
+    def open_section(self) -> int:
+        """The stream whose field section has begun and not ended, be it amid its only frame; 0 for none."""
+        amid = self._length >= 0 and self.kind in (HEADERS, CONTINUATION)
+        return self.stream_id if amid else self.block_stream
 
     def renew(self, seconds: float) -> None:
         """*seconds* have passed since the last time."""

@@ -186,9 +186,12 @@ class Http2Server:
         return self._reader.established
 
     @property
-    def in_field_section(self) -> bool:
-        """A field section has begun and not ended; nothing else can come (RFC 9113 4.3)."""
-        return self._reader.in_field_section
+    def open_section(self) -> int:
+        """The stream of the field section that has begun and not ended; nothing else can come (RFC 9113 4.3).
+
+        0 if there is none.
+        """
+        return self._reader.open_section
 
     @property
     def takes_pushes(self) -> bool:

@@ -4,6 +4,7 @@ import socket
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 import pytest
 import trio
@@ -18,7 +19,7 @@ from gateway.front.service import Limits, Timeouts
 from gateway.protocols.http2 import PREFACE, ErrorCode
 from gateway.request import Connection, Request, Responder, respond
 from gateway.tls.facts import TlsFacts
-from tests.gateway.http2_client import Client, entering, talking
+from tests.gateway.http2_client import Answered, Client, entering, talking
 from tests.gateway.served import (
     LAST_GET,
     Served,
@@ -32,7 +33,7 @@ from tests.gateway.served import (
     serving,
     until,
 )
-from tests.protocols.http2_peer import DATA, END_STREAM, HEADERS, PING, data, frame, parsed, settings
+from tests.protocols.http2_peer import DATA, END_STREAM, GET, HEADERS, PING, data, frame, parsed, settings
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -354,6 +355,33 @@ def test_slow_reader_of_one_stream_does_not_block_others() -> None:
         assert len((await client.answer(big)).body) == size
 
     talking(test, answer, settings={"initial_window_size": 1000}, credit=False)
+
+
+@pytest.mark.parametrize("body", [b"", b"x"])
+def test_head_waits_for_no_window(body: bytes) -> None:
+    """RFC 9113 5.2.1: flow control is for DATA; more heads come together than are written at once."""
+    numbers = count()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [(b"x", bytes(range(0x21, 0x7F)) * 20 + b"%d" % next(numbers))], body)
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        for _ in range(100):
+            client.h2.send_headers(
+                stream_id := client.h2.get_next_available_stream_id(),
+                [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")],
+                end_stream=True,
+            )
+            client.answers[stream_id] = Answered()
+        await client.flush()
+        await client.until(lambda: all(got.status == 200 for got in client.answers.values()))
+        for stream_id in client.answers:
+            if body:
+                client.h2.increment_flow_control_window(1, stream_id)
+        await client.flush()
+        await client.until(lambda: all(got.ended for got in client.answers.values()))
+
+    talking(test, answer, settings={"initial_window_size": 0}, credit=False)
 
 
 def test_turns_are_fair() -> None:
@@ -946,6 +974,28 @@ def test_head_that_does_not_end_in_time(first: bytes, more: bytes) -> None:
         assert client.goaways == [(0, ErrorCode.ENHANCE_YOUR_CALM)]
 
     talking(test, hello, timeouts=Timeouts(header=0.1))
+
+
+def test_heads_that_follow_each_other_have_their_time_each() -> None:
+    """A slow link: what arrives ends amid the next head each time, and each head comes in time."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.ask()
+        before, rest = 1, b""
+        end = trio.current_time() + 0.9
+        while trio.current_time() < end:
+            stream_id = client.h2.get_next_available_stream_id()
+            client.h2.send_headers(stream_id, GET, end_stream=True)
+            client.answers[stream_id] = Answered()
+            head = client.h2.data_to_send()
+            await client.stream.send_all(rest + head[:-1])
+            await client.answer(before)
+            await pass_time(0.02)
+            before, rest = stream_id, head[-1:]
+        await client.stream.send_all(rest)
+        assert (await client.answer(before)).status == 200
+
+    talking(test, hello, timeouts=Timeouts(header=0.3), credit=False)
 
 
 def test_preface_that_does_not_end_in_time() -> None:
