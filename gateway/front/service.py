@@ -156,20 +156,17 @@ class Service:
             host="",
             connection=connection,
         )
+        facts = {} if head is None else {"method": _text(head.method), "target": _text(head.target)}
+        if setting := _SETTINGS.get(status):
+            facts["setting"] = setting
+        self.log_refusal(detail, connection, status=status, request_id=nameless.id, **facts)
+        return response_for(RequestError(status, detail), nameless, self.failure_pages)
+
+    def log_refusal(self, reason: str, connection: Connection, **facts: object) -> None:
+        """Log what cannot become a Request, where requests are: whoever sends many fills no other log."""
         if self.access_log is not None:
             client = connection.client and connection.client[0]
-            facts = {} if head is None else {"method": _text(head.method), "target": _text(head.target)}
-            if setting := _SETTINGS.get(status):
-                facts["setting"] = setting
-            log.info(
-                "request refused",
-                client=client,
-                status=status,
-                reason=detail,
-                request_id=nameless.id,
-                **facts,
-            )
-        return response_for(RequestError(status, detail), nameless, self.failure_pages)
+            log.info("request refused", client=client, reason=reason, **facts)
 
     def _route_of(self, request: Request) -> str:
         """The route of *request* in words, for the developer: looked for once more, it is the same."""

@@ -325,7 +325,7 @@ MALFORMED: list[tuple[str, str, Headers]] = [
 def test_malformed_request_costs_its_stream(rule: str, what: str, fields: Headers) -> None:
     """RFC 9113 8.1.1: a stream error of type PROTOCOL_ERROR; the next request is answered."""
     peer = Peer()
-    assert peer.say(peer.headers(1, fields)) == []
+    assert kinds(peer.say(peer.headers(1, fields))) == ["StreamMalformed"]
     assert resets(peer.heard()) == [(1, ErrorCode.PROTOCOL_ERROR)]
     assert not peer.codec.is_open(1)
     assert request_of(peer.say(peer.headers(3))).stream_id == 3
@@ -454,7 +454,7 @@ def test_what_comes_after_the_end_costs_its_stream(late: str) -> None:
     peer = Peer()
     events = peer.say(peer.headers(1), data(1, b"x") if late == "DATA" else peer.headers(1, [(b"x", b"y")]))
     reason = f"{late} behind the end of the request"
-    assert events[1:] == [StreamBroken(1, ErrorCode.STREAM_CLOSED, reason)]
+    assert events[1:] == [StreamBroken(1, ErrorCode.STREAM_CLOSED, reason, fault=True)]
     assert resets(peer.heard()) == [(1, ErrorCode.STREAM_CLOSED)]
 
 
@@ -462,7 +462,7 @@ def test_second_head_that_does_not_end_costs_its_stream() -> None:
     """RFC 9113 8.1: trailers have END_STREAM."""
     peer = Peer()
     events = peer.say(peer.headers(1, POST, end=False), peer.headers(1, [(b"x", b"y")], end=False))
-    assert events[1:] == [StreamBroken(1, ErrorCode.PROTOCOL_ERROR, "HEADERS amid the body")]
+    assert events[1:] == [StreamBroken(1, ErrorCode.PROTOCOL_ERROR, "HEADERS amid the body", fault=True)]
 
 
 def test_body_of_a_closed_stream_is_refused_once() -> None:

@@ -26,6 +26,7 @@ from gateway.failure.response import FailureResponse
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.http2.responder import Http2Responder
+from gateway.front.http2.stream import Http2Stream
 from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.linger import linger
 from gateway.front.patience import Patience
@@ -44,6 +45,7 @@ from gateway.protocols.http2 import (
     StreamBroken,
     StreamData,
     StreamEnded,
+    StreamMalformed,
     StreamRefused,
     StreamRequest,
     WindowOpened,
@@ -59,44 +61,6 @@ log = get_logger()
 
 DRAIN_ROUND_TRIP: Final = 1.0
 """Seconds that the client has to answer the PING behind a first GOAWAY: a long round trip."""
-
-
-class Http2Stream:
-    """One request and what belongs to it."""
-
-    __slots__ = (
-        "body",
-        "gone",
-        "outlet",
-        "request",
-        "responder",
-        "scope",
-        "stream_id",
-        "told",
-        "upgrade",
-    )
-
-    def __init__(self, stream_id: int, outlet: Outlet, body: Http2Body, responder: Http2Responder) -> None:
-        self.stream_id = stream_id
-        self.outlet = outlet
-        self.body = body
-        self.responder = responder
-        self.request: Request | None = None
-        """None if it could not become one."""
-        self.upgrade: Http2Upgrade | None = None
-        self.scope = trio.CancelScope()
-        self.gone = False
-        """The client has reset it."""
-        self.told = False
-        """The handler was told that the client has gone: it has the grace to end."""
-
-    def disconnect(self) -> None:
-        """The client has left."""
-        if self.responder.on_disconnect is not None:
-            self.told = True
-        self.responder.disconnect()
-        if self.upgrade is not None:
-            self.upgrade.disconnect()
 
 
 class Http2Connection:
@@ -280,7 +244,10 @@ class Http2Connection:
                         stream.upgrade.disconnect()
             case StreamBroken():
                 if event.stream_id in self._streams:
-                    self._lose(self._streams[event.stream_id], event.reason)
+                    stream = self._streams[event.stream_id]
+                    if event.fault and stream.request is not None:
+                        _log_fault(event, stream.request)
+                    self._lose(stream, event.reason)
             case WindowOpened():
                 if not event.stream_id:
                     self._output.open_windows(None)
@@ -288,6 +255,8 @@ class Http2Connection:
                     self._output.open_windows(self._streams[event.stream_id].outlet)
             case StreamRefused():
                 self._refuse(event.stream_id, event.head, event.status, event.reason, streams)
+            case StreamMalformed():
+                self._service.log_refusal(event.reason, self._facts, code=ErrorCode.PROTOCOL_ERROR.name)
             case PingAnswered():
                 if self._drain_deadline != inf:
                     self._close()
@@ -308,6 +277,7 @@ class Http2Connection:
         except RequestError as refused:
             self._refuse(event.stream_id, event.head, refused.status, refused.detail, streams)
             return
+        stream.request = request
         self._streams[event.stream_id] = stream
         streams.start_soon(self._answer, stream, request)
 
@@ -392,6 +362,7 @@ class Http2Connection:
         if not stream_id:
             return False
         self._streams[stream_id] = stream = self._make_stream(stream_id, length=0, head_only=False)
+        stream.request = pushed
         streams.start_soon(self._answer, stream, pushed)
         self._output.wake()
         return True
@@ -441,7 +412,6 @@ class Http2Connection:
         return Http2Stream(stream_id, outlet, body, responder)
 
     async def _answer(self, stream: Http2Stream, request: Request) -> None:
-        stream.request = request
         service = self._service
         responder = stream.responder
         started_at = service.pump.now
@@ -553,9 +523,9 @@ class Http2Connection:
         """Nothing came in time; whether that is no fault."""
         self._closing = True
         if self._codec.open_section:
-            self._codec.go_away(
-                ErrorCode.ENHANCE_YOUR_CALM, self._codec.last_stream, "a head came too slowly"
-            )
+            code, reason = ErrorCode.ENHANCE_YOUR_CALM, "a head came too slowly"
+            self._service.log_refusal(reason, self._facts, code=code.name, setting="timeouts.header")
+            self._codec.go_away(code, self._codec.last_stream, reason)
             self._let_all_go("the client was too slow")
             return False
         self._codec.go_away(ErrorCode.NO_ERROR, self._codec.last_stream)
@@ -642,6 +612,19 @@ def _failure_code(upgrade: Http2Upgrade | None) -> ErrorCode:
     """
     connected = upgrade is not None and upgrade.accepted and not upgrade.protocol
     return ErrorCode.CONNECT_ERROR if connected else ErrorCode.INTERNAL_ERROR
+
+
+def _log_fault(event: StreamBroken, request: Request) -> None:
+    """As over HTTP/1.1, where it is answered; here the stream was reset."""
+    log.info(
+        "request failed",
+        reason=event.reason,
+        code=ErrorCode(event.code).name,
+        request_id=request.id,
+        method=request.method,
+        target=request.subject,
+        backend=request.backend or None,
+    )
 
 
 def _expects_continue(event: StreamRequest) -> bool:

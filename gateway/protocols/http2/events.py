@@ -39,6 +39,14 @@ class StreamRefused:
 
 
 @dataclass(slots=True)
+class StreamMalformed:
+    """What has opened a stream is no request, for that *reason*; the stream was reset (RFC 9113 8.1.1)."""
+
+    stream_id: int
+    reason: str
+
+
+@dataclass(slots=True)
 class StreamData:
     """Some bytes of a body or tunnel; may be empty (padding). *size* is what to acknowledge for it."""
 
@@ -57,11 +65,12 @@ class StreamEnded:
 
 @dataclass(slots=True)
 class StreamBroken:
-    """The stream is gone: reset by the client, or by us because what came on it was wrong."""
+    """The stream is gone: reset by the client, or by us because what came on it was wrong, a *fault*."""
 
     stream_id: int
     code: int
     reason: str
+    fault: bool = False
 
 
 @dataclass(slots=True)
@@ -84,6 +93,7 @@ class PeerGoesAway:
 Http2Event: TypeAlias = (
     StreamRequest
     | StreamRefused
+    | StreamMalformed
     | StreamData
     | StreamEnded
     | StreamBroken

@@ -23,6 +23,7 @@ from gateway.protocols.http2.events import (
     StreamBroken,
     StreamData,
     StreamEnded,
+    StreamMalformed,
     StreamRefused,
     StreamRequest,
     WindowOpened,
@@ -291,8 +292,12 @@ class Http2Server:
         if request is None:
             section.request = request = parse_request(section.fields)
         ended = self._block_ends
-        if request.malformed or (ended and request.content_length):
+        malformed = request.malformed
+        if not malformed and ended and request.content_length:
+            malformed = "content-length without content"
+        if malformed:
             self._reset_by_fault(stream_id, ErrorCode.PROTOCOL_ERROR)
+            events.append(StreamMalformed(stream_id, malformed))
             return
         self.last_stream = stream_id
         tunnel = request.connect or request.protocol != b""
@@ -453,7 +458,7 @@ class Http2Server:
         """End a stream whose request was passed on, for what came later."""
         del self._streams[stream_id]
         self._reset_by_fault(stream_id, code)
-        events.append(StreamBroken(stream_id, code, reason))
+        events.append(StreamBroken(stream_id, code, reason, fault=True))
 
     def _reset_by_fault(self, stream_id: int, code: ErrorCode) -> None:
         # Asking for resets is a flood like any other (CVE-2025-8671).
