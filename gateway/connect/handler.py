@@ -25,8 +25,9 @@ from gateway.upstream.dial import Dialer
 from gateway.upstream.tunnel import Tunnel
 
 # What can be looked up. The grammar of URIs lets more through (RFC 3986 3.2.2) that is not for resolvers.
-_NAME: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
-_LONGEST_NAME: Final = 253  # RFC 1035 2.3.4
+# RFC 1035 2.3.4: 63 bytes in a label, 255 on the wire.
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+_LONGEST_NAME: Final = 253
 
 _MOST_ADDRESSES: Final = 8
 """Addresses of one name that are tried. Larger sites have as many, and each gets a share of the time."""

@@ -178,6 +178,8 @@ async def _ask_system(name: str) -> list[str]:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
             return []
         raise ResolveError(error.strerror) from error
+    except UnicodeError:  # a label is empty, or of more than 63 bytes (RFC 1035 2.3.4): there is no such name
+        return []
     except (OSError, RuntimeError) as exhausted:  # no descriptor is left, or no thread can be started
         raise ResolveError(str(exhausted)) from exhausted
     # In the order of the system (RFC 6724), each once.

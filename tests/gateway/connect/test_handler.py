@@ -343,7 +343,8 @@ def test_tunnel_at_the_end_of_the_daemon() -> None:
 @pytest.mark.parametrize(
     "target",
     ["a", "a:", "a:0", "a:65536", "a:99999", "a:http", ":80", "/x", "*", "http://a:80/", "u@a:80", "a:80/",
-     "[::1]", "::1:80", "a:80:80", "[::g]:80", "%61:80", "a$:80", "a..b:80", "a:-1", f"{'a.' * 130}b:80"],
+     "[::1]", "::1:80", "a:80:80", "[::g]:80", "%61:80", "a$:80", "a..b:80", "a:-1", f"{'a.' * 130}b:80",
+     f"{'a' * 64}:80", f"b.{'a' * 64}.c:80"],
 )  # fmt: skip
 def test_malformed_target(target: str) -> None:
     """RFC 9110 9.3.6: an empty or invalid port is answered 400; so is all else that is no host and port."""

@@ -184,6 +184,16 @@ except ResolveError as error:
     assert found.stdout == "can't start new thread\n"
 
 
+@pytest.mark.parametrize("name", ["a" * 64, "a..localhost", f"{'a' * 64}.localhost"])
+def test_name_that_cannot_be(name: str) -> None:
+    """Python refuses to write it down for the system, in words of its own."""
+
+    async def main() -> None:
+        assert (await Resolver().find(TcpAddress(name, 80))).servers == ()
+
+    run(main)
+
+
 def test_word_that_the_system_does_not_know() -> None:
     async def main() -> None:
         try:
