@@ -91,19 +91,28 @@ class Certificate:
         if options.client_ca is not None:
             self._watched.append(options.client_ca)
         self._used = self._seen = _signature(self._watched)
+        self._trouble = ""
+        """Why the files cannot be used as they are. That may pass without a change of them: who may read them
+        is set after they were written, a descriptor is free again."""
         self.context = self._load()
 
     def refresh(self) -> bool:
         """Look at the files; whether there is a new context."""
         before, self._seen = self._seen, _signature(self._watched)
-        if self._seen == self._used or self._seen != before:
+        if self._seen != before or (self._seen == self._used and not self._trouble):
             return False
         self._used = self._seen
+        before_trouble = self._trouble
         try:
             self.context = self._load()
         except ValueError as error:
-            log.error("certificate not renewed", certificate=str(self._files.certificate), cause=str(error))  # noqa: TRY400
+            self._trouble = str(error)
+            if self._trouble != before_trouble:
+                log.error(  # noqa: TRY400
+                    "certificate not renewed", certificate=str(self._files.certificate), cause=self._trouble
+                )
             return False
+        self._trouble = ""
         log.info("certificate renewed", certificate=str(self._files.certificate))
         return True
 
@@ -218,8 +227,7 @@ def make_context(options: TlsOptions) -> TlsContext:
         pem.check_ciphers(options.ciphers)
         context.set_ciphers(options.ciphers)
     if options.client_ca is not None:
-        pem.check_authorities(options.client_ca)
-        context.load_verify_locations(options.client_ca)
+        pem.load_authorities(context, options.client_ca)
     context.verify_mode = _VERIFY[options.client_certificates]
     return context
 

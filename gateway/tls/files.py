@@ -52,9 +52,25 @@ def check_key(path: Path) -> None:
         raise ValueError(f"{path} has no private key in PEM form") from error
 
 
-def check_authorities(path: Path) -> None:
-    """Raise ValueError unless *path* has certificates of authorities."""
+def load_authorities(context: ssl.SSLContext, path: Path) -> None:
+    """Make *context* trust the authorities whose certificates *path* has."""
     read_certificate(path)
+    _load_trusted(context, path)
+
+
+def load_revocations(context: ssl.SSLContext, path: Path) -> None:
+    """Make *context* know the lists of revoked certificates that *path* has."""
+    check_revocations(path)
+    _load_trusted(context, path)
+
+
+def _load_trusted(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError:  # the first one is sound
+        raise ValueError(f"{path} has something in PEM form that OpenSSL cannot read") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def check_revocations(path: Path) -> None:

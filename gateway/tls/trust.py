@@ -42,11 +42,9 @@ def client_context(options: ClientOptions, protocols: tuple[str, ...] = ()) -> s
     elif options.ca is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
-        pem.check_authorities(options.ca)
-        context.load_verify_locations(options.ca)
+        pem.load_authorities(context, options.ca)
     if options.crl is not None:
-        pem.check_revocations(options.crl)
-        context.load_verify_locations(options.crl)
+        pem.load_revocations(context, options.crl)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     if options.files is not None:
         pem.load(context, options.files)

@@ -1,6 +1,7 @@
 """Certificates whose files change while the daemon runs, and files that cannot be used."""
 
 import os
+import resource
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +21,10 @@ from gateway.request import Request, Responder, respond
 from gateway.tls import context
 from gateway.tls.context import Certificates, TlsOptions
 from gateway.tls.files import CertificateFiles, check_ciphers, check_pair
+from gateway.tls.trust import ClientOptions
+from gateway.tls.trust import client_context as client_context_of
 from tests.gateway.served import LAST_GET, run, until
-from tests.gateway.tls.secured import AUTHORITY, Secured, certificate, client_context, secured
+from tests.gateway.tls.secured import AUTHORITY, Secured, authority_file, certificate, client_context, secured
 
 
 async def hello(_request: Request, responder: Responder) -> None:
@@ -110,6 +113,49 @@ def test_broken_files_keep_the_certificate_and_are_logged_once(trouble: str, tmp
             assert await shown(served) != before
 
     run(main)
+
+
+def test_what_could_not_be_read_for_a_while_is_read_then(tmp_path: Path) -> None:
+    """The reason says nothing of the files: these do not change any more (as by chown behind the copy)."""
+    files = certificate(tmp_path, "localhost")
+    certificates = Certificates(TlsOptions(), [files])
+    before = certificates.context
+    certificate(tmp_path, "localhost")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with structlog.testing.capture_logs() as logged:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            for _ in range(4):
+                certificates.refresh()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert certificates.context is before
+        for _ in range(4):
+            certificates.refresh()
+    assert certificates.context is not before
+    assert [line["event"] for line in logged] == ["certificate not renewed", "certificate renewed"]
+    assert logged[0]["cause"].endswith("cannot be read: Too many open files")
+
+
+def test_authorities_of_clients_that_cannot_be_used(tmp_path: Path) -> None:
+    """OpenSSL reads more of the file than certificates: revocations, trust."""
+    files = certificate(tmp_path, "localhost")
+    authorities = authority_file(tmp_path, AUTHORITY)
+    options = TlsOptions(client_certificates="required", client_ca=authorities)
+    certificates = Certificates(options, [files])
+    before = certificates.context
+    broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+    authorities.write_bytes(AUTHORITY.cert_pem.bytes() + broken.encode())
+    message = f"{authorities} has something in PEM form that OpenSSL cannot read"
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(4):
+            certificates.refresh()
+    assert [line["cause"] for line in logged] == [message]
+    assert certificates.context is before
+    with pytest.raises(StartError, match=message):
+        Certificates(options, [files])
+    with pytest.raises(ValueError, match=message):
+        client_context_of(ClientOptions(ca=authorities))
 
 
 def test_names_of_a_renewed_certificate_count(tmp_path: Path) -> None:
