@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+import idna
 import trustme
 from cryptography import x509
 
@@ -41,7 +42,8 @@ def directory() -> Path:
 
 def development_context(options: TlsOptions, hosts: Iterable[str]) -> TlsContext:
     """A context for localhost and *hosts*; says in the log how to trust it. Raises StartError."""
-    names = [*LOCAL, *(host.strip("[]") for host in hosts)]
+    hosts = (host.strip("[]") for host in hosts)
+    names = list(dict.fromkeys([*LOCAL, *filter(_is_nameable, hosts)]))
     kept = directory()
     try:
         authority = _authority(kept)
@@ -51,7 +53,7 @@ def development_context(options: TlsOptions, hosts: Iterable[str]) -> TlsContext
         raise StartError(f"tls: development: {kept} has no usable authority: remove it ({error})") from error
     now = datetime.now(UTC)
     leaf = authority.issue_cert(
-        *dict.fromkeys(filter(_is_nameable, names)),
+        *names,
         organization_name="Gateway development",
         not_before=now - timedelta(days=1),
         not_after=now + _VALID,
@@ -70,19 +72,21 @@ def development_context(options: TlsOptions, hosts: Iterable[str]) -> TlsContext
 
 
 def _is_nameable(host: str) -> bool:
-    """Whether a certificate can have the name: no underscore, for instance."""
+    """Whether a certificate can have the name, as trustme sees it: no underscore, for instance."""
     try:
         ip_address(host)
     except ValueError:
-        return all(
-            label.replace("-", "").isalnum() and len(label) < 64 and label.strip("-") == label
-            for label in host.removeprefix("*.").split(".")
-        )
+        try:
+            idna.encode(host.removeprefix("*."))
+        except idna.IDNAError:
+            return False
     return True
 
 
 def _authority(kept: Path) -> trustme.CA:
     kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if kept.stat().st_mode & 0o077:  # it was there already; that of another user cannot be used
+        kept.chmod(0o700)
     certificate, key = kept / "ca.pem", kept / "ca-key.pem"
     with _locked(kept / "lock"):
         if not certificate.exists():

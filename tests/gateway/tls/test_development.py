@@ -47,9 +47,14 @@ def test_certificate_for_the_hosts_of_the_routes(host: str, cache: Path) -> None
         "192.0.2.1",
         "[2001:db8::1]",
         "under_score.example",
+        "xn--a.example",
+        "ab--cd.example",
+        ".".join(["a" * 60] * 5),
         "app.example",
     ]
-    context = development_context(TlsOptions(), hosts)
+    with structlog.testing.capture_logs() as logged:
+        context = development_context(TlsOptions(), hosts)
+    assert logged[0]["hosts"][3:] == ["app.example", "*.example.com", "192.0.2.1", "2001:db8::1"]
     shake_hands(context, host, cache / KEPT / "ca.pem")
     with pytest.raises(ssl.SSLError):
         shake_hands(context, "other.example", cache / KEPT / "ca.pem")
@@ -68,6 +73,14 @@ def test_authority_is_kept_and_private(cache: Path) -> None:
     assert stat.S_IMODE(os.stat(cache / KEPT).st_mode) == 0o700
     for file in (cache / KEPT).iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_directory_that_others_may_read(cache: Path) -> None:
+    """Made by hand, or copied: the key is in there."""
+    (cache / KEPT).mkdir(parents=True)
+    (cache / KEPT).chmod(0o755)
+    development_context(TlsOptions(), [])
+    assert stat.S_IMODE(os.stat(cache / KEPT).st_mode) == 0o700
 
 
 def test_home_without_cache_directory_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
