@@ -22,6 +22,8 @@ class ServerTls:
 
         *says_end* as in `TlsStream`.
         """
+        if name is not None:
+            name = name.removesuffix(".")  # RFC 6066 3: not even of a name that is complete
         self._context = context
         self._says_end = says_end
         self._name = name

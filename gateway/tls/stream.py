@@ -79,6 +79,7 @@ class TlsStream(PumpStream):
         "_early",
         "_encrypt",
         "_ended",
+        "_failure",
         "_incoming",
         "_outgoing",
         "_owed",
@@ -123,7 +124,9 @@ class TlsStream(PumpStream):
         self._early = b""
         """What has come together with the end of the handshake."""
         self._ended = False
-        """The peer has said that nothing more comes, or closed."""
+        """The peer has said that nothing more comes, or closed, or is not understood any more."""
+        self._failure: TlsBrokenError | None = None
+        """What has gone wrong behind the last data."""
         self._concluded = False
         """We have."""
         self._unsent = b""
@@ -201,6 +204,8 @@ class TlsStream(PumpStream):
                 self._end()
                 if self._says_end:
                     raise TlsBrokenError("closed without close_notify")
+        if not data and self._failure is not None:
+            raise TlsBrokenError(str(self._failure), alert=self._failure.alert)
         return data
 
     def _decrypted(self, received: bytes) -> bytes:
@@ -218,7 +223,10 @@ class TlsStream(PumpStream):
         return b"".join(pieces)
 
     def _read_records(self) -> bytes:
-        """Decrypt what was received: all but the record of which something is still to come."""
+        """Decrypt what was received: all but the record of which something is still to come.
+
+        What came in front of a broken record or an alert was said by the peer; the next read raises that.
+        """
         data = b""
         try:
             data = self._decrypt(READ_SIZE)
@@ -236,7 +244,9 @@ class TlsStream(PumpStream):
             self._end()
         except SSLError as failure:
             self._send_unasked()
-            raise self._failed(failure) from failure
+            self._failure = TlsBrokenError(reason_of(failure), alert=is_alert(failure))
+            self._ended = self._readable = self.hung_up = True
+            return data
         if self._outgoing.pending:
             self._send_unasked()
             if len(self._unsent) > UNSENT_BYTES:

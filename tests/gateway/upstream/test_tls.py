@@ -181,6 +181,13 @@ def test_address_is_compared_with_those_of_the_certificate(ca: str) -> None:
     assert server.names == [None]
 
 
+def test_name_with_a_dot_at_its_end(ca: str) -> None:
+    """RFC 6066 3: the dot of a name that is complete is not said."""
+    server = TlsServer(context_of())
+    assert ask(server.behave, tls={"ca": ca, "server_name": "app.example."}).body == b"ok"
+    assert server.names == ["app.example"]
+
+
 @pytest.mark.parametrize(
     ("leaf", "options", "reason"),
     [
@@ -427,6 +434,39 @@ def test_answer_without_the_end_of_tls_is_incomplete(ca: str) -> None:
     """RFC 9112 8: the connection may have been cut by somebody else."""
     found = ask(TlsServer(context_of(), UNBOUNDED, compatible=True).behave, tls={"ca": ca})
     assert not found.complete
+
+
+@pytest.mark.parametrize("size", [2, 40_000])
+def test_answer_in_front_of_a_broken_record_is_one(ca: str, size: int) -> None:
+    """They arrive together; the connection is not used again."""
+    closed = trio.Event()
+
+    async def behave(stream: trio.SocketStream) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = context_of().wrap_bio(incoming, outgoing, server_side=True)
+        said = b""
+        while not said.endswith(b"\r\n\r\n"):
+            try:
+                if session.version() is None:
+                    session.do_handshake()
+                said += session.read()
+            except ssl.SSLWantReadError:
+                await stream.send_all(outgoing.read())
+                incoming.write(await stream.receive_some())
+        session.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await stream.send_all(outgoing.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
+        await read_all(stream)
+        closed.set()
+
+    async def main() -> None:
+        async with (
+            backend(behave) as app,
+            gateway_of(config(app.address, tls={"ca": ca})) as served,
+        ):
+            assert response(await served.ask(LAST_GET)).body == bytes(size)
+            await closed.wait()
+
+    run(main)
 
 
 def test_large_bodies_go_both_ways(ca: str) -> None:
