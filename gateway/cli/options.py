@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:  # it takes long to load
     from gateway.config.document import Document
-    from gateway.config.load import Mistake
+    from gateway.config.loading import Mistake
 
 ACTIONS: Final = {
     "asgi": "asgi", "wsgi": "wsgi", "cgi": "cgi", "fastcgi": "fastcgi", "uwsgi": "uwsgi", "scgi": "scgi",
@@ -51,7 +51,7 @@ class Reader:
     def read(self) -> "Document":
         """Raises ConfigError, UsageError."""
         from gateway.config.document import Document
-        from gateway.config.load import read_text
+        from gateway.config.loading import read_text
 
         if self.config is not None:
             directory = os.path.abspath(Path(self.config).parent)
@@ -70,7 +70,7 @@ class Reader:
     def _take_environment(self, path: str) -> None:
         """As the servers do that have this option: what is set already, stays."""
         from gateway.config.env_file import parse_env_file
-        from gateway.config.load import ConfigError, Mistake, read_text
+        from gateway.config.loading import ConfigError, Mistake, read_text
 
         try:
             variables = parse_env_file(read_text(path))

@@ -5,7 +5,7 @@ The way of a file, and the modules::
 text ─► source ─► plain data, line of each part ─► models ─► Config
                                                      └────► ConfigError: every mistake, with its line
 
-load       files and texts to Config, or all mistakes
+loading    files and texts to Config, or all mistakes
 whole      Config: what is said once for the daemon, and what its parts say of each other
 listeners  where clients are accepted
 listener_tls  the part of them about TLS
@@ -32,7 +32,7 @@ descriptions  what each setting is for, for the schema and the documentation
 from gateway.config.backends.kinds import Backend
 from gateway.config.clients import ClientLimits, ClientTimeouts
 from gateway.config.listeners import Listener
-from gateway.config.load import ConfigError, Mistake, from_mapping, load, load_text, schema
+from gateway.config.loading import ConfigError, Mistake, from_mapping, load, load_text, schema
 from gateway.config.routes import Match, Route
 from gateway.config.values.addresses import BackendAddress, ListenAddress, Network
 from gateway.config.whole import AccessLog, Config

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config.load import from_mapping, load_text
+from gateway.config.loading import from_mapping, load_text
 from gateway.config.whole import Config
 
 

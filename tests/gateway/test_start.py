@@ -1,6 +1,10 @@
 """What the start of the daemon spares: what takes long, and is not needed before the first answer."""
 
+import importlib
+import inspect
 import json
+import os
+import pkgutil
 import subprocess
 import sys
 import urllib.request
@@ -9,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import gateway
 from gateway.config.backends.kinds import KINDS
 from tests.gateway.test_daemon import ROOT, daemon
 
@@ -118,3 +123,30 @@ def test_kinds_that_are_not_configured_are_not_loaded(tmp_path: Path, kind: str)
     models = {of.module for of in KINDS.values()}
     assert modules & models == {KINDS[kind].module}
     assert "yaml" not in modules  # there was no file
+
+
+def test_no_package_has_something_of_the_name_of_a_module_in_it() -> None:
+    """One of them would hide the other: which one is last, nobody knows with lazy imports."""
+    packages = [each.name for each in pkgutil.walk_packages(gateway.__path__, "gateway.") if each.ispkg]
+    assert "gateway.config" in packages
+    for name in packages:
+        package = importlib.import_module(name)
+        for module in pkgutil.iter_modules(package.__path__):
+            same = getattr(package, module.name, None)
+            assert same is None or inspect.ismodule(same), f"{name}.{module.name}"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="imports can be lazy from Python 3.15 on")
+def test_imports_may_be_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEP 810: somebody may have all of them be."""
+    monkeypatch.setenv("PYTHON_LAZY_IMPORTS", "all")
+    assert "gateway.backends.asgi.backend" in answer(tmp_path)["modules"]
+    checked = subprocess.run(
+        [sys.executable, "-m", "gateway", "check", "gateway.yaml"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")

@@ -13,7 +13,7 @@ import gateway.config
 from gateway.config import foreign, load_text
 from gateway.config.backends.kinds import KINDS
 from gateway.config.base import Model
-from gateway.config.load import ConfigError
+from gateway.config.loading import ConfigError
 
 
 def models() -> dict[str, type[Model]]:
