@@ -13,10 +13,18 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Of the Python that runs the gateway."""
 
 
-def site_packages(virtualenv: Path) -> Path:
-    """The directory of the packages. Raises ValueError if they are for another version of Python."""
-    found = virtualenv / "lib" / f"python{VERSION}" / "site-packages"
-    if not found.is_dir():
+def site_packages(virtualenv: Path) -> list[Path]:
+    """The directories of the packages. Raises ValueError if they are for another version of Python.
+
+    Where compiled packages have a directory of their own (lib64), it was a link to the other one until
+    Python 3.15.
+    """
+    found: list[Path] = []
+    for name in ("lib", sys.platlibdir):
+        directory = virtualenv / name / f"python{VERSION}" / "site-packages"
+        if directory.is_dir() and not any(map(directory.samefile, found)):
+            found.append(directory)
+    if not found:
         theirs = _version(virtualenv)
         what = f"is of Python {theirs}" if theirs else "has no packages"
         raise ValueError(f"{virtualenv} {what}: expected one of Python {VERSION}, which runs the gateway")
@@ -38,10 +46,11 @@ def add_site_packages(virtualenv: Path) -> None:
 
     What is imported already stays. Its ``.pth`` files are obeyed (site). Raises ValueError.
     """
-    directory = str(site_packages(virtualenv))
-    if directory in sys.path:
+    directories = [str(each) for each in site_packages(virtualenv)]
+    if set(directories) <= set(sys.path):
         return
     before = list(sys.path)
-    site.addsitedir(directory)
+    for directory in directories:
+        site.addsitedir(directory)
     added = [entry for entry in sys.path if entry not in before]
     sys.path[:] = [*added, *(entry for entry in sys.path if entry in before)]

@@ -205,6 +205,23 @@ def test_packages_of_a_virtual_environment(tmp_path: Path) -> None:
     assert sys.path[0] == str(tmp_path / "app")
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_compiled_packages_may_have_a_directory_of_their_own(
+    linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fedora's lib64: a link to lib, and from Python 3.15 on another directory."""
+    monkeypatch.setattr(sys, "platlibdir", "lib64")
+    environment = make_environment(tmp_path / "venv", VERSION, None)
+    if linked:
+        (environment / "lib64").symlink_to("lib")
+    compiled = environment / "lib64" / f"python{VERSION}" / "site-packages"
+    write(compiled, "gw_compiled.py", "")
+    write(tmp_path / "app", "gw_both.py", "import gw_packaged, gw_compiled\napp = lambda: None\n")
+    load("gw_both:app", tmp_path / "app", surroundings=Surroundings(environment))
+    ours = [entry for entry in sys.path if entry.startswith(str(environment))]
+    assert len(ours) == (1 if linked else 2)
+
+
 @pytest.mark.parametrize(
     ("version", "pyvenv", "problem"),
     [
