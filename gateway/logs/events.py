@@ -191,14 +191,20 @@ def _show_warning(
     )
 
 
+_OF_A_NAME: Final = "in ssl servername callback while decoding name"
+
+
 def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """`sys.unraisablehook`, which writes several lines to standard error, past the log."""
-    where, error = unraisable.object, unraisable.exc_value
-    if isinstance(where, bytes) and isinstance(error, UnicodeDecodeError):
+    what, said, error = unraisable.object, unraisable.err_msg or "", unraisable.exc_value
+    if isinstance(error, UnicodeDecodeError) and (isinstance(what, bytes) or _OF_A_NAME in said):
         # The ssl module's: a client asks for a host that is not ASCII. Its handshake fails, which is told of.
         return
-    name = getattr(where, "__qualname__", None) or type(where).__qualname__
-    get_logger().error("exception ignored", where=name, exc_info=error)
+    if what is None:  # from Python 3.14 on there are mostly words
+        where = said.removeprefix("Exception ignored ")
+    else:
+        where = getattr(what, "__qualname__", None) or type(what).__qualname__
+    get_logger().error("exception ignored", where=where, exc_info=error)
 
 
 def _plain(_logger: object, _method: str, event: EventDict) -> EventDict:

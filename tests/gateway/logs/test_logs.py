@@ -359,7 +359,7 @@ def test_exceptions_that_python_ignores_are_entries() -> None:
     Failing()
     (entry,) = entries(stream)
     assert (entry["level"], entry["event"]) == ("error", "exception ignored")
-    assert entry["where"].endswith("Failing.__del__")
+    assert "Failing.__del__" in entry["where"]
     assert "in __del__" in entry["exception"]
 
 
