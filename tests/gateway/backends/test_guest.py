@@ -109,6 +109,48 @@ def test_tasks_may_be_eager() -> None:
     assert ended == [True, True]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="single tasks can be eager from Python 3.14 on")
+def test_a_single_task_may_be_eager() -> None:
+    async def current() -> asyncio.Task[Any] | None:
+        return asyncio.current_task()
+
+    async def start() -> bool:
+        options: Any = {"eager_start": True}
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(current(), **options)
+        return task.done() and task.result() is task and asyncio.current_task() is not task
+
+    assert in_application(start)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python 3.14 brought the call graph of tasks")
+def test_tasks_tell_who_waits_for_them() -> None:
+    """Those of a request up to the application, from within and from other threads."""
+
+    async def look() -> list[str]:
+        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def hold() -> None:
+            begun.set()
+            await held
+
+        async def gather() -> None:
+            async with asyncio.TaskGroup() as group:
+                seen.append(group.create_task(hold()))
+
+        begun = asyncio.Event()
+        seen: list[asyncio.Task[None]] = []
+        waiting = asyncio.create_task(gather())
+        await begun.wait()
+        graph = await asyncio.to_thread(asyncio.format_call_graph, seen[0])  # type: ignore[attr-defined]
+        assert asyncio.current_task() in await asyncio.to_thread(asyncio.all_tasks, held.get_loop())
+        waiting.cancel()
+        return [graph, asyncio.format_call_graph()]  # type: ignore[attr-defined]
+
+    held, current = in_application(look)
+    assert held.index(".hold()") < held.index("Awaited by") < held.index(".gather()")
+    assert current.index(".look()") < current.index("Crossing.run()")
+
+
 def test_tasks_may_be_made_by_a_factory_that_knows_nothing_of_contexts() -> None:
     """As all were before Python 3.11: asyncio calls it so unless a context is asked for."""
     variable: ContextVar[int] = ContextVar("variable", default=0)
