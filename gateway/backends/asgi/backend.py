@@ -212,8 +212,6 @@ class AsgiBackend:
             await self._host.enter(
                 self._app, http_scope(request, self._state, self._extensions.of(request)), exchange
             )
-            if exchange.sending and exchange.complete:
-                await exchange.settle()
         except trio.Cancelled:
             exchange.abandon()
             raise
@@ -229,6 +227,8 @@ class AsgiBackend:
             exchange.leave()
         if forked.is_child:
             forked.end_returned()
+        if exchange.unsettled:
+            await exchange.settle()
         if not exchange.complete:
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the collector runs.

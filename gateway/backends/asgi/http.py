@@ -100,6 +100,7 @@ class HttpExchange:
         "_status",
         "_trailers",
         "_unpaused",
+        "_unsent",
         "gone",
         "on_complete",
         "sending",
@@ -143,6 +144,8 @@ class HttpExchange:
         """A message waits for the client."""
         self._sent: trio.Event | None = None
         """Set when it has left, or will not."""
+        self._unsent = False
+        """The end of the response was not flushed, or that was broken off."""
         self.told = False
         """The application was told to end, though its client is there: the daemon stops."""
 
@@ -292,7 +295,7 @@ class HttpExchange:
                     flushed = responder.try_flush()
                 self._complete()
                 if not flushed:
-                    await self._wait_for_client(responder.flush)
+                    await self._flush_rest()
                 if self.on_complete is not None:
                     self.on_complete()
             except ClientGone as gone:
@@ -339,6 +342,12 @@ class HttpExchange:
         if self._unpaused >= _EVENTS_PER_TURN:
             self._unpaused = 0
             await self._host.pause()
+
+    async def _flush_rest(self) -> None:
+        """Send what is left of a response that is complete."""
+        self._unsent = True
+        await self._wait_for_client(self._responder.flush)
+        self._unsent = False
 
     async def _wait_for_client(self, function: Callable[[], Awaitable[None]]) -> None:
         """Await *function* of the responder; other messages wait meanwhile."""
@@ -480,7 +489,7 @@ class HttpExchange:
         flushed = responder.try_flush()
         self._complete()
         if not flushed:
-            await self._wait_for_client(responder.flush)
+            await self._flush_rest()
         if self.on_complete is not None:
             self.on_complete()
 
@@ -515,13 +524,29 @@ class HttpExchange:
         finally:
             del failure
 
+    @property
+    def unsettled(self) -> bool:
+        """The response is complete, and not all of it has left."""
+        return (self.sending or self._unsent) and self.complete
+
     async def settle(self) -> None:
-        """The application has returned: wait for what another task of it sends. What follows on the
-        connection would come in between.
+        """The application is done: have the whole response leave.
+
+        Another task of it may be sending still, and what follows on the connection would come in between. Or
+        it has cancelled its last `send`, as those do that listen for a disconnect meanwhile: once there is
+        nothing to add, `receive` tells of one.
         """
-        while self.sending:
-            self._sent = trio.Event()
-            await self._sent.wait()
+        try:
+            while self.sending:
+                self._sent = trio.Event()
+                await self._sent.wait()
+            if self._unsent:
+                await self._responder.flush()
+        except (ClientGone, ResponseAborted) as error:
+            self._leave(error)
+        except trio.Cancelled:
+            self.abandon()
+            raise
 
     def leave(self) -> None:
         """The call is over."""

@@ -41,6 +41,7 @@ class Http1Responder:
     __slots__ = (
         "_bodiless",
         "_body",
+        "_broken_off",
         "_chunked",
         "_fields",
         "_gone",
@@ -107,6 +108,8 @@ class Http1Responder:
         self._left: int | None = None
         self._queued: list[bytes] = []
         self._unsent: memoryview | bytes = b""
+        self._broken_off = False
+        """The flush of a response that had ended was cancelled."""
 
     @property
     def disconnected(self) -> bool:
@@ -269,6 +272,8 @@ class Http1Responder:
         return False
 
     async def flush(self) -> None:
+        if self._broken_off:
+            self._broken_off, self.ended = False, True
         while not self.try_flush():
             try:
                 await self._wait_writable()
@@ -276,7 +281,8 @@ class Http1Responder:
                 self.ended = False  # not for the client: its part of the response is not whole
                 raise ClientGone(str(error)) from error
             except BaseException:
-                self.ended = False
+                # Cancelled: nor is it, unless somebody flushes the rest.
+                self._broken_off, self.ended = self.ended, False
                 raise
 
     async def _wait_writable(self) -> None:

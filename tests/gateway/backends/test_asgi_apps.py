@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import anyio
 import django
 import pytest
 import trio
@@ -294,6 +295,42 @@ def test_a_waiting_application_is_told_that_its_client_has_left(loop: str) -> No
 
 
 # --- Quart on trio
+
+
+@both_loops
+@pytest.mark.parametrize("more", [False, True])
+def test_an_application_that_cancels_its_last_send_has_sent_it(loop: str, more: bool) -> None:
+    """As MCP servers do, that listen for a disconnect beside each response."""
+    body = bytes(8_000_000)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def listen() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(listen)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if more:
+                await send({"type": "http.response.body", "body": b"-", "more_body": True})
+            await send({"type": "http.response.body", "body": body})
+            tasks.cancel_scope.cancel()
+
+    async def main() -> None:
+        async with connected(app, loop=loop) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" + get("/"))
+            received = await read_all(stream)
+            first, second = received.split(b"HTTP/1.1 200 OK\r\n")[1:]
+            assert first.count(body) == second.count(body) == 1
+            if more:
+                assert first.endswith(b"\r\n0\r\n\r\n")
+                assert second.endswith(b"\r\n0\r\n\r\n")
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert logs == []
 
 
 def make_quart() -> Any:
