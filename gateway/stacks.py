@@ -13,6 +13,7 @@ from typing import Final
 LINES: Final = 100
 """Lines that are kept: the innermost calls say where it hangs, and the end what happened."""
 
+_IMPORT_SYSTEM: Final = "<frozen importlib._bootstrap"
 
 _NAME: Final = vars(type)["__name__"]
 """What a class is called, whatever its own class has under that name."""
@@ -73,8 +74,14 @@ def _without_source(calls: Iterable[tuple[FrameType, int]]) -> str:
 
 
 def _calls(frame: FrameType | None, outermost: CodeType | None) -> list[tuple[FrameType, int]]:
-    found = []
+    found: list[tuple[FrameType, int]] = []
+    inside = False
     while frame is not None and frame.f_code is not outermost:
-        found.append((frame, frame.f_lineno))
+        # As in Python's own tracebacks, what stands between an import and the module says nothing: it is
+        # three of four calls where one module imports another. Unless it is there that the thread waits.
+        importing = frame.f_code.co_filename.startswith(_IMPORT_SYSTEM)
+        if not (importing and inside):
+            found.append((frame, frame.f_lineno))
+        inside = inside or not importing
         frame = frame.f_back
     return found[::-1]
