@@ -36,6 +36,7 @@ What makes and runs it all:
     config/      the YAML file as frozen models, all mistakes at once, with their lines
     build/       makes what runs of the configuration
     daemon       opens listeners and backends, stops them from the inside out
+    listener     listening sockets; connections: those of clients, to their end
     supervisor/  workers, one or several, replaced without a gap; turns: the file that they share
     shutdown/    the end of a process: its signals, its steps, who is told of it
     control/     the socket for gateway status, reload and stop, and metrics

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from gateway.build import build
 from gateway.build.entrances import Entrances
 from gateway.config import ConfigError, from_mapping, load_text
-from gateway.daemon import Connections
+from gateway.connections import Connections
 from gateway.errors import StartError
 from gateway.listener import accept, open_listener
 from gateway.net.pump import Pump
