@@ -34,6 +34,7 @@ COMPILED = (
     "gateway/backends/asgi/scope.py",
     "gateway/backends/asgi/settings.py",
     "gateway/backends/asgi/websocket.py",
+    "gateway/backends/asgi/websocket_messages.py",
     "gateway/backends/forwarded.py",
     "gateway/backends/http.py",
     "gateway/backends/intake.py",

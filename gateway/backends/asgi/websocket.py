@@ -19,7 +19,8 @@ An application whose client has left is told so by `receive` and `send`, and has
 (``timeouts.disconnect_grace``), anew with each message that it still takes of what came before; then its
 call is cancelled.
 
-The handshake was looked at before (`handshake`). It works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
+The handshake was looked at before (`handshake`); the values in messages are checked by `websocket_messages`.
+It works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
 """
 
 from collections import deque
@@ -32,24 +33,15 @@ import trio
 
 from gateway.backends.asgi.host import Event, Host, Message, Wait, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
-from gateway.backends.asgi.messages import check_headers
 from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions, ShutdownWait
 from gateway.backends.asgi.settings import WebSocketSettings
+from gateway.backends.asgi.websocket_messages import KINDS, NORMAL, acceptance, closing, payload
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
 from gateway.net.pump import overslept
 from gateway.protocols.events import NEED_DATA, Headers
-from gateway.protocols.websocket.deflate import Deflate, negotiate
-from gateway.protocols.websocket.handshake import accept_value, offered_subprotocols
-from gateway.protocols.websocket.server import (
-    ABNORMAL,
-    NO_STATUS,
-    Closed,
-    Pong,
-    WebSocketServer,
-    is_close_code,
-)
+from gateway.protocols.websocket.server import ABNORMAL, Closed, Pong, WebSocketServer
 from gateway.request import Duplex, Request, Responder, Upgrade
 from gateway.runtime import forked
 from gateway.shutdown.notice import ShutdownNotice
@@ -66,7 +58,6 @@ UNSENT_BYTES: Final = 64 * 1024
 _MESSAGES_PER_TURN: Final = 16
 """Messages that an application may send without a wait before the others have a turn (as in `http`)."""
 
-_NORMAL: Final = 1000
 _FAILED: Final = 1011
 _RESTART: Final = 1012
 
@@ -284,7 +275,7 @@ class WebSocketExchange:
         if self._stage is _ACCEPTING:
             await self._decided.wait()  # Another task accepts: what was sent behind that follows it.
         if kind == "websocket.send" and self._stage is _OPEN:
-            self._write(self._codec.send_message(_payload(message)))
+            self._write(self._codec.send_message(payload(message)))
             if self._writing:
                 await self._wait_drained()
             else:
@@ -292,15 +283,12 @@ class WebSocketExchange:
                 if self._unpaused >= _MESSAGES_PER_TURN:
                     self._unpaused = 0
                     await self._host.pause()
-        elif kind not in _KINDS:
+        elif kind not in KINDS:
             raise ValueError(f"{kind!r} is not a message of a WebSocket")
         elif self._stage is _CLOSED:
             raise ClientDisconnected("the WebSocket is closed")
         elif self._stage is _OPEN and kind == "websocket.close":
-            code, reason = _closing(message)
-            self._close(code, reason, "application")
-            if self._writing:
-                await self._wait_drained()
+            self._close(*closing(message), "application")
         elif self._stage is _CONNECTING:
             await self._answer_handshake(kind, message)
         elif self._stage is _DENIED and kind == "websocket.http.response.body":
@@ -333,7 +321,8 @@ class WebSocketExchange:
             self.gone = False
 
     async def _accept(self, message: Message) -> None:
-        self._fields = self._accept_headers(message)
+        self._fields, deflate = acceptance(message, self._request, self._settings)
+        self._codec = WebSocketServer(max_message=self._settings.max_message, deflate=deflate)
         self._decided = decided = self._host.event()
         self._stage = _ACCEPTING
         try:
@@ -359,33 +348,6 @@ class WebSocketExchange:
         self._duplex.on_disconnect = self._on_disconnect
         if self._duplex.disconnected:
             self._on_disconnect()
-
-    def _accept_headers(self, message: Message) -> Headers:
-        request = self._request
-        headers: Headers = []
-        if request.version != "2":
-            key = request.header(b"sec-websocket-key")
-            assert key is not None  # checked by the handshake
-            headers.append((b"sec-websocket-accept", accept_value(key)))
-        subprotocol = message.get("subprotocol")
-        if subprotocol is not None:
-            if subprotocol not in offered_subprotocols(request.headers):
-                # RFC 6455 4.1: the client would have to fail the connection.
-                raise ValueError(f"the client does not offer the subprotocol {subprotocol!r}")
-            headers.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
-        deflate: Deflate | None = None
-        if self._settings.compression:
-            offers = b",".join(v for name, v in request.headers if name == b"sec-websocket-extensions")
-            agreed = negotiate(offers, most=self._settings.max_message)
-            if agreed is not None:
-                headers.append((b"sec-websocket-extensions", agreed[0]))
-                deflate = agreed[1]
-        for name, value in check_headers(message.get("headers", ())):
-            if name.lower().startswith(b"sec-websocket-"):
-                raise ValueError(f"{name!r} is the server's to send")  # ASGI-16
-            headers.append((name, value))
-        self._codec = WebSocketServer(max_message=self._settings.max_message, deflate=deflate)
-        return headers
 
     # --- writing
 
@@ -420,10 +382,9 @@ class WebSocketExchange:
 
     async def _wait_drained(self) -> None:
         """Wait until what was written so far is on its way, whatever other tasks write then."""
-        if self._writing and self._stage is _OPEN:
-            if self._drained is None:
-                self._drained = self._host.event()
-            await self._drained.wait()
+        if self._drained is None:
+            self._drained = self._host.event()
+        await self._drained.wait()
 
     def _tell_drained(self) -> None:
         if self._drained is not None:
@@ -483,7 +444,7 @@ class WebSocketExchange:
         """The application has ended: close what it left open; a connection that never opened ends at once."""
         self._let_go()
         if self._stage is _OPEN:
-            self._close(_FAILED if failed else _NORMAL, "", "gateway")
+            self._close(_FAILED if failed else NORMAL, "", "gateway")
         elif not self._accepted.is_set():
             self._nursery.cancel_scope.cancel()
 
@@ -627,39 +588,3 @@ class WebSocketExchange:
         self._waiting_for_pong = True
         self._deadline = trio.current_time() + self._settings.ping_timeout
         return True
-
-
-_KINDS: Final = frozenset(
-    {
-        "websocket.accept",
-        "websocket.send",
-        "websocket.close",
-        "websocket.http.response.start",
-        "websocket.http.response.body",
-    }
-)
-
-
-def _payload(message: Message) -> str | bytes:
-    """What a websocket.send holds: exactly one of the two (ASGI-17)."""
-    text, data = message.get("text"), message.get("bytes")
-    if (text is None) == (data is None):
-        raise ValueError("websocket.send has not exactly one of text and bytes")
-    if text is not None:
-        if not isinstance(text, str):
-            raise TypeError(f"text is {type(text).__name__}, not str")
-        return text
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"bytes is {type(data).__name__}, not bytes")
-    return bytes(data)
-
-
-def _closing(message: Message) -> tuple[int, str]:
-    """Code and reason of a websocket.close."""
-    code = message.get("code", _NORMAL)
-    reason = message.get("reason") or ""
-    if not isinstance(code, int) or not isinstance(reason, str):
-        raise TypeError(f"not the code and reason of a Close frame: {code!r}, {reason!r}")
-    if not is_close_code(code) and code != NO_STATUS:
-        raise ValueError(f"{code} is not the code of a Close frame")
-    return code, reason
