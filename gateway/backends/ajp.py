@@ -33,7 +33,7 @@ class AjpBackend(ApplicationBackend):
         variables: Mapping[str, Template],
         packet_size: int,
         secret: str | None,
-        droppable: Sequence[str] = (),
+        droppable: Sequence[str],
     ) -> None:
         """*packet_size* and *secret* are those of the codecs that *upstream* makes."""
         super().__init__(

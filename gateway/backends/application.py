@@ -65,12 +65,12 @@ class ApplicationBackend:
         upstream: Upstream,
         dispatch: Dispatch,
         intake: BodyIntake,
+        variables: Mapping[str, Template],
+        droppable: Sequence[str],
         script_root: ScriptRoot | None = None,
-        variables: Mapping[str, Template] | None = None,
         withheld: frozenset[str] = frozenset(),
         upgrades: UpgradePolicy | None = None,
         check: Callable[[Mapping[str, str]], None] | None = None,
-        droppable: Sequence[str] = (),
     ) -> None:
         """Without *upgrades* every offer of a client is ignored. *withheld* variables are not sent.
 
@@ -81,7 +81,7 @@ class ApplicationBackend:
         self._upstream = upstream
         self._dispatch = dispatch
         self._script_root = script_root
-        self._variables = dict(variables or {})
+        self._variables = dict(variables)
         self._withheld = withheld
         self._intake = intake
         self._upgrades = upgrades

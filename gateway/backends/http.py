@@ -56,10 +56,10 @@ class HttpBackend:
         upstream: Upstream,
         pump: Pump,
         pseudonym: str,
-        host: str = "preserve",
-        forwarded: ForwardedPolicy = "x-forwarded",
-        upgrades: frozenset[str] = frozenset({"websocket"}),
-        tunnel_timeout: float = 3600.0,
+        host: str,
+        forwarded: ForwardedPolicy,
+        upgrades: frozenset[str],
+        tunnel_timeout: float,
     ) -> None:
         """*host* is the Host that the upstream sees: ``preserve`` for the client's, ``upstream`` for its
         own, or a value.

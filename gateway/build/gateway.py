@@ -1,6 +1,6 @@
 """Makes all that a worker runs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 from gateway.backend import Backend, Runnable
@@ -24,9 +24,9 @@ class Gateway:
     """What a worker runs."""
 
     service: Service
-    services: list[Runnable] = field(default_factory=list)
-    backends: dict[str, Backend] = field(default_factory=dict)
-    notice: ShutdownNotice = field(default_factory=ShutdownNotice)
+    services: list[Runnable]
+    backends: dict[str, Backend]
+    notice: ShutdownNotice
 
 
 def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:

@@ -26,7 +26,7 @@ def upstream_of(
     config: "FastCGIBackend | SCGIBackend | UWSGIBackend | HTTPBackend",
     make_codec: Callable[[], ClientCodec],
     *,
-    keeps: bool = True,
+    keeps: bool,
     proxy_version: ProxyVersion | None = None,
     sharing: Sharing | None = None,
 ) -> Upstream:

@@ -27,10 +27,10 @@ class HeaderRules:
     def __init__(
         self,
         *,
-        set: Sequence[tuple[bytes, Template]] = (),  # noqa: A002 (the word of the configuration)
-        add: Sequence[tuple[bytes, Template]] = (),
-        default: Sequence[tuple[bytes, Template]] = (),
-        remove: Sequence[str] = (),
+        set: Sequence[tuple[bytes, Template]],  # noqa: A002 (the word of the configuration)
+        add: Sequence[tuple[bytes, Template]],
+        default: Sequence[tuple[bytes, Template]],
+        remove: Sequence[str],
     ) -> None:
         """*set* replaces, *add* appends, *default* is for messages that have no such field.
 
@@ -69,7 +69,7 @@ class HeaderFilter:
     """Applies rules to the requests and the responses of *handler*."""
 
     def __init__(
-        self, handler: Handler, *, request: HeaderRules | None = None, response: HeaderRules | None = None
+        self, handler: Handler, *, request: HeaderRules | None, response: HeaderRules | None
     ) -> None:
         self._handler = handler
         self._request = request

@@ -20,7 +20,7 @@ PIECES_PER_SECOND: Final = 10
 class RateFilter:
     """Limits each response of *handler* to *rate* bytes a second beyond its first *after* bytes."""
 
-    def __init__(self, handler: Handler, *, rate: int, after: int = 0) -> None:
+    def __init__(self, handler: Handler, *, rate: int, after: int) -> None:
         self._handler = handler
         self._rate = rate
         self._after = after

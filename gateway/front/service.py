@@ -143,7 +143,7 @@ class Service:
         return await self.answer_failure(error, request, responder)
 
     def refuse(
-        self, status: int, detail: str, connection: Connection, head: RequestHead | None = None
+        self, status: int, detail: str, connection: Connection, head: RequestHead | None
     ) -> FailureResponse:
         """Log what cannot become a Request, and the response to it; *head* if it could be read."""
         nameless = Request(

@@ -5,7 +5,6 @@ answered, logged and shown in the same way, with the same id of the request. It 
 left when that happens, and of the end of the daemon when that begins.
 """
 
-from math import inf
 from typing import Final
 
 import trio
@@ -50,14 +49,14 @@ class HostedBackend:
         upstream: SpawnedUpstream,
         pump: Pump,
         announce: Listener,
-        notice: ShutdownNotice | None = None,
-        tunnel_timeout: float = inf,
+        notice: ShutdownNotice,
+        tunnel_timeout: float,
     ) -> None:
         self.name = name
         self._upstream = upstream
         self._pump = pump
         self._announce = announce
-        self._notice = notice or ShutdownNotice()
+        self._notice = notice
         self._tunnel_timeout = tunnel_timeout
         upstream.companion = self._look_for_failure
 

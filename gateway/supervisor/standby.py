@@ -14,7 +14,7 @@ class Standby:
     It starts all workers, and has the file that they share (`gateway.turns`).
     """
 
-    def __init__(self, count: int = 0, *, stdin: int | None = None, caches: bool = True) -> None:
+    def __init__(self, count: int, *, stdin: int | None, caches: bool) -> None:
         """*stdin* is what the workers have as their standard input, None for the null device.
 
         Without *caches* they keep no compiled modules: those are known by size and second of their source,

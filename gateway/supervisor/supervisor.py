@@ -56,8 +56,8 @@ class Supervisor:
         config: Config,
         read: Callable[[], Document],
         *,
-        workers: int | None = None,
-        watched: Watched | None = None,
+        workers: int | None,
+        watched: Watched | None,
     ) -> None:
         """*workers* is how many there are, by default what the configuration says. With *watched*, changes of
         files reload. Raises StartError if an address cannot be listened on, or nothing shared.

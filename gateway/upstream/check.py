@@ -79,7 +79,7 @@ class RequestQuestion(Question):
         make_head: Callable[[str], Head],
         *,
         statuses: frozenset[int],
-        body: bytes = b"",
+        body: bytes,
     ) -> None:
         """*make_head* gets the authority of the server."""
         self._make_codec = make_codec

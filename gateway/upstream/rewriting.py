@@ -46,9 +46,9 @@ class ResponseRewriter:
         self,
         origins: Iterable[tuple[bytes, bytes]],
         *,
-        locations: bool = True,
-        rules: Sequence[tuple[bytes, Template]] = (),
-        cookies: CookieRules | None = None,
+        locations: bool,
+        rules: Sequence[tuple[bytes, Template]],
+        cookies: CookieRules | None,
     ) -> None:
         """*origins* are those by which the upstream is asked: schemes and authorities.
 

@@ -11,9 +11,7 @@ from gateway.net.pump import Pump
 from gateway.shutdown.notice import ShutdownNotice
 
 
-def make_asgi(
-    name: str, options: Mapping[str, Any], pump: Pump, notice: ShutdownNotice | None = None
-) -> AsgiBackend:
+def make_asgi(name: str, options: Mapping[str, Any], pump: Pump, notice: ShutdownNotice) -> AsgiBackend:
     """The ASGI backend called *name*; *notice* is that of the daemon's end."""
     given = dict(options)
     return AsgiBackend(

@@ -16,7 +16,7 @@ from gateway.backends.intake import BodyIntake
 from gateway.errors import BackendError
 from gateway.local_redirect import Dispatch, follow
 from gateway.net.pump import Pump
-from gateway.protocols.cgi import HEAD_LIMIT, ResponseParser
+from gateway.protocols.cgi import ResponseParser
 from gateway.request import Body, Request, Responder
 from gateway.slots import Slots
 from gateway.template import Template
@@ -28,8 +28,8 @@ class CgiBackend:
     ``path``: the directory or the program. ``pump``: the worker's. ``variables``: added to the environment,
     they win. ``pass_env``: names of variables of our own environment that programs get. ``nph``: patterns
     (fnmatch) of names whose output is a whole HTTP response (RFC 3875 section 5). ``intake``: which request
-    bodies are taken. ``slots``: how many programs run at the same time. ``head_limit``: bytes of the response
-    head. ``dispatch`` answers local redirects.
+    bodies are taken. ``slots``: how many programs run at the same time. ``dispatch``
+    answers local redirects.
 
     Programs do not see the Authorization field (RFC 3875 4.1.18) without ``pass_authorization``.
     """
@@ -50,7 +50,6 @@ class CgiBackend:
         intake: BodyIntake | None = None,
         slots: Slots | None = None,
         transcript: Transcript | None = None,
-        head_limit: int = HEAD_LIMIT,
     ) -> None:
         self._name = name
         self._programs = Programs(path, rules or ProgramRules())
@@ -63,7 +62,6 @@ class CgiBackend:
         self._settings = settings or ExchangeSettings()
         self._nph = re.compile("|".join(map(translate, nph)) or "(?!)")
         self._intake = intake or BodyIntake(name)
-        self._head_limit = head_limit
         self._slots = slots
         self._transcript = transcript
         self._pump = pump
@@ -167,7 +165,6 @@ class CgiBackend:
         try:
             exchange.start(self._environment.of(script, request, body.length), stdin, body)
             parser = ResponseParser(
-                head_limit=self._head_limit,
                 nph=self._is_nph(script),
                 head_request=request.method == "HEAD",
             )

@@ -22,8 +22,8 @@ class Environment:
         document_root: bytes,
         variables: Mapping[str, Template],
         *,
-        pass_env: Iterable[str] = (),
-        pass_authorization: bool = False,
+        pass_env: Iterable[str],
+        pass_authorization: bool,
     ) -> None:
         self._document_root = document_root.decode("latin-1")
         self._pass_authorization = pass_authorization

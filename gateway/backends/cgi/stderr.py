@@ -18,9 +18,7 @@ log = get_logger()
 class ErrorLog:
     """A program's standard error, logged line by line with the request's id, up to a bound."""
 
-    def __init__(
-        self, backend: str, script: Script, request: Request, catch: re.Pattern[str] | None = None
-    ) -> None:
+    def __init__(self, backend: str, script: Script, request: Request, catch: re.Pattern[str] | None) -> None:
         self._backend = backend
         self._script = script
         self._request = request

@@ -53,7 +53,7 @@ class RequestLine(NamedTuple):
     authority-form one (3.2.3)."""
 
 
-def parse_request_line(line: bytes, *, takes_connect: bool = False) -> RequestLine:
+def parse_request_line(line: bytes, *, takes_connect: bool) -> RequestLine:
     """The parts of *line*, which ends with the first LF of the request (RFC 9112 3).
 
     Raises RemoteProtocolError: 400, 501 for CONNECT unless *takes_connect*, 505 for another major version.

@@ -44,7 +44,6 @@ SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
 VARIABLES = "printf 'Content-Type: text/plain\\n\\n'; env"
 STREAM = BodyIntake("tools", "stream")
-REJECT = BodyIntake("tools", "reject")
 CAT = "printf 'Content-Type: text/plain\\n\\n'; cat"
 
 
@@ -701,7 +700,7 @@ def test_last_words_are_apart_from_the_detail(programs: Programs) -> None:
 def test_head_is_bounded(programs: Programs) -> None:
     programs.sh("x", "while :; do echo 'X-More: and more'; done")
     with pytest.raises(BackendError) as raised:
-        get(programs, head_limit=1000)
+        get(programs)
     assert raised.value.cause is Cause.HEAD_TOO_LARGE
 
 
