@@ -34,9 +34,6 @@ from tests.protocols.http2_peer import (
     reset,
 )
 
-PRIORITIZED: Final = 0x20
-"""The flag of HEADERS with a priority (RFC 9113 6.2)."""
-
 
 @dataclass(frozen=True)
 class Row:

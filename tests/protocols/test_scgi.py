@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 
 from gateway.protocols.codec import ClientCodec, ServerCodec
 from gateway.protocols.errors import (
-    Incomplete,
     LimitExceeded,
     LocalProtocolError,
-    ProtocolError,
     RemoteProtocolError,
 )
 from gateway.protocols.events import (
@@ -231,13 +229,6 @@ def test_server_rejects_malformed_request(wire: bytes, message: str, play: Play)
         assert repr(again.value) == repr(first.value)
 
 
-@pytest.mark.parametrize("length", range(len(DEEPTHOUGHT)))
-def test_server_rejects_request_cut_short(length: int, play: Play) -> None:
-    """SCGI-5: a connection that is closed before CONTENT_LENGTH bytes is not the end of a request."""
-    with pytest.raises(Incomplete, match="closed before"):
-        play(ScgiServer(), DEEPTHOUGHT[:length], end=True)
-
-
 def test_server_needs_more_until_the_request_is_complete(play: Play) -> None:
     assert play(ScgiServer(), DEEPTHOUGHT[:-1])[-1] == Data(b"What is the answer to life")
 
@@ -285,20 +276,6 @@ def test_server_refuses_what_scgi_cannot_express(event: Any) -> None:
 
 # Any input
 
-NAMES = st.text(st.characters(max_codepoint=255, exclude_characters="\0"), min_size=1)
-VALUES = st.text(st.characters(max_codepoint=255, exclude_characters="\0"))
-
-
-@given(st.dictionaries(NAMES, VALUES), st.binary(), st.lists(st.integers(0, 400)))
-def test_any_request_at_any_split_point(
-    play: Play, variables: dict[str, str], body: bytes, cuts: list[int]
-) -> None:
-    variables |= {"CONTENT_LENGTH": str(len(body)), "SCGI": "1"}
-    client = ScgiClient()
-    events: list[Any] = [RequestVariables(variables), *([Data(body)] if body else []), EndOfMessage()]
-    wire = b"".join(client.send(event) for event in events)
-    assert play(ScgiServer(), wire, cuts, end=True) == events
-
 
 @given(st.dictionaries(st.text(), st.text()))
 def test_any_variables_are_sent_or_refused(play: Play, variables: dict[str, str]) -> None:
@@ -308,14 +285,3 @@ def test_any_variables_are_sent_or_refused(play: Play, variables: dict[str, str]
         return
     required = {"CONTENT_LENGTH": variables.get("CONTENT_LENGTH") or "0", "SCGI": "1"}
     assert play(ScgiServer(), wire)[0] == RequestVariables(variables | required)
-
-
-@given(st.binary() | st.binary().map(netstring), st.lists(st.integers(0, 100)))
-def test_any_bytes_are_events_or_a_protocol_error(play: Play, data: bytes, cuts: list[int]) -> None:
-    for codec in both_codecs():
-        try:
-            events = play(codec, data, cuts, end=True)
-        except ProtocolError as error:
-            assert isinstance(error, RemoteProtocolError)  # noqa: PT017
-        else:
-            assert events[-1] == EndOfMessage()

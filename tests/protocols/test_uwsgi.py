@@ -10,7 +10,6 @@ from gateway.protocols.errors import (
     Incomplete,
     LimitExceeded,
     LocalProtocolError,
-    ProtocolError,
     RemoteProtocolError,
     TooLargeToEncode,
 )
@@ -374,20 +373,6 @@ def test_server_refuses_what_uwsgi_cannot_express(event: Any) -> None:
 
 # Any input
 
-NAMES = st.text(st.characters(max_codepoint=255), min_size=1)
-VALUES = st.text(st.characters(max_codepoint=255))
-
-
-@given(st.dictionaries(NAMES, VALUES), st.binary(), st.lists(st.integers(0, 400)))
-def test_any_request_at_any_split_point(
-    play: Play, variables: dict[str, str], body: bytes, cuts: list[int]
-) -> None:
-    variables |= {"CONTENT_LENGTH": str(len(body))}
-    client = UwsgiClient()
-    events: list[Any] = [RequestVariables(variables), *([Data(body)] if body else []), EndOfMessage()]
-    wire = b"".join(client.send(event) for event in events)
-    assert play(UwsgiServer(), wire, cuts, end=True) == events
-
 
 @given(st.dictionaries(st.text(), st.text(), min_size=1))
 def test_any_variables_are_sent_or_refused(play: Play, variables: dict[str, str]) -> None:
@@ -397,19 +382,3 @@ def test_any_variables_are_sent_or_refused(play: Play, variables: dict[str, str]
         return
     assert len(wire) == block_size(variables) + 4
     assert play(UwsgiServer(), wire)[0] == RequestVariables(variables)
-
-
-@given(
-    st.binary()
-    | st.binary().map(packet)
-    | st.lists(st.binary()).map(lambda names: packet(pair(b"".join(names), b""))),
-    st.lists(st.integers(0, 100)),
-)
-def test_any_bytes_are_events_or_a_protocol_error(play: Play, data: bytes, cuts: list[int]) -> None:
-    for codec in both_codecs():
-        try:
-            events = play(codec, data, cuts, end=True)
-        except ProtocolError as error:
-            assert isinstance(error, RemoteProtocolError)  # noqa: PT017
-        else:
-            assert events[-1] == EndOfMessage()
