@@ -33,7 +33,7 @@ class Slots:
         self._queue = inf if queue is None else queue
         self._queue_time = queue_time
         self._running = running
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[trio.Event] = deque()
 
     @property
     def waiting(self) -> int:
@@ -50,25 +50,25 @@ class Slots:
             return
         if len(self._waiting) >= self._queue:
             raise self._full(address, f"{self._queue} requests wait already")
-        waiting = _Waiting()
-        self._waiting.append(waiting)
+        granted = trio.Event()
+        self._waiting.append(granted)
         try:
             with trio.move_on_after(self._queue_time):
-                await waiting.granted.wait()
+                await granted.wait()
         except BaseException:
-            if waiting.granted.is_set():  # in the moment of the cancellation
+            if granted.is_set():  # in the moment of the cancellation
                 self.leave()
             raise
         finally:
-            if not waiting.granted.is_set():
-                self._waiting.remove(waiting)
-        if not waiting.granted.is_set():
+            if not granted.is_set():
+                self._waiting.remove(granted)
+        if not granted.is_set():
             raise self._full(address, f"none has ended for {self._queue_time:g} s")
 
     def leave(self) -> None:
         """What ran in the place has ended."""
         if self._waiting:
-            self._waiting.popleft().granted.set()
+            self._waiting.popleft().set()
         else:
             self._free += 1
 
@@ -81,12 +81,3 @@ class Slots:
             phase=Phase.QUEUE,
             retry_after=_SOON if self._queue_time == inf else self._queue_time,
         )
-
-
-class _Waiting:
-    """A request in the queue."""
-
-    __slots__ = ("granted",)
-
-    def __init__(self) -> None:
-        self.granted = trio.Event()

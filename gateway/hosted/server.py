@@ -83,7 +83,6 @@ class _Server:
     """Serves the connections of the gateway, until `heed` is told to stop; *notice* is the application's."""
 
     def __init__(self, service: Service, report: Report, notice: ShutdownNotice) -> None:
-        self._service = service
         self._report = report
         self._notice = notice
         self._entrance = Entrance(service, http2=False)
