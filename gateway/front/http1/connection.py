@@ -155,15 +155,13 @@ class Http1Connection:
                     return stream.unsent
                 body = None if codec.body_length == 0 else self._make_body()
                 request = self._make_request(head, body)
-            except Http2Preface as other:
-                if not self._takes_http2:
-                    return await self._refuse(other.status, str(other), head)
-                self.http2_preface = other.received
-                return False
             except RemoteProtocolError as malformed:
-                return await self._refuse(malformed.status, str(malformed), head)
+                if self._takes_http2 and isinstance(malformed, Http2Preface):
+                    self.http2_preface = malformed.received
+                    return False
+                return await self._refuse(malformed, head)
             except RequestError as refused:
-                return await self._refuse(refused.status, refused.detail, head)
+                return await self._refuse(refused, head)
             except trio.TooSlowError:
                 return stream.unsent  # idle for too long
             started_at = pump.now
@@ -274,10 +272,12 @@ class Http1Connection:
 
     # --- the end of a connection
 
-    async def _refuse(self, status: int, detail: str, head: RequestHead | NeedData | None) -> bool:
+    async def _refuse(
+        self, error: RemoteProtocolError | RequestError, head: RequestHead | NeedData | None
+    ) -> bool:
         """Answer what cannot become a Request, and end the connection; *head* if it could be read."""
         known = head if isinstance(head, RequestHead) else None
-        failure = self._service.refuse(status, detail, self._facts, known)
+        failure = self._service.refuse(error.status, str(error), self._facts, known)
         responder = Http1Responder(
             self._stream,
             None,
