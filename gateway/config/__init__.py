@@ -25,6 +25,7 @@ env_file   files of environment variables
 base       what all models share
 on_use     models that are loaded when a file uses them
 wording    how mistakes are said
+foreign    words of other servers, and what they are called here
 document   the text of a configuration, as workers get it
 descriptions  what each setting is for, for the schema and the documentation
 """

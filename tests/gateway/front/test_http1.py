@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from gateway.request import Request, Responder, respond
 from tests.gateway.served import (
     GET,
     LAST_GET,
+    Answer,
     Served,
     pass_time,
     quick_sweeper,  # noqa: F401
@@ -50,15 +52,28 @@ async def ignore(request: Request, responder: Responder) -> None:
     await respond(responder, 200, [], b"ignored")
 
 
-def asked(
-    data: bytes, answer: Callable[[Request, Responder], Awaitable[None]] = echo, **options: object
-) -> bytes:
+def endless(failed: trio.Event) -> Answer:
+    """Writes until it fails."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        responder.start(200, [])
+        try:
+            while True:
+                responder.write(b"x" * 65536)
+                await responder.flush()
+        finally:
+            failed.set()
+
+    return answer
+
+
+def asked(data: bytes, answer: Answer = echo, **options: Any) -> bytes:
     """All that the server sends to a client that sends *data*."""
     received = b""
 
     async def main() -> None:
         nonlocal received
-        async with serving(answer, **options) as served:  # type: ignore[arg-type]
+        async with serving(answer, **options) as served:
             received = await served.ask(data)
 
     run(main)
@@ -66,13 +81,13 @@ def asked(
 
 
 def served(
-    test: Callable[[Served, trio.SocketStream], Awaitable[None]], answer: object = echo, **options: object
+    test: Callable[[Served, trio.SocketStream], Awaitable[None]], answer: Answer = echo, **options: Any
 ) -> None:
     """Run *test* with a client that is connected."""
 
     async def main() -> None:
         async with (
-            serving(answer, **options) as service,  # type: ignore[arg-type]
+            serving(answer, **options) as service,
             await service.connect() as client,
         ):
             await test(service, client)
@@ -463,19 +478,10 @@ def test_dribbling_reader_is_cut_off() -> None:
     """A client that takes a little now and then holds a response for so long only."""
     failed = trio.Event()
 
-    async def endless(request: Request, responder: Responder) -> None:
-        responder.start(200, [])
-        try:
-            while True:
-                responder.write(b"x" * 65536)
-                await responder.flush()
-        finally:
-            failed.set()
-
     async def main() -> None:
         limits = Limits(min_rate=1024**3)
         timeouts = Timeouts(send=0.2)
-        async with serving(endless, timeouts=timeouts, limits=limits, send_buffer=65536) as service:
+        async with serving(endless(failed), timeouts=timeouts, limits=limits, send_buffer=65536) as service:
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
             sock.connect(service.address)
@@ -578,21 +584,12 @@ def test_client_that_does_not_read_is_cut_off() -> None:
     """A slow reader holds its connection for the send timeout, not for ever."""
     failed = trio.Event()
 
-    async def endless(request: Request, responder: Responder) -> None:
-        responder.start(200, [])
-        try:
-            while True:
-                responder.write(b"x" * 65536)
-                await responder.flush()
-        finally:
-            failed.set()
-
     async def test(service: Served, client: trio.SocketStream) -> None:
         await client.send_all(GET)
         await failed.wait()
         await until(lambda: not service.open)
 
-    served(test, endless, timeouts=SHORT)
+    served(test, endless(failed), timeouts=SHORT)
 
 
 def test_slow_reader_that_goes_on_gets_a_whole_file(tmp_path: Path) -> None:
@@ -793,9 +790,7 @@ def test_handler_may_read_the_body_after_it_began_to_answer() -> None:
 # ---- responses that fail
 
 
-def begun_then(
-    failure: Exception, *, length: int | None = None
-) -> Callable[[Request, Responder], Awaitable[None]]:
+def begun_then(failure: Exception, *, length: int | None = None) -> Answer:
     async def answer(request: Request, responder: Responder) -> None:
         responder.start(200, [] if length is None else [(b"content-length", b"%d" % length)])
         responder.write(b"begun")
