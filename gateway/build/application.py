@@ -33,7 +33,7 @@ def application(
 ) -> ApplicationBackend:
     """The backend called *name*, for an application behind *protocol*. Raises StartError."""
     upstream = upstream_of(parts, name, protocol, config, make_codec, keeps=keeps, sharing=sharing)
-    upstream.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
+    upstream.terms.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
     if get_values:
         upstream.ask_capabilities()
     backend = ApplicationBackend(

@@ -18,7 +18,6 @@ from gateway.request import Request
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
 from gateway.upstream.check import CheckPolicy, Head, PingQuestion, Question, RequestQuestion
 from gateway.upstream.dial import Dialer
-from gateway.upstream.exchange import UpstreamTimeouts
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import HealthPolicy
 from gateway.upstream.hold import Hold
@@ -30,6 +29,7 @@ from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.server import Server
 from gateway.upstream.shared_pool import SharedPool, Sharing
 from gateway.upstream.sticky import Sticky, StickyPolicy
+from gateway.upstream.terms import UpstreamTimeouts
 from gateway.upstream.upstream import Upstream
 
 _SECRET: Final = secrets.token_bytes(32)

@@ -58,7 +58,7 @@ class HostedBackend:
         self._announce = announce
         self._notice = notice
         self._tunnel_timeout = tunnel_timeout
-        upstream.companion = self._look_for_failure
+        upstream.terms.companion = self._look_for_failure
 
     def snapshot(self) -> UpstreamState:
         """How the processes are."""

@@ -34,7 +34,8 @@
 ``dial``       connects, within a deadline
 ``proxy_header``  the PROXY header that a connection begins with, if it is to
 ``exchange``   drives any client codec: request out, response in, failures typed
-``outcome``    what it may come to beside an answer and a failure
+``terms``      what holds for all exchanges with one backend
+``outcome``    what one may come to beside an answer and a failure
 ``rewriting``  addresses and cookies in answers of web servers, as clients have to see them
 ``stderr``     the error stream of an application during one exchange
 ``switch``     what becomes of a 101

@@ -16,10 +16,8 @@ connection turned out to be dead before a byte of the answer came, `UnwantedStat
 status for which another server is to be asked. The caller may repair either.
 """
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -27,7 +25,6 @@ import trio
 
 from gateway.errors import BackendError, Cause, ClientGone, GatewayError, Phase, ResponseAborted
 from gateway.logger import get_logger
-from gateway.net.pump import Pump
 from gateway.protocols.codec import PullingClient
 from gateway.protocols.errors import (
     Incomplete,
@@ -59,9 +56,9 @@ from gateway.upstream.outcome import (
     UnwantedStatus,
 )
 from gateway.upstream.pool import UpstreamConnection
-from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.switch import Switch
+from gateway.upstream.terms import Terms
 
 FLUSH_BYTES: Final = 64 * 1024
 """Response bytes gathered before they are sent although more is at hand: one read's worth."""
@@ -76,16 +73,6 @@ CONTINUE_SECONDS: Final = 1.0
 MAX_INFORMATIONAL: Final = 64
 """1xx responses of one request that are passed on (H-11). Any number may come (RFC 9110 15.2), but one that
 never ends them would never be found too slow. WebDAV's 102 every 20 s lasts for twenty minutes."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamTimeouts:
-    """How long a backend may take, in seconds, each counted from the last progress."""
-
-    connect: float = 5.0
-    send: float = 30.0
-    first_byte: float = 60.0
-    read: float = 60.0
 
 
 # As globals: members of an Enum are found slowly (`gateway.protocols`).
@@ -104,9 +91,9 @@ class Exchange:
     """One request and its response. Make it, call `run`, look at `sent`."""
 
     __slots__ = (
+        "_added",
         "_address",
         "_awaits_continue",
-        "_backend",
         "_body",
         "_client_failure",
         "_connection",
@@ -114,22 +101,17 @@ class Exchange:
         "_lookout",
         "_over",
         "_phase",
-        "_pump",
         "_request",
         "_responder",
         "_sending",
         "_stderr",
         "_switch",
-        "_timeouts",
+        "_terms",
         "_unwanted",
         "_waiting_since",
         "_wanted",
-        "added",
         "answered_at",
-        "catch_stderr",
-        "companion",
         "half_closed",
-        "rewriter",
         "sent",
         "status",
     )
@@ -139,29 +121,28 @@ class Exchange:
         connection: UpstreamConnection,
         request: Request,
         responder: Responder,
+        terms: Terms,
         *,
-        pump: Pump,
-        timeouts: UpstreamTimeouts,
-        backend: str,
         address: str,
-        switch: Switch | None = None,
-        unwanted: Unwanted | None = None,
-        lookout: Lookout | None = None,
+        switch: Switch | None,
+        unwanted: Unwanted | None,
+        lookout: Lookout | None,
+        added: tuple[bytes, bytes] | None,
     ) -> None:
         """*switch* stands for the client's offer of another protocol, if the request carries it. By *lookout*
-        a frozen server is given up before ``timeouts.first_byte``.
+        a frozen server is given up before ``timeouts.first_byte``. *added* is a field that the answer gets on
+        its way to the client.
         """
         self._connection = connection
         self._request = request
         self._responder = responder
         self._body = request.body
-        self._pump = pump
-        self._timeouts = timeouts
-        self._backend = backend
+        self._terms = terms
         self._address = address
         self._switch = switch
         self._unwanted = unwanted
         self._lookout = lookout
+        self._added = added
         self._waiting_since = inf
         """Clock time from which the first byte is waited for."""
         self._phase = _SEND
@@ -173,18 +154,6 @@ class Exchange:
         """Clock time of the first byte of the answer."""
         self.status = 0
         """Of the answer."""
-        self.added: tuple[bytes, bytes] | None = None
-        """A field that the answer gets on its way to the client."""
-        self.rewriter: ResponseRewriter | None = None
-        """What becomes of addresses and cookies in the answer."""
-        self.catch_stderr: re.Pattern[str] | None = None
-        """A line of the error stream that it matches is a failure, if the response has not begun."""
-        self.companion: Callable[[ResponseHead], None] | None = None
-        """Set if the application is in a process of ours: it looks at the head of the answer, and may raise a
-        GatewayError that it tells of. Such an application is told when the client closes its side, too.
-
-        It never closes a connection that it may get a request on. One that ends has ended with its process,
-        perhaps because of this request, which is not sent to the next process unless that is asked for."""
         self.half_closed = False
         """Whether that was told: the connection takes no other request."""
         self._client_failure: GatewayError | None = None
@@ -285,7 +254,7 @@ class Exchange:
         """Send what the kernel did not take at once."""
         stream = self._connection.stream
         while rest:
-            stream.write_deadline = trio.current_time() + self._timeouts.send
+            stream.write_deadline = trio.current_time() + self._terms.timeouts.send
             try:
                 await stream.wait_writable()
             except trio.TooSlowError as error:
@@ -309,7 +278,7 @@ class Exchange:
                     return  # The answer ended while this waited; the codec takes nothing more.
                 await self._send(codec.send(Data(piece) if piece else self._ending()))
             self.sent = True
-            if self.companion is not None and self._responder.disconnected:
+            if self._terms.companion is not None and self._responder.disconnected:
                 self._client_left()
         except trio.BrokenResourceError:
             pass  # The application reads no further; its answer, or its end, comes by the other way.
@@ -325,16 +294,16 @@ class Exchange:
     def _expect_answer(self) -> None:
         """Nothing is being sent: from now on it is the application that may be late."""
         self._sending = False
-        now = self._pump.now
+        now = self._terms.pump.now
         if self._phase is _FIRST_BYTE:
             self._waiting_since = now
             self._connection.stream.read_deadline = self._first_deadline(now)
         else:
-            self._connection.stream.read_deadline = now + self._timeouts.read
+            self._connection.stream.read_deadline = now + self._terms.timeouts.read
 
     def _first_deadline(self, now: float) -> float:
         """When somebody has to look at the wait for the first byte."""
-        deadline = self._waiting_since + self._timeouts.first_byte
+        deadline = self._waiting_since + self._terms.timeouts.first_byte
         return deadline if self._lookout is None else min(deadline, self._lookout.next_look(now))
 
     def _tell_when_client_leaves(self) -> None:
@@ -390,7 +359,7 @@ class Exchange:
         informed = 0
         redirect: LocalRedirect | None = None
         self._phase = _FIRST_BYTE
-        if self.companion is not None:
+        if self._terms.companion is not None:
             self._tell_when_client_leaves()
         data = await self._receive_some()
         codec.receive_data(data)
@@ -426,9 +395,10 @@ class Exchange:
                 self._phase = _BODY
                 self.status = event.status
                 head = event
-                if self.companion is not None:
-                    self.companion(event)
-                if self._unwanted is not None or self.added is not None or self.rewriter is not None:
+                terms = self._terms
+                if terms.companion is not None:
+                    terms.companion(event)
+                if self._unwanted is not None or self._added is not None or terms.rewriter is not None:
                     head = self._look_at(event)
                 if event.status == 101:
                     await self._switch_protocols(head)
@@ -453,13 +423,18 @@ class Exchange:
     def _look_at(self, head: ResponseHead) -> ResponseHead:
         """*head* as the client gets it. Raises UnwantedStatus."""
         unwanted = self._unwanted
-        if unwanted is not None and head.status in unwanted.statuses and self._pump.now < unwanted.until:
+        if (
+            unwanted is not None
+            and head.status in unwanted.statuses
+            and self._terms.pump.now < unwanted.until
+        ):
             raise UnwantedStatus
         headers = head.headers
-        if self.rewriter is not None:
-            headers = self.rewriter.apply(headers, self._request)
-        if self.added is not None:
-            headers = [*headers, self.added]
+        rewriter = self._terms.rewriter
+        if rewriter is not None:
+            headers = rewriter.apply(headers, self._request)
+        if self._added is not None:
+            headers = [*headers, self._added]
         return head if headers is head.headers else ResponseHead(head.status, headers, head.reason)
 
     async def _switch_protocols(self, head: ResponseHead) -> None:
@@ -486,10 +461,10 @@ class Exchange:
             # Whoever is slow now, the client or the application, is found so where the body is sent.
             stream.read_deadline = inf
         elif beginning:
-            now = self._waiting_since = self._pump.now
+            now = self._waiting_since = self._terms.pump.now
             stream.read_deadline = self._first_deadline(now)
         else:
-            stream.read_deadline = self._pump.now + self._timeouts.read
+            stream.read_deadline = self._terms.pump.now + self._terms.timeouts.read
         try:
             if beginning and self._lookout is not None:
                 data = await self._receive_first(self._lookout)
@@ -507,8 +482,8 @@ class Exchange:
         if beginning:
             if data:
                 self._phase = _HEAD
-                self.answered_at = self._pump.now
-            elif self.companion is None and self._is_excused():
+                self.answered_at = self._terms.pump.now
+            elif self._terms.companion is None and self._is_excused():
                 raise StaleConnectionError
         return data
 
@@ -519,8 +494,8 @@ class Exchange:
             try:
                 return await stream.receive_some()
             except trio.TooSlowError as late:
-                now = self._pump.now
-                if now >= self._waiting_since + self._timeouts.first_byte:
+                now = self._terms.pump.now
+                if now >= self._waiting_since + self._terms.timeouts.first_byte:
                     raise
                 if lookout.is_frozen(now):
                     raise self._failed(
@@ -572,7 +547,7 @@ class Exchange:
 
     def _log_stderr(self, data: bytes) -> None:
         if self._stderr is None:
-            self._stderr = ErrorStream(self._backend, self._request.id)
+            self._stderr = ErrorStream(self._terms.backend, self._request.id)
         self._catch(self._stderr.write(data))
 
     def end_stderr(self) -> None:
@@ -582,17 +557,18 @@ class Exchange:
 
     def _catch(self, lines: list[str]) -> None:
         """Raises BackendError for a line that is a failure."""
-        if self.catch_stderr is None or self._responder.started:
+        catch = self._terms.catch_stderr
+        if catch is None or self._responder.started:
             return
         for line in lines:
-            if self.catch_stderr.search(line):
+            if catch.search(line):
                 raise self._failed(Cause.MALFORMED, f"its error output is caught by catch_stderr: {line}")
 
     def _log_surplus(self) -> None:
         request = self._request
         log.warning(
             "the response is longer than its Content-Length",
-            backend=self._backend,
+            backend=self._terms.backend,
             address=self._address,
             request_id=request.id,
             method=request.method,
@@ -611,7 +587,7 @@ class Exchange:
 
     def _ended_early(self, broken: trio.BrokenResourceError) -> Exception:
         """The connection broke; before the first byte on a reused one that is the pool's risk."""
-        if self._phase is _FIRST_BYTE and self.companion is None and self._is_excused():
+        if self._phase is _FIRST_BYTE and self._terms.companion is None and self._is_excused():
             return StaleConnectionError()
         if self.half_closed:
             return ClientGone("the client had left when the application gave up")
@@ -648,7 +624,7 @@ class Exchange:
         return BackendError(
             cause,
             detail,
-            backend=self._backend,
+            backend=self._terms.backend,
             address=self._address,
             phase=self._phase,
             last_words=() if self._stderr is None else self._stderr.last_lines,

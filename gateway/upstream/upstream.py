@@ -14,7 +14,6 @@ before the answer began is replaced once by a fresh one of the same server, if a
 told to its `health`; what a client does wrong never is.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -26,9 +25,9 @@ from gateway.errors import BackendError, Cause, Phase
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.protocols.codec import ClientCodec
-from gateway.protocols.events import LocalRedirect, RequestHead, RequestVariables, ResponseHead
+from gateway.protocols.events import LocalRedirect, RequestHead, RequestVariables
 from gateway.request import Request, Responder
-from gateway.upstream.exchange import Exchange, UpstreamTimeouts
+from gateway.upstream.exchange import Exchange
 from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import is_fault
 from gateway.upstream.hold import FIRST_PAUSE, LONGEST_PAUSE, Hold
@@ -46,9 +45,9 @@ from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.queue import Queue
 from gateway.upstream.replay import can_rewind, keep, rewind
 from gateway.upstream.retry import RetryPolicy
-from gateway.upstream.rewriting import ResponseRewriter
 from gateway.upstream.server import Server, ServerState
 from gateway.upstream.switch import Switch
+from gateway.upstream.terms import Terms, UpstreamTimeouts
 from gateway.upstream.tries import Tries
 from gateway.upstream.upkeep import Upkeep
 
@@ -88,18 +87,12 @@ class Upstream:
         self._backend = backend
         self._pump = pump
         self._make_codec = make_codec
-        self._timeouts = timeouts
         self._group = group
         self._retry = retry
         self._queue = queue
         self._hold = hold
         self._ping = ping
-        self.rewriter: ResponseRewriter | None = None
-        """For `Exchange.rewriter`."""
-        self.catch_stderr: re.Pattern[str] | None = None
-        """For `Exchange.catch_stderr`, if the protocol has an error stream."""
-        self.companion: Callable[[ResponseHead], None] | None = None
-        """For `Exchange.companion`."""
+        self.terms = Terms(backend, pump, timeouts)
         self.upkeep = Upkeep(backend, group, queue, hold)
         self._sticky = group.sticky
         self._statuses = retry.status
@@ -286,24 +279,17 @@ class Upstream:
     ) -> Exchange:
         """The exchange over *connection* with *server*, in a try that has begun at *began*, after *tries*."""
         looks_out = self._looks_out and len(self._group.servers) > 1
-        exchange = Exchange(
+        return Exchange(
             connection,
             request,
             responder,
-            pump=self._pump,
-            timeouts=self._timeouts,
-            backend=self._backend,
+            self.terms,
             address=server.name,
             switch=switch,
             unwanted=self._unwanted_of(request, tries, began) if self._statuses else None,
             lookout=self._lookout_for(request, server, tries, began) if looks_out else None,
+            added=None if self._sticky is None else self._sticky.field_for(request, server),
         )
-        exchange.catch_stderr = self.catch_stderr
-        exchange.rewriter = self.rewriter
-        exchange.companion = self.companion
-        if self._sticky is not None:
-            exchange.added = self._sticky.field_for(request, server)
-        return exchange
 
     def _unwanted_of(self, request: Request, tries: Tries | None, began: float) -> Unwanted | None:
         """The statuses for which there would be another try after the one that has begun at *began*."""

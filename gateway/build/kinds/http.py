@@ -19,7 +19,7 @@ def make(parts: Parts, name: str, config: HTTPBackend) -> HttpBackend:
     upstream = upstream_of(
         parts, name, "http", config, Http1Client, keeps=proxy_version is None, proxy_version=proxy_version
     )
-    upstream.rewriter = response_rewriter(config, upstream)
+    upstream.terms.rewriter = response_rewriter(config, upstream)
     server = HttpBackend(
         name,
         upstream=upstream,
