@@ -45,8 +45,8 @@ def start_program(
     stdin: int,
     stdout: int,
     stderr: int,
-    others: Sequence[int],
-    session: bool,
+    others: Sequence[int] = (),
+    session: bool = True,
 ) -> int:
     """Start ``argv[0]`` as the leader of a new *session*, or else of a new process group.
 
