@@ -31,8 +31,6 @@ class Surroundings:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-NOTHING: Final = Surroundings()
-
 _set: Final[dict[str, tuple[str, str]]] = {}
 """Variables that applications have set: their values, and whose they are."""
 
@@ -43,7 +41,7 @@ def load_application(
     directory: Path | None,
     factory: bool,
     backend: str,
-    surroundings: Surroundings = NOTHING,
+    surroundings: Surroundings,
 ) -> Any:
     """As `gateway.loading.load_object`, with its *surroundings* in place first.
 

@@ -62,23 +62,23 @@ class SpawnedApplication:
         name: str,
         *,
         protocol: Protocol,
+        processes: Processes,
+        directory: str | os.PathLike[str],
+        virtualenv: Path | None,
+        env: Mapping[str, str],
+        pass_env: Sequence[str] | None,
+        user: User | None,
+        limits: ResourceLimits | None,
+        startup_time: float,
+        stop_time: float,
+        give_up: GiveUp | None,
+        recycling: Recycling,
+        notice: ShutdownNotice,
         command: Sequence[str] | None = None,
         wsgi: str | None = None,
         hosted: str | None = None,
         address: UnixAddress | TcpAddress | None = None,
-        processes: Processes | None = None,
-        directory: str | os.PathLike[str] = ".",
-        virtualenv: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        pass_env: Sequence[str] | None = None,
-        user: User | None = None,
-        limits: ResourceLimits | None = None,
-        startup_time: float = 60.0,
         stop_signal: signal.Signals = signal.SIGTERM,
-        stop_time: float = 30.0,
-        give_up: GiveUp | None = None,
-        recycling: Recycling | None = None,
-        notice: ShutdownNotice | None = None,
     ) -> None:
         assert command or wsgi or hosted, "one of command, wsgi and hosted"
         self.name = name
@@ -88,16 +88,15 @@ class SpawnedApplication:
         self._hosted = hosted
         self._directory = os.path.abspath(directory)
         self._virtualenv = virtualenv
-        self._env = environment(os.environ, env or {}, pass_env=pass_env, virtualenv=virtualenv)
-        self._endpoint = endpoint_for(command or (), env or {}, address)
-        self._bounds = processes or Processes()
+        self._env = environment(os.environ, env, pass_env=pass_env, virtualenv=virtualenv)
+        self._endpoint = endpoint_for(command or (), env, address)
+        self._bounds = processes
         self._dynamic = self._bounds.least < self._bounds.most
         self._user = user
         self._startup_time = startup_time
         self._stop_time = stop_time
         self._demand = Demand(self._bounds)
         self._restarts = Restarts(give_up)
-        notice = notice or ShutdownNotice()
         self.pool = ProcessPool(
             name,
             self._endpoint,
@@ -109,7 +108,7 @@ class SpawnedApplication:
             stop_signal=stop_signal,
             stop_time=stop_time,
             restarts=self._restarts,
-            recycling=recycling or Recycling(),
+            recycling=recycling,
             notice=notice,
             on_end=self._turn_away,
         )

@@ -11,13 +11,14 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import pytest
 import trio
 
+from gateway.backend import Handler
 from gateway.build import build
 from gateway.config import from_mapping
 from gateway.front.entrance import address_of
@@ -334,6 +335,25 @@ async def read_request(stream: AnyStream, codec: ApplicationCodec) -> tuple[Requ
         assert isinstance(event, Data)
         body += event.data
     return head, body
+
+
+# ---- backends alone
+
+
+def handle_one(serving: AbstractAsyncContextManager[Handler], request: Request, responder: Responder) -> None:
+    """One request to what *serving* enters. Raises what ``handle`` raises, as it is and not in a group."""
+    failures: list[Exception] = []
+
+    async def main() -> None:
+        async with serving as handler:
+            try:
+                await handler.handle(request, responder)
+            except Exception as error:
+                failures.append(error)
+
+    trio.run(main)
+    if failures:
+        raise failures[0]
 
 
 # ---- processes that the gateway has started

@@ -24,7 +24,7 @@ from gateway.backends.asgi.lifespan import Lifespan, Mode
 from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_scope
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.called import check_called
-from gateway.backends.load import NOTHING, Surroundings, load_application
+from gateway.backends.load import Surroundings, load_application
 from gateway.errors import (
     BackendError,
     Cause,
@@ -83,19 +83,19 @@ class AsgiBackend:
         *,
         target: str,
         pump: Pump,
-        directory: Path | None = None,
-        loop: Literal["asyncio", "trio"] = "asyncio",
-        asyncio_debug: bool = False,
-        factory: bool = False,
-        lifespan: Mode = "auto",
-        startup_timeout: float = 60.0,
-        shutdown_timeout: float = 60.0,
-        websocket: WebSocketSettings = WebSocketSettings(),  # noqa: B008 - frozen
-        interface: Interface = "auto",
-        dropped_extensions: Sequence[str] = (),
-        response_debug: bool = False,
-        notice: ShutdownNotice | None = None,
-        surroundings: Surroundings = NOTHING,
+        directory: Path | None,
+        loop: Literal["asyncio", "trio"],
+        asyncio_debug: bool,
+        factory: bool,
+        lifespan: Mode,
+        startup_timeout: float,
+        shutdown_timeout: float,
+        websocket: WebSocketSettings,
+        interface: Interface,
+        dropped_extensions: Sequence[str],
+        response_debug: bool,
+        notice: ShutdownNotice,
+        surroundings: Surroundings,
     ) -> None:
         self.name = name
         self._surroundings = surroundings
@@ -112,7 +112,7 @@ class AsgiBackend:
         self._interface: Interface = interface
         self._dropped_extensions = frozenset(dropped_extensions)
         self._response_debug = response_debug
-        self._notice = notice or ShutdownNotice()
+        self._notice = notice
         # Set while `run` runs.
         self._host: Host
         self._extensions: HttpExtensions

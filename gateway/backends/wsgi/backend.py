@@ -18,7 +18,7 @@ import trio
 
 from gateway.backends.called import check_called
 from gateway.backends.intake import BodyIntake
-from gateway.backends.load import NOTHING, Surroundings, load_application
+from gateway.backends.load import Surroundings, load_application
 from gateway.backends.wsgi.call import ApplicationCall
 from gateway.backends.wsgi.input import open_input
 from gateway.backends.wsgi.streams import FileWrapper, WsgiErrors
@@ -58,15 +58,15 @@ class WsgiBackend:
         *,
         pump: Pump,
         target: str,
-        directory: Path | None = None,
-        threads: int = 8,
-        factory: bool = False,
-        multiprocess: bool = False,
-        intake: BodyIntake | None = None,
-        slots: Slots | None = None,
-        stuck_after: float = 0.0,
+        directory: Path | None,
+        threads: int,
+        factory: bool,
+        multiprocess: bool,
+        intake: BodyIntake,
+        slots: Slots | None,
+        stuck_after: float,
+        surroundings: Surroundings,
         tunnel_timeout: float = inf,
-        surroundings: Surroundings = NOTHING,
     ) -> None:
         self.name = name
         self._pump = pump
@@ -74,7 +74,7 @@ class WsgiBackend:
         self._slots = slots
         self._stuck_after = stuck_after
         self._tunnel_timeout = tunnel_timeout
-        self._intake = intake or BodyIntake(name)
+        self._intake = intake
         self._target = target
         self._directory = directory
         self._factory = factory

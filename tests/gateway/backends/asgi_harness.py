@@ -10,10 +10,13 @@ import pytest
 import trio
 
 from gateway.backends.asgi import AsgiBackend
+from gateway.backends.asgi.settings import WebSocketSettings
+from gateway.backends.load import Surroundings
 from gateway.errors import StartError
 from gateway.net.pump import Pump
 from gateway.request import Request, Responder
-from tests.gateway.served import pumping
+from gateway.shutdown.notice import ShutdownNotice
+from tests.gateway.served import handle_one, pumping
 
 both_loops = pytest.mark.parametrize("loop", ["trio", "asyncio"])
 
@@ -28,9 +31,23 @@ def published(app: Any) -> str:
 
 
 def make_backend(app: Any, pump: Pump, **options: Any) -> AsgiBackend:
-    """A backend whose target is *app*."""
-    options.setdefault("lifespan", "off")
-    return AsgiBackend("api", target=published(app), pump=pump, **options)
+    """A backend whose target is *app*, with *options* in place of what most tests want."""
+    usual: dict[str, Any] = {
+        "directory": None,
+        "loop": "asyncio",
+        "asyncio_debug": False,
+        "factory": False,
+        "lifespan": "off",
+        "startup_timeout": 60.0,
+        "shutdown_timeout": 60.0,
+        "websocket": WebSocketSettings(),
+        "interface": "auto",
+        "dropped_extensions": (),
+        "response_debug": False,
+        "notice": ShutdownNotice(),
+        "surroundings": Surroundings(),
+    }
+    return AsgiBackend("api", target=published(app), pump=pump, **{**usual, **options})
 
 
 @asynccontextmanager
@@ -58,18 +75,7 @@ async def start_error(app: Any, **options: Any) -> str:
 
 def handle(app: Any, request: Request, responder: Responder, **options: Any) -> None:
     """One request, from the start of the backend to its stop. Raises what ``handle`` raises."""
-    failures: list[BaseException] = []
-
-    async def main() -> None:
-        async with serving(app, **options) as backend:
-            try:
-                await backend.handle(request, responder)
-            except Exception as error:
-                failures.append(error)
-
-    trio.run(main)
-    if failures:
-        raise failures[0]
+    handle_one(serving(app, **options), request, responder)
 
 
 def answering(body: bytes = b"ok", **start: Any) -> Callable[..., Awaitable[None]]:

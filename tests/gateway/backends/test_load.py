@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.backends.load import NOTHING, Surroundings, load_application
+from gateway.backends.load import Surroundings, load_application
 from gateway.errors import StartError
 from gateway.virtualenv import VERSION
 
@@ -36,7 +36,7 @@ def load(
     *,
     factory: bool = False,
     backend: str = "api",
-    surroundings: Surroundings = NOTHING,
+    surroundings: Surroundings = Surroundings(),  # noqa: B008 - frozen
 ) -> Any:
     return load_application(
         target, directory=directory, factory=factory, backend=backend, surroundings=surroundings

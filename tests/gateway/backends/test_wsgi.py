@@ -25,6 +25,7 @@ from gateway.net.pump import Pump
 from gateway.request import Body
 from gateway.slots import Slots
 from tests.gateway.backends.wsgi_harness import (
+    backend_of,
     connected,
     exchange,
     handle,
@@ -1248,7 +1249,7 @@ def autojump_clock() -> trio.testing.MockClock:
 
 def start_failure(**options: Any) -> StartError:
     async def starting() -> None:
-        await WsgiBackend("admin", pump=Pump(), **options).run()
+        await backend_of(pump=Pump(), **options).run()
 
     with pytest.raises(StartError) as caught:
         trio.run(starting)
@@ -1273,9 +1274,7 @@ def test_application_is_loaded_from_its_directory(tmp_path: Path, monkeypatch: p
 
     async def main() -> None:
         async with pumping() as pump, trio.open_nursery() as nursery:
-            backend = WsgiBackend(
-                "admin", pump=pump, target="loaded_wsgi_app:App.make", directory=tmp_path, factory=True
-            )
+            backend = backend_of("loaded_wsgi_app:App.make", pump, directory=tmp_path, factory=True)
             await nursery.start(backend.run)
             await backend.handle(make_request(), recorder)
             nursery.cancel_scope.cancel()

@@ -10,13 +10,15 @@ from typing import Any
 
 import trio
 
+from gateway.backends.intake import BodyIntake
+from gateway.backends.load import Surroundings
 from gateway.backends.wsgi import WsgiBackend
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Limits, Service, Timeouts
 from gateway.net.pump import Pump
 from gateway.request import Connection, Request, Responder
 from gateway.router import Route, Router
-from tests.gateway.served import attached, pumping
+from tests.gateway.served import attached, handle_one, pumping
 
 _published = ModuleType("wsgi_application_of_a_test")
 sys.modules[_published.__name__] = _published
@@ -25,7 +27,22 @@ sys.modules[_published.__name__] = _published
 def make_backend(app: Any, pump: Pump, **options: Any) -> WsgiBackend:
     """A backend whose target is *app*."""
     _published.app = app  # type: ignore[attr-defined]
-    return WsgiBackend("admin", pump=pump, target=f"{_published.__name__}:app", **options)
+    return backend_of(f"{_published.__name__}:app", pump, **options)
+
+
+def backend_of(target: str, pump: Pump, **options: Any) -> WsgiBackend:
+    """A backend with *options* in place of what most tests want."""
+    usual: dict[str, Any] = {
+        "directory": None,
+        "threads": 8,
+        "factory": False,
+        "multiprocess": False,
+        "intake": BodyIntake("admin"),
+        "slots": None,
+        "stuck_after": 0.0,
+        "surroundings": Surroundings(),
+    }
+    return WsgiBackend("admin", pump=pump, target=target, **{**usual, **options})
 
 
 @asynccontextmanager
@@ -47,18 +64,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[WsgiBackend]:
 
 def handle(app: Any, request: Request, responder: Responder, **options: Any) -> None:
     """One request, from the start of the backend to its stop. Raises what ``handle`` raises."""
-    failures: list[Exception] = []
-
-    async def main() -> None:
-        async with serving(app, **options) as backend:
-            try:
-                await backend.handle(request, responder)
-            except Exception as error:
-                failures.append(error)
-
-    trio.run(main)
-    if failures:
-        raise failures[0]
+    handle_one(serving(app, **options), request, responder)
 
 
 @asynccontextmanager

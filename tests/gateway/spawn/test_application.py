@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from gateway.errors import BackendError, Cause, Phase, StartError
 from gateway.programs.restarts import FIRST_PAUSE, LONGEST_PAUSE
 from gateway.shutdown.notice import ShutdownNotice
-from gateway.spawn import Processes, SpawnedApplication
+from gateway.spawn import Processes, Recycling, SpawnedApplication
 from gateway.spawn.processes import RESTART_PATIENCE
 from tests.gateway.served import LAST_GET, gateway_of, response
 
@@ -36,9 +36,23 @@ def python(script: str) -> list[str]:
     return [sys.executable, "-u", "-c", script]
 
 
-def spawned(command: list[str], **options: Any) -> SpawnedApplication:
-    options.setdefault("stop_time", 60)
-    return SpawnedApplication("blog", protocol="scgi", command=command, **options)
+def spawned(command: list[str] | None = None, **options: Any) -> SpawnedApplication:
+    """An application with *options* in place of what most tests want."""
+    usual: dict[str, Any] = {
+        "processes": Processes(),
+        "directory": ".",
+        "virtualenv": None,
+        "env": {},
+        "pass_env": None,
+        "user": None,
+        "limits": None,
+        "startup_time": 60,
+        "stop_time": 60,
+        "give_up": None,
+        "recycling": Recycling(),
+        "notice": ShutdownNotice(),
+    }
+    return SpawnedApplication("blog", protocol="scgi", command=command, **{**usual, **options})
 
 
 async def running(application: SpawnedApplication, test: Callable[[], Awaitable[None]]) -> None:

@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from gateway.errors import StartError
-from gateway.spawn import SpawnedApplication
 from gateway.spawn.command import Command, environment, of_program
 from gateway.spawn.endpoint import OwnSocket, SharedSocket
 from gateway.spawn.schedule import Life
 from tests.gateway.served import LAST_GET, gateway_of, response
+from tests.gateway.spawn.test_application import spawned
 
 OURS = {
     "PATH": "/bin",
@@ -134,7 +134,7 @@ def test_application_runs_in_its_own_environment(kind: str, bare_environment: Pa
 
 
 def test_rejects_a_virtual_environment_that_has_vanished(tmp_path: Path) -> None:
-    application = SpawnedApplication("app", protocol="scgi", wsgi="a:b", virtualenv=tmp_path)
+    application = spawned(wsgi="a:b", virtualenv=tmp_path)
 
     async def main() -> None:
         with pytest.raises(StartError, match=r"bin/python: no such program: expected a virtual environment"):
