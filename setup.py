@@ -35,6 +35,7 @@ COMPILED = (
     "gateway/backends/asgi/settings.py",
     "gateway/backends/asgi/websocket.py",
     "gateway/backends/asgi/websocket_messages.py",
+    "gateway/backends/asgi/websocket_output.py",
     "gateway/backends/forwarded.py",
     "gateway/backends/http.py",
     "gateway/backends/intake.py",

@@ -8,7 +8,8 @@
     http        receive and send of one request
     messages    what applications send, checked
     handshake   whether a client's offer of a WebSocket is right
-    websocket   receive and send of one WebSocket connection; websocket_messages: what it sends, checked
+    websocket   receive and send of one WebSocket connection; websocket_messages: what is sent, checked;
+                websocket_output: its way to the client
     settings    how those are bounded
     interface   applications of ASGI 2
     django      threads that Django's requests share, one after another

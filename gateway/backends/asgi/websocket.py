@@ -3,11 +3,12 @@
 ::
 
     Duplex ─► reader ─► WebSocketServer (codec) ─► queue ─► receive ─► application
-    Duplex ◄──────────────── codec ◄───────────────────────── send ◄──┘
+    Duplex ◄── output ◄───── codec ◄───────────────────────── send ◄──┘
 
 The application runs in the connection's task (or on its own loop); beside it one task reads for the whole
-life of the connection, and one writes while the client is slower than the application. So pings are answered
-and a client that leaves is noticed whatever the application does, and nothing is made per message.
+life of the connection, and one writes while the client is slower than the application (`websocket_output`).
+So pings are answered and a client that leaves is noticed whatever the application does, and nothing is made
+per message.
 
 Promises: an application that does not take its messages stops the reading (:data:`QUEUED_MESSAGES`,
 :data:`QUEUED_BYTES`), and so its client; one that sends waits for the client. A client that answers no ping
@@ -36,6 +37,7 @@ from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions, ShutdownWait
 from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.asgi.websocket_messages import KINDS, NORMAL, acceptance, closing, payload
+from gateway.backends.asgi.websocket_output import WebSocketOutput
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
@@ -95,22 +97,20 @@ class WebSocketExchange:
         "_accepted",
         "_arrived",
         "_backend",
-        "_backlog",
         "_codec",
         "_connected",
         "_deadline",
         "_decided",
         "_denial",
-        "_drained",
         "_duplex",
         "_farewell",
         "_fields",
-        "_flushed",
         "_heeds",
         "_host",
         "_left",
         "_notice",
         "_nursery",
+        "_output",
         "_ping",
         "_queue",
         "_queued",
@@ -123,8 +123,6 @@ class WebSocketExchange:
         "_unpaused",
         "_upgrade",
         "_waiting_for_pong",
-        "_write_scope",
-        "_writing",
         "gone",
         "on_complete",
         "told",
@@ -169,11 +167,7 @@ class WebSocketExchange:
         self._left = False
         """The client has left an open connection: the application has the grace to end."""
         # Towards the client.
-        self._backlog = bytearray()
-        self._writing = False
-        self._drained: Event | None = None
-        self._flushed: trio.Event | None = None
-        self._write_scope = trio.CancelScope()
+        self._output = WebSocketOutput(host, nursery)
         self._unpaused = 0
         # The reader's clock: when something is due, a ping, a pong, or the end of a close handshake.
         self._scope = trio.CancelScope()
@@ -259,7 +253,7 @@ class WebSocketExchange:
             self._farewell = {"type": "websocket.disconnect", "code": code, "reason": reason}
         self._make_room()
         self._notify()
-        self._tell_drained()
+        self._output.release()
 
     # --- send
 
@@ -275,9 +269,9 @@ class WebSocketExchange:
         if self._stage is _ACCEPTING:
             await self._decided.wait()  # Another task accepts: what was sent behind that follows it.
         if kind == "websocket.send" and self._stage is _OPEN:
-            self._write(self._codec.send_message(payload(message)))
-            if self._writing:
-                await self._wait_drained()
+            self._output.write(self._codec.send_message(payload(message)))
+            if self._output.blocked:
+                await self._output.wait_drained()
             else:
                 self._unpaused += 1
                 if self._unpaused >= _MESSAGES_PER_TURN:
@@ -338,6 +332,7 @@ class WebSocketExchange:
     async def _switch(self) -> None:
         self._responder.on_disconnect = do_nothing  # the reader notices, and the application has the grace
         self._duplex = await self._upgrade.accept(self._fields)
+        self._output.open(self._duplex, self._lose)
         self._stage = _OPEN
         self._deadline = self._next_ping()
         self._accepted.set()
@@ -349,63 +344,12 @@ class WebSocketExchange:
         if self._duplex.disconnected:
             self._on_disconnect()
 
-    # --- writing
-
-    def _write(self, data: bytes) -> None:
-        """Send *data* now as far as the client takes it, and the rest by the writer. Raises nothing."""
-        if self._writing:
-            self._backlog += data
-            return
-        try:
-            taken = self._duplex.try_send(data)
-        except ClientGone:
-            self._lose()
-            return
-        if taken < len(data):
-            self._backlog += memoryview(data)[taken:]
-            self._writing = True
-            self._nursery.start_soon(self._write_backlog)
-
-    async def _write_backlog(self) -> None:
-        """The writer: a task of its own, because a send that its application cancels must not end in the
-        middle of a frame.
-        """
-        with trio.CancelScope() as self._write_scope:
-            try:
-                while self._backlog:
-                    data, self._backlog = bytes(self._backlog), bytearray()
-                    await self._duplex.send(data)
-            except ClientGone:
-                self._lose()
-        self._writing = False
-        self._tell_drained()
-
-    async def _wait_drained(self) -> None:
-        """Wait until what was written so far is on its way, whatever other tasks write then."""
-        if self._drained is None:
-            self._drained = self._host.event()
-        await self._drained.wait()
-
-    def _tell_drained(self) -> None:
-        if self._drained is not None:
-            self._drained.set()
-            self._drained = None
-        if self._flushed is not None:
-            self._flushed.set()
-            self._flushed = None
-
-    async def _wait_flushed(self) -> None:
-        """As `_wait_drained`, for the reader."""
-        if self._flushed is None:
-            self._flushed = trio.Event()
-        await self._flushed.wait()
-
     # --- closing
 
     def _close(self, code: int, reason: str, by: str) -> None:
         """Begin the close handshake: a Close frame now, and some time for the client's answer."""
         log.debug("websocket closed", path=self._request.path, by=by, code=code, reason=reason)
-        self._write(self._codec.close(code, reason))
+        self._output.write(self._codec.close(code, reason))
         self._queue.clear()
         self._queued = 0
         self._disconnect(code, reason)
@@ -434,7 +378,7 @@ class WebSocketExchange:
     def _lose(self) -> None:
         """The client has gone without a word."""
         self._leave(ABNORMAL, "")
-        self._backlog.clear()
+        self._output.drop()
         self._set_deadline(-inf)
 
     def _set_deadline(self, deadline: float) -> None:
@@ -491,9 +435,7 @@ class WebSocketExchange:
             self._lose()
         self._duplex.on_drain = self._duplex.on_disconnect = None
         # RFC 6455 7.1.1: the server closes first; what is still unsent has as long as the handshake.
-        self._write_scope.deadline = trio.current_time() + self._settings.close_timeout
-        while self._writing:
-            await self._wait_flushed()
+        await self._output.finish(trio.current_time() + self._settings.close_timeout)
         try:
             await self._duplex.end()
         except ClientGone:
@@ -506,8 +448,8 @@ class WebSocketExchange:
         while not self._take_events():
             if self._room is not None:
                 await self._wait_for_room(self._room)
-            elif len(self._backlog) > UNSENT_BYTES:
-                await self._wait_flushed()
+            elif self._output.backlog > UNSENT_BYTES:
+                await self._output.wait_flushed()
             elif codec.paused:
                 await trio.lowlevel.checkpoint()
             else:
@@ -536,7 +478,7 @@ class WebSocketExchange:
                 self._on_closed(event)
         replies = codec.replies()
         if replies:
-            self._write(replies)
+            self._output.write(replies)
         return codec.over
 
     def _queue_message(self, message: str | bytes) -> None:
@@ -544,9 +486,7 @@ class WebSocketExchange:
         self._queued += len(message)
         if len(self._queue) >= QUEUED_MESSAGES or self._queued >= QUEUED_BYTES:
             self._room = trio.Event()
-        if self._arrived is not None:
-            self._arrived.set()
-            self._arrived = None
+        self._notify()
 
     def _on_pong(self, event: Pong) -> None:
         if self._stage is _OPEN and event.payload == b"%d" % self._ping:
@@ -580,11 +520,11 @@ class WebSocketExchange:
             return True
         if self._waiting_for_pong:
             log.info("websocket closed", path=self._request.path, by="gateway", reason="no pong in time")
-            self._write(self._codec.close(_FAILED, "no pong in time"))
+            self._output.write(self._codec.close(_FAILED, "no pong in time"))
             self._leave(ABNORMAL, "no pong in time")
             return False
         self._ping += 1
-        self._write(self._codec.ping(b"%d" % self._ping))
+        self._output.write(self._codec.ping(b"%d" % self._ping))
         self._waiting_for_pong = True
         self._deadline = trio.current_time() + self._settings.ping_timeout
         return True
