@@ -190,10 +190,14 @@ class SocketOffer:
         duplex.on_disconnect = duplex.begin_grace
         if duplex.disconnected:
             duplex.begin_grace()
-        # It breaks when the application closes it with something unread: an end like any other.
-        with trio.CancelScope() as scope, suppress(trio.BrokenResourceError):
+        with trio.CancelScope() as scope:
             self._call.when_left(lambda: self._end_soon(scope))
-            await tunnel.run(first)
+            # Not by `suppress`: from Python 3.12 on that leaves groups of exceptions, as of a cancellation,
+            # in a cycle.
+            try:
+                await tunnel.run(first)
+            except trio.BrokenResourceError:
+                pass  # The application has closed it with something unread: an end like any other.
 
     def _end_soon(self, scope: trio.CancelScope) -> None:
         self._environ.pop(KEY, None)  # closed, unless the application has kept it
