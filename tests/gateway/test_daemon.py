@@ -718,9 +718,16 @@ start()
 @pytest.mark.parametrize("process", ["shared", "own"])
 @pytest.mark.parametrize("arguments", [[], ["--workers", "2"]])
 def test_signal_during_an_import(
-    tmp_path: Path, kind: str, number: signal.Signals, process: str, arguments: list[str]
+    tmp_path: Path,
+    kind: str,
+    number: signal.Signals,
+    process: str,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever the application makes of it; and the import of the next one does not begin."""
+    # The other worker may be about to write what it has compiled, and warns of that file.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     for name in ("slow_import", "another_slow_import"):
         (tmp_path / f"{name}.py").write_text(IMPORTED)
     config = (

@@ -80,12 +80,16 @@ def test_what_runs_is_finished_or_told(tmp_path: Path) -> None:
                     return code
 
             assert trio.run(websocket) == 1012
-            until(lambda: get(running).startswith("two "))  # the other old worker hears of it a little later
-            # A connection that was idle has one more request: it was perhaps on its way.
-            idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            last = receive_until(idle, b".")
-            assert b"\r\nconnection: close\r\n" in last
-            assert b"one " in last
+            until(lambda: get(running).startswith("two "))
+
+            def is_last() -> bool:
+                """A connection that was idle has one more request: it was perhaps on its way."""
+                idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                answer = receive_until(idle, b".")
+                assert b"one " in answer
+                return b"\r\nconnection: close\r\n" in answer
+
+            until(is_last)  # the other old worker hears of it a little later
             assert idle.recv(100) == b""
             (tmp_path / "go").touch()
             assert b"one " in receive_until(busy, b"\r\n0\r\n\r\n")
