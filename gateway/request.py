@@ -365,7 +365,7 @@ class Responder(Protocol):
     async def write_file(self, descriptor: int, offset: int, count: int) -> None:
         """Send *count* bytes of an open regular file, by the kernel where that is possible.
 
-        Raises ResponseAborted if the file turns out to be shorter.
+        Raises ResponseAborted if the file turns out to be shorter, MachineError if it cannot be read.
         """
         ...
 

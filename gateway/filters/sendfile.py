@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.backend import Handler
-from gateway.errors import BackendError, Cause, MachineError, Phase, RequestError
+from gateway.errors import BackendError, Cause, Phase, RequestError
+from gateway.front.pieces import file_unreadable
 from gateway.local_redirect import Dispatch, follow
 from gateway.passing import PassingResponder
 from gateway.protocols.events import Headers
@@ -92,7 +93,7 @@ class SendfileFilter:
                 try:
                     return *tree.open(path[len(root) :]), os.path.basename(path)
                 except OSError as error:
-                    raise MachineError(503, "the file cannot be read now", cause=error) from error
+                    raise file_unreadable(error) from error
         detail = f"X-Sendfile names what is not below the roots: {path}"
         raise BackendError(Cause.MALFORMED, detail, backend=self._backend, address=_ADDRESS, phase=Phase.HEAD)
 

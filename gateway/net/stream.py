@@ -411,7 +411,8 @@ class PumpStream:
     async def send_file(self, descriptor: int, offset: int, count: int, *, timeout: float = inf) -> int:
         """Send *count* bytes of a regular file from *offset* by sendfile(2); how many it had.
 
-        Raises TooSlowError when the peer takes nothing for *timeout* seconds.
+        Raises TooSlowError when the peer takes nothing for *timeout* seconds, OSError if the file cannot be
+        read.
         """
         # tcp(7), TCP_CORK: whole segments only until the end, as nginx's tcp_nopush. A reader on the same
         # machine gets a quarter more through.
@@ -445,6 +446,7 @@ class PumpStream:
                 unchecked = 0
                 continue
             except OSError as error:
+                os.pread(descriptor, 1, offset)  # sendfile(2) does not say whose fault it is
                 raise self._broken(error) from error
             if not sent:
                 break

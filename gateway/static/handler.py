@@ -18,10 +18,10 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.errors import MachineError, RequestError, ResponseAborted
+from gateway.errors import RequestError
+from gateway.front.pieces import file_too_short, file_unreadable, read_piece
 from gateway.protocols.events import Headers
 from gateway.request import Request, Responder, respond
-from gateway.runtime.exhaustion import EXHAUSTED
 from gateway.static.conditional import conditional_fields, failed_precondition, http_date, range_is_current
 from gateway.static.mime import content_type
 from gateway.static.ranges import ByteRange, Multipart, parse_range
@@ -68,9 +68,7 @@ class StaticFiles:
         try:
             descriptor, facts, name = self._find_or_fall_back(rest)
         except OSError as error:
-            # The machine is at fault, not the client: no descriptors left, a broken disk.
-            status = 503 if error.errno in EXHAUSTED else 500
-            raise MachineError(status, "the file cannot be read now", cause=error) from error
+            raise file_unreadable(error) from error
         try:
             if stat.S_ISDIR(facts.st_mode):
                 await _add_slash(request, responder)
@@ -164,9 +162,9 @@ async def send_file(
                 return
     headers = [(b"content-type", kind), (b"content-length", b"%d" % size), *validators]
     if not head and size <= SMALL:
-        content = os.pread(descriptor, size, 0)
+        content = read_piece(descriptor, 0, size)
         if len(content) < size:
-            raise ResponseAborted("the file became shorter while it was read")
+            raise file_too_short()
         await respond(responder, 200, headers, content)
         return
     responder.start(200, headers)
@@ -210,4 +208,4 @@ async def _write(descriptor: int, part: ByteRange, responder: Responder) -> None
     if part.length > SMALL:
         await responder.write_file(descriptor, part.first, part.length)
     elif part.length:
-        responder.write(os.pread(descriptor, part.length, part.first))
+        responder.write(read_piece(descriptor, part.first, part.length))

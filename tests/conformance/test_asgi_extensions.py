@@ -445,6 +445,32 @@ def test_ext_4_file_that_is_shorter_than_promised_cuts_the_response(
 
 
 @each
+def test_ext_4_file_that_cannot_be_read_is_one_entry_of_the_log(loop: str, version: str) -> None:
+    """The machine's fault, and not the application's, which is told. The loopback device has no speed."""
+    raised: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [(b"content-length", b"100")]})
+        with open("/sys/class/net/lo/speed", "rb") as file:  # noqa: ASYNC230
+            try:
+                await send({"type": "http.response.zerocopysend", "file": file, "count": 100})
+            except Exception as error:
+                raised.append(str(error))
+                raise
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            answered = await ask(served, version)
+            assert answered.status == 500 or not (answered.ended or answered.body)
+
+    with capture_logs() as logs:
+        run(main)
+    assert raised == ["the file cannot be read now: [Errno 22] Invalid argument"]
+    (entry,) = [entry for entry in logs if entry["log_level"] == "error"]
+    assert (entry["event"], entry["cause"]) == ("request failed", "[Errno 22] Invalid argument")
+
+
+@each
 def test_ext_4_client_that_leaves_amid_the_file(loop: str, version: str, path: Path) -> None:
     """ASGI-4."""
     raised: list[BaseException] = []

@@ -35,7 +35,7 @@ from gateway.backends.asgi.messages import (
     trailer_fields,
 )
 from gateway.backends.disconnect import ClientDisconnected
-from gateway.errors import ClientGone, GatewayError, RequestError, ResponseAborted
+from gateway.errors import ClientGone, GatewayError, MachineError, RequestError, ResponseAborted
 from gateway.logger import get_logger
 from gateway.protocols.events import Headers
 from gateway.protocols.trailers import takes_trailers
@@ -413,7 +413,7 @@ class HttpExchange:
         except ClientGone as gone:
             self._leave(gone)
             raise ClientDisconnected("the client has disconnected") from gone
-        except ResponseAborted as aborted:
+        except (ResponseAborted, MachineError) as aborted:
             self._leave(aborted)
             raise
 
@@ -469,7 +469,7 @@ class HttpExchange:
             await self._wait_for_client(
                 lambda: responder.write_file(part.descriptor, part.offset, part.count)
             )
-        except (ClientGone, ResponseAborted):
+        except (ClientGone, ResponseAborted, MachineError):
             raise
         except BaseException:
             # Cancelled by its application: how much of the file is on its way is not known.

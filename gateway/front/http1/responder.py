@@ -14,7 +14,7 @@ from gateway.errors import ClientGone
 from gateway.front.fields import NOTICED, OWN_FIELDS, parse_length, too_long, too_short
 from gateway.front.http1.body import Http1Body
 from gateway.front.patience import Patience
-from gateway.front.pieces import file_too_short, write_pieces
+from gateway.front.pieces import file_too_short, file_unreadable, write_pieces
 from gateway.net.outbox import LARGEST
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import LocalProtocolError
@@ -229,6 +229,8 @@ class Http1Responder:
             sent = await self._stream.send_file(descriptor, offset, count, timeout=self._send_timeout)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             raise ClientGone(str(error)) from error
+        except OSError as unread:
+            raise file_unreadable(unread) from unread
         self.body_sent += sent
         if sent < count:
             raise file_too_short()
