@@ -69,18 +69,28 @@ Command: TypeAlias = Annotated[
 ]
 
 
+_NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+
+
 def parse_object_name(value: Any) -> str:
     """``module:attribute``, as Python servers write it."""
-    name = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
-    if isinstance(value, str) and re.fullmatch(f"{name}:{name}", value):
+    if isinstance(value, str) and re.fullmatch(f"{_NAME}:{_NAME}", value):
         return str(value)
     example = "app:application"
-    if isinstance(value, str) and (file := _FILE_OF_OBJECT.fullmatch(value)):
-        example = f"{file[1].replace('/', '.')}:{file[2] or 'app'}"
+    if isinstance(value, str):
+        if file := _FILE_OF_OBJECT.fullmatch(value):
+            example = f"{file[1].replace('/', '.')}:{file[2] or 'app'}"
+        elif re.fullmatch(_NAME, value):  # gunicorn has a default
+            example = f"{value}:application"
+        elif call := _CALL.fullmatch(value):  # gunicorn, flask
+            example = f"{call[1]} and factory (--factory)"
+            if call[2].strip():
+                example += ", of a function that takes no arguments"
     raise expected(f"module:attribute, such as {example}", value)
 
 
 _FILE_OF_OBJECT: Final = re.compile(r"(?:\./)*(\w+(?:/\w+)*)\.py(?::(\w+))?")
+_CALL: Final = re.compile(rf"({_NAME}:{_NAME})\((.*)\)", re.DOTALL)
 
 
 ObjectName: TypeAlias = Annotated[
