@@ -16,7 +16,7 @@ import trio
 
 from gateway.errors import ClientGone
 from gateway.logger import get_logger
-from gateway.net.pump import Pump
+from gateway.net.pump import Pump, overslept
 from gateway.net.stream import PumpStream
 from gateway.request import Duplex
 
@@ -97,21 +97,28 @@ class Tunnel:
             try:
                 data = await stream.receive_some()
             except trio.TooSlowError:
-                if self._pump.now < self._active + self._idle:
-                    continue
-                raise
+                if self._is_silent():
+                    raise
+                continue
             self._active = self._pump.now
             return data
 
     def _await_client(self, scope: trio.CancelScope) -> None:
         """The server has ended, and nobody waits for it any more: the sweeper looks after the other side."""
         stream = self._stream
-        deadline = self._active + self._idle
-        if self._pump.now < deadline:
-            stream.on_hangup_deadline = lambda: self._await_client(scope)
-            stream.hangup_deadline = deadline
-        else:
+        if self._is_silent():
             self._end(trio.TooSlowError("nothing passed in time"), scope)
+        else:
+            stream.on_hangup_deadline = lambda: self._await_client(scope)
+            stream.hangup_deadline = self._active + self._idle
+
+    def _is_silent(self) -> bool:
+        """Whether nothing has passed for too long."""
+        deadline = self._active + self._idle
+        if overslept(deadline):  # what has come while the gateway was stopped may still have to be copied
+            self._active = self._pump.now
+            return False
+        return self._pump.now >= deadline
 
     def _end(self, failure: Exception, scope: trio.CancelScope) -> None:
         """Neither direction goes on."""

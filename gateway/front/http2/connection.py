@@ -554,8 +554,7 @@ class Http2Connection:
         for stream in self._streams.values():
             if stream.body.deadline <= now:
                 stream.body.expire()
-            else:
-                deadline = min(deadline, stream.body.deadline)
+            deadline = min(deadline, stream.body.deadline)
         self._await_deadline(deadline)
         self._output.wake()
 

@@ -16,7 +16,7 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 
 from gateway.errors import ClientGone
 from gateway.front.patience import Patience
-from gateway.net.pump import Pump
+from gateway.net.pump import Pump, overslept
 from gateway.net.stream import PumpStream
 from gateway.protocols.events import Headers
 from gateway.protocols.http2 import Http2Server
@@ -171,6 +171,11 @@ class Outlet:
         self._codec.send_data(self.stream_id, view[:room], end=False)
         return room
 
+    def wait_from(self, now: float) -> None:
+        """It waits from *now* on, as long as there is patience."""
+        self.queued_at = now
+        self.deadline = now + self.patience.left
+
     def wake(self) -> None:
         """Let the task that waits in `flush` look again."""
         task, self._task = self._task, None
@@ -254,8 +259,7 @@ class Output:
                 # Before its turn: the sweeper may come first.
                 now = self._pump.now
                 each.patience.spend(now - each.queued_at, 0)
-                each.queued_at = now
-                each.deadline = now + each.patience.left
+                each.wait_from(now)
                 self._turns.append(each)
         if self._turns:
             self.wake()
@@ -268,8 +272,11 @@ class Output:
 
     def overdue(self, now: float) -> list[Outlet]:
         """Outlets of which nothing was taken in time."""
-        waiting = [*self._stalled, *self._turns]
-        return [outlet for outlet in waiting if outlet.deadline <= now]
+        late = [outlet for outlet in (*self._stalled, *self._turns) if outlet.deadline <= now]
+        for outlet in late:
+            if overslept(outlet.deadline):  # others may have been taken for it, or its window opened
+                outlet.wait_from(now)
+        return [outlet for outlet in late if outlet.deadline <= now]
 
     def next_deadline(self) -> float:
         """When the next outlet will be overdue."""
@@ -301,8 +308,7 @@ class Output:
 
     def _queue(self, outlet: Outlet) -> None:
         outlet.queueing = True
-        outlet.queued_at = self._pump.now
-        outlet.deadline = outlet.queued_at + outlet.patience.left
+        outlet.wait_from(self._pump.now)
         if self._stream.hangup_deadline > outlet.deadline:
             self._stream.hangup_deadline = outlet.deadline
         if self._codec.room(outlet.stream_id) or not outlet.needs_room:

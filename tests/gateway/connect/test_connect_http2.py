@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.protocols.http2 import ErrorCode
@@ -34,6 +35,8 @@ def through(
     *,
     settings: dict[str, int] | None = None,
     credit: bool = True,
+    seconds: float = 30,
+    clock: trio.abc.Clock | None = None,
     **config: Any,
 ) -> list[Any]:
     """*talk* to the gateway by HTTP/2 while a server does *behave*; what was logged."""
@@ -54,7 +57,7 @@ def through(
                 await until(lambda: target.open == 0)
             logged.extend(logs)
 
-    run(main, seconds=30)
+    run(main, seconds=seconds, clock=clock)
     return logged
 
 
@@ -119,6 +122,23 @@ def test_content_of_no_bytes() -> None:
         assert got.reset is None
 
     through(echo, talk)
+
+
+def test_tunnel_that_was_used_while_the_gateway_was_stopped_is_not_silent() -> None:
+    """SIGSTOP for longer than timeouts.tunnel; several times, for it is chance which task is first then."""
+    clock = trio.testing.MockClock(rate=1.0)
+
+    async def talk(client: Client, target: ScriptedBackend, _served: Served) -> None:
+        stream_id, got = await opened(client, target.address)
+        for number in range(16):
+            clock.jump(60)
+            await client.send_body(stream_id, b"x", end=False)
+            await client.until(lambda: len(got.body) > number or got.reset is not None)  # noqa: B023
+            assert got.reset is None
+        await client.send_body(stream_id, b"")
+        await client.answer(stream_id)
+
+    assert through(echo, talk, timeouts={"tunnel": "30s"}, seconds=2000, clock=clock) == []
 
 
 def test_target_that_ends_first() -> None:

@@ -3,12 +3,14 @@
 import socket
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 
 import pytest
 import trio
 import trio.testing
+from hpack import Encoder
 from hyperframe.frame import DataFrame, GoAwayFrame
 from trio.testing import wait_all_tasks_blocked
 
@@ -33,7 +35,19 @@ from tests.gateway.served import (
     serving,
     until,
 )
-from tests.protocols.http2_peer import DATA, END_STREAM, GET, HEADERS, PING, data, frame, parsed, settings
+from tests.protocols.http2_peer import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GET,
+    HEADERS,
+    PING,
+    data,
+    frame,
+    parsed,
+    settings,
+    window,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -755,6 +769,42 @@ def test_window_that_was_opened_while_the_gateway_was_stopped_is_open() -> None:
         credit=False,
         timeouts=Timeouts(send=30.0),
     )
+
+
+def test_download_that_was_read_while_the_gateway_was_stopped_goes_on() -> None:
+    """It waits for its turn behind what the kernel had no room for."""
+    clock = trio.testing.MockClock(rate=1.0)
+    size = 30_000_000
+    windows = settings((4, 2**31 - 1)) + window(0, 2**31 - 65536)
+    get = frame(HEADERS, END_HEADERS | END_STREAM, 1, Encoder().encode(GET))
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await respond(responder, 200, [], bytes(size))
+
+    def read(client: socket.socket) -> int:
+        count = 0
+        with suppress(BlockingIOError):
+            while data := client.recv(1 << 20):
+                count += len(data)
+        return count
+
+    async def main() -> None:
+        async with (
+            serving(answer, timeouts=Timeouts(send=30.0), send_buffer=65536) as served,
+            entering(served),
+        ):
+            with socket.create_connection(served.address) as client:
+                client.sendall(PREFACE + windows + get)
+                client.setblocking(False)
+                await pass_time(0.2)
+                clock.jump(60)
+                received = more = read(client)
+                while more and received < size:
+                    await trio.lowlevel.wait_readable(client)
+                    received += (more := read(client))
+                assert received > size
+
+    run(main, seconds=120, clock=clock)
 
 
 def test_dribbling_a_window_does_not_put_off_the_end() -> None:
