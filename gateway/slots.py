@@ -1,8 +1,8 @@
 """How much of one backend runs at the same time, and who waits for a place: first come, first served.
 
-Programs of a CGI backend, calls of a WSGI application in its threads, requests of an ASGI application. A
-place that becomes free is handed to the request that has waited longest, so that none which came later can
-take it.
+Programs of a CGI backend, calls of a WSGI application in its threads, requests of an ASGI application, the
+handlers of an HTTP/2 connection. A place that becomes free is handed to the request that has waited longest,
+so that none which came later can take it.
 """
 
 from collections import deque

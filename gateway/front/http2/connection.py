@@ -52,6 +52,7 @@ from gateway.protocols.http2 import (
 )
 from gateway.protocols.http2.server import LAST_STREAM
 from gateway.request import NO_BODY, Connection, Request, respond
+from gateway.slots import Slots
 from gateway.target import decode_path, host_of, split_target
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Http2Connection:
         "_left",
         "_lingers",
         "_output",
+        "_places",
         "_reading",
         "_received",
         "_renewed_at",
@@ -106,6 +108,7 @@ class Http2Connection:
         self._output = Output(self._codec, stream, service.pump, send_timeout=service.timeouts.send)
         self._streams: dict[int, Http2Stream] = {}
         """All whose task has not ended, also those that the client has reset."""
+        self._places = Slots("", limits.streams, queue=None, queue_time=inf, running="")
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._closing = False
@@ -268,8 +271,8 @@ class Http2Connection:
     # --- one stream
 
     def _open(self, event: StreamRequest, streams: trio.Nursery) -> None:
-        if len(self._streams) >= self._service.limits.streams:
-            # Handlers of streams that the client has reset still run (CVE-2023-44487).
+        if len(self._streams) >= 2 * self._service.limits.streams:
+            # So many wait for handlers whose response was sent, or whose stream was reset (CVE-2023-44487).
             self._codec.reset(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
         try:
@@ -419,12 +422,24 @@ class Http2Connection:
         try:
             with stream.scope:
                 if not stream.gone:
-                    finished = await self._handle(stream, request)
+                    finished = await self._handle_in_turn(stream, request)
         finally:
             if service.access_log is not None:
                 seconds = trio.current_time() - started_at
                 service.access_log(request, responder.status or NOT_ANSWERED, responder.body_sent, seconds)
             self._end(stream, finished)
+
+    async def _handle_in_turn(self, stream: Http2Stream, request: Request) -> bool:
+        """`_handle`, when fewer than ``limits.streams`` handlers run.
+
+        For the client a stream is over with its response; the handler may stay for what is to be done behind
+        it. Requests wait for that, as the next one does over HTTP/1.1 (and over HTTP/2 in Go's net/http).
+        """
+        await self._places.enter("")
+        try:
+            return await self._handle(stream, request)
+        finally:
+            self._places.leave()
 
     async def _handle(self, stream: Http2Stream, request: Request) -> bool:
         """Whether the response is complete, and all of it handed on."""

@@ -416,32 +416,83 @@ def test_turns_are_fair() -> None:
 
 
 def test_handlers_of_reset_streams_count() -> None:
-    """CVE-2023-44487: a slot is free when its handler has ended, not when the client says so."""
+    """CVE-2023-44487: a place is free when its handler has ended, not when the client says so."""
     go_on = trio.Event()
-    running: list[Request] = []
+    begun: list[str] = []
 
     async def answer(request: Request, responder: Responder) -> None:
-        running.append(request)
-        with trio.CancelScope(shield=True):
-            await go_on.wait()
+        begun.append(request.path)
+        if request.path == "/stays":
+            with trio.CancelScope(shield=True), trio.move_on_after(8):
+                await go_on.wait()
         await respond(responder, 200, [])
 
     async def test(client: Client, entrance: Entrance, _served: Served) -> None:
         for number in (1, 2):
-            stream_id = await client.request()
-            await until(lambda: len(running) == number)  # noqa: B023
+            stream_id = await client.request("/stays")
+            await until(lambda: len(begun) == number)  # noqa: B023
             client.h2.reset_stream(stream_id, 8)
             await client.flush()
-        refused = await client.answer(await client.request())
-        assert refused.reset == ErrorCode.REFUSED_STREAM
+        first, second = [await client.request("/waits") for _ in range(2)]
+        await until(lambda: len(entrance.running()) == 4)
+        client.h2.reset_stream(first, 8)
+        await client.flush()
+        await until(lambda: len(entrance.running()) == 3)
+        third = await client.request("/waits")
+        await until(lambda: len(entrance.running()) == 4)
+        assert begun == ["/stays", "/stays"]
         go_on.set()
-        while (await client.ask()).status != 200:
-            await trio.lowlevel.checkpoint()
+        for each in (second, third):
+            assert (await client.answer(each)).status == 200
+        assert len(begun) == 4
 
     talking(test, answer, limits=Limits(streams=2))
 
 
-# ---- what goes wrong with one stream
+def test_requests_that_are_reset_at_once_are_bounded() -> None:
+    """Twice as many as streams may be open are there at a time; one more may be sent again."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        await client.ask()
+        for number in range(5):
+            stream_id = client.h2.get_next_available_stream_id()
+            client.h2.send_headers(stream_id, GET, end_stream=True)
+            client.answers[stream_id] = Answered()
+            if number < 4:
+                client.h2.reset_stream(stream_id, 8)
+        await client.flush()
+        assert (await client.answer(stream_id)).reset == ErrorCode.REFUSED_STREAM
+        assert (await client.ask()).status == 200
+
+    talking(test, hello, limits=Limits(streams=2))
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+def test_handler_that_stays_behind_its_response(ending: str) -> None:
+    """For its client the stream is over: no request is refused for it, but it waits, as over HTTP/1.1."""
+    go_on = trio.Event()
+    begun: list[str] = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        begun.append(request.path)
+        await respond(responder, 200, [])
+        if request.path == "/stays":
+            await go_on.wait()
+            if ending == "raises":
+                raise ClientGone("behind the response")
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        for _ in range(2):
+            assert (await client.ask("/stays")).status == 200
+        later = [await client.request("/later") for _ in range(2)]
+        await until(lambda: len(entrance.running()) == 4)
+        assert begun == ["/stays", "/stays"]
+        go_on.set()
+        for each in later:
+            assert (await client.answer(each)).status == 200
+        assert len(begun) == 4
+
+    talking(test, answer, limits=Limits(streams=2))
 
 
 def test_client_reset_cancels_the_handler() -> None:
