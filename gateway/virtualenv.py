@@ -4,6 +4,7 @@ That works only where both are of the same version: packages are compiled for on
 that is named after it.
 """
 
+import os
 import re
 import site
 import sys
@@ -54,3 +55,16 @@ def add_site_packages(virtualenv: Path) -> None:
         site.addsitedir(directory)
     added = [entry for entry in sys.path if entry not in before]
     sys.path[:] = [*added, *(entry for entry in sys.path if entry in before)]
+
+
+def stand_in(virtualenv: Path) -> None:
+    """Have this process look like one of *virtualenv*'s own Python, for the one application that it has.
+
+    What applications keep beside their packages (``share``, ``etc``) they find by ``sys.prefix``, and a
+    program that they start by ``sys.executable`` is to have the packages.
+    """
+    sys.prefix = sys.exec_prefix = str(virtualenv)
+    site.PREFIXES[:] = [sys.prefix]
+    python = virtualenv / "bin" / "python"
+    if os.access(python, os.X_OK):
+        sys.executable = str(python)

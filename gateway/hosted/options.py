@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.backend import Backend
 from gateway.backends.python import Kind, Options
 from gateway.net.pump import Pump
 from gateway.shutdown.notice import ShutdownNotice
+from gateway.virtualenv import stand_in
 
 
 def encode(
@@ -53,6 +55,8 @@ class Hosted:
 
     def make_backend(self, name: str, pump: Pump, notice: ShutdownNotice) -> Backend:
         """The backend called *name*; *notice* is that of the end."""
+        if (virtualenv := self.options["virtualenv"]) is not None:
+            stand_in(Path(virtualenv))
         # The process has one application: what the other kind takes is not loaded.
         if self.kind == "asgi":
             from gateway.backends.asgi.from_options import make_asgi

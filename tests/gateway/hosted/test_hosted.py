@@ -941,6 +941,34 @@ def test_packages_of_a_virtual_environment(
     assert found.count(str(environment).encode()) == 2
 
 
+def test_a_process_with_a_virtual_environment_is_one_of_it(environment: Path, tmp_path: Path) -> None:
+    """Its data files are found, and programs that are started by sys.executable have its packages."""
+    (tmp_path / "hosted_prefixed.py").write_text(
+        "import os, site, subprocess, sys\n"
+        "def found():\n"
+        "    yield sys.prefix\n"
+        "    yield sys.exec_prefix\n"
+        "    yield os.environ['VIRTUAL_ENV']\n"
+        "    yield from site.getsitepackages()[:1]\n"
+        "    code = 'import hosted_package; print(hosted_package.WHERE)'\n"
+        "    yield subprocess.check_output([sys.executable, '-c', code], text=True).strip()\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return ['\\n'.join(found()).encode()]\n"
+    )
+
+    async def test(served: Served) -> bytes:
+        return (await ask(served)).body
+
+    backend = {"wsgi": "hosted_prefixed:app", "virtualenv": str(environment)}
+    prefix, exec_prefix, variable, packages, package = (
+        serving(config(str(tmp_path), "own", **backend), test).decode().splitlines()
+    )
+    assert prefix == exec_prefix == variable == str(environment)
+    assert Path(packages) == Path(package).parent
+    assert Path(package).is_relative_to(environment)
+
+
 def test_virtual_environment_of_another_version(tmp_path: Path) -> None:
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
