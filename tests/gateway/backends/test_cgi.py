@@ -9,7 +9,7 @@ import select
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -40,21 +40,13 @@ from gateway.upstream.exchange import MAX_INFORMATIONAL
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 from tests.gateway.served import gateway_of, pumping, until
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
 VARIABLES = "printf 'Content-Type: text/plain\\n\\n'; env"
 STREAM = BodyIntake("tools", "stream")
 CAT = "printf 'Content-Type: text/plain\\n\\n'; cat"
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    """Complaints 29, 30: no descriptor and no zombie stays."""
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) <= before  # garbage of earlier tests may have gone
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
 
 
 class Programs:

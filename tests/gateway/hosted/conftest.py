@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gateway.spawn.conftest import no_leak
+from tests.gateway.spawn.conftest import no_file_left
 
-__all__ = ["no_leak"]
+__all__ = ["no_file_left"]
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,11 @@ import trio
 from gateway.programs.confinement import Confinement, ResourceLimits, User, may_change_user
 from gateway.programs.process import spawn
 
+pytestmark = pytest.mark.usefixtures("no_leak")
+
 MIB = 1 << 20
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users: run the tests as root")
-
-
-@pytest.fixture(autouse=True)
-def no_leak() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) <= before  # garbage of earlier tests may have gone
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
 
 
 def run(argv: list[str], confinement: Confinement) -> tuple[int, bytes]:

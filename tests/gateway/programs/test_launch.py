@@ -11,7 +11,9 @@ import pytest
 
 from gateway.programs import launch
 from gateway.programs.launch import start_program
-from tests.gateway.programs.starting import no_leak, way_of_starting  # noqa: F401
+from tests.gateway.programs.starting import way_of_starting  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 ENVIRON = {b"PATH": b"/usr/bin:/bin"}
 

@@ -12,7 +12,9 @@ import pytest
 import trio
 
 from gateway.programs.process import describe_end, spawn
-from tests.gateway.programs.starting import no_leak, way_of_starting  # noqa: F401
+from tests.gateway.programs.starting import way_of_starting  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("no_leak")
 
 ENVIRON = {b"PATH": b"/usr/bin:/bin", b"NAME": "wärts".encode()}
 
