@@ -455,6 +455,43 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *SPAWNED])
+def test_processes_of_a_fork_server_are_none_of_this_server(tmp_path: Path, kind: str) -> None:
+    """How multiprocessing starts them from Python 3.14 on: they import the main program, this one, anew."""
+    source = """
+import multiprocessing, os, signal, time
+context = multiprocessing.get_context("forkserver")
+
+def sockets():
+    opened = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+    return [target for target in map(os.readlink, filter(os.path.exists, opened)) if "socket" in target]
+
+def tell(sender):
+    sender.send([sockets(), signal.getsignal(signal.SIGTERM) == signal.SIG_DFL])
+
+def answer():
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=tell, args=(sender,))
+    child.start()
+    told = receiver.recv()
+    child.join(5)
+    receiver.close()
+    sender.close()
+    stuck = context.Process(target=time.sleep, args=(60,))
+    stuck.start()
+    stuck.terminate()
+    stuck.join(5)
+    return repr([*told, child.exitcode, stuck.exitcode]).encode()
+"""
+    write(tmp_path, source)
+    with daemon(tmp_path, config(kind)) as running:
+        running.ready()
+        for _ in range(2):
+            assert get(running) == b"[[], True, 0, -15]"
+        running.process.terminate()
+        assert "stopped" in running.end()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *SPAWNED])
 def test_signals_end_children(tmp_path: Path, kind: str) -> None:
     source = """
 import multiprocessing, os, signal, threading
