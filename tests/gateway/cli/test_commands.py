@@ -181,9 +181,9 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["--wsgi", "a:b", "--threads", "0"], ["--threads: expected a number of at least 1, got 0"]),
         (["--wsgi", "a:b", "--mount", "x"], ["--mount: expected a path such as /admin, without / at its end, got 'x'"]),
         (["--wsgi", "a:b", "--directory", "/absent"], ["--directory: '/absent' does not exist: expected a directory"]),
-        (["--wsgi", "a:b", "--tls-certificate", "/a", "--tls-key", "/b"], [
-            "--tls-certificate: /a cannot be read: No such file or directory",
-            "--tls-key: /b cannot be read: No such file or directory",
+        (["--wsgi", "a:b", "--tls-certificate", "/absent", "--tls-key", "/absent.key"], [
+            "--tls-certificate: /absent cannot be read: No such file or directory",
+            "--tls-key: /absent.key cannot be read: No such file or directory",
         ]),
         (["--wsgi", "a:b", "--trusted-proxies", "unix,x"], [
             "--trusted-proxies: expected a network such as 10.0.0.0/8, an address, or unix, got 'x'",
