@@ -249,7 +249,9 @@ CheckHost: TypeAlias = Annotated[str, Parsed(parse_check_host, TEXT)]
 
 def parse_server_name(value: Any) -> str:
     """The host that a certificate is for."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.:-]+", value, re.ASCII):
+    # RFC 1035 2.3.4: TLS takes no empty label, none of more than 63 bytes, no name of more than 253.
+    name = r"(?=.{1,253}\Z)[A-Za-z0-9_:-]{1,63}(?:\.[A-Za-z0-9_:-]{1,63})*\.?"
+    if not isinstance(value, str) or not re.fullmatch(name, value, re.ASCII):
         raise expected("a host such as app.example", value)
     return value
 
