@@ -6,9 +6,8 @@ from gateway.config import server_tls as models
 from gateway.config.balancing import HTTPServer, Server
 from gateway.errors import StartError
 from gateway.logger import get_logger
-from gateway.net.address import TcpAddress
+from gateway.net.address import ServiceAddress, TcpAddress
 from gateway.tls.client import ServerTls
-from gateway.upstream.dial import SocketAddress
 
 log = get_logger()
 
@@ -22,8 +21,12 @@ class TlsMaker:
         self._http = http
         self._context: ssl.SSLContext | None = None
 
-    def to(self, server: Server | HTTPServer, address: SocketAddress) -> ServerTls | None:
-        """That of *server*, found at *address*; None for one in clear text."""
+    def to(self, server: Server | HTTPServer) -> ServerTls | None:
+        """That of *server*; None for one in clear text.
+
+        The certificate is for who is asked for, not for what name servers make of that, who could send the
+        gateway to anybody (RFC 9525 6.1).
+        """
         if isinstance(server, HTTPServer):
             if not server.origin.secure:
                 return None
@@ -32,8 +35,11 @@ class TlsMaker:
         if self._context is None:
             self._context = self._make_context()
         name = None if self._config is None else self._config.server_name
+        address = server.address
         if name is None and isinstance(address, TcpAddress):
             name = address.host
+        elif name is None and isinstance(address, ServiceAddress):
+            name = address.domain
         # uWSGI never says the end (2.0.21), so for other protocols nothing depends on it.
         return ServerTls(self._context, name, says_end=self._http)
 

@@ -75,7 +75,7 @@ def build_upstream(
             address,
             backend=name,
             timeout=config.timeouts.connect,
-            tls=secure.to(server, address),
+            tls=secure.to(server),
             proxy_version=proxy_version,
             hosts=() if located is None else located.hosts,
             unknown=unknown,

@@ -23,7 +23,7 @@ class ServerTls(Model):
     """PEM: certificates that the authorities have revoked, a list of each of them."""
     server_name: ServerName | None = None
     """The host that is asked for (SNI) and that the certificate has to be for; by default the one in the URL
-    or address."""
+    or address; for srv:_app._tcp.example.com it is example.com."""
     certificate: CertificateFile | None = None
     """PEM: a certificate of the gateway's own, for servers that want one."""
     key: KeyFile | None = None

@@ -43,6 +43,14 @@ class ServiceAddress:
     def __str__(self) -> str:
         return f"srv:{self.name}"
 
+    @property
+    def domain(self) -> str:
+        """Whose service it is: the name without ``_service._proto``."""
+        labels = self.name.split(".")
+        while labels[0].startswith("_") and len(labels) > 1:
+            del labels[0]
+        return ".".join(labels)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:

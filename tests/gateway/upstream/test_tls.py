@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from gateway.protocols.events import RequestHead
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.uwsgi import UwsgiServer
+from tests.gateway.name_server import name_server
 from tests.gateway.served import (
     GET,
     LAST_GET,
@@ -434,6 +435,33 @@ def test_answer_without_the_end_of_tls_is_incomplete(ca: str) -> None:
     """RFC 9112 8: the connection may have been cut by somebody else."""
     found = ask(TlsServer(context_of(), UNBOUNDED, compatible=True).behave, tls={"ca": ca})
     assert not found.complete
+
+
+@pytest.mark.parametrize(
+    ("leaf", "options", "status"),
+    [
+        (SITE, {}, 200),
+        (OTHER_SITE, {}, 502),
+        (OTHER_SITE, {"server_name": "other.example"}, 200),
+    ],
+)
+def test_service_whose_server_the_name_server_tells(
+    ca: str, leaf: trustme.LeafCert, options: dict[str, str], status: int
+) -> None:
+    """RFC 9525 6.1: the certificate is for the domain that was asked for, and not for what DNS has led to."""
+    server = TlsServer(context_of(leaf))
+
+    async def main() -> None:
+        async with name_server() as names, backend(server.behave) as app:
+            port = app.address.rpartition(":")[2]
+            names.say("_web._tcp.app.example", "SRV", f"1 1 {port} other.example.")
+            names.say("other.example", "A", "127.0.0.1")
+            settings = config("srv:_web._tcp.app.example", tls={"ca": ca, **options})
+            async with gateway_of({**settings, "resolver": names.address}) as served:
+                assert response(await served.ask(LAST_GET)).status == status
+
+    run(main)
+    assert server.names == [options.get("server_name", "app.example")]
 
 
 @pytest.mark.parametrize("size", [2, 40_000])
