@@ -85,8 +85,36 @@ FOREIGN: Final = {
 }
 """Options of uvicorn, Hypercorn, Granian, gunicorn and waitress (docs/migrating.md)."""
 
+FOREIGN_SETTINGS: Final = {
+    **dict.fromkeys(("--worker-class", "-k", "--interface"), "--asgi or --wsgi"),
+    **dict.fromkeys(
+        ("--timeout-keep-alive", "--keep-alive", "--http1-keep-alive"), "timeouts.keep_alive of a CONFIG"
+    ),
+    **dict.fromkeys(
+        ("--timeout-graceful-shutdown", "--graceful-timeout", "--workers-kill-timeout"),
+        "timeouts.shutdown of a CONFIG",
+    ),
+    **dict.fromkeys(
+        ("--limit-max-requests", "--max-requests"), "process.max_requests of a backend, in a CONFIG"
+    ),
+    **dict.fromkeys(
+        ("--limit-concurrency", "--worker-connections", "--connection-limit"),
+        "limits.connections of a CONFIG",
+    ),
+    **dict.fromkeys(("--limit-request-line", "--h11-max-incomplete-event-size"), "limits of a CONFIG"),
+    **dict.fromkeys(("--config", "-c"), "CONFIG, a file of the gateway's own"),
+    "--preload": "not needed: each worker loads the application",
+    "--timeout": "process.timeout, or stuck_after, of a backend in a CONFIG",
+    "--ws-max-size": "websocket.max_message of a backend, in a CONFIG",
+}
+"""Those that are no options here."""
 
-@main.command(cls=SectionedCommand, foreign=FOREIGN, short_help="Run the daemon, with a CONFIG or without.")
+
+@main.command(
+    cls=SectionedCommand,
+    foreign=FOREIGN | FOREIGN_SETTINGS,
+    short_help="Run the daemon, with a CONFIG or without.",
+)
 @click.argument("config", required=False, metavar="[CONFIG]")
 @_what("--asgi", metavar="MODULE:APP", help="Run an ASGI application.")
 @_what("--wsgi", metavar="MODULE:APP", help="Run a WSGI application.")

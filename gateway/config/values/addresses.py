@@ -193,7 +193,8 @@ def parse_network(value: Any) -> Network:
         return "unix"
     network = parse_cidr(value) if isinstance(value, str) else None
     if network is None:
-        raise expected("a network such as 10.0.0.0/8, an address, or unix", value)
+        everybody = " (0.0.0.0/0 and ::/0 are everybody)" if value == "*" else ""
+        raise expected(f"a network such as 10.0.0.0/8{everybody}, an address, or unix", value)
     return network
 
 

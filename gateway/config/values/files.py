@@ -72,6 +72,8 @@ def parse_destination(value: Any, info: ValidationInfo) -> Path | Literal["stdou
         return "stdout"
     if value == "stderr":
         return "stderr"
+    if value == "-":  # gunicorn: standard output
+        raise expected("stderr, stdout or the path of a file", value)
     return parse_path(value, info)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import gateway
 import gateway.request
-from gateway.cli.commands import FOREIGN, main
+from gateway.cli.commands import FOREIGN, FOREIGN_SETTINGS, main
 
 GOOD = "listeners: [{http: '127.0.0.1:0'}]\nbackends: {a: {scgi: 'a:1'}}\nroutes: [{backend: a}, {respond: {}}]\n"
 BAD = "listeners: [{http: 127.0.0.1}]\nworkers: none\nroutes: [{}]\n"
@@ -87,9 +87,10 @@ def test_commands_for_a_running_daemon_tell_how_to_do_without_a_sound_file(
 def test_options_of_other_servers_are_those_that_the_manual_tells() -> None:
     manual = (Path(__file__).parents[3] / "docs" / "migrating.md").read_text("utf-8")
     options = {name for parameter in main.commands["serve"].params for name in parameter.opts}
-    told = {name for name in FOREIGN if f"`{name}`" in manual or f"`{name} " in manual}
-    assert told == FOREIGN.keys()
-    assert options.isdisjoint(FOREIGN)
+    foreign = FOREIGN | FOREIGN_SETTINGS
+    told = {name for name in foreign if f"`{name}`" in manual or f"`{name} " in manual}
+    assert told == foreign.keys()
+    assert options.isdisjoint(foreign)
     assert options.issuperset(FOREIGN.values())
 
 
@@ -142,6 +143,10 @@ def test_schema_is_json() -> None:
         (["serve", "src/main.py"], "expected --asgi or --wsgi, as in --asgi main:app --directory src."),
         (["serve", "--asgi", "main:app", "--port", "80"], "No such option '--port': here it is --listen."),
         (["serve", "--wsgi", "main:app", "-w", "4"], "No such option '-w': here it is --workers."),
+        (["serve", "--wsgi", "main:app", "-k", "gthread"], "No such option '-k': here it is --asgi or --wsgi."),
+        (["serve", "--wsgi", "main:app", "--timeout", "9"], "'--timeout': here it is process.timeout, or stuck_after, of a backend in a CONFIG."),
+        (["serve", "--wsgi", "main:app", "--preload"], "here it is not needed: each worker loads the application."),
+        (["serve", "--asgi", "main:app", "--timeout-keep-alive", "5"], "here it is timeouts.keep_alive of a CONFIG."),
         (["check"], "Missing argument 'CONFIG'"),
         (["reload"], "Expected a CONFIG, or --control unix:/path."),
         (["restart"], "No such command 'restart'"),
@@ -176,6 +181,10 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["--scgi", ":1", "--listen", ":1", "--listen", ":1"], [
             "--listen: listeners[0] has the address ':1' already",
             "--scgi: a backend needs a host: write 127.0.0.1:1, got ':1'",
+        ]),
+        (["--static", ".", "--access-log", "-"], ["--access-log: expected stderr, stdout or the path of a file, got '-'"]),
+        (["--static", ".", "--trusted-proxies", "*"], [
+            "--trusted-proxies: expected a network such as 10.0.0.0/8 (0.0.0.0/0 and ::/0 are everybody), an address, or unix, got '*'",
         ]),
         (["--asgi", "a:b", "--lifespan", "maybe"], ["--lifespan: expected auto, on or off, got 'maybe'"]),
         (["--wsgi", "a:b", "--threads", "0"], ["--threads: expected a number of at least 1, got 0"]),
