@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,19 @@ _INCLUDED = "included"
 
 
 def wanted() -> bool:
-    """Whether to compile. GATEWAY_COMPILE=1 insists on it: without a compiler the build then fails."""
+    """Whether to compile. GATEWAY_COMPILE=1 insists on it: without a compiler the build then fails.
+
+    What mypyc 2.4 makes for a free-threaded Python claims to be safe there, which it is not: applications of
+    WSGI have threads.
+    """
     if not _DESCRIBES.isdisjoint(sys.argv):
         return False  # only metadata are wanted; translating takes a minute
     choice = os.environ.get("GATEWAY_COMPILE", "")
     if choice:
         return choice != "0"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        print("gateway is not compiled: threads of a free-threaded Python would disturb it", file=sys.stderr)
+        return False
     editable = "editable_wheel" in sys.argv or "develop" in sys.argv
     return not editable and can_compile()
 

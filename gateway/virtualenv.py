@@ -10,8 +10,8 @@ import site
 import sys
 from pathlib import Path
 
-VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""Of the Python that runs the gateway."""
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}{'t' if 't' in sys.abiflags else ''}"
+"""Of the Python that runs the gateway, as directories are called: a free-threaded one has its own."""
 
 
 def site_packages(virtualenv: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import ast
 import json
 import runpy
 import sys
+import sysconfig
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+FLAGS: dict[str, list[str]] = {"extra_compile_args": [], "extra_link_args": []}
 
 
 def compiled_modules(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -40,7 +43,7 @@ def test_second_build_has_all_that_mypyc_said_in_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also what setuptools knows nothing of; it warns of that where it is an argument."""
-    said = {"name": "x", "sources": ["x.c"], "extra_compile_args": [], "extra_link_args": [], "of_mypyc": 1}
+    said = {"name": "x", "sources": ["x.c"], "of_mypyc": 1} | FLAGS
     (tmp_path / "extensions.json").write_text(json.dumps([said]))
     given: dict[str, Any] = {}
     monkeypatch.setattr("setuptools.setup", given.update)
@@ -50,6 +53,25 @@ def test_second_build_has_all_that_mypyc_said_in_the_first(
     (found,) = given["ext_modules"]
     assert (found.name, found.sources, found.of_mypyc) == ("x", ["x.c"], 1)
     assert f"-fprofile-use={tmp_path}" in found.extra_compile_args
+
+
+@pytest.mark.parametrize(("choice", "compiled"), [("", 0), ("1", 1)])
+def test_a_free_threaded_python_gets_modules_that_are_not_compiled(
+    choice: str, compiled: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Unless somebody insists."""
+    (tmp_path / "extensions.json").write_text(json.dumps([{"name": "x", "sources": ["x.c"]} | FLAGS]))
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", given.update)
+    monkeypatch.setattr(sys, "argv", ["setup.py", "bdist_wheel"])
+    monkeypatch.setenv("GATEWAY_COMPILE", choice)
+    monkeypatch.setenv("GATEWAY_PROFILE", f"use:{tmp_path}")
+    known = sysconfig.get_config_var
+    monkeypatch.setattr(
+        sysconfig, "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else known(name)
+    )
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert len(given["ext_modules"]) == compiled
 
 
 def test_no_slice_calls_what_has_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:

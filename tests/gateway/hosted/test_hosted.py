@@ -17,6 +17,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from gateway.config import ConfigError, from_mapping
+from gateway.virtualenv import VERSION
 from tests.gateway.http2_client import Client as H2Client
 from tests.gateway.http2_client import entering
 from tests.gateway.served import Response, Served, gateway_of, read_until, reset, response, responses, soon
@@ -908,8 +909,7 @@ def test_a_log_entry_that_is_too_long_is_cut_and_stays_one(directory: str) -> No
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("environment") / "venv"
     venv.create(path, symlinks=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = path / "lib" / version / "site-packages"
+    packages = path / "lib" / f"python{VERSION}" / "site-packages"
     (packages / "hosted_package.py").write_text("WHERE = __file__\n")
     (packages / "added.pth").write_text("extra\n")
     (packages / "extra").mkdir()
