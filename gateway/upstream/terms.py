@@ -13,10 +13,10 @@ from gateway.upstream.rewriting import ResponseRewriter
 class UpstreamTimeouts:
     """How long a backend may take, in seconds, each counted from the last progress."""
 
-    connect: float = 5.0
-    send: float = 30.0
-    first_byte: float = 60.0
-    read: float = 60.0
+    connect: float
+    send: float
+    first_byte: float
+    read: float
 
 
 class Terms:
