@@ -119,13 +119,17 @@ class Data(Event):
 class EndOfMessage(Event):
     """The message is complete, by the protocol's own framing."""
 
-    __slots__ = ("surplus", "trailers")
-    __match_args__ = ("trailers", "surplus")
+    __slots__ = ("application_status", "surplus", "trailers")
+    __match_args__ = ("trailers", "surplus", "application_status")
 
-    def __init__(self, trailers: Headers | None = None, surplus: bool = False) -> None:
+    def __init__(
+        self, trailers: Headers | None = None, surplus: bool = False, application_status: int = 0
+    ) -> None:
         self.trailers: Headers = [] if trailers is None else trailers
         self.surplus = surplus
         """More of the body came than Content-Length promised; it was dropped."""
+        self.application_status = application_status
+        """What a CGI program would have given to exit() (FastCGI 5.5)."""
 
 
 class Stderr(Event):

@@ -406,7 +406,9 @@ class Exchange:
             elif isinstance(event, EndOfMessage):
                 self._over = True
                 if event.surplus:
-                    self._log_surplus()
+                    self._warn("the response is longer than its Content-Length")
+                if event.application_status:  # FCGI-14
+                    self._warn("the application says that it failed", status=event.application_status)
                 if redirect is None and not self._end(head, first, event):
                     await responder.flush()
                 return redirect
@@ -564,15 +566,16 @@ class Exchange:
             if catch.search(line):
                 raise self._failed(Cause.MALFORMED, f"its error output is caught by catch_stderr: {line}")
 
-    def _log_surplus(self) -> None:
+    def _warn(self, what: str, **facts: object) -> None:
         request = self._request
         log.warning(
-            "the response is longer than its Content-Length",
+            what,
             backend=self._terms.backend,
             address=self._address,
             request_id=request.id,
             method=request.method,
             path=request.path,
+            **facts,
         )
 
     # --- failures

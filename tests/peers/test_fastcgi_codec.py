@@ -189,7 +189,7 @@ def test_flup_answers_several_requests_on_a_connection(flup: Connect) -> None:
             assert [value for name, value in head.headers if name == b"x-test"] == [b"a", b"b"]
             assert b"".join(event.data for event in of_type(Data, events)) == b"POST|/p|-|" + body
             assert of_type(Stderr, events) == [Stderr(b"seen /p")]
-            assert codec.application_status == 0
+            assert events[-1] == EndOfMessage()
             assert codec.reusable
 
 

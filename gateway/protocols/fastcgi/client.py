@@ -148,6 +148,7 @@ class FastCgiClient:
     """
 
     __slots__ = (
+        "_application_status",
         "_begin",
         "_body_left",
         "_error",
@@ -163,7 +164,6 @@ class FastCgiClient:
         "_sound",
         "_stdout_ended",
         "_variables_limit",
-        "application_status",
         "values",
     )
 
@@ -192,7 +192,7 @@ class FastCgiClient:
         # Whether all that came so far was in place: a doubtful connection serves no second request.
         self._sound = True
         self._error: RemoteProtocolError | None = None
-        self.application_status: int | None = None
+        self._application_status = 0
         """The appStatus of the last END_REQUEST: the exit status of a CGI program (FastCGI 5.5)."""
         self.values: dict[str, str] | None = None
         """What GET_VALUES_RESULT told; empty if the application does not know GET_VALUES (4.1, 4.2)."""
@@ -278,7 +278,7 @@ class FastCgiClient:
             head_request=variables.get("REQUEST_METHOD") == "HEAD",
         )
         self._parser_has_more = self._stdout_ended = False
-        self.application_status = None
+        self._application_status = 0
         self._receiving = _RECEIVING_RESPONSE
         return self._begin + params
 
@@ -368,7 +368,6 @@ class FastCgiClient:
         content = self._reader.take_single(STDOUT, _ID, _SUCCESSES)
         if content is None:
             return False
-        self.application_status = 0
         self._receiving = _RECEIVING_END
         self._stdout_ended = True
         self._parser.receive_data(content)
@@ -397,7 +396,7 @@ class FastCgiClient:
         return self._from_parser()
 
     def _end_request(self, content: bytes) -> None:
-        self.application_status, protocol_status = decode_end_request(content)
+        self._application_status, protocol_status = decode_end_request(content)
         if protocol_status:
             refusal = REFUSALS.get(protocol_status)
             if refusal is None:
@@ -441,6 +440,7 @@ class FastCgiClient:
 
     def _complete(self, event: EndOfMessage) -> EndOfMessage:
         self._parser_has_more = False
+        event.application_status = self._application_status
         if self._sending is _SENDING_DONE and self._keep_connection:
             self._sending = _SENDING_IDLE
             self._receiving = _RECEIVING_IDLE

@@ -153,6 +153,7 @@ def ask(
         "application stderr",
         "request failed",
         "the response is longer than its Content-Length",
+        "the application says that it failed",
     }
     return asked
 
@@ -833,6 +834,16 @@ def test_overloaded_application_is_a_503() -> None:
     asked = ask("fastcgi", after_request("fastcgi", output))
     assert (asked.response.status, asked.response.headers["retry-after"]) == (503, "1")
     assert asked.failure[1] == "connection_limit_reached"
+
+
+def test_application_status_is_logged() -> None:
+    """FCGI-14: it is no failure by itself: the response stands, and the connection."""
+    output = said("fastcgi", b"Content-Type: text/plain\r\n\r\nfine", end=False)
+    asked = ask("fastcgi", after_request("fastcgi", output + encode_end_request(1, application_status=3)))
+    assert (asked.response.status, asked.response.body) == (200, b"fine")
+    [warned] = asked.logs
+    assert (warned["event"], warned["status"]) == ("the application says that it failed", 3)
+    assert (warned["backend"], warned["path"]) == ("app", "/")
 
 
 # ---- one request's bytes never reach another
