@@ -7,10 +7,14 @@ counts only where it is the outermost, and its caller may give it a worker, "for
 enters one around each request, and the one that Django enters changes nothing.
 
 Promises: all of a request in one thread, and no other request in it meanwhile, as without it. What a request
-has left running keeps its thread to itself.
+has left running keeps its thread to itself. The thread in which it has left a transaction open ends, and the
+transaction with it: what yields rows to a client that has gone ends one too late and elsewhere, and Django
+closes no such connection between requests.
 """
 
 import sys
+import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Final
@@ -48,6 +52,7 @@ class KeptThreads:
 
     def __init__(self, app: Application, name: str, context: Any) -> None:
         from asgiref.sync import SyncToAsync
+        from django.db.backends.signals import connection_created
 
         self._app = app
         self._name = name
@@ -55,6 +60,7 @@ class KeptThreads:
         self._workers: Any = SyncToAsync.context_to_thread_executor
         self._idle: list[_Worker] = []
         self._most_idle = MOST_IDLE
+        connection_created.connect(_note)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI says."""
@@ -72,7 +78,7 @@ class KeptThreads:
                 self._take_back(worker)
 
     def _take_back(self, worker: "_Worker") -> None:
-        if worker.unfinished or len(self._idle) >= self._most_idle:
+        if worker.unfinished or worker.in_transaction or len(self._idle) >= self._most_idle:
             worker.shutdown(wait=False)
         else:
             self._idle.append(worker)
@@ -90,10 +96,33 @@ class _Worker(ThreadPoolExecutor):
     def __init__(self, name: str) -> None:
         super().__init__(max_workers=1, thread_name_prefix=name)
         self.unfinished: set[Future[Any]] = set()
+        self.in_transaction = False
+        """Behind the last call that has ended."""
 
     def submit(self, *call: Any, **options: Any) -> "Future[Any]":
         """As of any executor."""
-        future = super().submit(*call, **options)
+        future = super().submit(self._run, *call, **options)
         self.unfinished.add(future)
         future.add_done_callback(self.unfinished.discard)
         return future
+
+    def _run(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        finally:
+            self.in_transaction = any(each.in_atomic_block for each in _opened.connections)
+
+
+class _Opened(threading.local):
+    def __init__(self) -> None:
+        self.connections: list[Any] = []
+
+
+_opened: Final = _Opened()
+"""What the thread that asks has opened of Django's connections: to ask Django takes 10 µs."""
+
+
+def _note(connection: Any, **_: Any) -> None:
+    """Called by Django, whenever one is opened or opened again."""
+    if connection not in _opened.connections:
+        _opened.connections.append(connection)

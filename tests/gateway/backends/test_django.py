@@ -13,6 +13,8 @@ from asgiref.sync import sync_to_async
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.db import connections
+from django.db.transaction import atomic
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
@@ -63,6 +65,12 @@ async def leave_running(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+async def leave_transaction(request: HttpRequest) -> HttpResponse:
+    """As a generator does that is closed behind the end of its request."""
+    await sync_to_async(atomic().__enter__)()
+    return answer(await sync_to_async(threading.get_ident)())
+
+
 async def let_it_end(request: HttpRequest) -> HttpResponse:
     leave.set()
     return answer(*await left.pop())
@@ -74,6 +82,7 @@ urlpatterns = [
     path("several", several),
     path("leave", leave_running),
     path("end", let_it_end),
+    path("transaction", leave_transaction),
 ]
 
 
@@ -155,6 +164,20 @@ def test_what_a_request_has_left_keeps_its_thread(application: Any) -> None:
             others = {ident for _ in range(20) for ident in await threads_of(backend, b"/which")}
             busy, behind = await threads_of(backend, b"/end")
             assert others.isdisjoint([busy, behind])
+
+    trio.run(main)
+
+
+def test_a_transaction_that_a_request_has_left_open_ends_with_its_thread(
+    application: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requests that follow are not part of it, nor refused for it."""
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", "django.db.backends.sqlite3")
+    monkeypatch.setitem(connections.settings["default"], "NAME", ":memory:")
+
+    async def main() -> None:
+        async with running(application) as backend:
+            await trio.to_thread.run_sync(ending, *await threads_of(backend, b"/transaction"))
 
     trio.run(main)
 
