@@ -24,12 +24,12 @@ class Patience:
 
     @property
     def left(self) -> float:
-        """Seconds that the next wait may take; less than nothing if the client was too slow already."""
-        return self._left
+        """Seconds that the next wait may take, none if the client was too slow already."""
+        return max(0.0, self._left)  # a deadline in the past would look `overslept`, for ever
 
     def spend(self, waited: float, moved: int) -> None:
         """*waited* seconds have gone by, in which *moved* bytes came or went."""
         if self._rate:
-            if waited > self._left + OVERSLEPT:
+            if waited > self.left + OVERSLEPT:
                 waited = 0.0  # Nobody waits so long: the gateway was stopped meanwhile (`overslept`).
             self._left = min(self._most, self._left - waited + moved / self._rate)

@@ -18,7 +18,9 @@ def test_dribbling_uses_it_up() -> None:
     patience.spend(29.0, 1)
     assert patience.left == 1.01
     patience.spend(1.5, 1)
-    assert patience.left < 0
+    assert patience.left == 0.0
+    patience.spend(0.0, 30)  # of 49 that are owed
+    assert patience.left == 0.0
 
 
 def test_a_wait_that_nobody_has_ended_was_the_gateways_own() -> None:
