@@ -346,7 +346,15 @@ class HttpExchange:
     async def _flush_rest(self) -> None:
         """Send what is left of a response that is complete."""
         self._unsent = True
-        await self._wait_for_client(self._responder.flush)
+        try:
+            await self._wait_for_client(self._responder.flush)
+        except GatewayError:
+            raise
+        except BaseException:
+            # Cancelled by its application, which may have more to do behind its response: `settle` goes on.
+            if self.on_complete is not None:
+                self.on_complete()
+            raise
         self._unsent = False
 
     async def _wait_for_client(self, function: Callable[[], Awaitable[None]]) -> None:

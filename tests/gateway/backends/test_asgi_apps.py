@@ -1,5 +1,6 @@
 """Real frameworks behind the real HTTP/1.1 front, over sockets."""
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -294,9 +295,6 @@ def test_a_waiting_application_is_told_that_its_client_has_left(loop: str) -> No
     assert seen == ["http.disconnect"]
 
 
-# --- Quart on trio
-
-
 @both_loops
 @pytest.mark.parametrize("more", [False, True])
 def test_an_application_that_cancels_its_last_send_has_sent_it(loop: str, more: bool) -> None:
@@ -331,6 +329,42 @@ def test_an_application_that_cancels_its_last_send_has_sent_it(loop: str, more: 
     with capture_logs() as logs:
         trio.run(main)
     assert logs == []
+
+
+def test_an_application_that_cancels_its_last_send_may_go_on_behind_it() -> None:
+    """On asyncio, where it does so behind any response: the client does not wait for that."""
+    body = bytes(8_000_000)
+    ends: list[asyncio.Event] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/end":
+            ends.pop().set()
+            await send({"type": "http.response.body", "body": b""})
+            return
+        last = asyncio.create_task(send({"type": "http.response.body", "body": body}))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        last.cancel()
+        await asyncio.wait([last])
+        assert last.cancelled()
+        ends.append(asyncio.Event())
+        await ends[0].wait()
+
+    async def main() -> None:
+        async with connected(app, loop="asyncio") as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" + get("/end"))
+            with trio.fail_after(30):
+                received = await read_all(stream)
+            first, _second = received.split(b"HTTP/1.1 200 OK\r\n")[1:]
+            assert first.count(body) == 1
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert logs == []
+
+
+# --- Quart on trio
 
 
 def make_quart() -> Any:
