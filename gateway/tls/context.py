@@ -102,17 +102,16 @@ class Certificate:
         if self._seen != before or (self._seen == self._used and not self._trouble):
             return False
         self._used = self._seen
-        before_trouble = self._trouble
+        trouble, self._trouble = self._trouble, ""
         try:
             self.context = self._load()
         except ValueError as error:
             self._trouble = str(error)
-            if self._trouble != before_trouble:
+            if self._trouble != trouble:
                 log.error(  # noqa: TRY400
                     "certificate not renewed", certificate=str(self._files.certificate), cause=self._trouble
                 )
             return False
-        self._trouble = ""
         log.info("certificate renewed", certificate=str(self._files.certificate))
         return True
 
