@@ -28,15 +28,12 @@ COMPILED = (
     "gateway/backends/ajp.py",
     "gateway/backends/application.py",
     "gateway/backends/asgi/backend.py",
-    "gateway/backends/asgi/handshake.py",
     "gateway/backends/asgi/host.py",
     "gateway/backends/asgi/http.py",
     "gateway/backends/asgi/messages.py",
     "gateway/backends/asgi/scope.py",
     "gateway/backends/asgi/settings.py",
-    "gateway/backends/asgi/websocket.py",
-    "gateway/backends/asgi/websocket_messages.py",
-    "gateway/backends/asgi/websocket_output.py",
+    "gateway/backends/asgi/websocket/*.py",
     "gateway/backends/forwarded.py",
     "gateway/backends/http.py",
     "gateway/backends/intake.py",
@@ -68,6 +65,7 @@ COMPILED = (
     "gateway/passing.py",
     "gateway/path_pattern.py",
     "gateway/protocols/**/*.py",
+    "gateway/references.py",
     "gateway/request.py",
     "gateway/router.py",
     "gateway/shutdown/notice.py",
@@ -75,10 +73,11 @@ COMPILED = (
     "gateway/tls/stream.py",
     "gateway/upstream/*.py",
 )
-"""What each request runs through. What runs once stays as it is: it gains nothing. So does the asyncio host
-(guest.py and errand.py of gateway/backends/asgi): compiled by mypyc 2.4 it crashes when its `wait` is
-cancelled. The ways into applications (crossing.py, entry.py) cost the same compiled. A class that derives
-from one of `io` (gateway/backends/wsgi/input.py) cannot be imported compiled with Python 3.12 and newer.
+"""What each request runs through. What runs once stays as it is: it gains nothing. So does what crashes
+when mypyc 2.4 has compiled it, in gateway/backends/asgi: the asyncio host (guest.py and errand.py), when
+its `wait` is cancelled, and a dict that is called (shutdown_wait.py). The ways into applications
+(crossing.py, entry.py) cost the same compiled. A class that derives from one of `io`
+(gateway/backends/wsgi/input.py) cannot be imported compiled with Python 3.12 and newer.
 """
 
 

@@ -23,6 +23,7 @@ A request, and what is made of it:
     passing      the Responder that filters of responses are made of
     derived      requests that the gateway makes from a client's
     local_redirect  the answer of a program that is another path of this server
+    references   the fields by which a response names a file, or such a path
 
 What goes wrong, and what is told of it:
 
@@ -34,6 +35,7 @@ What makes and runs it all:
 
     cli/         the commands and their options
     config/      the YAML file as frozen models, all mistakes at once, with their lines
+    reading      a file at once, or not at all
     build/       makes what runs of the configuration
     daemon       opens listeners and backends, stops them from the inside out
     listener     listening sockets; connections: those of clients, to their end

@@ -84,9 +84,7 @@ class HttpsRedirect:
 class Respond:
     """Answers with a status, fields and a body from the configuration."""
 
-    def __init__(
-        self, *, status: int = 200, body: Template | None = None, headers: dict[str, Template] | None = None
-    ) -> None:
+    def __init__(self, *, status: int, body: Template | None, headers: dict[str, Template]) -> None:
         """Content-Type is ``text/plain; charset=utf-8`` unless *headers* has one.
 
         Raises ValueError for a status that is not final, or a body where none may be (RFC 9110 6.4.1).
@@ -97,17 +95,20 @@ class Respond:
             raise ValueError(f"body: a response with status {status} has none")
         self._status = status
         self._body = body or Template.parse("")
-        self._fields = [(name.lower().encode("ascii"), value) for name, value in (headers or {}).items()]
+        self._fields = [(name.lower().encode("ascii"), value) for name, value in headers.items()]
         self._default_fields: Headers = [(b"content-type", _TEXT)] if self._body.text else []
-        if any(name == b"content-type" for name, _ in self._fields):
-            self._default_fields = []
+        self._content_type = _TEXT
+        for name, value in self._fields:
+            if name == b"content-type":
+                self._default_fields = []
+                self._content_type = value.text.encode("utf-8", "surrogateescape")
         self._prebuilt = self._prebuild()
 
     async def handle(self, request: Request, responder: Responder) -> None:
         if self._prebuilt is not None:
             headers, body = self._prebuilt
         else:
-            body = _encode(self._body.render(request))
+            body = _encode(self._body.render_in(self._content_type, request))
             headers = self._head([(name, value.render_field(request)) for name, value in self._fields], body)
         if not responder.try_respond(self._status, headers, body):
             await responder.flush()

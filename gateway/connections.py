@@ -21,10 +21,6 @@ from gateway.shutdown.stages import Ending, Stage
 
 log = get_logger()
 
-LAST_REQUEST_PATIENCE: Final = 5.0
-"""Seconds for which a worker that retires keeps idle connections: a client that has sent a request just now
-would lose it with the connection (RFC 9112 9.3.1)."""
-
 _NAMED: Final = 5
 """Requests that are named when they are waited for."""
 
@@ -36,6 +32,8 @@ class Connections:
         self._service = gateway.service
         self._notice = gateway.notice
         self._listening = doors
+        # Several sockets, such as one for each family of addresses, may have one.
+        self._entrances = list(dict.fromkeys(entrance for _, entrance in doors))
         self._grace = timeouts.shutdown
         # Who is told has as long again to end.
         self._patience = min(timeouts.drain, timeouts.shutdown / 2)
@@ -64,9 +62,9 @@ class Connections:
         if ending.stage is Stage.RETIRING:
             self._notice.retire()
             self._notice.begin()
-            for _, entrance in self._listening:
+            for entrance in self._entrances:
                 entrance.retire()
-            with trio.move_on_after(min(LAST_REQUEST_PATIENCE, self._grace)):
+            with trio.move_on_after(min(ending.patience, self._grace)):
                 await ending.reached(Stage.DRAINING)
         if self._drain():
             with trio.move_on_after(TELL_AFTER) as silent:
@@ -82,13 +80,13 @@ class Connections:
         self._notice.hurry()
 
     def _tell_running(self, connections: trio.CancelScope) -> None:
-        requests = [request for _, entrance in self._listening for request in entrance.running()]
+        requests = [request for entrance in self._entrances for request in entrance.running()]
         if requests:
             log.info(
                 "still waiting for requests",
                 requests=len(requests),
                 oldest=[f"{request.method} {request.path}" for request in requests[:_NAMED]],
-                seconds=round(connections.deadline - trio.current_time(), 1),
+                seconds=round(connections.deadline - trio.current_time(), 2),
             )
 
     def _drain(self) -> int:
@@ -97,7 +95,7 @@ class Connections:
         Returns how many are busy.
         """
         self._notice.begin()
-        busy = sum(entrance.drain() for _, entrance in self._listening)
+        busy = sum(entrance.drain() for entrance in self._entrances)
         if busy:
             log.info("waiting for requests", connections=busy, seconds=self._grace)
         return busy
@@ -118,6 +116,6 @@ class Connections:
             self._service.caps.leave()
 
     def _end_idle_one(self) -> None:
-        for _, entrance in self._listening:
+        for entrance in self._entrances:
             if entrance.end_idle_one():
                 return

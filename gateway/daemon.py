@@ -6,7 +6,7 @@
 
 Each stands in the nursery of the one before. On SIGTERM, SIGINT or SIGHUP the listeners close at once, idle
 connections too; requests that run have ``timeouts.shutdown`` to end; then the backends stop. A second
-signal ends the wait.
+signal ends the wait. SIGUSR1 opens the log files anew.
 """
 
 import os
@@ -24,7 +24,7 @@ from gateway.backend import Runnable
 from gateway.build import Gateway, build
 from gateway.build.entrances import Door, Entrances
 from gateway.config import Config, Listener
-from gateway.config.backends.common import end_time
+from gateway.config.backends.common import BackendModel, end_time
 from gateway.connections import Connections
 from gateway.control.state import WorkerState
 from gateway.errors import StartError, each_of
@@ -34,10 +34,11 @@ from gateway.logger import get_logger
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
 from gateway.net.pump import Pump
-from gateway.runtime.collector import settle_memory
 from gateway.runtime.exhaustion import EXHAUSTED, no_room
-from gateway.runtime.memory import give_back
-from gateway.runtime.watchdog import Watchdog, patience
+from gateway.runtime.log_signals import LOG_SIGNALS, heed_log_signal
+from gateway.runtime.service_manager import tell_alive, tell_ready, tell_stopping
+from gateway.runtime.upkeep import begin_upkeep
+from gateway.runtime.watchdog import patience
 from gateway.shutdown.exit import TELL_AFTER, hurry
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals
@@ -112,26 +113,33 @@ async def run(
     """
     addresses = [str(each) for each in (*sockets, *metrics)]
     ending = Ending()
+
+    def ready(_: WorkerState) -> None:
+        log.info("ready", addresses=addresses)
+        tell_ready(addresses)
+
     # A terminal that closes sends SIGHUP; its end is the daemon's, in order.
-    with open_stop_signals() as signals:
+    with open_stop_signals(*LOG_SIGNALS) as signals:
         async with trio.open_nursery() as following:
-            following.start_soon(_follow, signals, ending)
-            await work(
-                config,
-                sockets,
-                access_log,
-                ending,
-                metrics=metrics,
-                on_ready=lambda _: log.info("ready", addresses=addresses),
-            )
+            following.start_soon(_follow, signals, ending, access_log)
+            following.start_soon(tell_alive)
+            await work(config, sockets, access_log, ending, metrics=metrics, on_ready=ready)
             following.cancel_scope.cancel()
     log.info("stopped")
 
 
-async def _follow(signals: AsyncIterator[int], ending: Ending) -> None:
+async def _follow(signals: AsyncIterator[int], ending: Ending, access_log: AccessLog | None) -> None:
+    def reopen() -> None:
+        if access_log is not None:
+            access_log.reopen()
+
     async for number in signals:
+        if number in LOG_SIGNALS:
+            heed_log_signal(number, reopen)
+            continue
         if ending.stage is Stage.SERVING:
             log.info("stopping", signal=signal.Signals(number).name)
+            tell_stopping()
         ending.signalled()
 
 
@@ -189,17 +197,14 @@ async def _work(
         running: list[Runnable] = []
         async with trio.open_nursery() as backends:
             if await _start(gateway, backends, running, ending):
-                settle_memory()
                 connections = Connections(gateway, doors, config.timeouts)
                 async with trio.open_nursery() as watching:
-                    if config.blocked_after:
-                        after = patience(config.blocked_after, debug=config.debug)
-                        await watching.start(Watchdog(after).run)
-                    watching.start_soon(give_back)
+                    blocked_after = patience(config.blocked_after, debug=config.debug)
+                    await begin_upkeep(watching, blocked_after=blocked_after)
                     await connections.serve(ending, lambda: on_ready(worker))
                     watching.cancel_scope.cancel()
             backends.cancel_scope.cancel()
-            pumping.start_soon(_tell_running, running, config)
+            pumping.start_soon(tell_running, running, config, gateway.notice)
         pumping.cancel_scope.cancel()
 
 
@@ -234,13 +239,19 @@ async def _run(service: Runnable, running: list[Runnable], *, task_status: trio.
         running.remove(service)
 
 
-async def _tell_running(running: list[Runnable], config: Config) -> None:
-    """Applications may take long to end: say whose do."""
+async def tell_running(running: list[Runnable], config: Config, notice: ShutdownNotice) -> None:
+    """Say, after a while, which of the applications that are *running* are still waited for."""
     await trio.sleep(TELL_AFTER)  # noqa: TID251 - it is a time
     ending = {getattr(service, "name", None) for service in running}
-    left = {name: end_time(each) - TELL_AFTER for name, each in config.backends.items() if name in ending}
-    if left:
-        log.info("waiting for applications", backends=list(left), seconds=max(0.0, *left.values()))
+    names = [name for name in config.backends if name in ending]
+    if names:
+        seconds = max(_time_left(config.backends[name], notice.time_left(name)) for name in names)
+        log.info("waiting for applications", backends=names, seconds=round(seconds, 2))
+
+
+def _time_left(config: BackendModel, waits: float | None) -> float:
+    """Seconds for one to end; *waits* is None for those in processes of their own: they were told at once."""
+    return max(0.0, end_time(config) - TELL_AFTER) if waits is None else waits
 
 
 async def _cancel_at_end(scope: trio.CancelScope, ending: Ending) -> None:

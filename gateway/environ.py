@@ -14,6 +14,7 @@ from typing import Final
 from gateway import __version__
 from gateway.protocols.hop_by_hop import HOP_BY_HOP, named_by
 from gateway.request import Address, Connection, Request
+from gateway.target import judged_path
 
 SOFTWARE: Final = f"gateway/{__version__}"
 
@@ -65,7 +66,9 @@ def build_environ(
     if constant is None:
         constant = connection.environ = _of_connection(connection)
     query = request.query.decode("latin-1")
-    uri = request.raw_path.decode("latin-1")
+    # As sent (Apache, nginx), but without dot segments: front controllers of php look at nothing else, and
+    # some take `/admin/../x` for their `/admin`, which the routes have not judged.
+    uri = judged_path(request.raw_path, request.path).decode("latin-1")
     # A copy of the constant part that has room for the rest: cheaper than growing a copy key by key.
     environ = {
         **constant,
@@ -98,8 +101,9 @@ def native(text: str) -> str:
 def variable_name(header: bytes) -> str | None:
     """The variable that carries the field *header* (lower-case), or None if it is not passed on."""
     # `Foo_Bar` and `Foo-Bar` would become one variable, so a client could forge what a proxy in front
-    # has checked; names with underscores are dropped, as nginx does.
-    if header in _DROPPED or b"_" in header:
+    # has checked; and of `Foo.Bar` php makes that one, too. As nginx and Apache do, only names of letters,
+    # digits and hyphens are passed on (RFC 9110 17.10).
+    if header in _DROPPED or not header.replace(b"-", b"").isalnum():
         return None
     if header == b"content-type":
         return "CONTENT_TYPE"  # RFC 3875 4.1.3

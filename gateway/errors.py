@@ -98,9 +98,9 @@ class ProhibitedAddress(RequestError):
 
 
 class MachineError(GatewayError):
-    """The machine's fault that the gateway runs on: no descriptors left, a broken disk.
+    """The machine's fault that the gateway runs on: no descriptors left, a broken disk, or a full one.
 
-    *status* is 500 or 503; *detail* is told to the client, *cause* to the operator.
+    *status* is 500, 503 or 507; *detail* is told to the client, *cause* to the operator.
     """
 
     def __init__(self, status: int, detail: str, *, cause: OSError) -> None:
@@ -165,6 +165,19 @@ class BackendError(GatewayError):
 
 
 AnyBackendError = TypeVar("AnyBackendError", bound=BackendError)
+
+
+def without_frames(error: AnyBackendError) -> AnyBackendError:
+    """*error*, and what it came from, without the frames that they went through.
+
+    A frame that keeps it to raise it later would be kept by it, with the whole request, until the collector
+    of cycles runs.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
 
 
 class TargetError(BackendError):

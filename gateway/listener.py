@@ -74,7 +74,7 @@ class ListeningSocket:
         """Whether the file of a Unix socket is there no more, or another's: nobody comes to this one."""
         try:
             return self.path is not None and os.stat(self.path).st_ino != self._inode
-        except FileNotFoundError:
+        except OSError:  # or its directory is none, or beyond our reach
             return True
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class ListeningSocket:
         self.sock.close()
         # Another daemon may have put its own socket there meanwhile.
         if self.path is not None and not self.lost:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # the next start finds it, and that nobody answers
                 os.unlink(self.path)
 
 

@@ -63,7 +63,8 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
         try:
             application = getattr(application, name)
         except AttributeError as error:
-            raise LoadError(f"{module_name!r} has no attribute {attribute!r}") from error
+            hint = "" if factory else _usual(module_name)
+            raise LoadError(f"{module_name!r} has no attribute {attribute!r}{hint}") from error
         except BaseException as error:  # a property, or what a module makes when it is asked for it
             raise _failed(f"the look-up of {target}", error) from error
     if factory:
@@ -71,6 +72,15 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
     if not callable(application):
         raise LoadError(f"{target} is not callable, but a {type(application).__name__}")
     return application
+
+
+def _usual(module_name: str) -> str:
+    """The hint at an application that the module has by one of the usual names."""
+    there = getattr(sys.modules.get(module_name), "__dict__", {})
+    for name in ("application", "app"):
+        if callable(there.get(name)):
+            return f"; did you mean {module_name}:{name}?"
+    return ""
 
 
 def _put_first(directory: Path) -> None:
@@ -103,11 +113,28 @@ def _made_by(factory: Any, target: str) -> Any:
     try:
         made = factory()
     except BaseException as error:
+        if isinstance(error, TypeError) and (missing := _arguments_missing(factory)):
+            raise LoadError(
+                f"{target} is not a factory, for it cannot be called without {', '.join(missing)}; "
+                "if it is the application itself, leave out factory: true, or --factory"
+            ) from error
         raise _failed(f"the factory {target}", error) from error
     if isinstance(made, Coroutine):
         made.close()  # or Python complains that it was never awaited
         raise LoadError(f"the factory {target} is asynchronous; expected a plain function")
     return made
+
+
+def _arguments_missing(factory: Any) -> list[str]:
+    """The names of the arguments that have to be given; none if they are not known."""
+    from inspect import Parameter, signature  # most factories need no explanation
+
+    try:
+        parameters = signature(factory).parameters.values()
+    except Exception:  # as of some functions in C, or of the application's own code
+        return []
+    optional = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+    return [each.name for each in parameters if each.default is Parameter.empty and each.kind not in optional]
 
 
 def _failed(what: str, error: BaseException, hint: str = "") -> LoadError:

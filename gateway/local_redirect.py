@@ -49,6 +49,7 @@ async def follow(
 def _redirected(request: Request, target: bytes, hops: int) -> RedirectedRequest:
     """The GET (or HEAD) of *target* that stands in for *request*: same client, same fields, no body."""
     raw_path, query = split_target(target)
+    headers = request.headers if request.route_headers is None else request.route_headers
     redirected = derive(
         RedirectedRequest,
         request,
@@ -56,7 +57,7 @@ def _redirected(request: Request, target: bytes, hops: int) -> RedirectedRequest
         path=decode_path(raw_path),
         raw_path=raw_path,
         query=query,
-        headers=[field for field in request.headers if field[0] not in _BODY_FIELDS],
+        headers=[field for field in headers if field[0] not in _BODY_FIELDS],
     )
     redirected.hops = hops
     return redirected

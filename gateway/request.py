@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 9.2.2: methods of which asking again does not change what was meant."""
 
+PIECE: Final = 64 * 1024
+"""Bytes of a request body in one piece: one read, the size of a pipe, one FastCGI record."""
+
+LARGE_PIECE: Final = 256 * 1024
+"""The same for applications in this process: each piece costs turns of a loop, or a change of threads."""
+
 Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
 """(numeric host, port); (path, None) for a Unix socket; None if the peer has no address."""
 
@@ -36,15 +42,18 @@ class Body(Protocol):
         """The trailer fields that may be passed on (`protocols.trailers`), once the body has ended."""
         ...
 
-    def read_nowait(self) -> bytes | None:
-        """The next piece that is here already; ``b""`` at the end; None if it must be waited for."""
+    def read_nowait(self, most: int = PIECE, /) -> bytes | None:
+        """The next piece that is here already; ``b""`` at the end; None if it must be waited for.
+
+        About *most* bytes at most: what has been received is not cut.
+        """
         ...
 
     async def read(self) -> bytes:
         """The next piece, at most 64 KiB or what one read gave; ``b""`` at the end, for good.
 
-        Raises RequestError (400, 408, 413) if the body is malformed, late or too large, and
-        ClientGone if the client closed the connection before it was complete.
+        Raises RequestError (400, 408, 413) if the body is malformed, late or too large, ClientGone if the
+        client closed the connection before it was complete, and MachineError if it was stored and is lost.
         """
         ...
 
@@ -59,7 +68,7 @@ class NoBody:
     def trailers(self) -> Headers:
         return []
 
-    def read_nowait(self) -> bytes:
+    def read_nowait(self, most: int = PIECE) -> bytes:
         return b""
 
     async def read(self) -> bytes:
@@ -211,6 +220,7 @@ class Request:
         "push",
         "query",
         "raw_path",
+        "route_headers",
         "tries",
         "upgrade",
         "upstream_address",
@@ -257,6 +267,9 @@ class Request:
         request; False if it cannot be pushed now."""
         self.variables: dict[str, str] | None = None
         """CGI variables from an authorizer (FastCGI 6.3), native strings; they win over header variables."""
+        self.route_headers: Headers | None = None
+        """The headers without what the rules of the backend have made of them, if it has any: where it
+        redirects the request to is no business of theirs."""
         # Set by the backend.
         self.upstream_time: float | None = None
         """Seconds until its response was complete, for the logs: with waiting, and with failed tries."""

@@ -18,14 +18,21 @@ _SOON: Final = 1.0
 
 
 class Slots:
-    """Places for *limit* runs of *backend*.
+    """Places for *limit* runs.
 
-    *queue* requests wait for one (None: any number), each for at most *queue_time* seconds. *running* says
-    what runs, and which setting bounds it, for the error: ``programs run, the most that …``.
+    *queue* requests wait for one (None: any number), each for at most *queue_time* seconds. The rest is for
+    the error of the others, if any: *running* says what runs of *backend*, and which setting bounds it
+    (``programs run, the most that …``).
     """
 
     def __init__(
-        self, backend: str, limit: int, *, queue: int | None, queue_time: float, running: str
+        self,
+        limit: int,
+        *,
+        queue: int | None = None,
+        queue_time: float = inf,
+        backend: str = "",
+        running: str = "",
     ) -> None:
         self._backend = backend
         self._limit = limit
@@ -40,7 +47,7 @@ class Slots:
         """Requests that wait for a place."""
         return len(self._waiting)
 
-    async def enter(self, address: str) -> None:
+    async def enter(self, address: str = "") -> None:
         """Wait for a place; `leave` gives it back. Raises BackendError (503) if there is none in time.
 
         *address* is what is to be run, for the error. Who is cancelled has left the queue.

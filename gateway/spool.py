@@ -1,30 +1,30 @@
 """Request bodies of unknown length, stored until their length is known.
 
-CGI, FastCGI, SCGI and uwsgi applications want CONTENT_LENGTH before the first byte; a chunked or HTTP/2
-body has none. So it is kept: in memory first, then in a temporary file that has no name. Afterwards it
-is a `Body` of exact length, which can be read again from its beginning (`rewind`), for a second try.
+CGI-like and WSGI applications want CONTENT_LENGTH before the first byte; a chunked or HTTP/2 body has none.
+So it is kept: in memory first, then in a temporary file that has no name. Afterwards it is a `Body` of exact
+length, which can be read again from its beginning (`rewind`), for a second try.
 
 The file is written and read in the event loop: the kernel takes 64 KiB into its page cache in less time
 than a change of threads needs.
 """
 
+import errno
 import os
 import tempfile
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Final, Literal, Self, TypeAlias
 
-from gateway.errors import RequestError
-from gateway.logger import get_logger
+from gateway.errors import MachineError, RequestError
 from gateway.protocols.events import Headers
-from gateway.request import Body
+from gateway.request import PIECE, Body
+from gateway.runtime.exhaustion import EXHAUSTED
 
 BodyPolicy: TypeAlias = Literal["spool", "stream", "reject"]
 """What to do with a body of unknown length: store it, pass it on without a length, or answer 411."""
 
-PIECE: Final = 64 * 1024
-"""Bytes given out in one piece: one read, the size of a pipe, one FastCGI record."""
-
-log = get_logger()
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when a file cannot grow: by the disk, the user's quota, or the process's limit."""
 
 
 class Spooled:
@@ -48,12 +48,15 @@ class Spooled:
         """None: what needs a body's length in front has no room for trailers."""
         return []
 
-    def read_nowait(self) -> bytes:
-        """The next piece, at most 64 KiB; ``b""`` at the end."""
+    def read_nowait(self, most: int = PIECE) -> bytes:
+        """The next piece; ``b""`` at the end. Raises MachineError if it cannot be read."""
         if self._file is None:
-            piece = self._memory[self._position : self._position + PIECE]
+            piece = self._memory[self._position : self._position + most]
         else:
-            piece = os.pread(self._file.fileno(), PIECE, self._position)
+            try:
+                piece = os.pread(self._file.fileno(), most, self._position)
+            except OSError as error:
+                raise disk_failure("the stored request body cannot be read", error) from error
         self._position += len(piece)
         return piece
 
@@ -94,7 +97,8 @@ class Spooled:
 async def spool(body: Body, *, memory: int, max_body: int) -> Spooled:
     """Read *body* to its end: up to *memory* bytes in memory, from there on in a temporary file.
 
-    Raises RequestError 413 beyond *max_body* bytes or if the disk is full, and whatever *body* raises.
+    Raises RequestError 413 beyond *max_body* bytes, MachineError if the disk takes no more, and whatever
+    *body* raises.
     """
     pieces: list[bytes] = []
     file: IO[bytes] | None = None
@@ -120,6 +124,14 @@ async def spool(body: Body, *, memory: int, max_body: int) -> Spooled:
     if file is not None:
         os.lseek(file.fileno(), 0, os.SEEK_SET)
     return Spooled(b"".join(pieces), file, length)
+
+
+def find_directory() -> None:
+    """Find out where files are stored: later there may be no descriptor to look, or no room on the disk, and
+    it would seem that there is no such place. Where there is none, whoever has something to store is told.
+    """
+    with suppress(OSError):
+        tempfile.gettempdir()
 
 
 def _temporary_file() -> IO[bytes]:
@@ -149,8 +161,15 @@ def too_large(max_body: int) -> RequestError:
     )
 
 
-def _cannot_store(error: OSError) -> RequestError:
-    log.error("request body cannot be stored", directory=tempfile.tempdir, cause=str(error))
-    # RFC 9110 15.5.14: larger than the server is willing *or able* to process. No names of directories.
-    reason = os.strerror(error.errno or 0)
-    return RequestError(413, f"the request body cannot be stored: {reason}", close=True)
+def _cannot_store(error: OSError) -> MachineError:
+    return disk_failure("the request body cannot be stored", error)
+
+
+def disk_failure(detail: str, error: OSError) -> MachineError:
+    """*detail* is what has failed, because of *error*, with a temporary file: the log has their directory."""
+    if error.filename is None:
+        error.filename = tempfile.tempdir
+    if error.errno in EXHAUSTED:
+        return MachineError(503, detail, cause=error)
+    # RFC 4918 11.5: 507 is for what passes when there is room again.
+    return MachineError(507 if error.errno in _FULL else 500, detail, cause=error)

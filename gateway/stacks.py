@@ -58,6 +58,14 @@ def name_of(error: BaseException) -> str:
     return name
 
 
+def repr_of(error: BaseException) -> str:
+    """In one line, as Python shows it; if its own code lets it."""
+    try:
+        return repr(error)
+    except Exception as wrong:
+        return f"{name_of(error)}: repr() of it failed: {name_of(wrong)}"
+
+
 def _said_by(error: BaseException, why: str) -> str:
     try:
         return "".join(traceback.format_exception_only(error)).rstrip("\n")

@@ -12,7 +12,7 @@ at ``raw_path`` and refuse it.
 
 import re
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from gateway.errors import RequestError
 from gateway.protocols.memo import Memo
@@ -95,3 +95,26 @@ def host_of(authority: bytes) -> str:
         if len(authority) <= _LONGEST_KEPT:
             _hosts.keep(authority, host)
     return host
+
+
+def judged_path(raw_path: bytes, path: str) -> bytes:
+    """*raw_path* as sent, but without dot segments, as in *path*: what the routes have judged.
+
+    Whoever looks at nothing else, as some applications do, and a guard, sees the path that the routes saw.
+    """
+    return encode_path(path) if path and has_dot_segments(raw_path, path) else raw_path
+
+
+def has_dot_segments(raw_path: bytes, path: str) -> bool:
+    """Whether *path*, that :func:`decode_path` made of *raw_path*, lacks dot segments that are in it."""
+    if len(raw_path) == len(path):
+        return False  # whatever is decoded or left out makes it shorter
+    lower = raw_path.lower()
+    return (b"/." in lower or b"%2e" in lower or b"%2f" in lower) and (
+        unquote_to_bytes(raw_path) != path.encode("utf-8", "surrogateescape")
+    )
+
+
+def encode_path(path: str) -> bytes:
+    """RFC 3986 3.3: all that a path segment need not encode stays as it is."""
+    return quote(path, safe="/:@!$&'()*+,;=~", errors="surrogateescape").encode()

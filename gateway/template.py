@@ -2,12 +2,12 @@
 
 Four ways to render, by where the text goes, so that a request can never break out of its place:
 
-* :meth:`Template.render`: as it is, for bodies and variables;
+* :meth:`Template.render`: as it is, for variables;
 * :meth:`Template.render_field`: for the value of a header field: control characters are percent-encoded,
   so there is no response splitting (RFC 9110 5.5);
 * :meth:`Template.render_url`: for a URL: each value is percent-encoded for its place (RFC 3986 2), and no
   path can become a host, so there is no open redirect;
-* :meth:`Template.render_quoted`: into a document, each value quoted as the caller says.
+* :meth:`Template.render_in`: into a document, each value quoted as its type wants it (HTML, XML, JSON).
 
 ``{{path}}`` is the text ``{path}``; braces around anything that is no name (JSON, CSS) are plain text. An
 unknown placeholder is a ValueError when the template is parsed. Constant templates are rendered once.
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 from urllib.parse import quote, quote_from_bytes
 
+from gateway.escape import quoting
 from gateway.request import Request
 
 Getter: TypeAlias = Callable[[Request], str]
@@ -105,8 +106,11 @@ class Template:
             return self._constant
         return _fill(self._parts, request)
 
-    def render_quoted(self, request: Request, quote: Callable[[str], str]) -> str:
-        """The text with *quote* applied to each value, for markup and the like."""
+    def render_in(self, content_type: bytes, request: Request) -> str:
+        """The text as a document of that type: no value in it acts as markup or ends a string."""
+        quote = quoting(content_type)
+        if quote is None:
+            return self.render(request)
         return "".join([part if isinstance(part, str) else quote(part(request)) for part in self._parts])
 
     def render_field(self, request: Request) -> bytes:

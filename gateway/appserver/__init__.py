@@ -9,6 +9,7 @@ command for people, and knows nothing of the daemon. ::
     checked     what the application says in start_response
     report      tells the supervisor that it is ready, or has served enough
     listener    accepts connections on descriptor 0 until SIGTERM, lets what runs finish
+    polling     waits for sockets, however many there are
     flup        FastCGI and SCGI, by the library of that name
     uwsgi       uwsgi, by our own codec
 

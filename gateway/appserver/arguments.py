@@ -1,6 +1,7 @@
 """The part of their command lines that all processes have which `gateway.spawn` starts in Python."""
 
 import argparse
+import os
 from pathlib import Path
 
 from gateway.shutdown.orphan import end_with
@@ -9,7 +10,7 @@ from gateway.shutdown.orphan import end_with
 def parse(parser: argparse.ArgumentParser, *, name: str) -> argparse.Namespace:
     """What *parser* wants and what all have; *name* is the backend's if none is told.
 
-    From here on this process ends with its parent.
+    From here on this process ends with its parent. What the application starts inherits no descriptor of it.
     """
     parser.add_argument("--directory", type=Path, default=Path())
     parser.add_argument("--name", default=name, help="the backend's, for messages")
@@ -19,4 +20,6 @@ def parse(parser: argparse.ArgumentParser, *, name: str) -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.parent is not None:
         end_with(arguments.parent)
+    if arguments.report is not None:
+        os.set_inheritable(arguments.report, False)
     return arguments

@@ -6,6 +6,7 @@
 * flup waits at the end for threads that wait for idle connections; here connections are ended in order.
 * flup's SCGI server opens its own socket, reads bodies without an end, gives an empty body as text, and
   closes a connection that still has unread body in it, which may reset it under the response.
+* flup waits by select(2), which knows no descriptor from 1024 on: it closes such connections. Here, poll(2).
 * flup guesses an empty PATH_INFO from the undecoded REQUEST_URI; here it stays empty.
 """
 
@@ -15,10 +16,11 @@ import socket
 import threading
 import warnings
 from contextlib import suppress
-from typing import Any, BinaryIO, ClassVar, Final
+from typing import Any, BinaryIO, ClassVar
 from wsgiref.types import WSGIApplication
 
-from gateway.appserver.listener import OpenConnections, accept_until_stopped
+from gateway.appserver import polling
+from gateway.appserver.listener import DRAIN_LIMIT, OpenConnections, accept_until_stopped
 from gateway.appserver.report import Report
 from gateway.runtime.forked import end_child
 
@@ -26,8 +28,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from flup.server import fcgi, fcgi_base, scgi, scgi_base
 
-DRAIN_LIMIT: Final = 1024 * 1024
-"""Bytes of a request body that are read and dropped after an answer that did not want them."""
+fcgi_base.select = scgi_base.select = polling
 
 
 def serve_fastcgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:

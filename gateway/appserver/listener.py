@@ -8,7 +8,6 @@ for without a limit: the supervisor has one. Connections that are kept open betw
 """
 
 import os
-import select
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ from time import monotonic
 from types import FrameType
 from typing import Final
 
+from gateway.appserver.polling import select
 from gateway.appserver.report import Report
 from gateway.runtime.exhaustion import EXHAUSTED, Repeated, no_room
 from gateway.runtime.forked import handlers
@@ -31,6 +31,9 @@ LINGER: Final = 1.0
 
 PAUSE: Final = 0.1
 """Seconds without accepting when no descriptor is left for a connection."""
+
+DRAIN_LIMIT: Final = 1024 * 1024
+"""Bytes of a request body that are read and dropped after an answer that did not want them."""
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -111,7 +114,7 @@ def _refuse_more(connection: socket.socket) -> None:
     That is how Unix sockets do it (unix(7)): the web server knows that a later request was not taken.
     """
     with suppress(OSError, ValueError):  # it has been closed meanwhile
-        if not select.select([connection], [], [], 0)[0]:
+        if not select([connection], timeout=0)[0]:
             connection.shutdown(socket.SHUT_RD)
 
 
@@ -127,7 +130,7 @@ def accept_until_stopped(
         report.ready()
         exhausted = Repeated()
         while True:
-            readable, _, _ = select.select([listener, stop], [], [])
+            readable, _, _ = select([listener, stop])
             if stop in readable and not set(_STOP_SIGNALS).isdisjoint(stop.recv(64)):
                 return  # others are the application's
             try:
@@ -141,7 +144,7 @@ def accept_until_stopped(
                 if times := exhausted.happened(monotonic()):
                     again = f" ({times} times)" if times > 1 else ""
                     print(f"cannot accept connections: {no_room(error.errno)}{again}", file=sys.stderr)
-                select.select([stop], [], [], PAUSE)
+                select([stop], timeout=PAUSE)
                 continue
             connection.setblocking(True)
             handle(connection)

@@ -11,7 +11,7 @@ from wsgiref.headers import Headers
 from wsgiref.types import ErrorStream, InputStream, WSGIApplication
 from wsgiref.util import guess_scheme
 
-from gateway.appserver.listener import accept_until_stopped
+from gateway.appserver.listener import DRAIN_LIMIT, accept_until_stopped
 from gateway.appserver.report import Report
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.events import (
@@ -29,9 +29,6 @@ THREADS: Final = 32
 """Requests of one process that run at the same time; more connections wait."""
 
 READ_SIZE: Final = 64 * 1024
-
-DRAIN_LIMIT: Final = 1024 * 1024
-"""Bytes of a request body that are read and dropped after an answer that did not want them."""
 
 
 def serve_uwsgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:

@@ -103,18 +103,17 @@ class HttpBackend:
         if request.method in COUNTED and not count_down(request):
             await answer_as_last(request, responder)
             return
-        if request.upgrade is not None and request.upgrade.protocol in self._upgrades:
-            await self._offer(request, responder, request.upgrade)
-            return
-        length = request.body.length
-        # RFC 9110 10.1.1: only with a body to wait for, and never from an HTTP/1.0 client.
-        expects = length != 0 and request.version != "1.0" and request.header(b"expect") is not None
-        head = self._head(request, length, expects)
         try:
+            if request.upgrade is not None and request.upgrade.protocol in self._upgrades:
+                await self._offer(request, responder, request.upgrade)
+                return
+            length = request.body.length
+            # RFC 9110 10.1.1: only with a body to wait for, and never from an HTTP/1.0 client.
+            expects = length != 0 and request.version != "1.0" and request.header(b"expect") is not None
             await self._upstream.exchange(
                 request,
                 responder,
-                head,
+                self._head(request, length, expects),
                 awaits_continue=expects,
                 own_host=self._own_host,
             )
@@ -134,16 +133,13 @@ class HttpBackend:
             method, key = b"GET", b64encode(secrets.token_bytes(16))
             headers = [field for field in headers if field[0] != b"sec-websocket-key"]
             headers.append((b"sec-websocket-key", key))
-        try:
-            await self._upstream.exchange(
-                request,
-                responder,
-                RequestHead(method, target_below_mount(request), headers),
-                switch=Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout, key=key),
-                own_host=self._own_host,
-            )
-        except LocalProtocolError as error:
-            raise RequestError(400, f"the request cannot be passed on: {error}") from error
+        await self._upstream.exchange(
+            request,
+            responder,
+            RequestHead(method, target_below_mount(request), headers),
+            switch=Switch(upgrade, pump=self._pump, idle=self._tunnel_timeout, key=key),
+            own_host=self._own_host,
+        )
 
     def _head(self, request: Request, length: int | None, expects: bool) -> RequestHead:
         if length != 0 or request.method not in _BODILESS:
@@ -183,9 +179,9 @@ class HttpBackend:
         for field in request.headers:
             name = field[0]
             if name not in dropped:
-                # A name with "_" is a twin of one with "-" for many servers: it could
-                # pass for a field that only a proxy may set. nginx drops them too.
-                if b"_" not in name:
+                # A name with "_" is a twin of one with "-" for many servers, and one with "." for php: it
+                # could pass for a field that only a proxy may set. nginx drops them too.
+                if b"_" not in name and b"." not in name:
                     headers.append(field)
             elif name == b"connection":
                 dropped |= named_by(field[1])

@@ -5,18 +5,10 @@ byte (CGI-5): a body of unknown length (chunked, HTTP/2) is stored first, passed
 Whatever is chosen, no application sees more than ``max_body`` bytes.
 """
 
-from typing import Final
-
 from gateway.errors import RequestError
 from gateway.protocols.events import Headers
-from gateway.request import Body
+from gateway.request import PIECE, Body
 from gateway.spool import BodyPolicy, Spooled, spool, too_large
-
-SPOOL_MEMORY: Final = 256 * 1024
-"""Bytes of a stored body that stay in memory, unless configured."""
-
-MAX_BODY: Final = 1024 * 1024 * 1024
-"""Bytes of a body, unless configured."""
 
 
 class BodyIntake:
@@ -24,14 +16,7 @@ class BodyIntake:
 
     __slots__ = ("_backend", "_max_body", "_memory", "_policy")
 
-    def __init__(
-        self,
-        backend: str,
-        policy: BodyPolicy = "spool",
-        *,
-        spool_memory: int = SPOOL_MEMORY,
-        max_body: int = MAX_BODY,
-    ) -> None:
+    def __init__(self, backend: str, policy: BodyPolicy, *, spool_memory: int, max_body: int) -> None:
         self._backend = backend
         self._policy = policy
         self._memory = spool_memory
@@ -81,8 +66,8 @@ class BoundedBody:
     def trailers(self) -> Headers:
         return self._body.trailers
 
-    def read_nowait(self) -> bytes | None:
-        piece: bytes | None = self._body.read_nowait()
+    def read_nowait(self, most: int = PIECE) -> bytes | None:
+        piece: bytes | None = self._body.read_nowait(most)
         return piece if piece is None else self._counted(piece)
 
     async def read(self) -> bytes:

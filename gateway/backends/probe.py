@@ -21,8 +21,8 @@ class Probe:
 
     target: str
     """Path and query."""
-    method: str = "GET"
-    host: str | None = None
+    method: str
+    host: str | None
     """By default the server's address."""
 
     def request(self, authority: str) -> Request:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
 from gateway.build.parts import Parts, templates
 from gateway.build.target import upstream_of
-from gateway.build.upstream import check_health
+from gateway.build.upstream import check_health, references_of
 from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
 from gateway.protocols.codec import ClientCodec
 from gateway.spawn import Protocol
@@ -34,6 +34,7 @@ def application(
     """The backend called *name*, for an application behind *protocol*. Raises StartError."""
     upstream = upstream_of(parts, name, protocol, config, make_codec, keeps=keeps, sharing=sharing)
     upstream.terms.catch_stderr = re.compile(catch_stderr) if catch_stderr else None
+    upstream.terms.references = references_of(config)
     if get_values:
         upstream.ask_capabilities()
     backend = ApplicationBackend(

@@ -1,7 +1,6 @@
 """Makes all that a worker runs."""
 
 from dataclasses import dataclass
-from math import inf
 
 from gateway.backend import Backend, Runnable
 from gateway.build.backends import make_backend
@@ -17,6 +16,7 @@ from gateway.net.pump import Pump
 from gateway.networks import ClientNetworks
 from gateway.router import Router
 from gateway.shutdown.notice import ShutdownNotice
+from gateway.spool import find_directory
 
 
 @dataclass(slots=True)
@@ -31,6 +31,7 @@ class Gateway:
 
 def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
     """Make everything; nothing is started."""
+    find_directory()
     notice = ShutdownNotice()
     parts = Parts(config, pump, notice)
     backends: dict[str, Backend] = {
@@ -40,7 +41,7 @@ def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
         name: filtered_backend(parts, name, config.backends[name], backend)
         for name, backend in backends.items()
     }
-    routes = RouteBuilder(config, handlers, pump)
+    routes = RouteBuilder(parts, handlers)
     router = Router(routes.all())
     timeouts, limits = config.timeouts, config.limits
     service = Service(
@@ -53,7 +54,7 @@ def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
             send=timeouts.body,
             keep_alive=timeouts.keep_alive,
             disconnect_grace=timeouts.disconnect_grace,
-            tunnel=timeouts.tunnel or inf,
+            tunnel=parts.tunnel_timeout,
         ),
         limits=Limits(
             request_line=limits.request_line,

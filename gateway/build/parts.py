@@ -1,4 +1,4 @@
-"""What backends of all kinds are made with, and what comes of it beside them."""
+"""What backends of all kinds, and routes, are made with, and what comes of it beside them."""
 
 import secrets
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """What is the same for all backends of a worker."""
+    """What is the same for all backends and routes of a worker."""
 
     def __init__(self, config: Config, pump: Pump, notice: ShutdownNotice) -> None:
         """*notice* is that of the daemon's end."""
@@ -33,6 +33,7 @@ class Parts:
         # RFC 9110 7.6.3: a pseudonym in Via; the random part is how this gateway recognises a loop.
         self.pseudonym = f"{config.via}-{secrets.token_hex(4)}"
         self.tunnel_timeout = config.timeouts.tunnel or inf
+        """Seconds; infinity for none."""
         self.spawned: list[Runnable] = []
         """The applications that have to be started for backends."""
         self.slots: dict[str, Slots] = {}
@@ -42,7 +43,7 @@ class Parts:
 
     @cached_property
     def resolver(self) -> "Resolver":
-        """One for the names of all servers of backends; without any it is not imported."""
+        """One for all names that are looked up; without any it is not imported."""
         from gateway.net.resolver import Resolver
 
         return Resolver(self.config.resolver)

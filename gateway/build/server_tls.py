@@ -8,6 +8,7 @@ from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.net.address import ServiceAddress, TcpAddress
 from gateway.tls.client import ServerTls
+from gateway.tls.renewal import RenewedContext
 
 log = get_logger()
 
@@ -19,7 +20,8 @@ class TlsMaker:
         self._backend = backend
         self._config = config
         self._http = http
-        self._context: ssl.SSLContext | None = None
+        self.renewed: RenewedContext[ssl.SSLContext] | None = None
+        """The context, if one of the servers needs it."""
 
     def to(self, server: Server | HTTPServer) -> ServerTls | None:
         """That of *server*; None for one in clear text.
@@ -32,8 +34,8 @@ class TlsMaker:
                 return None
         elif self._config is None:
             return None
-        if self._context is None:
-            self._context = self._make_context()
+        if self.renewed is None:
+            self.renewed = self._make_context()
         name = None if self._config is None else self._config.server_name
         address = server.address
         if name is None and isinstance(address, TcpAddress):
@@ -41,9 +43,9 @@ class TlsMaker:
         elif name is None and isinstance(address, ServiceAddress):
             name = address.domain
         # uWSGI never says the end (2.0.21), so for other protocols nothing depends on it.
-        return ServerTls(self._context, name, says_end=self._http)
+        return ServerTls(self.renewed, name, says_end=self._http)
 
-    def _make_context(self) -> ssl.SSLContext:
+    def _make_context(self) -> RenewedContext[ssl.SSLContext]:
         from gateway.tls import files as pem  # what reads certificates takes long to load
         from gateway.tls import trust
 
@@ -63,6 +65,6 @@ class TlsMaker:
         )
         try:
             # HTTP/2 (ALPN h2) would need a codec that has several requests on a connection.
-            return trust.client_context(options, ("http/1.1",) if self._http else ())
+            return trust.client_context(options, ("http/1.1",) if self._http else (), backend=self._backend)
         except ValueError as error:
             raise StartError(f"backend {self._backend}: TLS: {error}") from error

@@ -11,9 +11,11 @@ from gateway.backends.probe import Probe
 from gateway.build.parts import Parts
 from gateway.build.server_tls import TlsMaker
 from gateway.config import balancing
+from gateway.config.backends.common import BackendModel
 from gateway.net.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.net.resolver import Located
 from gateway.protocols.codec import ClientCodec
+from gateway.references import ACCEL, SENDFILE
 from gateway.request import Request
 from gateway.upstream.balance import Balance, Hashed, HashKey, LeastConnections, PowerOfTwo, RoundRobin
 from gateway.upstream.check import CheckPolicy, Head, PingQuestion, Question, RequestQuestion
@@ -22,7 +24,7 @@ from gateway.upstream.group import ServerGroup
 from gateway.upstream.health import HealthPolicy
 from gateway.upstream.hold import Hold
 from gateway.upstream.names import Entry, Name, Names
-from gateway.upstream.pool import Pool, PoolPolicy
+from gateway.upstream.pool import NONE_KEPT, Pool, PoolPolicy
 from gateway.upstream.proxy_header import ProxyVersion
 from gateway.upstream.queue import Queue
 from gateway.upstream.retry import RetryPolicy
@@ -65,7 +67,7 @@ def build_upstream(
     pump = parts.pump
     secure = TlsMaker(name, config.tls, http)
     health = _health(config.health)
-    policy = _pool(pool) if keeps else PoolPolicy(idle=0)
+    policy = _pool(pool) if keeps else NONE_KEPT
 
     def make(server: balancing.Server | balancing.HTTPServer, found: Located | str) -> Server:
         located, unknown = (found, "") if isinstance(found, Located) else (None, found)
@@ -112,6 +114,7 @@ def build_upstream(
         ping=ping,
     )
     upstream.upkeep.sharing = sharing
+    upstream.upkeep.tls = secure.renewed
     if any(entry.name is not None for entry in entries):
         upstream.upkeep.follow(Names(name, group, entries, parts.resolver))
     return upstream
@@ -122,6 +125,14 @@ def _name_of(address: TcpAddress | UnixAddress | ServiceAddress) -> Name | None:
     if isinstance(address, UnixAddress) or (isinstance(address, TcpAddress) and address.numeric):
         return None
     return address
+
+
+def references_of(config: BackendModel) -> frozenset[bytes] | None:
+    """The fields by which an answer of this backend may name another one."""
+    names = [SENDFILE] if config.x_sendfile else []
+    if config.x_accel_redirect:
+        names.append(ACCEL)
+    return frozenset(names) if names else None
 
 
 def check_health(
@@ -176,7 +187,7 @@ def _pool(config: balancing.Connections) -> PoolPolicy:
         return PoolPolicy(
             idle=config.idle, idle_time=config.idle_time, requests=config.requests, age=config.age
         )
-    return PoolPolicy(idle=0)
+    return NONE_KEPT
 
 
 def _timeouts(config: balancing.Timeouts) -> UpstreamTimeouts:

@@ -22,7 +22,9 @@ from gateway import __version__
 from gateway.cli.options import DEFAULT_LISTEN, Reader
 from gateway.cli.sections import SectionedCommand, option
 from gateway.runtime.collector import loading
+from gateway.runtime.init import leave_process_one
 from gateway.runtime.lean import import_structlog
+from gateway.runtime.log_signals import outlive_log_signals
 from gateway.runtime.standard_files import drop_unwritten, open_standard_files
 
 if TYPE_CHECKING:
@@ -192,6 +194,8 @@ def serve(
     interface) and fd:3 (inherited). SIGINT and SIGTERM let running requests finish, then stop; SIGHUP
     reloads, unless it comes from a terminal that closes: with a control socket, several workers or --reload.
     """  # noqa: D301 - click reads \b
+    leave_process_one()
+    outlive_log_signals()
     open_standard_files()
     given = {name: value for name, value in options.items() if value not in (None, ())}
     count = None if workers is None else _workers(workers)

@@ -47,6 +47,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         self._from_env_file: set[str] = set()
+        self._start = ""
 
     def read(self) -> "Document":
         """Raises ConfigError, UsageError."""
@@ -54,12 +55,21 @@ class Reader:
         from gateway.config.loading import read_text
 
         if self.config is not None:
-            directory = os.path.abspath(Path(self.config).parent)
-            return Document(self.config, directory, text=read_text(self.config))
+            text = read_text(self.config)
+            return Document(self.config, self._directory(Path(self.config).parent), text=text)
         given = dict(self.given or {})
         if path := given.pop("env_file", None):
             self._take_environment(path)
-        return Document("", os.getcwd(), data=_data(given))
+        return Document("", self._directory(Path()), data=_data(given))
+
+    def _directory(self, path: Path) -> str:
+        """Where relative paths start: as it was at first, for the current directory may be removed since."""
+        if not self._start:
+            try:
+                self._start = os.path.abspath(path)
+            except FileNotFoundError:
+                raise UsageError("The current directory has been removed.") from None
+        return self._start
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -9,8 +9,8 @@ from pydantic import Discriminator, Field, Tag
 
 from gateway.config.base import Model, Place, pointless, queue_contradictions, written
 from gateway.config.server_tls import TlsOrFlag
-from gateway.config.values.addresses import ConnectServer, ServerAddress, ServerUrl
-from gateway.config.values.numbers import Count, CountOrNone, ErrorStatus, Flag
+from gateway.config.values.addresses import ADDRESS_SCHEMA, ConnectServer, ServerAddress, ServerUrl
+from gateway.config.values.numbers import Count, CountOrNone, ErrorStatus, Flag, Tries
 from gateway.config.values.quantities import Duration, Part, Timeout
 from gateway.config.values.requests import CheckHost, CheckTarget, CookieName, HashKey, Method, Statuses
 from gateway.config.values.shapes import AtLeastOne, Many, Short
@@ -56,11 +56,10 @@ def _url_only(value: Any) -> Any:
     return value if isinstance(value, dict | Model) else {"url": value}
 
 
-_ADDRESS: Any = {"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}
 _URL: Any = {"type": "string", "examples": ["http://127.0.0.1:3000", "http://unix:/run/app.sock"]}
 
 Servers: TypeAlias = Annotated[
-    tuple[Annotated[Server, Short(_address_only, _ADDRESS)], ...], AtLeastOne(), Many()
+    tuple[Annotated[Server, Short(_address_only, ADDRESS_SCHEMA)], ...], AtLeastOne(), Many()
 ]
 HTTPServers: TypeAlias = Annotated[
     tuple[Annotated[HTTPServer, Short(_url_only, _URL)], ...], AtLeastOne(), Many()
@@ -183,7 +182,7 @@ class Retry(Model):
     answer. A connection that failed is followed by the next server for any request.
     """
 
-    tries: Count | None = None
+    tries: Tries | None = None
     """In all; by default each server once, and after a failure in the middle of a request only one more.
     1: none."""
     time: Timeout = written("10s")

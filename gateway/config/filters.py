@@ -60,7 +60,7 @@ class ForwardAuth(Model):
     """The name of the backend."""
     path: PathTarget = "/"
     """The path, with a query if need be, that it is asked for, by GET and with the fields of the request;
-    X-Forwarded-Method and X-Forwarded-Uri say what the client wants."""
+    X-Forwarded-Method and X-Forwarded-Uri say what the client wants, the path without dot segments."""
     copy_headers: Annotated[tuple[ResponseHeaderName, ...], Many()] = ()
     """Fields of its answer that the request gets, in place of the client's own."""
 

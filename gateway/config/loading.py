@@ -17,6 +17,7 @@ from gateway.config.base import Place
 from gateway.config.descriptions import describe
 from gateway.config.whole import Config
 from gateway.escape import printable
+from gateway.reading import read_now
 from gateway.runtime.lean import without_plugins
 
 LARGEST_FILE = 16 * 2**20
@@ -59,8 +60,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a configuration file. Raises ConfigError if there is none."""
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file:
-            raw = file.read(LARGEST_FILE + 1)
+        raw = read_now(name, LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError([_mistake(name, None, f"cannot be read: {reason}")]) from None

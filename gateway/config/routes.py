@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag
 from gateway.config.base import Model, Place, pointless
 from gateway.config.on_use import OnUse
 from gateway.config.values.addresses import Client
+from gateway.config.values.files import PATH_SCHEMA
 from gateway.config.values.numbers import Count, Flag
 from gateway.config.values.quantities import Limit, Size
 from gateway.config.values.requests import (
@@ -105,12 +106,7 @@ class Route(Model):
     do not see it."""
     backend: OneOrShares | None = None
     """Action: pass the request to the backend of this name, or to one of several, as {blue: 9, green: 1}."""
-    static: (
-        Annotated[
-            Static, Short(_static, {"type": "string", "minLength": 1}, "a directory or a mapping with root")
-        ]
-        | None
-    ) = None
+    static: Annotated[Static, Short(_static, PATH_SCHEMA, "a directory or a mapping with root")] | None = None
     """Action: serve files from a directory."""
     redirect: Redirect | None = None
     """Action: send the client elsewhere."""

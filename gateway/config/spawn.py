@@ -10,14 +10,14 @@ from gateway.config.confined import Confined
 from gateway.config.env_file import merged
 from gateway.config.values.addresses import Connect
 from gateway.config.values.files import Directory
-from gateway.config.values.numbers import Count, CountOrNone
+from gateway.config.values.numbers import MOST_PROCESSES, Count, CountOrNone, Processes, ProcessesOrNone
 from gateway.config.values.programs import (
     Command,
     EnvFile,
+    Environment,
     ObjectName,
     PassedVariable,
     StopSignal,
-    VariableName,
     VirtualEnvironment,
 )
 from gateway.config.values.quantities import Duration, Limit, Timeout
@@ -28,18 +28,18 @@ from gateway.config.wording import show
 class SpawnedProcesses(Model):
     """How many processes there are: a number, or bounds between which they follow the requests."""
 
-    min: CountOrNone = 1
+    min: ProcessesOrNone = 1
     """How many there are at least; 0: the first request starts one, and waits for it."""
-    max: Count = 1
+    max: Processes = 1
     """How many there are at most; one is busy for each request that runs."""
-    spare: CountOrNone = 1
+    spare: ProcessesOrNone = 1
     """How many more than the busy ones are kept ready, while there are requests."""
     idle_time: Timeout = written("60s")
     """How long one that is not needed is kept."""
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-        least, most = data.get("min", 1), data.get("max", 1)
+        least, most = (data.get(key, cls.model_fields[key].default) for key in ("min", "max"))
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield ("max",), f"expected at least min ({least}), got {show(most)}"
 
@@ -57,7 +57,8 @@ class Supervised(Confined):
     """Processes that the gateway starts, restarts when they die, and stops."""
 
     processes: Annotated[
-        SpawnedProcesses, Short(lambda value: _processes(value), {"type": "integer", "minimum": 1})
+        SpawnedProcesses,
+        Short(lambda value: _processes(value), {"type": "integer", "minimum": 1, "maximum": MOST_PROCESSES}),
     ] = written(1)
     """How many of them accept on the socket: a number, or a mapping with min and max."""
     pass_env: Annotated[tuple[PassedVariable, ...], Many()] | None = None
@@ -103,7 +104,7 @@ class SpawnedApp(Supervised):
     """Their working directory, where modules are imported from; by default the directory of this file."""
     virtualenv: VirtualEnvironment | None = None
     """The virtual environment that they run in; its Python serves wsgi."""
-    env: dict[VariableName, str] = Field(default_factory=dict)
+    env: Environment = Field(default_factory=dict)
     """Variables added to their environment."""
     env_file: Annotated[tuple[EnvFile, ...], Many()] = ()
     """Files of NAME=VALUE lines (.env) that are added too; later files and env win."""

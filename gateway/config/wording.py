@@ -11,7 +11,10 @@ from pydantic_core import ErrorDetails
 NOT_YET = "not supported yet"
 
 LONGEST_VALUE = 60
-"""Characters of a wrong value that a message usually shows."""
+"""Characters of a wrong value that a message shows."""
+
+LONGEST_PATH = 4096
+"""Those of a path: none is longer (PATH_MAX), and its end is what tells it from others."""
 
 
 def show(value: Any, longest: int = LONGEST_VALUE) -> str:
@@ -30,6 +33,11 @@ def show(value: Any, longest: int = LONGEST_VALUE) -> str:
             return repr(value[:longest] + "…" if len(value) > longest else str(value))
         case _:
             return str(value)
+
+
+def show_path(path: object) -> str:
+    """A path, or the name of a program, as a message shows it."""
+    return show(str(path), LONGEST_PATH)
 
 
 def expected(what: str, value: Any) -> ValueError:

@@ -6,8 +6,6 @@ passed on, and the other may go on sending; a reset of one side becomes one on t
 """
 
 import re
-import socket
-import struct
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,8 +29,6 @@ _LONGEST_NAME: Final = 253
 
 _MOST_ADDRESSES: Final = 8
 """Addresses of one name that are tried. Larger sites have as many, and each gets a share of the time."""
-
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Connect:
@@ -69,7 +65,7 @@ class Connect:
             ) from broken
         except BaseException:
             # RFC 9113 8.5: what breaks on the client's side is no end either.
-            stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            stream.reset_on_close()
             raise
         finally:
             stream.close()

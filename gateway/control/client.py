@@ -26,26 +26,33 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def status(path: Path) -> dict[str, Any]:
-    """What `state.WorkerState.describe` says. Raises ControlError."""
-    described = json.loads(_ask(path, "GET", "/status"))
-    assert isinstance(described, dict)
-    return described
+    """What `supervisor.all_workers` says. Raises ControlError."""
+    return _read(path, _ask(path, "GET", "/status", 200), "workers")
 
 
 def reload(path: Path) -> tuple[list[str], int]:
     """Tell the daemon to reload, and wait: why it failed, and the exit status. Raises ControlError."""
-    answer = json.loads(_ask(path, "POST", "/reload", patience=None, accepted=409))
+    answer = _read(path, _ask(path, "POST", "/reload", 200, 409, patience=None), "reasons", "status")
     return answer["reasons"], answer["status"]
 
 
 def stop(path: Path) -> None:
     """Tell the daemon to stop. Raises ControlError."""
-    _ask(path, "POST", "/stop")
+    _ask(path, "POST", "/stop", 202)
 
 
-def _ask(
-    path: Path, method: str, target: str, *, patience: float | None = PATIENCE, accepted: int = 200
-) -> bytes:
+def _read(path: Path, answer: bytes, *keys: str) -> dict[str, Any]:
+    """The mapping with *keys* that *answer* is, if a gateway has given it."""
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and value.keys() >= {*keys}:
+        return value
+    raise ControlError(f"what listens on {path} does not answer as a gateway does")
+
+
+def _ask(path: Path, method: str, target: str, *accepted: int, patience: float | None = PATIENCE) -> bytes:
     connection = _UnixConnection(path, patience)
     try:
         connection.request(method, target)
@@ -57,6 +64,6 @@ def _ask(
         raise ControlError(f"the daemon on {path} does not answer: {error}") from error
     finally:
         connection.close()
-    if response.status >= 300 and response.status != accepted:
+    if response.status not in accepted:
         raise ControlError(f"the daemon on {path} answers {response.status}")
     return body

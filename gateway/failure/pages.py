@@ -6,13 +6,13 @@ decided in `response`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template as Shell
 from typing import Final
 
-from gateway.escape import printable
+from gateway.escape import markup, printable
 from gateway.failure.negotiation import preferred
 from gateway.protocols.events import Headers
 from gateway.protocols.reasons import REASONS
@@ -30,9 +30,6 @@ _OFFERS: Final = (PROBLEM, JSON, HTML, TEXT)
 _HINT: Final = (
     "<br>If this goes on, tell it to those who run this site: their log has the reason under this id."
 )
-
-_ENTITIES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
-"""As html.escape has them; its module takes long to load, and cannot be where no file can be opened."""
 
 _SHELL: Final = Shell(Path(__file__).with_name("page.html").read_text("utf-8"))
 
@@ -124,9 +121,9 @@ class FailurePages:
         return _encode(
             _SHELL.substitute(
                 status=failure.status,
-                reason=_escape(reason_of(failure.status)),
-                detail=_escape(printable(failure.detail)),
-                request_id=_escape(request.id),
+                reason=markup(reason_of(failure.status)),
+                detail=markup(printable(failure.detail)),
+                request_id=markup(request.id),
                 hint="" if self.debug or failure.status < 500 else _HINT,
                 debug=_debug_section(failure) if self.debug else "",
             )
@@ -138,7 +135,7 @@ class FailurePages:
         if template is None:
             template = Template.parse(page.text, page_constants(status))
             self._templates[key, status] = template
-        return page.content_type, _encode(template.render_quoted(request, _quoting(page.content_type)))
+        return page.content_type, _encode(template.render_in(page.content_type, request))
 
 
 def page_constants(status: int) -> dict[str, str]:
@@ -153,36 +150,22 @@ def reason_of(status: int) -> str:
 
 
 def _debug_section(failure: Failure) -> str:
-    advice = f"<p class=advice>{_escape(printable(failure.advice))}</p>\n" if failure.advice else ""
+    advice = f"<p class=advice>{markup(printable(failure.advice))}</p>\n" if failure.advice else ""
     rows = "".join(
-        f"<tr><th scope=row>{_escape(name)}</th><td>{_escape(printable(value))}</td></tr>\n"
+        f"<tr><th scope=row>{markup(name)}</th><td>{markup(printable(value))}</td></tr>\n"
         for name, value in failure.facts.items()
     )
     table = f"<table>\n{rows}</table>\n" if rows else ""
     output = ""
     if failure.output:
-        lines = "\n".join(_escape(_plain(line)) for line in failure.output)
-        output = f"<h2>{_escape(failure.output_title)}</h2>\n<pre tabindex=0>{lines}</pre>\n"
+        lines = "\n".join(markup(_plain(line)) for line in failure.output)
+        output = f"<h2>{markup(failure.output_title)}</h2>\n<pre tabindex=0>{lines}</pre>\n"
     return advice + table + output
-
-
-def _escape(text: str) -> str:
-    return text.translate(_ENTITIES)
 
 
 def _plain(line: str) -> str:
     """A line of output: nothing in it acts on a terminal; indentation stays."""
     return printable(line.expandtabs(4))
-
-
-def _quoting(content_type: bytes) -> Callable[[str], str]:
-    """How a value is written inside a document of that type, so that it stays a value."""
-    media_type = content_type.partition(b";")[0]
-    if media_type == b"text/html" or media_type.endswith(b"xml"):
-        return _escape
-    if media_type.endswith(b"json"):
-        return lambda value: json.dumps(value)[1:-1]
-    return str
 
 
 def _encode(text: str) -> bytes:

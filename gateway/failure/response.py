@@ -154,8 +154,9 @@ def _file_of(error: RequestError) -> dict[str, str]:
 
 
 def _failure_of_backend(error: BackendError) -> Failure:
-    status = status_of(error.cause)
-    kind = "target" if isinstance(error, TargetError) else "backend"
+    status, told, kind = status_of(error.cause), _TOLD[error.cause], "backend"
+    if isinstance(error, TargetError):
+        told, kind = told.replace("the application", "the target"), "target"
     facts = {
         kind: error.backend,
         "address": error.address,
@@ -168,9 +169,7 @@ def _failure_of_backend(error: BackendError) -> Failure:
     return Failure(
         status,
         error.cause.value,
-        _TOLD[error.cause].replace("the application", f"the {kind}")
-        if kind == "target"
-        else _TOLD[error.cause],
+        told,
         headers=_retry_after(status, error.retry_after),
         next_hop=error.backend,
         advice=advice_for(error),

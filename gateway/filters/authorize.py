@@ -8,8 +8,9 @@ with the response for the client.
 The head of the answer decides. The body of a "yes" is dropped; as much of it is awaited as keeps the guard's
 connection for the next request, and no more (nginx's auth_request awaits nothing). What the guard says "no"
 with goes to the client as it is; a guard that fails before it has said either lets nobody in, nor does one
-that answers with a local redirect. For CONNECT the gateway is a proxy, and the guard need not know: it gets
-Proxy-Authorization as Authorization, and its 401 is the client's 407 (RFC 9110 11.7).
+that answers with a local redirect. The path that it is told has no dot segments, whatever the client has
+written: it is the one that the routes have judged. For CONNECT the gateway is a proxy, and the guard need not
+know: it gets Proxy-Authorization as Authorization, and its 401 is the client's 407 (RFC 9110 11.7).
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from gateway.protocols.events import Headers
 from gateway.protocols.fastcgi import authorizer_variables
 from gateway.protocols.hop_by_hop import HOP_BY_HOP
 from gateway.request import Request, Responder
-from gateway.target import decode_path, split_target
+from gateway.target import decode_path, judged_path, split_target
 from gateway.template import Template
 
 # The guard gets no body, and what the client has of the application's answers says nothing about its own.
@@ -63,9 +64,9 @@ class AuthorizerFilter:
         self._name = name
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        asked = _without_body(
-            request, request.method, request.path, request.raw_path, request.query, self._name
-        )
+        path = request.path
+        target = judged_path(request.raw_path, path)
+        asked = _without_body(request, request.method, path, target, request.query, self._name)
         asked.mount = request.mount
         verdict = _verdict(request, responder, {200})
         await verdict.ask(self._authorizer, asked)
@@ -87,11 +88,14 @@ class ForwardAuthFilter:
         self._name = name
         self._path = path
         self._copied = frozenset(copied)
+        self._variables = frozenset(map(_variable, copied))
 
     async def handle(self, request: Request, responder: Responder) -> None:
         path, query = split_target(self._path.render_url(request).encode("ascii"))
         asked = _without_body(request, "GET", decode_path(path), path, query, self._name)
-        target = b"%b?%b" % (request.raw_path, request.query) if request.query else request.raw_path
+        target = judged_path(request.raw_path, request.path)
+        if request.query:
+            target = b"%b?%b" % (target, request.query)
         asked.headers = [
             *(field for field in asked.headers if field[0] not in _TOLD),
             (b"x-forwarded-method", request.method.encode("ascii")),
@@ -103,10 +107,16 @@ class ForwardAuthFilter:
             return
         if self._copied:
             # What the client says in these fields counts for nothing, whether the answer has them or not.
-            kept = [field for field in end_to_end(request.headers) if field[0] not in self._copied]
+            variables = self._variables
+            kept = [field for field in end_to_end(request.headers) if _variable(field[0]) not in variables]
             told = [(field[0].lower(), field[1]) for field in verdict.granted]
             request.headers = kept + [field for field in told if field[0] in self._copied]
         await self._handler.handle(request, responder)
+
+
+def _variable(name: bytes) -> bytes:
+    """*name* (lower-case) as those have it who make variables of fields: twins of it are the same to them."""
+    return name.replace(b"-", b"_")
 
 
 def _without_body(
@@ -162,6 +172,7 @@ class _VerdictResponder(PassingResponder):
             except BackendError:
                 if self.granted is None:
                     raise
+        self._responder.on_disconnect = None  # what the guard listens for is not what comes next waits for
 
     @property
     def started(self) -> bool:

@@ -27,6 +27,7 @@ from gateway.logger import get_logger
 from gateway.passing import PassingResponder
 from gateway.protocols.events import Headers
 from gateway.request import Request, Responder
+from gateway.spool import disk_failure
 
 PIECE: Final = 64 * 1024
 """Bytes read back from the file, and given to the client's connection, at a time."""
@@ -279,14 +280,18 @@ class _File:
         return bytes(view)
 
     def take(self) -> bytes:
+        """The next piece, ``b""`` if there is none. Raises MachineError if it cannot be read."""
         if self._file is None or self.is_empty:
             return b""
-        piece = os.pread(self._file.fileno(), min(PIECE, self._end - self._start), self._start)
-        self._start += len(piece)
-        if self._start == self._end:
-            # All was read: begin anew, so that its size is what waits, not what has passed.
-            self._file.truncate(0)
-            self._start = self._end = 0
+        try:
+            piece = os.pread(self._file.fileno(), min(PIECE, self._end - self._start), self._start)
+            self._start += len(piece)
+            if self._start == self._end:
+                # All was read: begin anew, so that its size is what waits, not what has passed.
+                self._file.truncate(0)
+                self._start = self._end = 0
+        except OSError as error:
+            raise disk_failure("the stored response cannot be read", error) from error
         return piece
 
     def close(self) -> None:

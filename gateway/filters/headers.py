@@ -1,7 +1,7 @@
 """Header fields set, added and removed, of requests on their way to a handler and of its responses.
 
-The order is: remove, set, add, default; so `remove` is about what came, and `set` wins over it. Trailers and
-1xx responses stay as they are.
+The order is: remove, set, add, default; so `remove` is about what came, and `set` wins over it. Where either
+names ``Remote-User``, ``Remote_User`` goes, too. Trailers and 1xx responses stay as they are.
 """
 
 from collections.abc import Sequence
@@ -59,6 +59,8 @@ class HeaderRules:
         """Whether what comes by this name, in lower case, goes."""
         if name in self._removed:
             return True
+        if b"_" in name and self.removes(name.replace(b"_", b"-")):
+            return True  # To programs that make variables of fields it is the same one.
         if not self._patterns:
             return False
         text = name.decode("latin-1")
@@ -69,16 +71,27 @@ class HeaderFilter:
     """Applies rules to the requests and the responses of *handler*."""
 
     def __init__(
-        self, handler: Handler, *, request: HeaderRules | None, response: HeaderRules | None
+        self,
+        handler: Handler,
+        *,
+        request: HeaderRules | None,
+        response: HeaderRules | None,
+        of_backend: bool,
     ) -> None:
+        """*of_backend*: the rules are a backend's own. What they give to a request, such as the key of a
+        service, is not for another backend that it is redirected to.
+        """
         self._handler = handler
         self._request = request
         self._response = response
+        self._of_backend = of_backend
 
     async def handle(self, request: Request, responder: Responder) -> None:
         if self._response is not None:
             responder = _HeaderResponder(responder, self._response, request)
         if self._request is not None:
+            if self._of_backend:
+                request.route_headers = request.headers
             # A new list: that of the front may be shared by requests that look alike (`protocols.memo`).
             request.headers = self._request.apply(end_to_end(request.headers), request)
         await self._handler.handle(request, responder)

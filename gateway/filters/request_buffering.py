@@ -19,7 +19,7 @@ class RequestBufferingFilter:
         self._max_body = max_body
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        """Raises RequestError (413) beyond *max_body* bytes, besides what the handler raises."""
+        """Raises as `gateway.spool.spool` does, besides what the handler raises."""
         if request.body.length == 0:
             await self._handler.handle(request, responder)
             return

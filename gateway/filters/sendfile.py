@@ -7,7 +7,8 @@ describe its body; ranges and conditions of the request are answered for the fil
 
 The status is the application's: a file may be the page of a 404 (lighttpd; Apache's mod_xsendfile leaves all
 but 200 alone). Of what is no 200 there is no part (RFC 9110 14.2) and no older copy (13.2.1), so it is sent
-whole. Behind X-Accel-Redirect the status is that of the path, as in nginx.
+whole. A 206 is a 200 of an application that knows ranges (Flask): the part is the gateway's to send. Behind
+X-Accel-Redirect the status is that of the path, as in nginx.
 """
 
 import os
@@ -21,18 +22,17 @@ from gateway.front.pieces import file_unreadable
 from gateway.local_redirect import Dispatch, follow
 from gateway.passing import PassingResponder
 from gateway.protocols.events import Headers
+from gateway.protocols.http1 import encode_fields
+from gateway.references import ACCEL, SENDFILE
 from gateway.request import Request, Responder
 from gateway.static.handler import send_file
 from gateway.static.resolve import Tree
 
-_SENDFILE: Final = b"x-sendfile"
-_ACCEL: Final = b"x-accel-redirect"
-
 # They are about the body that is not sent.
 _OF_THE_BODY: Final = frozenset(
     {
-        _SENDFILE,
-        _ACCEL,
+        SENDFILE,
+        ACCEL,
         b"accept-ranges",
         b"content-length",
         b"content-range",
@@ -41,6 +41,9 @@ _OF_THE_BODY: Final = frozenset(
         b"transfer-encoding",
     }
 )
+
+_OF_BOTH: Final = frozenset({b"set-cookie", b"vary"})
+"""RFC 6265 3, RFC 9110 12.5.5: what the one response says of these does not replace what the other says."""
 
 
 class SendfileFilter:
@@ -60,10 +63,16 @@ class SendfileFilter:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         watching = _WatchingResponder(responder, sendfile=bool(self._trees), accel=self._accel)
-        await self._handler.handle(request, watching)
+        try:
+            await self._handler.handle(request, watching)
+        except BackendError as failure:
+            # Its Content-Length may be the other's, and nothing of a body come.
+            if watching.target is None or failure.cause is not Cause.INCOMPLETE:
+                raise
         target = watching.target
         if target is None:
             return
+        responder.on_disconnect = None  # the application's, which has ended
         if watching.is_file:
             merging = _MergingResponder(responder, watching.kept, watching.status, watching.reason)
             fields = request.headers if watching.status == 200 else []
@@ -149,13 +158,17 @@ class _WatchingResponder(PassingResponder):
             self._responder.end(trailers)
 
     def _is_named(self, status: int, headers: Headers, reason: bytes) -> bool:
+        """Whether another response is named. Raises LocalProtocolError for fields that HTTP cannot carry, as
+        those of any response: the name of a file may be a client's.
+        """
         for name, value in headers:
             lower = name.lower()
-            if (lower == _SENDFILE and self._sendfile) or (lower == _ACCEL and self._accel):
+            if (lower == SENDFILE and self._sendfile) or (lower == ACCEL and self._accel):
+                encode_fields(headers)
                 self.target = value.strip()
-                self.is_file = lower == _SENDFILE
-                self.status = status
-                self.reason = reason
+                self.is_file = lower == SENDFILE
+                if status != 206:
+                    self.status, self.reason = status, reason
                 self.kept = [field for field in headers if field[0].lower() not in _OF_THE_BODY]
                 return True
         return False
@@ -195,5 +208,5 @@ class _MergingResponder(PassingResponder):
         ):
             # RFC 9110 15.3.7.2: then the type is that of the parts' wrapping.
             kept = [field for field in kept if field[0].lower() != b"content-type"]
-        names = {name.lower() for name, _ in kept}
+        names = {name.lower() for name, _ in kept} - _OF_BOTH
         return [*kept, *(field for field in headers if field[0].lower() not in names)]

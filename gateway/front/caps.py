@@ -13,6 +13,7 @@ import trio
 
 from gateway.logger import get_logger
 from gateway.request import Address
+from gateway.runtime.exhaustion import Repeated
 
 log = get_logger()
 
@@ -21,9 +22,6 @@ _IPV6_PREFIX: Final = 64
 
 RETRY_INTERVAL: Final = 0.25
 """Seconds until it is looked again whether a connection has become idle."""
-
-_SILENCE: Final = 60.0
-"""Seconds between two log entries that say the same."""
 
 
 class ConnectionCaps:
@@ -35,7 +33,7 @@ class ConnectionCaps:
         self._open = 0
         self._clients: dict[str, int] = {}
         self._room: trio.Event | None = None
-        self._said_at = -_SILENCE
+        self._reached = Repeated()
         self.make_room: Callable[[], object] | None = None
         """Called while there is no room and somebody waits: may end a connection."""
 
@@ -54,9 +52,7 @@ class ConnectionCaps:
     async def wait_for_room(self) -> None:
         """Wait until another connection may be accepted."""
         while self.full:
-            now = trio.current_time()
-            if now - self._said_at >= _SILENCE:
-                self._said_at = now
+            if self._reached.happened(trio.current_time()):
                 log.warning("limits.connections is reached: new connections wait", connections=self._open)
             if self.make_room is not None:
                 self.make_room()

@@ -72,17 +72,22 @@ class Entrance:
         self._certificates = certificates
         self._http2 = http2 is not False
         self._http1 = http2 != "only"
-        self._open: dict[FrontConnection, None] = {}  # the oldest first
+        self._open: dict[FrontConnection, bool] = {}
+        """The oldest first; whether it was told to make room."""
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve one accepted connection to its end. Lets nothing out but cancellation."""
+        nurseries = len(trio.lowlevel.current_task().child_nurseries)
         try:
             await self._serve(sock)
         except Exception:  # a bug, or no memory: it ends this connection, and no other
             log.exception("connection crashed")
             sock.close()
+        finally:
+            _end_left_nurseries(nurseries)
 
     async def _serve(self, sock: socket.socket) -> None:
+        self._service.pump.look_at_the_clock()  # the request may be here already, in no batch of the pump's
         try:
             client, server = address_of(sock.getpeername()), address_of(sock.getsockname())
         except OSError:
@@ -158,7 +163,7 @@ class Entrance:
         await self._serve_open(Http2Connection(stream, service, facts, received=received))
 
     async def _serve_open(self, connection: FrontConnection) -> None:
-        self._open[connection] = None
+        self._open[connection] = False
         try:
             await connection.serve()
         finally:
@@ -169,9 +174,13 @@ class Entrance:
         return [request for connection in self._open for request in connection.running]
 
     def end_idle_one(self) -> bool:
-        """End the oldest connection that waits for a request, to make room; whether there was one."""
-        for connection in self._open:
-            if connection.idle:
+        """End the oldest connection that waits for a request, to make room; whether there was one.
+
+        One that was told before takes its time: for the answer to a PING, or a client that does not read.
+        """
+        for connection, told in self._open.items():
+            if connection.idle and not told:
+                self._open[connection] = True
                 connection.drain()
                 return True
         return False
@@ -220,3 +229,14 @@ def address_of(name: object) -> Address:
     if isinstance(name, tuple):
         return str(name[0]), int(name[1])
     return (name if isinstance(name, str) else "", None)
+
+
+def _end_left_nurseries(before: int) -> None:
+    """End those that an application on trio has opened in this task and not closed, beyond as many *before*.
+
+    To trio they would be a failure of the task itself, which nobody within it can catch.
+    """
+    task = trio.lowlevel.current_task()
+    for nursery in task.child_nurseries[before:]:
+        nursery.cancel_scope.cancel()
+    del task._child_nurseries[before:]

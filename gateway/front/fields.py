@@ -58,24 +58,27 @@ _SERVER_LINE: Final = b"%b: %b\r\n" % SERVER
 class OwnFields:
     """The fields that every response gets unless it has them: Date (RFC 9110 6.6.1) and Server.
 
-    They are made once a second, by whatever response comes first in it.
+    They are made once a second, by whatever response comes first in it. A Date is of when the response is
+    made, not of when it was asked for: a client counts the age of what it keeps from there (RFC 9111 4.2.3).
     """
 
     __slots__ = ("_both", "_date", "_date_line", "_made")
 
     def __init__(self) -> None:
-        self._made = -1.0
+        self._made = -1.0  # the second, since the epoch
         self._date = (b"date", b"")
         self._date_line = self._both = b""
 
-    def date(self, now: float) -> tuple[bytes, bytes]:
-        """*now* is a clock in seconds that goes with real time."""
+    def date(self) -> tuple[bytes, bytes]:
+        """The one of now."""
+        now = time()
         if not 0.0 <= now - self._made < 1.0:
             self._make(now)
         return self._date
 
-    def lines(self, now: float, dated: bool, served: bool) -> bytes:
+    def lines(self, dated: bool, served: bool) -> bytes:
         """For HTTP/1.1 what a response lacks that has a Date (*dated*) or Server (*served*), or neither."""
+        now = time()
         if not 0.0 <= now - self._made < 1.0:
             self._make(now)
         if not (dated or served):
@@ -83,8 +86,8 @@ class OwnFields:
         return (b"" if dated else self._date_line) + (b"" if served else _SERVER_LINE)
 
     def _make(self, now: float) -> None:
-        self._made = now
-        self._date = (b"date", http_date(time()))
+        self._made = now // 1.0
+        self._date = (b"date", http_date(now))
         self._date_line = b"%b: %b\r\n" % self._date
         self._both = self._date_line + _SERVER_LINE
 

@@ -83,7 +83,7 @@ class Handshake:
         stream = self.stream
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             stream.try_send(answer)
-            await linger(stream, self._service.timeouts)
+            await linger(stream, self._service)
 
 
 def _answer_to(received: bytes) -> bytes:

@@ -9,21 +9,23 @@ from math import inf
 
 import trio
 
-from gateway.front.service import Timeouts
+from gateway.front.service import Service
 from gateway.net.stream import PumpStream
 
 
-async def linger(stream: PumpStream, timeouts: Timeouts, *, most: float = inf) -> None:
+async def linger(stream: PumpStream, service: Service, *, most: float = inf) -> None:
     """Half-close, and read until the client closes its side, or is silent for ``timeouts.linger``, for
-    ``timeouts.linger_total`` at most, and no more than *most* seconds. The stream is the caller's to close.
+    ``timeouts.linger_total`` at most, ``timeouts.stopping`` when the daemon stops, and no more than *most*
+    seconds. The stream is the caller's to close.
     """
+    timeouts = service.timeouts
     stream.on_hangup = None
     stream.hangup_deadline = inf
     try:
         stream.write_deadline = trio.current_time() + timeouts.send
         await stream.send_eof()
         now = trio.current_time()
-        end = now + min(timeouts.linger_total, most)
+        end = now + min(timeouts.linger_total, most, timeouts.stopping if service.draining else inf)
         while now < end:
             stream.read_deadline = min(now + timeouts.linger, end)
             if not await stream.receive_some():

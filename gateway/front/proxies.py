@@ -15,6 +15,7 @@ from gateway.networks import ClientNetworks
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.forwarded import (
     CLIENT_FIELDS,
+    is_twin,
     parse_forwarded,
     parse_scheme,
     parse_x_forwarded_for,
@@ -67,7 +68,7 @@ class TrustedProxies:
         headers = []
         for field in request.headers:
             name = field[0]
-            if name.startswith(self._ignored):
+            if name.startswith(self._ignored) or is_twin(name):
                 continue
             headers.append(field)
             if name == chain_name:

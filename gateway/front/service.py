@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import (
     BackendError,
     ClientGone,
+    GatewayError,
     MachineError,
     NoRoute,
     RequestError,
@@ -32,6 +33,18 @@ NOT_ANSWERED: Final = 499
 
 DRAINED_BYTES: Final = 256 * 1024
 """An unread body up to this size is read so that the connection can go on; beyond, closing is cheaper."""
+
+GATHERED_BYTES: Final = 64 * 1024
+"""A body up to this size is waited for before its request is handled.
+
+Many clients send a head and its body one after the other (Python's http.client). A handler that has begun
+would have to wait for the second: for a thread or an asyncio loop that costs as much as a request, and a
+server behind the gateway would be written to twice.
+"""
+
+GATHERING_TIME: Final = 0.1
+"""Seconds that this may take, and up to a turn of the pump's sweeper: after them a client may want an answer
+before it goes on."""
 
 _SETTINGS: Final = {
     408: "timeouts.header",
@@ -67,6 +80,9 @@ class Timeouts:
     """Between two reads after our last byte (nginx: lingering_timeout)."""
     linger_total: float = 30.0
     """From our last byte to the close (nginx: lingering_time)."""
+    stopping: float = 2.0
+    """When the daemon stops, for the rest of a head that has begun to come, and from our last byte to the
+    close."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -81,6 +97,12 @@ class Limits:
     """Requests of one HTTP/2 connection at a time."""
     min_rate: int = 240
     """Bytes per second of a body, either way (Kestrel's MinRequestBodyDataRate); 0 for no minimum."""
+
+
+class FrontResponder(Responder, Protocol):
+    """The Responder of a front, which knows how far the response is."""
+
+    ended: bool
 
 
 @dataclass(slots=True)
@@ -115,7 +137,7 @@ class Service:
             raise NoRoute(self.router.in_words)
         await route.handler.handle(request, responder)
 
-    async def answer_failure(self, error: Exception, request: Request, responder: Responder) -> bool:
+    async def answer_failure(self, error: Exception, request: Request, responder: FrontResponder) -> bool:
         """Log *error* as its kind deserves, and answer with it if no answer has begun.
 
         False if the connection must be cut. Lets nothing out but cancellation.
@@ -127,17 +149,27 @@ class Service:
             error = MachineError(503, "the request cannot be served now", cause=shortage)
         answerable = responder.withdraw()
         _log_failure(error, request, answered=answerable)
-        if not answerable:
-            return False
-        failure = response_for(error, request, self.failure_pages, route=self._route_of(request))
-        headers = failure.headers if self.hsts is None else with_hsts(failure.headers, self.hsts)
         try:
-            await respond(responder, failure.status, headers, failure.body)
+            if answerable:
+                failure = response_for(error, request, self.failure_pages, route=self._route_of(request))
+                headers = failure.headers if self.hsts is None else with_hsts(failure.headers, self.hsts)
+                await respond(responder, failure.status, headers, failure.body)
+            elif request.method == "HEAD" and not responder.ended:
+                # RFC 9110 9.3.2: with its head it is whole, whatever became of the body.
+                responder.end()
+                await responder.flush()
+            else:
+                return False
         except (ClientGone, ResponseAborted):
             return False
+        finally:
+            if isinstance(error, GatewayError):
+                # Who has kept it to raise it later is in there: until the collector runs nothing of the
+                # request would be freed. (Of an application's errors the frames are its own.)
+                error.__traceback__ = None
         return not (isinstance(error, RequestError) and error.close)
 
-    async def answer_unfinished(self, request: Request, responder: Responder) -> bool:
+    async def answer_unfinished(self, request: Request, responder: FrontResponder) -> bool:
         """`answer_failure` for a handler that has returned before its response was complete."""
         error = RuntimeError("the handler returned before its response was complete")
         return await self.answer_failure(error, request, responder)

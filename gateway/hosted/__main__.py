@@ -1,11 +1,14 @@
 """``python -m gateway.hosted OPTIONS``: started by `gateway.spawn`, and no command for people."""
 
+import signal
+
 from gateway.runtime.collector import loading
 from gateway.runtime.lean import import_structlog
 
 
 def main() -> None:
     """Serve the application, and exit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's way is to raise, also before and behind the loop
     with loading():
         import_structlog()
         from gateway.hosted.command import main as serve

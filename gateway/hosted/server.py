@@ -25,9 +25,7 @@ from gateway.hosted.options import Hosted
 from gateway.listener import ListeningSocket, accept
 from gateway.net.pump import Pump
 from gateway.router import Route, Router
-from gateway.runtime.collector import settle_memory
-from gateway.runtime.memory import give_back
-from gateway.runtime.watchdog import Watchdog
+from gateway.runtime.upkeep import begin_upkeep
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals
 
@@ -41,6 +39,7 @@ _TIMEOUTS: Final = Timeouts(
     send=inf,
     keep_alive=inf,
     tunnel=inf,
+    stopping=inf,
 )
 _LATER: Final = 1.0
 """Seconds: the gateway, which has told that the client has gone, gives up first."""
@@ -69,10 +68,7 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
                     with server.starting:
                         await backends.start(backend.run)
                     if not server.stopping.is_set():
-                        settle_memory()
-                        if hosted.blocked_after:
-                            await watching.start(Watchdog(hosted.blocked_after).run)
-                        watching.start_soon(give_back)
+                        await begin_upkeep(watching, blocked_after=hosted.blocked_after)
                         await server.serve(sock)
                     backends.cancel_scope.cancel()
                 watching.cancel_scope.cancel()

@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway.errors import BackendError, Cause, GatewayError, Phase, RequestError
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.events import Headers
-from gateway.protocols.grammar import LINE_BREAK, TOKEN
+from gateway.protocols.grammar import CONTROL, TOKEN
 from gateway.protocols.memo import Memo
 from gateway.request import Address, Connection, Request
 from gateway.tls.facts import TlsFacts
@@ -224,6 +224,6 @@ def _failure_fields(told: str) -> Headers:
     """The fields of a failure's response, whose length is not theirs to say. Raises ValueError."""
     fields = _fields(told)
     for name, value in fields:
-        if not TOKEN.fullmatch(name) or name.lower() == b"content-length" or LINE_BREAK.search(value):
+        if not TOKEN.fullmatch(name) or name.lower() == b"content-length" or CONTROL.search(value):
             raise ValueError(f"the field {name!r}: {value!r}")
     return fields

@@ -11,5 +11,6 @@ written (disk full, reader gone) is dropped, because a log must not stop what it
 ``events``  what happens, logged by `gateway.logger`, and what applications log by `logging` and `warnings`
 ``access``  the access log: a line for each request
 ``lines``   what programs and applications write to their error streams, cut into lines
+``stderr``  what an application writes to its error stream during one request
 ``output``  in which form, and how an entry is written
 """

@@ -1,7 +1,13 @@
-"""The access log: a line for each request."""
+"""The access log: a line for each request.
 
+A file may be renamed or removed at any time, as logrotate does: with the next line in another second, or when
+`AccessLog.reopen` is called, lines go into a file of the name again.
+"""
+
+import errno
 import io
 import os
+import stat
 import sys
 import time
 from json.encoder import encode_basestring_ascii as quoted
@@ -10,23 +16,31 @@ from typing import Final, Literal, TextIO, TypeAlias
 
 from gateway.errors import StartError
 from gateway.escape import printable
+from gateway.logger import get_logger
 from gateway.logs.output import Format, is_text, writer
 from gateway.request import Request
 
 Destination: TypeAlias = Path | Literal["stdout", "stderr"]
 
+log = get_logger()
+
 
 class AccessLog:
     """One line for each request. Call it once a response is over."""
 
-    def __init__(self, *, format: Format = "auto", destination: Destination = "stderr") -> None:  # noqa: A002
+    def __init__(self, *, format: Format, destination: Destination) -> None:  # noqa: A002
         """Open *destination*; a file is appended to. Raises StartError if that is impossible."""
+        self._path: Path | None = None
+        """Of the file, if it is one that can be renamed."""
         self._file: io.FileIO | None = None
         if isinstance(destination, Path):
             try:
-                self._file = io.FileIO(os.open(destination, _APPEND, 0o640), "a")
+                self._file = io.FileIO(_open(destination), "a")
             except OSError as error:
-                raise StartError(f"access log {destination}: {error.strerror}") from error
+                why = "nobody reads from it" if error.errno == errno.ENXIO else error.strerror
+                raise StartError(f"access log {destination}: {why}") from error
+            if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                self._path = destination
             stream: TextIO | io.FileIO = self._file
         else:
             stream = sys.stdout if destination == "stdout" else sys.stderr
@@ -35,11 +49,34 @@ class AccessLog:
         self._line = self._text if is_text(format, stream) else self._json
         self._second = -1
         self._stamp = ""
+        self._failing = False
+        """It could not be opened anew, which was said."""
 
     def __call__(self, request: Request, status: int, size: int, seconds: float) -> None:
         """Log the response to *request*: *size* bytes of body were sent, *seconds* after it began to come."""
         target = request.raw_path + b"?" + request.query if request.query else request.raw_path
         self._write(self._line(request, target.decode("utf-8", "backslashreplace"), status, size, seconds))
+
+    def reopen(self) -> None:
+        """Open the file anew, if it is one. If that fails, lines go on into the one that is open."""
+        if self._path is None or self._file is None:
+            return
+        try:
+            descriptor = _open(self._path)
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                log.warning(
+                    "access log cannot be opened anew: lines go into the old file",
+                    path=self._path,
+                    cause=error.strerror,
+                )
+            return
+        try:
+            os.dup2(descriptor, self._file.fileno(), inheritable=False)
+        finally:
+            os.close(descriptor)
+        self._failing = False
 
     def close(self) -> None:
         """Close the file, if it is one."""
@@ -92,11 +129,27 @@ class AccessLog:
         second = int(now)
         if second != self._second:
             self._second = second
+            if self._path is not None:
+                self._follow_name(self._path)
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
 
+    def _follow_name(self, path: Path) -> None:
+        assert self._file is not None
+        try:
+            if os.path.samestat(os.stat(path), os.fstat(self._file.fileno())):
+                return
+        except OSError:
+            pass  # it is made anew
+        self.reopen()
 
-_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+def _open(path: Path) -> int:
+    return os.open(path, _APPEND, 0o640)
+
+
+# A pipe without a reader, and a terminal without a line, would be waited for (open(2)).
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 # By the class of the status.
 _COLOURS: Final = ("\x1b[31m", "\x1b[36m", "\x1b[32m", "\x1b[36m", "\x1b[33m", "\x1b[31m")
 

@@ -16,7 +16,7 @@ from structlog.typing import EventDict, ExcInfo, Processor
 from gateway.escape import printable
 from gateway.logger import get_logger, settle
 from gateway.logs.output import Format, is_text, writer
-from gateway.stacks import traceback_text
+from gateway.stacks import name_of, traceback_text
 
 
 def configure(
@@ -39,6 +39,7 @@ def configure(
     _processors[:] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
         _exceptions,
         _plain,
         *(() if worker is None else (_of_worker(worker),)),
@@ -106,12 +107,28 @@ class _Bridge(logging.Handler):
             message = record.getMessage()
         except Exception:
             message = f"{record.msg} {record.args!r}"
-        event: Any = {"event": message, "logger": record.name}
+        event: Any = {**_extra(record), "event": message, "logger": record.name}
+        if record.stack_info:
+            event["stack"] = record.stack_info
         if record.exc_info and record.exc_info[0] is not None:
             event["exc_info"] = record.exc_info
         for process in _processors:
             event = process(None, record.levelname.lower(), event)
         _output.msg(event)
+
+
+_STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+"""What a record has by itself (the last from Python 3.12 on), and what formatters add to it."""
+
+_OURS: Final = frozenset({"timestamp", "level", "event", "logger", "worker", "pid", "exception", "stack"})
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    """What an application has given by ``extra``, or a filter of its own has added; not what they keep for
+    themselves (``_name``). What is called as a key of ours has another name.
+    """
+    named = ((str(key), value) for key, value in vars(record).items() if key not in _STANDARD)
+    return {f"extra_{key}" if key in _OURS else key: value for key, value in named if key[:1] != "_"}
 
 
 def _is_written(record: logging.LogRecord) -> bool:
@@ -211,18 +228,36 @@ def _plain(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Values as JSON has them; what else there is (addresses, paths, errors) as its text."""
     for key, value in event.items():
         if isinstance(value, Enum):
-            event[key] = value.value
-        elif isinstance(value, bytes):
+            value = value.value
+        if isinstance(value, bytes):
             event[key] = value.decode("utf-8", "backslashreplace")
-        elif value is not None and not isinstance(value, str | int | float | list | tuple | dict):
-            event[key] = str(value)
+        else:
+            event[key] = value if value is None or isinstance(value, str) else _data(value)
     return event
+
+
+def _data(value: Any) -> Any:
+    """Strictly as JSON has it: NaN, a loop, or a key that is no text, makes a text of the whole.
+
+    Whatever the code of an application makes of the question, nothing is raised.
+    """
+    try:
+        return json.loads(json.dumps(value, default=_text, allow_nan=False))
+    except Exception:
+        return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception as wrong:
+        return f"{type(value).__name__}: str() of it failed: {name_of(wrong)}"
 
 
 def _as_json(_logger: object, _method: str, event: EventDict) -> str:
     """One line of ASCII; JSON escapes all control characters."""
     first = {key: event.pop(key) for key in ("timestamp", "level", "event", "logger") if key in event}
-    return json.dumps({**first, **event}, default=str)
+    return json.dumps({**first, **event})
 
 
 def _json_within(longest: int) -> Processor:
@@ -244,7 +279,7 @@ _SHORT: Final = 128
 def _cut(value: Any, room: int) -> Any:
     """*value*, without its middle beyond *room* characters: of a traceback both ends matter."""
     if isinstance(value, list | tuple | dict):
-        value = json.dumps(value, default=str)
+        value = json.dumps(value)
     if not isinstance(value, str) or len(value) <= room:
         return value
     return f"{value[: room // 2]} [... {len(value) - room} characters ...] {value[-room // 2 :]}"
@@ -271,10 +306,14 @@ def _brief(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _harmless(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """No value can begin a line or send a control sequence; a traceback stands indented below."""
-    for key, value in event.items():
-        if key in ("exception", "stack"):
-            event[key] = "\n".join(f"    {printable(line)}" for line in str(value).splitlines())
-        elif isinstance(value, str):
-            event[key] = printable(value)
+    """No key and no value can begin a line or send a control sequence; a traceback stands indented below."""
+    event = {printable(key): _harmless_value(key, value) for key, value in event.items()}
+    if "stack" in event and "exception" in event:  # between the two, structlog would draw a line
+        event["stack"] += "\n" + event.pop("exception")
     return event
+
+
+def _harmless_value(key: str, value: Any) -> Any:
+    if key in ("exception", "stack"):
+        return "\n".join(f"    {printable(line)}" for line in str(value).splitlines())
+    return printable(value) if isinstance(value, str) else value

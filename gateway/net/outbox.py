@@ -12,12 +12,11 @@ A write that is held counts as sent, as one that waits in the kernel does. So on
 said something since the last write has read that, as a rule, and the kernel has room. Where it has not, the
 rest stays with the stream, and leaves before anything else does, or before its end. Otherwise nothing is held
 for longer than :data:`LONGEST` and the step of one task: who computes does not keep the answers of others.
-A piece of a response that goes on is not held over HTTP/1.1, for its own task may compute.
 
-Large pieces of a body that is streamed by HTTP/1.1 without TLS are held too, but not the first of a turn:
-what a program makes without a wait leaves in few large writes, and what comes now and then leaves at once
-(`PumpStream.try_send_more`). They are not copied. Whether the kernel has room for them is not known
-beforehand: what it does not take waits in the stream, which the next piece finds out.
+Pieces of a response that goes on by HTTP/1.1 are held too, small and large ones, but not the first of a turn:
+what a program makes without a wait leaves in few writes, and what comes now and then leaves at once
+(`PumpStream.try_send_more`). Whether the kernel has room for them is not known beforehand: what it does not
+take waits in the stream, which the next piece finds out.
 """
 
 from time import perf_counter
@@ -30,7 +29,7 @@ LARGEST: Final = 16 * 1024
 """Bytes of small writes that a stream holds; larger ones are worth a system call of their own at once."""
 
 GATHERED: Final = 512 * 1024
-"""Bytes of large pieces after which they leave together; a peer that does not read can leave as many with its
+"""Bytes of pieces after which they leave together; a peer that does not read can leave as many with its
 stream, and the last piece. One on the same machine is woken by each write: 1 GiB in pieces of 64 KiB takes
 two thirds of the CPU time so."""
 

@@ -61,7 +61,7 @@ def overslept(deadline: float) -> bool:
 
 
 class Pump:
-    """The one epoll set of a worker. ``now`` is trio's clock as of the last batch of events."""
+    """The one epoll set of a worker. ``now`` is trio's clock as of the last batch of events or connection."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -130,6 +130,10 @@ class Pump:
     def not_at_sweeps(self, callback: Callable[[], None]) -> None:
         """Do so no more."""
         self._at_sweeps.pop(callback, None)
+
+    def look_at_the_clock(self) -> None:
+        """For what begins without a batch: in an idle worker ``now`` is as old as `SWEEP_INTERVAL`."""
+        self.now = self.time()
 
     async def after_batch(self) -> None:
         """Wait until the other tasks have dealt with what came together with what this one has got.

@@ -22,7 +22,7 @@ LONGEST: Final = 3600.0
 """Seconds that an answer holds at least and at most, whatever its time to live."""
 
 NEGATIVE: Final = 5.0
-"""Seconds for which a name that does not exist is believed not to."""
+"""Seconds for which a name that does not exist, or has no such record, is believed not to."""
 
 LIFETIME: Final = 5.0
 """Seconds after which a name server that does not answer has failed (resolv.conf(5): a few tries)."""
@@ -55,6 +55,10 @@ class Answer:
     servers: tuple[Located, ...]
     seconds: float
     """How long that holds."""
+    unknown: tuple[TcpAddress, ...] = ()
+    """Servers of a service whose own names had no answer, which says nothing about them, ..."""
+    reason: str = ""
+    """... and why there was none."""
 
 
 class Resolver:
@@ -72,15 +76,26 @@ class Resolver:
         return Answer(tuple(Located(address, (host,)) for host in hosts), seconds)
 
     async def find_service(self, name: str) -> Answer:
-        """The servers that the SRV records of *name* tell (RFC 2782). Raises ResolveError."""
+        """The servers that the SRV records of *name* tell (RFC 2782).
+
+        Raises ResolveError if there was no answer for it, nor for any of them.
+        """
         records, seconds = await self._ask(name, "SRV")
         first = min((record.priority for record in records), default=0)
         found: list[Located] = []
+        unknown: list[TcpAddress] = []
+        failure: ResolveError | None = None
         for record in records:
             target = record.target.to_text(omit_final_dot=True)
             if target == ".":  # RFC 2782: the service is decidedly not available
                 continue
-            hosts, holds = await self._hosts(target)
+            try:
+                hosts, holds = await self._hosts(target)
+            except ResolveError as error:
+                failure = error
+                unknown.append(TcpAddress(target, record.port))
+                holds = NEGATIVE
+                hosts = []
             seconds = min(seconds, holds)
             # RFC 2782: weight 0 is for a very small chance, or for where there is nothing to choose.
             weight = max(float(record.weight), 0.1)
@@ -88,7 +103,9 @@ class Resolver:
                 Located(TcpAddress(target, record.port), (host,), weight, record.priority != first)
                 for host in hosts
             ]
-        return Answer(tuple(found), seconds)
+        if failure is not None and not found:
+            raise failure
+        return Answer(tuple(found), seconds, tuple(unknown), str(failure or ""))
 
     async def _hosts(self, name: str) -> tuple[list[str], float]:
         if self._is_the_systems(name):
@@ -146,8 +163,11 @@ class Resolver:
             return [], NEGATIVE
         except (dns.exception.DNSException, OSError) as error:
             raise ResolveError(f"{kind}: {error}") from error
+        if answer.rrset is None:
+            # RFC 2308 5: for how long is in an SOA record, which may be missing, and says hours as a rule.
+            return [], NEGATIVE
         seconds = float(answer.chaining_result.minimum_ttl)
-        return list(answer.rrset or ()), min(max(seconds, SHORTEST), LONGEST)
+        return list(answer.rrset), min(max(seconds, SHORTEST), LONGEST)
 
 
 def _is_loopback(host: str) -> bool:

@@ -19,6 +19,7 @@ import errno
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable
 from math import inf
 from time import perf_counter
@@ -54,6 +55,12 @@ _FULL_READS: Final = 16
 _LONG_TURN: Final = 0.005
 """Seconds since the last batch of events after which there is one more: a read that is full of small pieces,
 frames of HTTP/2 for instance, takes a hundred times as long as others."""
+
+_PIECES: Final = 64
+"""Pieces that are handed to the kernel as they are. More than 1,024 it would not take (IOV_MAX)."""
+
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
+"""socket(7), SO_LINGER: on, for no time at all."""
 
 _CORKED_FILE: Final = 256 * 1024
 """Bytes from which a file is worth two more system calls."""
@@ -198,9 +205,9 @@ class PumpStream:
         self._received = b""  # an idle connection does not keep what it has read last
         return data
 
-    def receive_in_turn(self) -> bytes | None:
+    def receive_in_turn(self, most: int = READ_SIZE) -> bytes | None:
         """As `receive_nowait`; None, too, if it is the turn of others: `receive_some` lets them have it."""
-        return None if not self._readable or self._had_turn() else self._receive_and_count()
+        return None if not self._readable or self._had_turn() else self._receive_and_count(most)
 
     def _had_turn(self) -> bool:
         if not self._full_reads:
@@ -208,18 +215,21 @@ class PumpStream:
         pump = self._pump
         return self._full_reads >= _FULL_READS or pump.time() > pump.now + _LONG_TURN
 
-    def _receive_and_count(self) -> bytes | None:
-        data = self.receive_nowait()
+    def _receive_and_count(self, most: int = READ_SIZE) -> bytes | None:
+        data = self.receive_nowait(most)
         if data is not None and self._readable:
             self._full_reads += 1
         return data
 
-    def receive_nowait(self) -> bytes | None:
-        """What is there already, or None. Raises BrokenResourceError if the connection is gone."""
+    def receive_nowait(self, most: int = READ_SIZE) -> bytes | None:
+        """What is there already, or None; *most* bytes are asked from the kernel.
+
+        Raises BrokenResourceError if the connection is gone.
+        """
         if not self._readable:
             return None
         try:
-            data = self._recv(READ_SIZE)
+            data = self._recv(most)
         except BlockingIOError:
             self._readable = False
             return None
@@ -232,7 +242,7 @@ class PumpStream:
         self._roomy = not self.hung_up
         # epoll(7): a short read from a stream socket means that it is drained, unless the end of
         # input is still to be read.
-        self._readable = len(data) == READ_SIZE or self.peer_closed
+        self._readable = len(data) == most or self.peer_closed
         return data
 
     @property
@@ -287,14 +297,34 @@ class PumpStream:
         except BlockingIOError:
             return 0
 
+    def try_send_behind(self, head: bytes, data: bytes | memoryview) -> int:
+        """As `try_send` of both, for large *data*: one system call, and no copy in one piece."""
+        try:
+            if (self._held or self._gathered) and not self._send_held():
+                return 0
+            self._roomy = False
+            return self.sock.sendmsg((head, data))
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._broken(error) from error
+
     def try_send_more(self, data: bytes | memoryview) -> int:
-        """As `try_send`, for a piece of more than `outbox.LARGEST` bytes of what goes on.
+        """As `try_send`, for a piece of what goes on.
 
         The first of a turn leaves at once; those that follow count as taken, and leave together (`outbox`).
         """
+        try:
+            return self._transmit_more(data)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def _transmit_more(self, data: bytes | memoryview) -> int:
+        """As `_transmit`, for `try_send_more`."""
         size = len(data)
         if not self._gathering:
-            sent = self.try_send(data)
+            self._roomy = False  # nor is it held: who goes on may compute for long without a wait
+            sent = self._transmit(data)
             if sent == size and self._outbox.opened:
                 self._gather()
                 self._outbox.add(self)
@@ -303,11 +333,8 @@ class PumpStream:
         self._gathering -= size
         if self._gathering <= 0 or perf_counter() > self._gathered_until:
             self._gathering = 0
-            try:
-                if self._send_held():
-                    self._gather()
-            except OSError as error:
-                raise self._broken(error) from error
+            if self._send_held():
+                self._gather()
         return size
 
     def try_settle(self) -> bool:
@@ -341,6 +368,8 @@ class PumpStream:
 
     def _send_gathered(self) -> bool:
         pieces, self._gathered = self._gathered, []
+        if len(pieces) > _PIECES:
+            pieces = [b"".join(pieces)]  # small ones
         if self._held:
             pieces.insert(0, self._held)
             self._held = b""
@@ -515,6 +544,10 @@ class PumpStream:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             raise self._broken(error) from error
+
+    def reset_on_close(self) -> None:
+        """Let `close` end the connection with a reset: the peer sees no orderly end, and the port is free."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
 
     def close(self) -> None:
         """Close at once; the tasks that wait here get ClosedResourceError."""

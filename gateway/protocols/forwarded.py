@@ -23,9 +23,19 @@ UNKNOWN: Final = "unknown"
 MAX_HOPS: Final = 100
 """Hops in one chain: more than there is anywhere; each costs the parsing of an address."""
 
-CLIENT_FIELDS: Final = (b"x-forwarded", b"forwarded", b"x-real-ip")
+CLIENT_FIELDS: Final = (
+    *(b"x-forwarded", b"forwarded", b"x-real-ip"),
+    *(b"x_forwarded", b"x_real_ip", b"x_real-ip", b"x-real_ip"),
+)
 """How the names (lower-case) of the fields begin by which a proxy speaks for its client. Applications
-believe them all, X-Forwarded-User and X-Forwarded-Client-Cert no less than X-Forwarded-For."""
+believe them all, X-Forwarded-User and X-Forwarded-Client-Cert no less than X-Forwarded-For; those that make
+variables of them, also their twins with underscores, which are the word of no proxy."""
+
+
+def is_twin(name: bytes) -> bool:
+    """Whether *name* (lower-case) is one of the latter."""
+    return b"_" in name and name.startswith(CLIENT_FIELDS)
+
 
 # RFC 9110 5.6.4
 _QUOTED: Final = rb'"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)"'

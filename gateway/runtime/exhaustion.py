@@ -8,7 +8,6 @@ from typing import Final
 
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-
 SILENCE: Final = 60.0
 """Seconds between two messages that say the same: while nothing is left, it is tried ten times a second."""
 

@@ -60,8 +60,12 @@ def _cut_off_stuck(loop: int, patience: float, over: threading.Event) -> None:
 
 
 def leave(status: int, *, patience: float) -> NoReturn:
-    """Exit with *status*, as Python does; what still runs after *patience* seconds, or one, is left."""
-    patience = _LEAST if _hurried else max(patience, _LEAST)
+    """Exit with *status*, as Python does; what still runs after *patience* seconds, or one, is left.
+
+    A process that has failed has the one second only: whoever watches over it waits for its end, to say why
+    and to start another one.
+    """
+    patience = _LEAST if _hurried or status else max(patience, _LEAST)
     with suppress(RuntimeError):  # there is no room for a thread
         threading.Thread(target=_cut_off, args=(status, patience), daemon=True).start()
     sys.exit(status)

@@ -25,7 +25,7 @@ class ShutdownNotice:
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
-        self._waits: list[trio.CancelScope] = []
+        self._waits: dict[str, trio.CancelScope] = {}
         self.begun = False
         """The daemon has begun to stop."""
         self.urgent = False
@@ -77,20 +77,28 @@ class ShutdownNotice:
     def cut_off(self) -> None:
         """A second signal: what backends wait for is over in a second."""
         self._cut_off.set()
-        for wait in self._waits:
+        for wait in self._waits.values():
             wait.deadline = min(wait.deadline, trio.current_time() + _HURRIED_PATIENCE)
 
     async def until_cut_off(self) -> None:
         """Wait for the second signal."""
         await self._cut_off.wait()
 
-    def patience(self, seconds: float) -> trio.CancelScope:
-        """A shielded scope for something that a backend waits for at its end, *seconds* at most."""
+    def patience(self, backend: str, seconds: float) -> trio.CancelScope:
+        """A shielded scope for something that *backend* waits for at its end, *seconds* at most.
+
+        One thing after the other: the scope before is done with.
+        """
         if self._cut_off.is_set():
             seconds = min(seconds, _HURRIED_PATIENCE)
         wait = trio.CancelScope(deadline=trio.current_time() + seconds, shield=True)
-        self._waits.append(wait)
+        self._waits[backend] = wait
         return wait
+
+    def time_left(self, backend: str) -> float | None:
+        """Seconds until what *backend* waits for now is left behind; None if it waits for nothing."""
+        wait = self._waits.get(backend)
+        return None if wait is None else max(0.0, wait.deadline - trio.current_time())
 
     def _tell(self) -> None:
         for listener in list(self._listeners.values()):

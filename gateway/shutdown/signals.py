@@ -23,7 +23,10 @@ from gateway.runtime.forked import handlers
 
 log = get_logger()
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+OUTLIVES_TERMINAL: Final = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+"""Whoever has started this process wants it to go on when the terminal is closed, as nohup does."""
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, *(() if OUTLIVES_TERMINAL else (signal.SIGHUP,)))
 
 Result = TypeVar("Result")
 

@@ -344,7 +344,10 @@ class SpawnedApplication:
         """Stop a command at a moment without requests, as the head of this module has it."""
         with trio.move_on_after(self._stop_time):
             await self._until_quiet()
-        self._held = trio.Event()
+        if member.running.ended.is_set():
+            return  # by itself: nothing is to be held for it
+        # The next one may be stopped meanwhile, when this one has just ended.
+        held = self._held = trio.Event()
         try:
             with trio.move_on_after(HOLD):
                 await self._until_quiet()
@@ -354,8 +357,9 @@ class SpawnedApplication:
             with trio.move_on_after(HOLD):
                 await member.running.ended.wait()
         finally:
-            self._held.set()
-            self._held = None
+            held.set()
+            if self._held is held:
+                self._held = None
 
     async def _until_quiet(self) -> None:
         """Wait until no request runs. The caller goes on before another can begin."""

@@ -16,7 +16,11 @@ from gateway.spawn.schedule import Life
 
 # These speak to the process that they were set for: the gateway itself.
 _WITHHELD: Final = frozenset(
-    {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "FCGI_WEB_SERVER_ADDRS"}
+    {
+        *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
+        *("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"),
+        "FCGI_WEB_SERVER_ADDRS",
+    }
 )
 
 
@@ -79,15 +83,19 @@ def of_wsgi(
             raise StartError(f"backend {backend}: {python}: no such program: expected a virtual environment")
         places = [f"{name}={_place(name)}" for name in ("gateway", "flup")]
         words = [str(python), "-P", "-u", str(_BOOTSTRAP), *places]
-    words += [protocol, target, "--directory", directory, "--name", backend, "--parent", str(os.getpid())]
+    words += [protocol, target, *_told(backend, directory)]
     return Command(words, _encoded(env), reports=True)
 
 
 def of_hosted(options: str, env: Mapping[str, str], *, backend: str, directory: str) -> Command:
     """The process of `gateway.hosted` for the application that *options* describe."""
-    words = [sys.executable, "-P", "-u", "-m", "gateway.hosted", options]
-    words += ["--directory", directory, "--name", backend, "--parent", str(os.getpid())]
+    words = [sys.executable, "-P", "-u", "-m", "gateway.hosted", options, *_told(backend, directory)]
     return Command(words, _encoded(env), reports=True, hosted=True)
+
+
+def _told(backend: str, directory: str) -> list[str]:
+    """What our own servers are told, whatever they serve (`gateway.appserver.arguments`)."""
+    return ["--directory", directory, "--name", backend, "--parent", str(os.getpid())]
 
 
 _BOOTSTRAP: Final = Path(__file__).parents[1] / "appserver" / "bootstrap.py"

@@ -15,6 +15,10 @@ LINES_PER_SECOND: Final = 1000
 """Lines of one process that are logged in a second; a flood would be written at the requests' cost. systemd's
 journal takes as many from a service in the long run, by default 10,000 in 30 s."""
 
+_TAIL: Final = 16 * 1024
+"""Bytes of what is not logged on standard error that are kept: its last lines may say why the process
+has ended. Those of standard output would take the place of just these."""
+
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -47,17 +51,26 @@ class Output:
         self._second = 0
         self._logged = 0
         self._dropped = 0
+        self._tail = b""
+        """The last of what was not looked at in this second."""
 
     def feed(self, data: bytes, now: float) -> None:
         """Log the lines that *data* completes, as far as there is room in this second."""
         if int(now) == self._second and self._logged == LINES_PER_SECOND:
             self._splitter = LineSplitter(self._limit)  # the line that it began with is incomplete now
             self._dropped += data.count(b"\n")
+            if self._stream == "stderr":
+                self._tail = (self._tail + data)[-_TAIL:]
             return
+        self._tail = b""
         self._log(self._splitter.feed(data), now)
 
     def end(self, now: float) -> None:
         """Nothing more will come."""
+        if self._tail:
+            lines = self._splitter.feed(self._tail)
+            # Of the first the beginning may be missing.
+            self._last_lines.extend((lines[1:] or lines)[-LAST_LINES:])
         self._log(self._splitter.end(), now)
         self._tell_dropped()
 

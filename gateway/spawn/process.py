@@ -20,16 +20,17 @@ from gateway.logger import get_logger
 from gateway.programs.confinement import Confinement
 from gateway.programs.process import Process, spawn
 from gateway.shutdown.notice import ShutdownNotice
+from gateway.shutdown.stages import HURRIED_TIME
 from gateway.spawn.command import Command
 from gateway.spawn.output import Output
 from gateway.spawn.schedule import Life
 
-HURRIED_TIME: Final = 5.0
-"""Seconds that a process has left after a second signal to the gateway. Our own needs less to give up what it
-waits for (`gateway.shutdown.notice`)."""
-
 READ_SIZE: Final = 16 * 1024
 """Bytes of output that are read at once: a flood must leave the event loop time for requests."""
+
+LAST_READS: Final = 1024 * 1024 // READ_SIZE
+"""Behind its end: as many bytes as a pipe may hold (pipe(7)). What a process has left behind, in a group of
+its own, may write for ever."""
 
 log = get_logger()
 
@@ -134,16 +135,19 @@ class RunningProcess:
             if self._has_ended:
                 return
 
-    def _read(self, descriptor: int) -> None:
-        """Log what is there: at most one read, so that a flood cannot hold the event loop."""
+    def _read(self, descriptor: int) -> bool:
+        """Log what is there: at most one read, so that a flood cannot hold the event loop. Whether there was
+        something.
+        """
         try:
             data = os.read(descriptor, READ_SIZE)
         except BlockingIOError:
-            return
+            return False
         if data:
             self._outputs[descriptor].feed(data, trio.current_time())
         else:
             self._finish(descriptor)
+        return bool(data)
 
     def _hear(self, descriptor: int) -> None:
         words = os.read(descriptor, READ_SIZE)
@@ -159,7 +163,9 @@ class RunningProcess:
 
     def _close(self) -> None:
         for descriptor in tuple(self._outputs):
-            self._read(descriptor)
+            for _ in range(LAST_READS):
+                if not self._read(descriptor):
+                    break
         for descriptor in tuple(self._outputs):
             self._finish(descriptor)
         if self._report is not None:

@@ -17,10 +17,10 @@ from typing import Final
 class Processes:
     """From *least* to *most*, *spare* more than are busy; those idle for *idle_time* seconds end."""
 
-    least: int = 1
-    most: int = 1
-    spare: int = 0
-    idle_time: float = 60.0
+    least: int
+    most: int
+    spare: int
+    idle_time: float
 
 
 class Demand:
@@ -126,11 +126,11 @@ class Recycling:
     are not replaced together. *max_memory* is in bytes.
     """
 
-    max_requests: int = 0
-    max_requests_jitter: int = 0
-    max_age: float = 0.0
-    max_age_jitter: float = 0.0
-    max_memory: int = 0
+    max_requests: int
+    max_requests_jitter: int
+    max_age: float
+    max_age_jitter: float
+    max_memory: int
 
 
 @dataclass(frozen=True, slots=True)

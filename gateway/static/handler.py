@@ -42,9 +42,9 @@ class StaticFiles:
         self,
         root: str | os.PathLike[str],
         *,
-        index: Sequence[str] = ("index.html",),
-        fallback: str | None = None,
-        symlinks: Symlinks = "inside",
+        index: Sequence[str],
+        fallback: str | None,
+        symlinks: Symlinks,
     ) -> None:
         """*index*: names that stand for their directory, the first that is there; *fallback*: what a path
         without a file gets. Raises ValueError.

@@ -9,10 +9,12 @@ import sys
 
 from gateway.runtime.collector import loading
 from gateway.runtime.lean import import_structlog
+from gateway.runtime.log_signals import outlive_log_signals
 
 
 def main() -> None:
     """Be a worker, and exit with its status."""
+    outlive_log_signals()
     with loading():
         import_structlog()
         from gateway.shutdown.exit import leave

@@ -7,13 +7,15 @@ The supervisor begins, with the listening sockets (SCM_RIGHTS, unix(7)) and a `S
                               ◄──     ready {}  or  failed {reasons, status, raised}
       ask {id}                ──►
                               ◄──     answer {id, state}
-      retire {}               ──►
+      reopen {}               ──►     its log file
+      retire {seconds}        ──►
       (end)                   ──►     drains, as on SIGTERM
 
 Both ends are the same program in the same version, so nothing is negotiated.
 """
 
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -60,6 +62,9 @@ class Start:
             data, found, _, _ = socket.recv_fds(channel, READ_SIZE, MOST_DESCRIPTORS)
             if not data:
                 return None
+            for descriptor in found:
+                # Nothing that an application starts may keep the addresses when the daemon has ended.
+                os.set_inheritable(descriptor, False)
             descriptors += found
             received += data
         line, _, rest = received.partition(b"\n")

@@ -80,12 +80,14 @@ class Generation:
         if self._failure is not None:
             raise self._failure
 
-    async def retire(self) -> None:
-        """The next generation serves: let these end with what they are doing."""
+    def retire(self, patience: float) -> None:
+        """The next generation serves: let these end with what they are doing.
+
+        Idle connections have *patience* seconds for one more request.
+        """
         self._retired.set()
-        async with trio.open_nursery() as telling:
-            for worker in self.workers:
-                telling.start_soon(worker.retire, self.config)
+        for worker in self.workers:
+            worker.retire(self.config, patience)
 
     def stop(self, *, hurried: bool = False) -> None:
         """The daemon stops."""

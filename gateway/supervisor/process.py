@@ -50,7 +50,7 @@ class Worker:
                         *(str(theirs.fileno()), str(os.getpid()), str(turns)),
                     ],
                     env=os.environb,
-                    directory=os.getcwd(),
+                    directory=_current_directory(),
                     stdin=null.fileno() if stdin is None else stdin,
                     stdout=1,
                     stderr=2,
@@ -83,6 +83,9 @@ class Worker:
         self.raised: list[dict[str, str]] = []
         """What the log says of the code of applications that has failed."""
         self._patience = trio.CancelScope()
+        self._retired = trio.Event()
+        self._last_requests = 0.0
+        """Seconds for which it then keeps idle connections."""
 
     def begin(self, start: Start, sockets: Sequence[ListeningSocket]) -> None:
         """Tell it what to be."""
@@ -111,6 +114,7 @@ class Worker:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen)
+                nursery.start_soon(self._say_retired)
                 with self._patience:
                     await self._process.wait()
                 if self._patience.cancelled_caught:
@@ -146,12 +150,26 @@ class Worker:
 
     # What it is told
 
-    async def retire(self, config: Config) -> None:
-        """Another generation has taken over: take no more connections, and end when those are done."""
+    def retire(self, config: Config, patience: float) -> None:
+        """Another generation has taken over: take no more connections, and end when those are done.
+
+        Idle ones have *patience* seconds.
+        """
+        self._last_requests = patience
         self.stopping = True
         self._patience.deadline = trio.current_time() + stop_time(config)
+        self._retired.set()
+
+    async def _say_retired(self) -> None:
+        """One that is stuck, and was asked often, has no room left for it: nobody else waits for that."""
+        await self._retired.wait()
         assert self._channel is not None
-        await self._channel.send(retire=True)
+        await self._channel.send(retire=self._last_requests)
+
+    async def reopen_logs(self) -> None:
+        """Let it open its log file anew; one that does not run yet opens it later anyway."""
+        if self._channel is not None:
+            await self._channel.send(reopen=True)
 
     def stop(self, config: Config, *, hurried: bool) -> None:
         """End it in order, by force if it takes too long; *hurried*, without waiting for requests."""
@@ -176,3 +194,13 @@ class Worker:
             self._awaited.discard(number)
             answer = self._answers.pop(number, None)
         return answer
+
+
+def _current_directory() -> str:
+    """Where that has been removed, as a release that another one has replaced, it is the root: what is
+    configured is relative to its file.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"

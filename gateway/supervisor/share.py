@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.config import Config
 from gateway.config.backends.common import BackendModel, end_time
+from gateway.shutdown.stages import HURRIED_TIME
 
 if TYPE_CHECKING:  # of these, what is configured
     from gateway.config.balancing import Connections
@@ -11,10 +12,6 @@ if TYPE_CHECKING:  # of these, what is configured
 
 MARGIN: Final = 5.0
 """Seconds beyond all that a worker may wait for at its end; one that takes longer is stuck."""
-
-HURRIED: Final = 5.0
-"""Seconds that all it may wait for takes after a second signal: processes that it has spawned have the most
-(`gateway.spawn.process`)."""
 
 
 def share_of(config: Config, number: int, workers: int) -> Config:
@@ -92,6 +89,6 @@ def stop_time(config: Config, *, hurried: bool = False) -> float:
     The requests have their grace first, then the applications theirs; none of it after a second signal.
     """
     if hurried:
-        return HURRIED + MARGIN
+        return HURRIED_TIME + MARGIN  # processes that it has spawned have the most
     longest = max(map(end_time, config.backends.values()), default=0.0)
     return config.timeouts.shutdown + longest + MARGIN

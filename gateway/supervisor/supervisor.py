@@ -18,7 +18,9 @@ from gateway.config.document import Document
 from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.logs.events import configure
-from gateway.shutdown.signals import on_terminal
+from gateway.runtime.log_signals import LOG_SIGNALS, heed_log_signal
+from gateway.runtime.service_manager import tell_alive, tell_ready, tell_reloading, tell_stopping
+from gateway.shutdown.signals import OUTLIVES_TERMINAL, on_terminal
 from gateway.supervisor.control import ControlService
 from gateway.supervisor.generation import Generation, WorkerError
 from gateway.supervisor.process import Worker
@@ -101,9 +103,11 @@ class Supervisor:
         """
         self._control = control
         try:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            with trio.open_signal_receiver(*stops, *LOG_SIGNALS) as signals:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._follow, signals)
+                    nursery.start_soon(self._follow, signals, nursery)
+                    nursery.start_soon(tell_alive)
                     await nursery.start(control.run)
                     control.open(self._opened)
                     if self._watcher is not None:
@@ -129,6 +133,7 @@ class Supervisor:
         hurried, self.stopping = self.stopping, True
         if not hurried:
             log.info("stopping", signal=why)
+            tell_stopping()
         for generation in self._all():
             generation.stop(hurried=hurried)
         self._serving.cancel()
@@ -148,11 +153,17 @@ class Supervisor:
 
     # ---- what comes from outside
 
-    async def _follow(self, signals: AsyncIterator[int]) -> None:
+    async def _follow(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        def reopen() -> None:
+            for worker in self.workers():
+                nursery.start_soon(worker.reopen_logs)  # nobody waits for one that is stuck
+
         # A terminal that closes sends SIGHUP; where there is none, it means what it does to other daemons.
-        hangs_up = on_terminal()
+        hangs_up = on_terminal() and not OUTLIVES_TERMINAL
         async for number in signals:
-            if number == signal.SIGHUP and not hangs_up:
+            if number in LOG_SIGNALS:
+                heed_log_signal(number, reopen)
+            elif number == signal.SIGHUP and not hangs_up:
                 self._wish_for("SIGHUP")
             else:
                 self.stop(signal.Signals(number).name)
@@ -200,10 +211,12 @@ class Supervisor:
         except _Overtaken:
             pass  # by a wish that is there already
         while True:
-            if self.current is not None and not self._announced:
-                self._announced = True
+            if self.current is not None:
                 addresses = [str(listening) for listening in self._opened.all()]
-                log.info("ready", addresses=addresses, workers=self.current.count)
+                if not self._announced:
+                    self._announced = True
+                    log.info("ready", addresses=addresses, workers=self.current.count)
+                tell_ready(addresses)
             self._refill()
             await self._wish.wait()
             self._wish = trio.Event()
@@ -212,6 +225,7 @@ class Supervisor:
 
     async def _reload(self, wishes: list[Reload], generations: trio.Nursery) -> None:
         log.info("reloading", reason=wishes[-1].why)
+        tell_reloading()
         begun = trio.current_time()
         reasons, status = _STOPS, 1
         try:
@@ -254,6 +268,11 @@ class Supervisor:
             if self._starting.cancelled_caught:
                 self._patience *= 2
                 raise _Overtaken  # noqa: TRY301
+            if self.stopping:
+                # Since it has said that it serves: it was not among those that were stopped.
+                self.retiring.append(generation)
+                generation.stop()
+                await trio.lowlevel.checkpoint()  # which is cancelled
             self._patience = _PATIENCE
         except BaseException:
             self._sockets.keep(served)
@@ -270,15 +289,17 @@ class Supervisor:
             self.retiring.append(self.current)
         previous, self.current = self.current, generation
         if previous is not None:
-            await previous.retire()
+            previous.retire(LAST_REQUEST_PATIENCE if self._watcher is None else DEVELOPERS_PATIENCE)
 
     async def _run_one(self, generation: Generation, *, task_status: trio.TaskStatus[None]) -> None:
         try:
             await generation.run(task_status=task_status)
         except WorkerError as error:
-            if generation is not self.current:
+            if generation is self._coming:
                 raise
-            if self._watcher is None:
+            if generation is not self.current:
+                pass  # others have taken over meanwhile
+            elif self._watcher is None:
                 self._failure = error
                 self._serving.cancel()
             else:
@@ -308,6 +329,13 @@ end."""
 
 _STOPS = ["the daemon stops"]
 """Why a reload fails that is wished for when there are to be no more workers."""
+
+LAST_REQUEST_PATIENCE = 5.0
+"""Seconds for which workers that retire keep idle connections: a client that has sent a request just now
+would lose it with the connection (RFC 9112 9.3.1)."""
+
+DEVELOPERS_PATIENCE = 0.5
+"""The same, with --reload: who has changed something wants to see that on the next page."""
 
 _NAMED = 3
 """Changed files that are named in the log."""

@@ -1,5 +1,6 @@
 """A worker from within: it waits for what the supervisor says, and is that."""
 
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from gateway.errors import StartError, each_of
 from gateway.listener import ListeningSocket
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
+from gateway.runtime.log_signals import LOG_SIGNALS
 from gateway.shutdown.orphan import end_with
 from gateway.shutdown.signals import open_stop_signals
 from gateway.shutdown.stages import Ending, Stage
@@ -26,6 +28,7 @@ def work(descriptor: int, parent: int) -> int:
 
     *descriptor* is the channel to it.
     """
+    os.set_inheritable(descriptor, False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's way is to raise, also behind the end of the loop
     with socket.socket(fileno=descriptor) as channel:
         told = Start.receive(channel)
@@ -76,7 +79,7 @@ async def _serve(
 ) -> None:
     ending = Ending()
     async with Channel(channel.dup(), received) as spoken:
-        await _work(config, sockets, access_log, _Orders(spoken, ending), ending)
+        await _work(config, sockets, access_log, _Orders(spoken, ending, access_log), ending)
 
 
 async def _work(
@@ -86,7 +89,7 @@ async def _work(
     orders: "_Orders",
     ending: Ending,
 ) -> None:
-    with open_stop_signals() as signals:
+    with open_stop_signals(*LOG_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_follow, signals, ending)
             nursery.start_soon(orders.follow)
@@ -99,18 +102,22 @@ async def _work(
 async def _follow(signals: AsyncIterator[int], ending: Ending) -> None:
     """SIGINT is the supervisor's word to hurry; what else comes twice may be its, and one for all processes.
 
-    systemd sends SIGTERM to all of them, unless a unit says otherwise.
+    systemd sends SIGTERM to all of them, unless a unit says otherwise. What is about log files the supervisor
+    passes on itself.
     """
     async for number in signals:
+        if number in LOG_SIGNALS:
+            continue
         ending.advance(Stage.HURRIED if number == signal.SIGINT else Stage.DRAINING)
 
 
 class _Orders:
     """What the supervisor says, once the worker is on its way."""
 
-    def __init__(self, channel: Channel, ending: Ending) -> None:
+    def __init__(self, channel: Channel, ending: Ending, access_log: AccessLog | None) -> None:
         self._channel = channel
         self._ending = ending
+        self._access_log = access_log
         self._state: WorkerState | None = None
 
     def ready(self, state: WorkerState, nursery: trio.Nursery) -> None:
@@ -126,7 +133,10 @@ class _Orders:
         """Do what is said until cancelled; the supervisor's end is that of the worker, in order."""
         async for message in self._channel.messages():
             if "retire" in message:
-                self._ending.advance(Stage.RETIRING)
+                self._ending.retire(message["retire"])
+            elif "reopen" in message:
+                if self._access_log is not None:
+                    self._access_log.reopen()
             elif "ask" in message:
                 state = None if self._state is None else self._state.describe()
                 await self._channel.send(answer=message["ask"], state=state)

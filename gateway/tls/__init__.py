@@ -2,7 +2,8 @@
 
 ``stream``       a PumpStream that is encrypted, over a socket of the pump
 ``errors``       what can go wrong with it
-``context``      the certificates of a listener: chosen by name, renewed when their files change
+``renewal``      contexts of OpenSSL that are renewed when their files change
+``context``      the certificates of a listener: chosen by name
 ``client``       connections to a server: the name that is asked for, sessions that are resumed
 ``trust``        whom the gateway trusts there, and what it shows
 ``files``        certificates and keys in files, and what is wrong with them

@@ -9,33 +9,38 @@ import ssl
 from socket import SocketType
 
 from gateway.net.pump import Pump
+from gateway.tls.renewal import RenewedContext
 from gateway.tls.stream import TlsStream
 
 
 class ServerTls:
     """TLS to one server."""
 
-    __slots__ = ("_context", "_latest", "_name", "_says_end")
+    __slots__ = ("_latest", "_name", "_renewed", "_says_end")
 
-    def __init__(self, context: ssl.SSLContext, name: str | None, *, says_end: bool = False) -> None:
+    def __init__(
+        self, renewed: RenewedContext[ssl.SSLContext], name: str | None, *, says_end: bool = False
+    ) -> None:
         """*name* is asked for (SNI, unless it is an address) and has to be in the certificate.
 
         *says_end* as in `TlsStream`.
         """
         if name is not None:
             name = name.removesuffix(".")  # RFC 6066 3: not even of a name that is complete
-        self._context = context
+        self._renewed = renewed
         self._says_end = says_end
         self._name = name
         self._latest: ssl.SSLObject | None = None
 
     def stream(self, pump: Pump, sock: SocketType) -> TlsStream:
         """A stream over *sock*; the handshake is still to come."""
-        latest = self._latest
+        context, latest = self._renewed.context, self._latest
+        if latest is not None and latest.context is not context:
+            latest = None  # What is trusted now may be another.
         return TlsStream(
             pump,
             sock,
-            self._context,
+            context,
             server_side=False,
             server_name=self._name,
             resumed=None if latest is None else latest.session,

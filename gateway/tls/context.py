@@ -9,7 +9,6 @@ All certificates of a listener share its versions, ciphers and rules about clien
 host can be entered by the rules of another.
 """
 
-import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,15 +25,12 @@ from gateway.logger import get_logger
 from gateway.tls import files as pem
 from gateway.tls.facts import TlsFacts
 from gateway.tls.files import CertificateFiles
+from gateway.tls.renewal import RenewedContext
 
 log = get_logger()
 
-PROTOCOLS: Final = ("h2", "http/1.1")
-"""What ALPN offers (RFC 7301), the best first: what `front.entrance` can serve."""
-
 LOOK_INTERVAL: Final = 2.0
-"""Seconds between two looks at the files. What has changed is read when it has stayed the same for one
-more look: certificate and key are rarely replaced in one instant."""
+"""Seconds between two looks at the files (`renewal`)."""
 
 ClientCertificates: TypeAlias = Literal["off", "optional", "required"]
 
@@ -45,23 +41,21 @@ _VERIFY: Final = {
     "required": ssl.CERT_REQUIRED,
 }
 
-_Signature: TypeAlias = tuple[tuple[int, int, int], ...] | None
-
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
     """What is the same for all certificates of a listener."""
 
-    min_version: Literal["1.2", "1.3"] = "1.2"
-    ciphers: str | None = None
+    min_version: Literal["1.2", "1.3"]
+    ciphers: str | None
     """OpenSSL's list of ciphers for TLS 1.2; TLS 1.3 has its own, all of them good."""
-    client_certificates: ClientCertificates = "off"
-    client_ca: Path | None = None
+    client_certificates: ClientCertificates
+    client_ca: Path | None
     """PEM certificates of the authorities that may sign those of clients."""
-    strict_sni: bool = False
+    strict_sni: bool
     """Refuse clients that ask for no host, or for one that no certificate is for."""
-    protocols: tuple[str, ...] = PROTOCOLS
-    """What is offered by ALPN."""
+    protocols: tuple[str, ...]
+    """What is offered by ALPN (RFC 7301), the best first."""
 
 
 class TlsSession(ssl.SSLObject):
@@ -80,49 +74,22 @@ class TlsContext(ssl.SSLContext):
     names: tuple[str, ...] = ()
 
 
-class Certificate:
-    """One certificate, from wherever it comes; `refresh` replaces its context."""
+def _renewed(options: TlsOptions, files: CertificateFiles) -> RenewedContext[TlsContext]:
+    """The context of one certificate. Raises ValueError if the files cannot be used."""
 
-    def __init__(self, options: TlsOptions, files: CertificateFiles) -> None:
-        """Raises ValueError if the files cannot be used."""
-        self._options = options
-        self._files = files
-        self._watched = [files.certificate, files.key]
-        if options.client_ca is not None:
-            self._watched.append(options.client_ca)
-        self._used = self._seen = _signature(self._watched)
-        self._trouble = ""
-        """Why the files cannot be used as they are. That may pass without a change of them: who may read them
-        is set after they were written, a descriptor is free again."""
-        self.context = self._load()
-
-    def refresh(self) -> bool:
-        """Look at the files; whether there is a new context."""
-        before, self._seen = self._seen, _signature(self._watched)
-        if self._seen != before or (self._seen == self._used and not self._trouble):
-            return False
-        self._used = self._seen
-        trouble, self._trouble = self._trouble, ""
-        try:
-            self.context = self._load()
-        except ValueError as error:
-            self._trouble = str(error)
-            if self._trouble != trouble:
-                log.error(  # noqa: TRY400
-                    "certificate not renewed", certificate=str(self._files.certificate), cause=self._trouble
-                )
-            return False
-        log.info("certificate renewed", certificate=str(self._files.certificate))
-        return True
-
-    def _load(self) -> TlsContext:
-        context = make_context(self._options)
-        certificate = pem.load(context, self._files)
+    def make() -> TlsContext:
+        context = make_context(options)
+        certificate = pem.load(context, files)
         describe(context, certificate)
         problem = pem.validity_problem(certificate)
         if problem is not None:
-            log.warning("certificate not valid", certificate=str(self._files.certificate), problem=problem)
+            log.warning("certificate not valid", certificate=str(files.certificate), problem=problem)
         return context
+
+    watched = [files.certificate, files.key]
+    if options.client_ca is not None:
+        watched.append(options.client_ca)
+    return RenewedContext(make, watched, certificate=str(files.certificate))
 
 
 class Certificates:
@@ -135,7 +102,7 @@ class Certificates:
         self._strict = options.strict_sni
         self._given = given
         try:
-            self._files = [Certificate(options, each) for each in files]
+            self._files = [_renewed(options, each) for each in files]
         except ValueError as error:
             raise StartError(f"TLS: {error}") from error
         self._index()
@@ -250,12 +217,3 @@ def _suite(context: ssl.SSLContext, name: str) -> int | None:
     if name not in _suites:
         _suites.update((each["name"], each["id"] & 0xFFFF) for each in context.get_ciphers())
     return _suites.get(name)
-
-
-def _signature(paths: Sequence[Path]) -> _Signature:
-    """What changes when a file is written or replaced, also behind a link; None if one is missing."""
-    try:
-        stats = [os.stat(path) for path in paths]
-    except OSError:
-        return None
-    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)

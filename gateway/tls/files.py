@@ -4,7 +4,9 @@ For the configuration, which tells mistakes with their lines, and for the contex
 ValueError with a message for the operator and nothing else for a file that is missing or wrong.
 """
 
+import os
 import ssl
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import NoReturn
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from gateway.reading import open_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +27,12 @@ class CertificateFiles:
 
 
 def read(path: Path) -> bytes:
-    """The content of *path*."""
+    """The content of *path*, a regular file: OpenSSL reads it once more, and so does a renewal."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError(f"{path} is read more than once: expected a regular file")
+            return file.read()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -180,10 +180,10 @@ class TlsStream(PumpStream):
 
     # --- receiving
 
-    def receive_nowait(self) -> bytes | None:
-        """What is there already, or None. Raises BrokenResourceError if the connection is gone."""
+    def receive_nowait(self, most: int = READ_SIZE) -> bytes | None:
+        """As that of any PumpStream; *most* are bytes of records."""
         if not self._secured or self._fd < 0:
-            return super().receive_nowait()
+            return super().receive_nowait(most)
         data = self._read_records() if self._incoming.pending else b""
         if self._early:
             early, self._early = self._early, b""
@@ -194,7 +194,7 @@ class TlsStream(PumpStream):
             if reads > _VAIN_READS:
                 self.hung_up = True
                 raise trio.BrokenResourceError("the peer sends records without data, and no end of them")
-            received = super().receive_nowait()
+            received = super().receive_nowait(most)
             if received is None:
                 return None
             reads += 1
@@ -295,9 +295,26 @@ class TlsStream(PumpStream):
         The rest has to be offered again (see the module). Raises BrokenResourceError if the connection
         is gone.
         """
+        return self._offer(data, False) if self._secured else super().try_send(data)
+
+    def try_send_behind(self, head: bytes, data: bytes | memoryview) -> int:
+        """As `try_send` of both, for large *data*: only what is in one piece with *head* is copied."""
         if not self._secured:
-            return super().try_send(data)
-        if self._unsent and not self._flush():
+            return super().try_send_behind(head, data)
+        rest = memoryview(data)
+        room = PIECE - len(head)
+        if room <= 0:
+            return self._offer(head + data, False)
+        first = b"".join((head, rest[:room]))
+        sent = self._offer(first, False)
+        return sent + self._offer(rest[room:], False) if sent == len(first) else sent
+
+    def try_send_more(self, data: bytes | memoryview) -> int:
+        """As `try_send`, for a piece of what goes on: its records leave as the pieces of other streams do."""
+        return self._offer(data, True) if self._secured else super().try_send_more(data)
+
+    def _offer(self, data: bytes | memoryview, more: bool) -> int:
+        if self._unsent and not self._flush(more):
             return 0
         sent = len(self._owed)
         if sent:
@@ -306,6 +323,8 @@ class TlsStream(PumpStream):
                 raise trio.BrokenResourceError("other bytes were offered before, and have left in part")
             self._owed = b""
         size = len(data)
+        if size > PIECE:
+            data = memoryview(data)  # of which pieces are no copies
         while sent < size:
             end = min(sent + PIECE, size)
             piece = data if end - sent == size else data[sent:end]
@@ -313,7 +332,7 @@ class TlsStream(PumpStream):
                 self._unsent = self._encrypted(piece)
             except SSLError as failure:
                 raise self._failed(failure) from failure
-            if not self._flush():
+            if not self._flush(more):
                 self._owed = bytes(piece)
                 break
             sent = end
@@ -331,15 +350,13 @@ class TlsStream(PumpStream):
             records.append(self._outgoing.read())
         return b"".join(records)
 
-    def try_send_more(self, data: bytes | memoryview) -> int:
-        """As `try_send`: what is encrypted in one go is no larger than :data:`PIECE`."""
-        return self.try_send(data)
-
-    def _flush(self) -> bool:
+    def _flush(self, more: bool = False) -> bool:
         """Send records as far as the kernel takes them; whether all are sent."""
         unsent = self._unsent
+        if not unsent:
+            return True
         try:
-            sent = self._transmit(unsent) if unsent else 0
+            sent = self._transmit_more(unsent) if more else self._transmit(unsent)
         except OSError as error:
             raise self._broken(error) from error
         self._unsent = unsent[sent:]

@@ -8,26 +8,39 @@ from typing import Literal
 from gateway.tls import files as pem
 from gateway.tls.context import VERSIONS
 from gateway.tls.files import CertificateFiles
+from gateway.tls.renewal import RenewedContext
 
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """What is the same for all servers of a backend."""
 
-    verify: bool = True
-    ca: Path | None = None
+    verify: bool
+    ca: Path | None
     """Authorities to trust instead of the system's."""
-    crl: Path | None = None
+    crl: Path | None
     """Certificates that they have revoked; one list for each authority."""
-    files: CertificateFiles | None = None
+    files: CertificateFiles | None
     """The gateway's own certificate, for servers that ask for one."""
-    min_version: Literal["1.2", "1.3"] = "1.2"
-    ciphers: str | None = None
+    min_version: Literal["1.2", "1.3"]
+    ciphers: str | None
     """OpenSSL's list of ciphers for TLS 1.2."""
 
 
-def client_context(options: ClientOptions, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
-    """A context for connections that offer *protocols* by ALPN (RFC 7301). Raises ValueError."""
+def client_context(
+    options: ClientOptions, protocols: tuple[str, ...] = (), **told: str
+) -> RenewedContext[ssl.SSLContext]:
+    """The context of connections that offer *protocols* by ALPN (RFC 7301). Raises ValueError.
+
+    *told* is for the log, when its files have changed.
+    """
+    files = [path for path in (options.ca, options.crl) if path is not None]
+    if options.files is not None:
+        files += [options.files.certificate, options.files.key]
+    return RenewedContext(lambda: _make(options, protocols), files, **told)
+
+
+def _make(options: ClientOptions, protocols: tuple[str, ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = VERSIONS[options.min_version]
     context.options |= ssl.OP_NO_RENEGOTIATION

@@ -37,7 +37,6 @@
 ``terms``      what holds for all exchanges with one backend
 ``outcome``    what one may come to beside an answer and a failure
 ``rewriting``  addresses and cookies in answers of web servers, as clients have to see them
-``stderr``     the error stream of an application during one exchange
 ``switch``     what becomes of a 101
 ``tunnel``     bytes both ways between a client and a server, behind a 101 or CONNECT
 """

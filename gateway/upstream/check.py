@@ -136,12 +136,12 @@ class PingQuestion(Question):
 class CheckPolicy:
     """How often a server is asked, and how often it must be well or not to be believed. Times in seconds."""
 
-    interval: float = 5.0
-    timeout: float = 2.0
+    interval: float
+    timeout: float
     """For connecting and the whole answer."""
-    rise: int = 2
-    fall: int = 3
-    starts_down: bool = False
+    rise: int
+    fall: int
+    starts_down: bool
     """Whether a server gets no request before the first check has found it well."""
 
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import struct
 from collections.abc import Sequence
 from ssl import SSLCertVerificationError, SSLError
 from typing import Final, TypeAlias
@@ -23,9 +22,6 @@ from gateway.upstream.proxy_header import ProxyVersion, proxy_header
 
 _BUSY_RETRY: Final = 0.005
 """First pause, in seconds, when a Unix socket's backlog is full; doubled up to the deadline."""
-
-_RESET: Final = struct.pack("ii", 1, 0)
-"""socket(7), SO_LINGER: closing ends the connection at once, and its port is free."""
 
 SocketAddress = UnixAddress | TcpAddress | ServiceAddress
 
@@ -176,7 +172,7 @@ class Dialer:
             if not code and sock.getsockname()[:2] == sockaddr:
                 # RFC 9293 3.5: nobody listens, and the port that the kernel has chosen for this end is the
                 # server's own. It would hear itself, and the server could not be started while it lasts.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                stream.reset_on_close()
                 code = errno.ECONNREFUSED
             if code:
                 raise self._from_errno(code)  # noqa: TRY301

@@ -25,6 +25,7 @@ import trio
 
 from gateway.errors import BackendError, Cause, ClientGone, GatewayError, Phase, ResponseAborted
 from gateway.logger import get_logger
+from gateway.logs.stderr import ErrorStream
 from gateway.protocols.codec import PullingClient
 from gateway.protocols.errors import (
     Incomplete,
@@ -56,7 +57,6 @@ from gateway.upstream.outcome import (
     UnwantedStatus,
 )
 from gateway.upstream.pool import UpstreamConnection
-from gateway.upstream.stderr import ErrorStream
 from gateway.upstream.switch import Switch
 from gateway.upstream.terms import Terms
 
@@ -391,7 +391,8 @@ class Exchange:
                     queued = 0
             elif isinstance(event, ResponseHead):
                 if self._stderr is not None:
-                    self._catch(self._stderr.end_line())
+                    self._stderr.end_line()
+                    self._check_stderr(self._stderr)
                 self._phase = _BODY
                 self.status = event.status
                 head = event
@@ -402,6 +403,11 @@ class Exchange:
                     head = self._look_at(event)
                 if event.status == 101:
                     await self._switch_protocols(head)
+                    return None
+                if terms.references is not None and self._promises_what_it_names(head, terms.references):
+                    self._over = True
+                    self._begin(head, b"")
+                    responder.end()
                     return None
             elif isinstance(event, EndOfMessage):
                 self._over = True
@@ -438,6 +444,19 @@ class Exchange:
         if self._added is not None:
             headers = [*headers, self._added]
         return head if headers is head.headers else ResponseHead(head.status, headers, head.reason)
+
+    def _promises_what_it_names(self, head: ResponseHead, references: frozenset[bytes]) -> bool:
+        """Whether the answer names another one, and has a Content-Length.
+
+        That may be the other's (Flask and Symfony: the file's), and nothing of the body come. As with nginx
+        the rest of it is not waited for.
+        """
+        names = {name.lower(): value for name, value in head.headers}
+        return (
+            not references.isdisjoint(names)
+            and names.get(b"content-length", b"0") != b"0"
+            and self._request.method != "HEAD"
+        )
 
     async def _switch_protocols(self, head: ResponseHead) -> None:
         """RFC 9110 15.2.2: HTTP ends here, on both sides, if the client has offered it."""
@@ -549,22 +568,22 @@ class Exchange:
 
     def _log_stderr(self, data: bytes) -> None:
         if self._stderr is None:
-            self._stderr = ErrorStream(self._terms.backend, self._request.id)
-        self._catch(self._stderr.write(data))
+            facts = {"backend": self._terms.backend, "request_id": self._request.id}
+            self._stderr = ErrorStream(facts, self._terms.catch_stderr)
+        self._stderr.write(data)
+        self._check_stderr(self._stderr)
 
     def end_stderr(self) -> None:
-        """Log the last line of the error stream, if nothing has ended it."""
+        """Nothing more comes of the error stream."""
         if self._stderr is not None:
-            self._stderr.end_line()
+            self._stderr.end()
 
-    def _catch(self, lines: list[str]) -> None:
-        """Raises BackendError for a line that is a failure."""
-        catch = self._terms.catch_stderr
-        if catch is None or self._responder.started:
-            return
-        for line in lines:
-            if catch.search(line):
-                raise self._failed(Cause.MALFORMED, f"its error output is caught by catch_stderr: {line}")
+    def _check_stderr(self, stderr: ErrorStream) -> None:
+        """Raises BackendError if a line is a failure."""
+        if stderr.caught is not None and not self._responder.started:
+            raise self._failed(
+                Cause.MALFORMED, f"its error output is caught by catch_stderr: {stderr.caught}"
+            )
 
     def _warn(self, what: str, **facts: object) -> None:
         request = self._request
@@ -630,5 +649,5 @@ class Exchange:
             backend=self._terms.backend,
             address=self._address,
             phase=self._phase,
-            last_words=() if self._stderr is None else self._stderr.last_lines,
+            last_words=() if self._stderr is None else self._stderr.last_words,
         )

@@ -62,6 +62,7 @@ class ServerGroup:
         self.changed.set()
         self.changed = trio.Event()
         for server in gone:
+            server.gone = True
             self.left_out(server)
 
     def look_at_limits(self) -> None:

@@ -31,15 +31,15 @@ LEAST_SHARE: Final = 0.05
 class HealthPolicy:
     """When a server is left out. Times in seconds."""
 
-    failures: int = 3
+    failures: int
     """So many in a row eject it; 0: nothing does."""
-    eject_time: float = 10.0
+    eject_time: float
     """How long it is left out the first time."""
-    max_ejected: float = 0.5
+    max_ejected: float
     """The part of all servers that may be left out at a time, 0 to 1."""
-    slow: float = inf
-    """A first byte that comes later counts as a failure."""
-    slow_start: float = 0.0
+    slow: float
+    """A first byte that comes later counts as a failure; infinity: none does."""
+    slow_start: float
     """How long it takes from its return to its whole share of requests."""
 
 

@@ -53,12 +53,12 @@ log = get_logger()
 class SharingPolicy:
     """How a connection is shared."""
 
-    requests: int = 16
+    requests: int
     """So many at the same time."""
-    buffer: int = 256 * 1024
+    buffer: int
     """Bytes of the response of each that may wait for its client: what is beyond, by one read, stops the
     others."""
-    stall: float = 5.0
+    stall: float
     """Seconds, in all, that the client of one may keep the others waiting."""
 
 
@@ -103,7 +103,7 @@ class RequestStream(PumpStream):
 
     # --- receiving
 
-    def receive_nowait(self) -> bytes | None:
+    def receive_nowait(self, most: int = READ_SIZE) -> bytes | None:
         """What is there already, or None; ``b""`` at the end of the connection.
 
         Raises BrokenResourceError if that is gone, ResponseAborted if the response was broken off.
@@ -111,10 +111,10 @@ class RequestStream(PumpStream):
         waiting = self._waiting
         if waiting:
             data = waiting.popleft()
-            if waiting and len(data) < READ_SIZE:
+            if waiting and len(data) < most:
                 pieces = [data]
                 size = len(data)
-                while waiting and size < READ_SIZE:
+                while waiting and size < most:
                     data = waiting.popleft()
                     size += len(data)
                     pieces.append(data)

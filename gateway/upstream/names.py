@@ -2,7 +2,8 @@
 
 A name is looked up when what is known of it is out of date, never for a request. A server that is still named
 keeps its connections and its health; one that is no more gets no request from then on, and what it has it
-finishes. While no name server answers, the last answer holds.
+finishes. While no name server answers, the last answer holds; for a server of a service, too, whose own name
+alone has no answer.
 """
 
 from collections.abc import Callable
@@ -67,28 +68,36 @@ class Names:
     async def _follow(self, entry: Entry) -> None:
         pause = FIRST_PAUSE
         failed = False
+        unknown: set[str] = set()
         while True:
             try:
                 answer = await self._look_up(entry)
             except ResolveError as error:
                 if not failed:
-                    log.warning(
-                        "name cannot be resolved: what is known of it holds on",
-                        backend=self._backend,
-                        name=str(entry.name),
-                        reason=str(error),
-                    )
+                    self._warn(str(entry.name), str(error))
                 if not entry.servers[0].dialer.targets:
                     self._have(entry, [entry.make(str(error))])
                 failed = True
                 seconds, pause = pause, min(2 * pause, LAST_PAUSE)
             else:
                 found: list[Located | str] = [*answer.servers]
-                self._have(entry, [entry.make(each) for each in found or ["there is no such name"]])
+                stay = [server for server in entry.servers if server.dialer.address in answer.unknown]
+                self._have(entry, [entry.make(each) for each in found or ["there is no such name"]] + stay)
+                before, unknown = unknown, {address.host for address in answer.unknown}
+                for name in sorted(unknown - before):
+                    self._warn(name, answer.reason)
                 failed = False
                 seconds, pause = answer.seconds, FIRST_PAUSE
             entry.looked_up.set()
             await trio.sleep(seconds)  # noqa: TID251 - the time to live of the answer
+
+    def _warn(self, name: str, reason: str) -> None:
+        log.warning(
+            "name cannot be resolved: what is known of it holds on",
+            backend=self._backend,
+            name=name,
+            reason=reason,
+        )
 
     async def _look_up(self, entry: Entry) -> Answer:
         if isinstance(entry.name, TcpAddress):

@@ -6,6 +6,7 @@ server's concern (`gateway.upstream.server`).
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from gateway.net.pump import Pump
 from gateway.net.stream import PumpStream
@@ -61,14 +62,17 @@ class UpstreamConnection:
 class PoolPolicy:
     """Which connections are kept. Times in seconds."""
 
-    idle: int = 32
+    idle: int
     """So many unused ones at most; 0 keeps none."""
-    idle_time: float = 60.0
+    idle_time: float
     """For so long each."""
-    requests: int = 1000
+    requests: int
     """A connection serves so many."""
-    age: float = 3600.0
+    age: float
     """And so long."""
+
+
+NONE_KEPT: Final = PoolPolicy(idle=0, idle_time=0.0, requests=1, age=0.0)
 
 
 class Pool:
@@ -153,7 +157,7 @@ class Pool:
 
     def keep_none(self) -> None:
         """Close all idle connections, and keep none from now on."""
-        self._policy = self._configured = PoolPolicy(idle=0)
+        self._policy = self._configured = replace(self._configured, idle=0)
         self.close()
 
     def keep_at_most(self, count: int) -> None:

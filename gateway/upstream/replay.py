@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.protocols.events import Headers
-from gateway.request import Body
+from gateway.request import PIECE, Body
 from gateway.spool import Spooled
 
 KEPT_BYTES: Final = 64 * 1024
@@ -25,10 +25,10 @@ class KeptBody:
     def trailers(self) -> Headers:
         return self._body.trailers
 
-    def read_nowait(self) -> bytes | None:
+    def read_nowait(self, most: int = PIECE) -> bytes | None:
         if self._position < len(self._kept):
             return self._again()
-        return self._keep(self._body.read_nowait())
+        return self._keep(self._body.read_nowait(most))
 
     async def read(self) -> bytes:
         if self._position < len(self._kept):

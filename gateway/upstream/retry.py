@@ -7,28 +7,25 @@ once: a failed retry is not retried.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.errors import BackendError, Cause, Phase
 from gateway.request import IDEMPOTENT
 from gateway.upstream.health import is_ours
-
-_NONE: Final[frozenset[int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often, how long, and what."""
 
-    tries: int | None = None
+    tries: int | None
     """In all; None: each server once."""
-    time: float = 10.0
+    time: float
     """Seconds from the first in which another may begin."""
-    status: frozenset[int] = _NONE
+    status: frozenset[int]
     """Statuses of responses that count as failures."""
-    all_methods: bool = False
+    all_methods: bool
     """Also those that are not idempotent."""
-    per_try: float = 5.0
+    per_try: float
     """Seconds that a server may be silent, to everybody, before another is asked; 0: any."""
 
     def allows(

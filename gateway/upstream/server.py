@@ -50,6 +50,7 @@ class Server(Candidate):
         "answered_at",
         "backup",
         "dialer",
+        "gone",
         "health",
         "latency",
         "limit",
@@ -82,6 +83,8 @@ class Server(Candidate):
         self._processes = processes
         self._workers = workers
         self.limit = sys.maxsize if connections is None else connections
+        self.gone = False
+        """It is none of the backend's servers any more: it finishes what it has, and takes nothing else."""
         self.told: Capabilities | None = None
         self.health = Health(health)
         self.latency: float | None = None
@@ -96,7 +99,7 @@ class Server(Candidate):
     @property
     def has_room(self) -> bool:
         """Whether another request would get a connection at once."""
-        return self.in_flight < self.limit
+        return self.in_flight < self.limit and not self.gone
 
     def enter(self, now: float) -> None:
         """A request has it from *now* on."""

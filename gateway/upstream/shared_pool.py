@@ -72,7 +72,7 @@ class _Dial:
 class SharedPool(Pool):
     """Implements `Pool` for a server whose connections may be shared."""
 
-    __slots__ = ("_connections", "_dials", "_freed", "_most", "_places", "_refused", "_sharing")
+    __slots__ = ("_connections", "_dials", "_freed", "_keeps", "_most", "_places", "_refused", "_sharing")
 
     def __init__(self, pump: Pump, dialer: Dialer, policy: PoolPolicy, sharing: Sharing) -> None:
         super().__init__(pump, dialer, policy)
@@ -85,6 +85,7 @@ class SharedPool(Pool):
         self._most = sys.maxsize
         """Connections at the same time."""
         self._refused = False
+        self._keeps = True
 
     @property
     def shares(self) -> bool:
@@ -223,6 +224,7 @@ class SharedPool(Pool):
         )
         connection.epoch = self.epoch
         connection.exclusive = exclusive
+        connection.retired = not self._keeps
         self._connections.append(connection)
         self._sharing.start(connection)
         return connection
@@ -274,6 +276,11 @@ class SharedPool(Pool):
             super().close_oldest()
             return
         next(connection for connection in reversed(self._connections) if not connection.active).close()
+
+    def keep_none(self) -> None:
+        """Close all idle connections, and from now on each one when the last of its requests is over."""
+        self._keeps = False
+        super().keep_none()
 
     def close(self) -> None:
         """Close all idle connections; those that are shared when the last of their requests is over."""

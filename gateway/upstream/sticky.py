@@ -22,9 +22,9 @@ class StickyPolicy:
 
     cookie: str
     secret: bytes
-    max_age: float | None = None
+    max_age: float | None
     """Seconds; None: until the browser is closed."""
-    same_site: SameSite = "lax"
+    same_site: SameSite
 
 
 class Sticky:

@@ -22,7 +22,7 @@ class UpstreamTimeouts:
 class Terms:
     """What holds for each exchange with one backend."""
 
-    __slots__ = ("backend", "catch_stderr", "companion", "pump", "rewriter", "timeouts")
+    __slots__ = ("backend", "catch_stderr", "companion", "pump", "references", "rewriter", "timeouts")
 
     def __init__(self, backend: str, pump: Pump, timeouts: UpstreamTimeouts) -> None:
         self.backend = backend
@@ -33,6 +33,8 @@ class Terms:
         """What becomes of addresses and cookies in the answers."""
         self.catch_stderr: re.Pattern[str] | None = None
         """A line of the error stream that it matches is a failure, if the response has not begun."""
+        self.references: frozenset[bytes] | None = None
+        """Fields by which an answer names another one, that the gateway has (`filters.sendfile`)."""
         self.companion: Callable[[ResponseHead], None] | None = None
         """Set if the application is in a process of ours: it looks at the head of the answer, and may raise a
         GatewayError that it tells of. Such an application is told when the client closes its side, too.

@@ -10,6 +10,7 @@ may go on sending. Nothing is copied for `idle` seconds, and the tunnel ends, wh
 then. What breaks on one side is raised, silence too, so that the other can see that it was no orderly end.
 """
 
+from collections.abc import Callable
 from math import inf
 
 import trio
@@ -26,7 +27,7 @@ log = get_logger()
 class Tunnel:
     """A client's end and a server's."""
 
-    __slots__ = ("_active", "_duplex", "_failure", "_farewell", "_idle", "_input", "_pump", "_stream")
+    __slots__ = ("_active", "_duplex", "_failure", "_idle", "_input", "_pump", "_stream", "farewell")
 
     def __init__(self, duplex: Duplex, stream: PumpStream, *, pump: Pump, idle: float) -> None:
         self._duplex = duplex
@@ -36,11 +37,11 @@ class Tunnel:
         self._active = pump.now
         self._failure: Exception | None = None
         self._input = trio.CancelScope()
-        self._farewell = b""
+        self.farewell: Callable[[], bytes] | None = None
+        """What the client gets behind all that the server has said: asked for when it has ended."""
 
-    def end_input(self, farewell: bytes) -> None:
-        """Let the server see that the client has ended. The client gets *farewell* behind what it says."""
-        self._farewell = farewell
+    def end_input(self) -> None:
+        """Let the server see that the client has ended."""
         self._input.cancel()
 
     async def run(self, first: bytes) -> None:
@@ -56,8 +57,14 @@ class Tunnel:
                 await self._copy_to_client(first, nursery.cancel_scope)
         finally:
             self._stream.on_hangup_deadline = None
-        if self._failure is not None:
-            raise self._failure
+            # Its traceback leads here, also if this was cancelled meanwhile.
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            # ... and, once it is raised, to this frame, and to all that are above.
+            try:
+                raise failure
+            finally:
+                del failure
 
     async def _copy_to_client(self, data: bytes, scope: trio.CancelScope) -> None:
         duplex = self._duplex
@@ -69,8 +76,8 @@ class Tunnel:
                 data = await self._receive()
                 if not data:
                     break
-            if self._farewell:
-                await duplex.send(self._farewell)
+            if self.farewell is not None and (farewell := self.farewell()):
+                await duplex.send(farewell)
             await duplex.end()
             self._await_client(scope)
         except (ClientGone, trio.BrokenResourceError, trio.TooSlowError) as failure:

@@ -5,15 +5,17 @@
     names         which servers there are        ─┐
     check         which of them are well          ├─► requests that wait for one go on
     capabilities  what FastCGI applications take ─┘
-    shared connections are served, idle ones that have grown old are closed
+    shared connections are served, idle ones that have grown old are closed, changed files of TLS read again
 """
 
+import ssl
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from gateway.protocols.fastcgi import Capabilities
+from gateway.tls.renewal import RenewedContext
 from gateway.upstream.capabilities import CapabilityProbe
 from gateway.upstream.check import Checker, CheckPolicy, Question
 from gateway.upstream.group import ServerGroup
@@ -24,7 +26,7 @@ from gateway.upstream.server import Server
 from gateway.upstream.shared_pool import SharedPool, Sharing
 
 EXPIRY_INTERVAL: Final = 5.0
-"""Seconds between two looks at idle connections."""
+"""Seconds between two looks at idle connections, and at the files of TLS."""
 
 
 class Upkeep:
@@ -33,7 +35,7 @@ class Upkeep:
     What it is to do is said before it runs.
     """
 
-    __slots__ = ("_backend", "_checker", "_group", "_hold", "_names", "_probe", "_queue", "sharing")
+    __slots__ = ("_backend", "_checker", "_group", "_hold", "_names", "_probe", "_queue", "sharing", "tls")
 
     def __init__(self, backend: str, group: ServerGroup, queue: Queue, hold: Hold) -> None:
         self._backend = backend
@@ -46,6 +48,8 @@ class Upkeep:
         self._probe: CapabilityProbe | None = None
         self.sharing: Sharing | None = None
         """Of connections that several requests are on at the same time."""
+        self.tls: RenewedContext[ssl.SSLContext] | None = None
+        """With which the servers are talked to."""
 
     # --- what is to be done
 
@@ -92,6 +96,8 @@ class Upkeep:
                     await trio.sleep(EXPIRY_INTERVAL)  # noqa: TID251 - the clock of the pools
                     for server in self._group.servers:
                         server.pool.close_expired()
+                    if self.tls is not None:
+                        self.tls.refresh()
         finally:
             for server in self._group.servers:
                 server.pool.close()

@@ -21,7 +21,7 @@ from typing import Final
 
 import trio
 
-from gateway.errors import BackendError, Cause, Phase
+from gateway.errors import BackendError, Cause, Phase, without_frames
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.protocols.codec import ClientCodec
@@ -208,7 +208,7 @@ class Upstream:
                     self._judge(server, exchange.status, seconds)
                 return redirect  # noqa: TRY300 - the loop goes on after the except
             except BackendError as error:
-                failure = error
+                failure = without_frames(error)
             except UnwantedStatus:
                 assert exchange is not None
                 failure = self._failed(Cause.FAILED, f"status {exchange.status}", server, Phase.HEAD)
@@ -419,6 +419,8 @@ class Upstream:
         elif self._hold.time and failure.cause is not Cause.FAILED and len(self._group.servers) == 1:
             # A process that is killed takes connections until its last descriptor is closed.
             await trio.sleep(FIRST_PAUSE)  # noqa: TID251 - back-off: the kernel gives no event
+        else:
+            await trio.lowlevel.checkpoint()  # many that fail at once, one after the other, hold up nobody
         rewind(request.body)
 
     # --- failures

@@ -77,7 +77,7 @@ def test_core_that_computes_is_busy() -> None:
     with process.pinned(core):
         burning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        assert measure.busy_share(core, 0.2) > 0.5
+        assert any(measure.busy_share(core, 0.2) > 0.5 for _ in range(50))  # once it has begun
     finally:
         burning.kill()
         burning.wait()

@@ -23,8 +23,8 @@ def outcome(server: str, *cpu: float, problems: tuple[str, ...] = ()) -> Outcome
     return Outcome(server, "1.2.3", runs=runs)
 
 
-def result(*outcomes: Outcome, name: str = "asgi-trio") -> Result:
-    (scenario,) = (scenario for scenario in SCENARIOS if scenario.name == name)
+def result(*outcomes: Outcome) -> Result:
+    (scenario,) = (scenario for scenario in SCENARIOS if scenario.name == "asgi-trio")
     return Result(scenario, 64, outcomes=list(outcomes))
 
 

@@ -141,7 +141,7 @@ class Http1Conversation:
                 return
             answered.status, answered.headers, answered.trailers = status, message.fields, message.trailers
             answered.received[:] = message.body
-            answered.ended = self._closed or not _ends_with_connection(message)
+            answered.ended = self._closed or not _ends_with_connection(message, self._method)
 
     def _take_part(self, head: bytes) -> None:
         known, _ = read_response(head, "HEAD")
@@ -167,9 +167,10 @@ class Http1Conversation:
         reset(self.stream)
 
 
-def _ends_with_connection(message: Message) -> bool:
+def _ends_with_connection(message: Message, method: str) -> bool:
     return (
-        message.field(b"content-length") is None
+        method != "HEAD"
+        and message.field(b"content-length") is None
         and message.field(b"transfer-encoding") is None
         and (int(message.start[0]) not in (204, 304))
     )
@@ -291,18 +292,16 @@ async def websocket(
             yield WebSocket(_Tunnel(client, stream_id), b"", b""), answered.headers  # type: ignore[arg-type]
 
 
-async def refused_websocket(
-    served: Served, version: str, target: str = "/", *fields: tuple[str, str]
-) -> Answered:
+async def refused_websocket(served: Served, version: str) -> Answered:
     """The response to the handshake of a WebSocket that is refused."""
     async with served.connecting() as stream:
         if version == "1.1":
             conversation = Http1Conversation(stream)
-            await stream.send_all(offer(target.encode(), *(f"{n}: {v}".encode() for n, v in fields)))
+            await stream.send_all(offer(b"/"))
             return await conversation.answer()
         client = Client(stream)
         await client.begin()
-        return await client.answer(await _extended_connect(client, target, fields))
+        return await client.answer(await _extended_connect(client, "/", ()))
 
 
 async def _extended_connect(client: Client, target: str, fields: tuple[tuple[str, str], ...]) -> int:

@@ -96,7 +96,12 @@ ROWS: Final = (
     Row("empty", ("fastcgi",), _refused(Cause.TERMINATED, Phase.HEAD), "END_REQUEST has come."),
     Row("empty", ("ajp",), _GARBAGE, "End Response has come, where only the head may."),
     Row("empty", ("wsgi",), _FAILED, "PEP 3333: start_response must be called."),
-    Row("empty", _ASGI, _refused(Cause.FAILED, Phase.RUN, status=500), "It has only returned: no traceback."),
+    Row(
+        "empty",
+        _ASGI,
+        _refused(Cause.FAILED, Phase.RUN, "pathsend is not offered any more", status=500),
+        "It has only returned, twice: no traceback.",
+    ),
     Row(
         "stderr",
         ("cgi",),

@@ -258,6 +258,7 @@ CGI_ROWS: Final = [
     _refused("101", b"Status: 101 Switching Protocols\r\nUpgrade: x\r\n" + HELLO),
     _refused("bare CR in a field", TEXT + b"X: x\rSet-Cookie: evil=1\r\n" + HELLO),
     _refused("NUL in a field", TEXT + b"X: \0\r\n" + HELLO),
+    _refused("another control character in a field", TEXT + b"X: a\x1b[2J\r\n" + HELLO),
     _refused("a folded field", TEXT + b"X: x\r\n y\r\n" + HELLO),
     _refused("space before a colon", TEXT + b"X : x\r\n" + HELLO),
     _refused("a field without a colon", TEXT + b"X\r\n" + HELLO),

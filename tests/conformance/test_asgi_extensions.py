@@ -3,6 +3,7 @@
 Each test names its rule.
 """
 
+import json
 import os
 import socket
 from copy import deepcopy
@@ -20,11 +21,11 @@ from starlette.routing import Route as StarletteRoute
 from structlog.testing import capture_logs
 
 from gateway.protocols.errors import LocalProtocolError
-from gateway.tls.context import Certificates, TlsOptions
+from gateway.tls.context import Certificates
 from tests.conformance.asgi_client import ask, conversing, hosting, refused_websocket, run, websocket
 from tests.conformance.test_asgi_rules import BODY, MORE, START, Sockets, both_loops, each, errors
 from tests.gateway.http2_client import Client, entering
-from tests.gateway.tls.secured import authority_file, certificate, client_context
+from tests.gateway.tls.secured import authority_file, certificate, client_context, tls_options
 
 CLIENTS: Final = trustme.CA()
 CONTENT: Final = bytes(range(256)) * 1024
@@ -137,6 +138,33 @@ def test_ext_1_a_scope_may_be_copied_deeply(loop: str, version: str) -> None:
 
 
 @each
+def test_ext_1_a_scope_may_be_shown_as_json(loop: str, version: str) -> None:
+    """By those who think of its byte strings only, as pages that help to find faults do."""
+    shown: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        extensions = json.loads(json.dumps(scope["extensions"]))
+        assert extensions.keys() == scope["extensions"].keys()
+        assert scope["extensions"]["gateway.shutdown"]["wait"], "who asks whether it is there finds it"
+        shown.append(extensions)
+        if scope["type"] == "http":
+            await send(START)
+            await send(BODY)
+        else:
+            await receive()
+            await send({"type": "websocket.accept"})
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            assert (await ask(served, version)).status == 200
+            async with websocket(served, version) as (client, _):
+                await client.receive_close()
+
+    run(main)
+    assert [each["gateway.shutdown"] for each in shown] == [{"wait": {}}, {"wait": {}}]
+
+
+@each
 def test_ext_1_what_is_not_to_be_offered(loop: str, version: str, path: Path) -> None:
     """Starlette sends its file by messages then, behind a middleware that knows no others."""
     seen: list[str] = []
@@ -160,6 +188,55 @@ def test_ext_1_what_is_not_to_be_offered(loop: str, version: str, path: Path) ->
 
     run(main)
     assert set(seen) == {"http.response.start", "http.response.body"}
+
+
+@each
+def test_ext_5_file_that_a_middleware_swallows(loop: str, version: str, path: Path) -> None:
+    """brotli-asgi, and the like of it in Gradio: what is no body vanishes. The file comes nevertheless."""
+    offered: list[bool] = []
+
+    async def endpoint(request: Any) -> FileResponse:
+        offered.append("http.response.pathsend" in request.scope["extensions"])
+        return FileResponse(path)
+
+    starlette = Starlette(routes=[StarletteRoute("/", endpoint)])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def send_known(message: Any) -> None:
+            if message["type"] in ("http.response.start", "http.response.body"):
+                await send(message)
+
+        await starlette(scope, receive, send_known)
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            for _ in range(2):
+                answered = await ask(served, version)
+                assert (answered.status, answered.body) == (200, CONTENT)
+
+    with capture_logs() as logs:
+        run(main)
+    assert offered == [True, False, False]
+    assert [each["event"] for each in logs if each["log_level"] in ("warning", "error")] == [
+        "pathsend is not offered any more"
+    ]
+
+
+@each
+def test_ext_5_no_response_at_all(loop: str, version: str) -> None:
+    """For the sake of a file an application is asked again once, and only what is safe to ask."""
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["method"])
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off") as served:
+            for method in ("POST", "GET", "GET"):
+                assert (await ask(served, version, method=method)).status == 500
+
+    run(main)
+    assert seen == ["POST", "GET", "GET", "GET"]
 
 
 # --- denial response
@@ -877,7 +954,7 @@ def test_ext_9_tls(loop: str, version: str, tmp_path: Path) -> None:
 
     files = certificate(tmp_path, "localhost")
     shown = CLIENTS.issue_cert("client@example.com", common_name="client")
-    options = TlsOptions(client_certificates="required", client_ca=authority_file(tmp_path, CLIENTS))
+    options = tls_options(client_certificates="required", client_ca=authority_file(tmp_path, CLIENTS))
 
     async def main() -> None:
         async with hosting(app, loop, lifespan="off") as served:

@@ -20,7 +20,7 @@ from asgiref.wsgi import WsgiToAsgiInstance
 from structlog.testing import capture_logs
 from wsproto.events import CloseConnection, Ping
 
-from gateway.backends.asgi.websocket import QUEUED_MESSAGES
+from gateway.backends.asgi.websocket.inbox import QUEUED_MESSAGES
 from tests.conformance.asgi_client import (
     Conversation,
     ask,
@@ -883,6 +883,26 @@ def test_asgi_10_length_of_a_small_response(loop: str, version: str) -> None:
             assert (answered.body, answered.header(b"content-length")) == (b"ok", b"2")
 
     run(main)
+
+
+@each
+@pytest.mark.parametrize("length", [None, b"18"])
+def test_asgi_10_head_may_end_with_its_start(loop: str, version: str, length: bytes | None) -> None:
+    """Lilya sends nothing more for the HEAD of a file: there is no body. A GET has one."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [] if length is None else [(b"content-length", length)]})
+
+    async def main() -> None:
+        async with hosting(app, loop, lifespan="off", drop_extensions="http.response.pathsend") as served:
+            answered = await ask(served, version, method="HEAD")
+            assert (answered.status, answered.body, answered.ended) == (200, b"", True)
+            assert answered.header(b"content-length") == length
+            assert (await ask(served, version)).status == 500
+
+    with capture_logs() as logs:
+        run(main)
+    assert [each["method"] for each in errors(logs)] == ["GET"]
 
 
 @each

@@ -35,7 +35,7 @@ from tests.conformance.faulty import (
     until_shared,
 )
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Served, descriptors, gateway_of, quick_sweeper, run, until  # noqa: F401
+from tests.gateway.served import Served, descriptors, gateway_of, run, until
 
 COUNT: Final = int(os.environ.get("FAULT_STORM", "1000"))
 SEED: Final = int(os.environ.get("FAULT_STORM_SEED", "14"))

@@ -22,7 +22,7 @@ from tests.conformance.faulty import (
     until_shared,
 )
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Served, gateway_of, quick_sweeper, run, until  # noqa: F401
+from tests.gateway.served import Served, gateway_of, run, until
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

@@ -33,7 +33,7 @@ from tests.conformance.spawned_faults import (
     rows,
 )
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Log, Served, gateway_of, quick_sweeper, run, soon  # noqa: F401
+from tests.gateway.served import Log, Served, gateway_of, run, soon
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

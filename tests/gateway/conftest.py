@@ -3,15 +3,22 @@
 ``from tests.gateway.conftest import RecordingResponder, make_request``.
 """
 
+import logging
 import os
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 
+from gateway.backends.intake import BodyIntake
 from gateway.errors import Cause, ClientGone, RequestError, ResponseAborted
+from gateway.logger import settle
 from gateway.protocols.events import Headers
 from gateway.request import NO_BODY, Address, Body, Connection, Request
+from gateway.spool import BodyPolicy
 from gateway.target import decode_path, split_target
 
 _FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -27,7 +34,7 @@ class BytesBody:
         self.length = sum(map(len, self._pieces)) if sized else None
         self.trailers: Headers = []
 
-    def read_nowait(self) -> bytes | None:
+    def read_nowait(self, _most: int = 0) -> bytes | None:
         if self._waits and self._pieces:
             return None
         return self._pieces.pop(0) if self._pieces else b""
@@ -43,7 +50,7 @@ class FailingBody(BytesBody):
         super().__init__(*pieces, sized=False)
         self._error = error
 
-    def read_nowait(self) -> bytes | None:
+    def read_nowait(self, _most: int = 0) -> bytes | None:
         return self._pieces.pop(0) if self._pieces else None
 
     async def read(self) -> bytes:
@@ -213,6 +220,13 @@ def make_request(
     return request
 
 
+def make_intake(
+    policy: BodyPolicy = "spool", *, spool_memory: int = 256 * 1024, max_body: int = 1024**3
+) -> BodyIntake:
+    """How a backend takes bodies."""
+    return BodyIntake("app", policy, spool_memory=spool_memory, max_body=max_body)
+
+
 @pytest.fixture
 def no_leak() -> Iterator[None]:
     """Complaints 29, 30: no descriptor, no process and no zombie stays."""
@@ -227,3 +241,18 @@ def no_leak() -> Iterator[None]:
 def recorder() -> RecordingResponder:
     """A Responder for one GET request."""
     return RecordingResponder()
+
+
+@pytest.fixture
+def logging_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Logging is the process's own: leave it as it was."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
+    yield
+    settle(None)
+    structlog.reset_defaults()
+    root.handlers, root.level = handlers, level

@@ -24,10 +24,9 @@ from h2.events import (
 from h2.settings import SettingCodes
 
 from gateway.front.entrance import Entrance
-from gateway.listener import ListeningSocket, accept
 from gateway.protocols.events import Headers
 from gateway.tls.context import Certificates
-from tests.gateway.served import Answer, Served, run, serving
+from tests.gateway.served import Answer, Served, each_served, run, serving
 from tests.protocols.http2_peer import GOAWAY
 
 
@@ -198,15 +197,10 @@ async def entering(
     else:
         sock = socket.create_server(path, family=socket.AF_UNIX, backlog=128)
     sock.setblocking(False)
-    listening = ListeningSocket(sock)
     served.address = sock.getsockname()
     with sock:
-        async with trio.open_nursery() as connections:
-            connections.start_soon(
-                accept, listening, lambda client: connections.start_soon(entrance.serve, client)
-            )
+        async with each_served(sock, entrance.serve):
             yield entrance
-            connections.cancel_scope.cancel()
 
 
 def talking(
@@ -215,7 +209,7 @@ def talking(
     *,
     settings: dict[str, int] | None = None,
     credit: bool = True,
-    seconds: float = 10.0,
+    seconds: float = 25.0,
     clock: trio.abc.Clock | None = None,
     **options: Any,
 ) -> None:

@@ -19,6 +19,8 @@ class NameServer:
         self.ttl = 0
         self.fails: bool = False
         """Whether it answers SERVFAIL."""
+        self.broken: set[str] = set()
+        """Names for which it answers SERVFAIL."""
         self.silent: set[str] = set()
         """Types of records for which it does not answer."""
         self.asked: list[tuple[str, str]] = []
@@ -37,7 +39,7 @@ class NameServer:
             return None
         reply = dns.message.make_response(query)
         reply.flags |= dns.flags.RA
-        if self.fails:
+        if self.fails or name in self.broken:
             reply.set_rcode(dns.rcode.SERVFAIL)
         elif records := self.records.get((name, kind)):
             reply.answer.append(dns.rrset.from_text(question.name, self.ttl, "IN", kind, *records))

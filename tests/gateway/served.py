@@ -13,9 +13,9 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
-import pytest
 import trio
 
 from gateway.backend import Handler
@@ -31,7 +31,7 @@ from gateway.protocols.ajp import AjpServer
 from gateway.protocols.codec import ServerCodec
 from gateway.protocols.events import Data, EndOfMessage, NeedData, RequestEvent
 from gateway.protocols.fastcgi import FastCgiServer
-from gateway.request import Connection, Request, Responder
+from gateway.request import Address, Connection, Request, Responder
 from gateway.router import Route, Router
 from gateway.shutdown.notice import ShutdownNotice
 
@@ -104,6 +104,20 @@ class Served:
             return await read_all(client)
 
 
+def service_of(
+    pump: Pump,
+    handler: Handler,
+    *,
+    mount: str = "",
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+    **others: Any,
+) -> Service:
+    """A service whose only route is *handler*; *others* are more of its settings."""
+    router = Router([Route(handler, mount=mount)])
+    return Service(pump, router, timeouts or Timeouts(), limits or Limits(), **others)
+
+
 @asynccontextmanager
 async def serving(
     answer: Answer,
@@ -116,13 +130,7 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """A service whose only route is *answer*, on a TCP port, or on a Unix socket at *path*."""
     async with pumping() as pump:
-        service = Service(
-            pump=pump,
-            router=Router([Route(Answering(answer))]),
-            timeouts=timeouts or Timeouts(),
-            limits=limits or Limits(),
-            access_log=access_log,
-        )
+        service = service_of(pump, Answering(answer), timeouts=timeouts, limits=limits, access_log=access_log)
         async with accepting(service, path=path, send_buffer=send_buffer) as served:
             yield served
 
@@ -168,15 +176,46 @@ async def accepting(
         served.open.discard(connection)
 
     with sock:
-        async with trio.open_nursery() as connections:
-            connections.start_soon(
-                accept, ListeningSocket(sock), lambda client: connections.start_soon(serve, client)
-            )
+        async with each_served(sock, serve):
             yield served
-            connections.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def each_served(
+    sock: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Have *serve* called with each connection that comes to *sock*; what still runs at the end is ended."""
+    async with trio.open_nursery() as connections:
+        connections.start_soon(
+            accept, ListeningSocket(sock), lambda client: connections.start_soon(serve, client)
+        )
+        yield
+        connections.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def conversing(
+    service: Service, *, client: Address, server: Address
+) -> AsyncIterator[trio.SocketStream]:
+    """The client's end of a connection from *client* to *server*, as *service* is told."""
+    ours, theirs = socket.socketpair()
+    connection = Http1Connection(
+        attached(service.pump, ours), service, Connection(client=client, server=server)
+    )
+    async with trio.open_nursery() as connections:
+        connections.start_soon(connection.serve)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as stream:
+            yield stream
+        connections.cancel_scope.cancel()
 
 
 # ---- clients
+
+
+def chunked(*pieces: bytes) -> bytes:
+    """A request with a body of *pieces*, the last on its connection."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
 async def read_all(stream: AnyStream) -> bytes:
@@ -307,6 +346,21 @@ async def backend(
             nursery.cancel_scope.cancel()
 
 
+async def echo(stream: trio.SocketStream) -> None:
+    """A behaviour: sends back what comes."""
+    async for data in stream:
+        await stream.send_all(data)
+
+
+def kernel_buffers() -> int:
+    """Bytes of a response that the kernel holds at most on the way to a client that does not read (tcp(7)).
+
+    Those of four sockets: how far the receive buffer of the gateway grows depends on how it was scheduled.
+    """
+    limits = (Path(f"/proc/sys/net/ipv4/{name}").read_text() for name in ("tcp_rmem", "tcp_wmem"))
+    return 2 * sum(int(limit.split()[2]) for limit in limits)
+
+
 def unused_port() -> int:
     """A port that refuses connections, unless another socket gets it meanwhile, which is rare."""
     with socket.socket() as sock:
@@ -386,13 +440,13 @@ async def soon(condition: Callable[[], bool]) -> None:
 
 
 def descriptors() -> int:
-    """How many file descriptors this process has."""
+    """How many file descriptors this process has. Garbage of earlier tests may give some back meanwhile."""
     return len(os.listdir("/proc/self/fd"))
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until *condition* holds (the test's own time-out ends a wait in vain)."""
-    with trio.fail_after(5):
+    """Let the loop turn until *condition* holds; what takes 20 seconds is not to be expected any more."""
+    with trio.fail_after(20):
         while not condition():
             await trio.lowlevel.checkpoint()
 
@@ -404,7 +458,7 @@ async def pass_time(seconds: float) -> None:
 
 
 def run(
-    main: Callable[[], Awaitable[None]], *, seconds: float = 10.0, clock: trio.abc.Clock | None = None
+    main: Callable[[], Awaitable[None]], *, seconds: float = 25.0, clock: trio.abc.Clock | None = None
 ) -> None:
     """`trio.run`, which fails after *seconds*, and when a task or descriptor of *main* is left."""
 
@@ -417,9 +471,3 @@ def run(
         assert descriptors() <= before, "descriptors are left open"
 
     trio.run(bounded, clock=clock)
-
-
-@pytest.fixture
-def quick_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines are kept to 10 ms instead of a quarter of a second."""
-    monkeypatch.setattr("gateway.net.pump.SWEEP_INTERVAL", 0.01)

@@ -1,5 +1,7 @@
 """Redirects and fixed responses."""
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -7,6 +9,11 @@ from gateway.actions import HttpsRedirect, Redirect, Respond
 from gateway.request import Request
 from gateway.template import Template
 from tests.gateway.conftest import RecordingResponder, make_request
+
+
+def respond(**options: Any) -> Respond:
+    """The action, with *options* in place of what most tests want."""
+    return Respond(**{"status": 200, "body": None, "headers": {}, **options})
 
 
 def answer(handler: HttpsRedirect | Redirect | Respond, request: Request) -> RecordingResponder:
@@ -83,20 +90,20 @@ def test_rejects_statuses_that_do_not_redirect(status: int) -> None:
 
 
 def test_respond_sends_a_fixed_text() -> None:
-    response = answer(Respond(body=Template.parse("ok\n")), make_request())
+    response = answer(respond(body=Template.parse("ok\n")), make_request())
     assert (response.status, response.body) == (200, b"ok\n")
     assert response.headers == [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"3")]
 
 
 def test_respond_is_the_same_each_time() -> None:
-    handler = Respond(status=404, body=Template.parse("gone"), headers={"X-A": Template.parse("b")})
+    handler = respond(status=404, body=Template.parse("gone"), headers={"X-A": Template.parse("b")})
     first, second = (answer(handler, make_request()) for _ in range(2))
     assert (first.status, first.headers, first.body) == (second.status, second.headers, second.body)
     assert first.header(b"x-a") == b"b"
 
 
 def test_respond_fills_in_body_and_fields() -> None:
-    handler = Respond(
+    handler = respond(
         status=403,
         body=Template.parse("no {path} for {client}"),
         headers={"X-Path": Template.parse("{path}"), "X-Fixed": Template.parse("f")},
@@ -109,24 +116,41 @@ def test_respond_fills_in_body_and_fields() -> None:
 
 
 def test_respond_fills_in_fields_of_a_constant_body() -> None:
-    handler = Respond(body=Template.parse("x"), headers={"X-Path": Template.parse("{path}")})
+    handler = respond(body=Template.parse("x"), headers={"X-Path": Template.parse("{path}")})
     assert answer(handler, make_request(b"/a")).header(b"x-path") == b"/a"
     assert answer(handler, make_request(b"/b")).header(b"x-path") == b"/b"
 
 
 def test_respond_takes_a_content_type() -> None:
-    handler = Respond(body=Template.parse("{}"), headers={"Content-Type": Template.parse("application/json")})
+    handler = respond(body=Template.parse("{}"), headers={"Content-Type": Template.parse("application/json")})
     assert answer(handler, make_request()).header(b"content-type") == b"application/json"
 
 
+@pytest.mark.parametrize(
+    ("content_type", "text", "body"),
+    [
+        ("Text/HTML; charset=utf-8", "<p>{path}</p>", b"<p>/&lt;b&gt;&quot;&amp;</p>"),
+        ("image/svg+xml", "<text>{path}</text>", b"<text>/&lt;b&gt;&quot;&amp;</text>"),
+        ("application/problem+json", '{"path": "{path}"}', b'{"path": "/<b>\\"&"}'),
+        ("text/csv", "{path}", b'/<b>"&'),
+    ],
+)
+def test_respond_writes_values_as_its_content_type_wants_them(
+    content_type: str, text: str, body: bytes
+) -> None:
+    """A path is a client's; in a page of HTML it would be a script."""
+    handler = respond(body=Template.parse(text), headers={"Content-Type": Template.parse(content_type)})
+    assert answer(handler, make_request(b"/%3Cb%3E%22&")).body == body
+
+
 def test_respond_to_head_tells_the_length_only() -> None:
-    response = answer(Respond(body=Template.parse("12345")), make_request(method="HEAD"))
+    response = answer(respond(body=Template.parse("12345")), make_request(method="HEAD"))
     assert response.header(b"content-length") == b"5"
     assert response.body == b""
 
 
 def test_respond_without_a_body() -> None:
-    response = answer(Respond(status=404), make_request())
+    response = answer(respond(status=404), make_request())
     assert response.headers == [(b"content-length", b"0")]
     assert response.pieces == []
 
@@ -134,17 +158,17 @@ def test_respond_without_a_body() -> None:
 @pytest.mark.parametrize("status", [204, 304])
 def test_respond_without_content_has_no_length(status: int) -> None:
     """RFC 9110 8.6."""
-    assert answer(Respond(status=status), make_request()).headers == []
+    assert answer(respond(status=status), make_request()).headers == []
 
 
 @pytest.mark.parametrize("status", [0, 100, 199, 600])
 def test_rejects_statuses_that_are_not_final(status: int) -> None:
     with pytest.raises(ValueError, match="200 to 599"):
-        Respond(status=status)
+        respond(status=status)
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
 def test_rejects_a_body_where_none_may_be(status: int) -> None:
     """RFC 9110 6.4.1, 15.3.6."""
     with pytest.raises(ValueError, match="has none"):
-        Respond(status=status, body=Template.parse("x"))
+        respond(status=status, body=Template.parse("x"))

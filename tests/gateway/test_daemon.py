@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class Daemon:
 
     def ready(self) -> list[str]:
         addresses: list[str] = self.wait_for('"ready"')["addresses"]
-        if addresses[0].startswith(("http://127.0.0.1:", "https://127.0.0.1:")):
+        if addresses[0].startswith(("http://127.0.0.1:", "https://127.0.0.1:", "http://0.0.0.0:")):
             self._address = ("127.0.0.1", int(addresses[0].rpartition(":")[2]))
         return addresses
 
@@ -136,6 +136,13 @@ def slow(timeouts: str = "{}") -> str:
 FIXED = "listeners: [{http: '127.0.0.1:0'}]\nroutes: [{respond: {body: fixed}}]\n"
 
 
+NOHUP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[1:]])
+"""
+
+
 def read_all(client: socket.socket) -> bytes:
     received = b""
     while data := client.recv(65536):
@@ -159,6 +166,66 @@ def test_idle_connections_do_not_hold_the_end(tmp_path: Path, number: signal.Sig
         assert "waiting for requests" not in logged
         with pytest.raises(ConnectionRefusedError):
             running.connect()
+
+
+def test_started_by_nohup_it_goes_on_when_the_terminal_is_closed(tmp_path: Path) -> None:
+    with daemon(tmp_path, FIXED, program=("-c", NOHUP)) as running:
+        running.ready()
+        running.process.send_signal(signal.SIGHUP)
+        with running.ask("/") as client:
+            assert client.recv(65536).endswith(b"fixed")
+        running.process.terminate()
+        assert '"signal": "SIGTERM"' in running.end()
+
+
+def test_log_file_is_opened_anew_at_sigusr1(tmp_path: Path) -> None:
+    """As nginx and gunicorn have it in logrotate's postrotate. What replaces their program only says so."""
+    access, old = tmp_path / "access.log", tmp_path / "access.log.1"
+    with daemon(tmp_path, FIXED + "access_log: {destination: access.log}\n") as running:
+        running.ready()
+        with running.ask("/before") as client:
+            assert client.recv(65536).endswith(b"fixed")
+        access.rename(old)
+        running.process.send_signal(signal.SIGUSR1)
+        running.wait_for('"log files opened anew"')
+        assert access.exists()
+        running.process.send_signal(signal.SIGUSR2)
+        assert "gateway reload" in running.wait_for('"SIGUSR2"')["event"]
+        with running.ask("/after") as client:
+            assert client.recv(65536).endswith(b"fixed")
+        running.process.terminate()
+        running.end()
+    lines = [[json.loads(line)["target"] for line in each.read_text().splitlines()] for each in (old, access)]
+    assert lines == [["/before"], ["/after"]]
+
+
+def has_open(pid: int, path: Path) -> bool:
+    for each in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # it was closed just now
+            if os.readlink(f"/proc/{pid}/fd/{each}") == str(path):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigusr1_ends_no_daemon_that_starts_or_stops(tmp_path: Path, workers: int) -> None:
+    """What rotates logs knows nothing of that; systemd started it again, as one that has failed."""
+    (tmp_path / "asked.py").write_text(
+        "import atexit, os, signal\n"
+        "from slow_application import app\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGUSR1)\n"
+    )
+    os.mkfifo(tmp_path / "gateway.yaml")
+    held = os.open(tmp_path / "gateway.yaml", os.O_RDWR)
+    config = slow().replace("slow_application:app", "asked:app")
+    with daemon(tmp_path, config, "--workers", str(workers)) as running:
+        while not has_open(running.process.pid, tmp_path / "gateway.yaml"):
+            assert running.process.poll() is None
+        running.process.send_signal(signal.SIGUSR1)
+        os.close(held)  # The end of the file, which it waits for.
+        running.ready()
+        running.process.terminate()
+        running.end()
 
 
 @pytest.mark.parametrize("path", ["/slow", "/begun"])
@@ -250,13 +317,15 @@ def test_grace_is_bounded(tmp_path: Path) -> None:
         assert '"requests were cut off"' in running.end()
 
 
-def test_second_signal_ends_the_wait(tmp_path: Path) -> None:
-    """What is waited for is told after a while."""
-    with daemon(tmp_path, asgi("{shutdown: 60s}")) as running:
+@pytest.mark.parametrize("address", ["127.0.0.1:0", ":0"])
+def test_second_signal_ends_the_wait(tmp_path: Path, address: str) -> None:
+    """What is waited for is told after a while; once, also where one listener has several sockets."""
+    with daemon(tmp_path, asgi("{shutdown: 60s}").replace("127.0.0.1:0", address)) as running:
         running.ready()
         with running.ask("/slow?now") as client:
             running.wait_for("reached")
             running.process.terminate()
+            assert running.wait_for("waiting for requests")["connections"] == 1
             told = running.wait_for("still waiting for requests")
             assert (told["requests"], told["oldest"]) == (1, ["GET /slow"])
             assert told["seconds"] <= 59
@@ -276,7 +345,7 @@ def test_second_signal_ends_the_wait_for_an_application_that_does_not_stop(
         running.process.terminate()
         running.wait_for("reached")
         told = running.wait_for("waiting for applications")
-        assert (told["backends"], told["seconds"]) == (["app"], 29 if process == "own" else 59)
+        assert (told["backends"], round(told["seconds"])) == (["app"], 29 if process == "own" else 59)
         running.process.terminate()
         assert '"application did not shut down in time"' in running.end()
 
@@ -373,6 +442,24 @@ def test_nothing_that_python_waits_for_holds_the_end(tmp_path: Path, code: str, 
     assert [each["threads"] for each in waited] == ([said["threads"]] if "threads" in said else [])
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_thread_of_an_application_that_cannot_start_holds_up_no_message(tmp_path: Path, workers: int) -> None:
+    """The reason came when the thread was left behind, after 30 seconds, where there are several workers."""
+    (tmp_path / "failing.py").write_text(
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, name='mine').start()\n"
+        "import absent\n"
+    )
+    config = slow().replace("slow_application:app", "failing:app")
+    with daemon(tmp_path, config, "--workers", str(workers)) as running:
+        left = running.wait_for("threads are left behind")
+        assert (left["threads"], left["patience"]) == (["mine"], 1)
+        assert running.process.wait(60) == 1
+        assert running.process.stderr is not None
+        logged = "".join(running.lines) + running.process.stderr.read().decode()
+    assert "gateway: backend app: the import of failing failed: ModuleNotFoundError" in logged
+
+
 def test_what_ends_by_itself_is_not_left_behind(tmp_path: Path) -> None:
     """However little time requests have."""
     (tmp_path / "leaving.py").write_text(
@@ -405,6 +492,22 @@ def test_a_thread_that_holds_the_process_of_an_application_is_named(tmp_path: Pa
         assert (told["threads"], round(told["seconds"])) == (["mine"], 29)
         (tmp_path / "held").write_bytes(b"")
         running.end()
+
+
+def test_second_signal_ends_the_process_of_an_application_without_an_error(tmp_path: Path) -> None:
+    """It waits for a thread, behind the end of its loop."""
+    (tmp_path / "leaving.py").write_text(
+        "import threading\n"
+        "from slow_application import app\n"
+        "threading.Thread(target=threading.Event().wait, name='mine').start()\n"
+    )
+    config = slow().replace("slow_application:app'", "leaving:app', process: own")
+    with daemon(tmp_path, config) as running:
+        running.ready()
+        running.process.terminate()
+        running.wait_for("waiting for threads")
+        running.process.terminate()
+        assert '"error"' not in running.end()
 
 
 IGNORES = """

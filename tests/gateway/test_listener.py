@@ -1,5 +1,6 @@
 """Listening sockets: addresses, permissions, stale files, and accepting."""
 
+import errno
 import os
 import re
 import resource
@@ -172,6 +173,30 @@ def test_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
     first.close()
     assert (tmp_path / "socket").exists()
     second.close()
+
+
+def test_directory_that_is_none_any_more_holds_up_no_end(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    found = opened(f"unix:{tmp_path}/run/gateway.sock")
+    (tmp_path / "run").rename(tmp_path / "before")
+    (tmp_path / "run").write_text("")
+    assert found.lost
+    found.close()
+    assert found.sock.fileno() == -1
+
+
+def test_file_that_cannot_be_removed_holds_up_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its directory may be one that only others write to, by now."""
+    found = opened(f"unix:{tmp_path}/gateway.sock")
+
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refuse)
+        found.close()
+    assert found.sock.fileno() == -1
+    opened(f"unix:{tmp_path}/gateway.sock").close()  # a stale file is nobody's
 
 
 def test_inherited_socket() -> None:

@@ -10,8 +10,8 @@ from gateway.errors import BackendError, Cause, Phase
 from gateway.slots import Slots
 
 
-def make_slots(limit: int = 1, *, queue: int | None = 1, queue_time: float = 60) -> Slots:
-    return Slots("tools", limit, queue=queue, queue_time=queue_time, running="programs run")
+def make_slots(*, queue: int | None = 1, queue_time: float = 60) -> Slots:
+    return Slots(1, queue=queue, queue_time=queue_time, backend="tools", running="programs run")
 
 
 def test_full_queue_is_refused_at_once() -> None:

@@ -52,6 +52,13 @@ def test_own_modules_are_not_looked_through_for_cycles(tmp_path: Path) -> None:
     assert answer(tmp_path)["frozen"] > 10_000
 
 
+def test_commands_that_need_no_daemon_load_none() -> None:
+    """Those, and the completion of a shell, answer at once."""
+    code = "import sys; import gateway.cli.commands; print('trio' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
 NEEDED_LATER = (
     "rich", "hpack", "wsproto", "h11", "dns", "cryptography", "flup", "watchfiles", "trustme",
     "prometheus_client", "importlib.metadata", "email", "html", "difflib",

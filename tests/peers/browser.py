@@ -38,17 +38,18 @@ FLAGS = (
 )
 
 
-def key_of(host: str, port: int) -> str:
-    """What Chromium knows a server's key by."""
-    certificate = load_pem_x509_certificate(get_server_certificate((host, port)).encode())
+def _key_of(url: str) -> str:
+    """What Chromium knows the key of the server at *url* by."""
+    host, _, port = url.removeprefix("https://").rpartition(":")
+    certificate = load_pem_x509_certificate(get_server_certificate((host, int(port))).encode())
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return b64encode(sha256(key).digest()).decode()
 
 
 @contextmanager
 def run_browser(program: str, directory: Path, *, trusted: str) -> Iterator["Browser"]:
-    """Chromium with one empty page; *trusted* is a key, by `key_of`."""
-    trust = f"--ignore-certificate-errors-spki-list={trusted}"
+    """Chromium with one empty page, which trusts the server at the URL *trusted*."""
+    trust = f"--ignore-certificate-errors-spki-list={_key_of(trusted)}"
     command = [program, *FLAGS, trust, f"--user-data-dir={directory / 'profile'}", "about:blank"]
     environment = {"HOME": str(directory), "PATH": os.environ.get("PATH", os.defpath)}
     unused = subprocess.DEVNULL

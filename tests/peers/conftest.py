@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ import pytest
 RequireProgram = Callable[[str, str], str]
 StartGateway = Callable[..., "Gateway"]
 RunGateway = Callable[..., AbstractContextManager["Gateway"]]
+Curl = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 WAIT = 30.0
 """Seconds until a program that says nothing fails the test."""
@@ -64,6 +66,25 @@ def fpm_program(require_program: RequireProgram) -> str:
     names = ("php-fpm8.2", "php-fpm8.3", "php-fpm8.4")
     name = next((name for name in names if Path("/usr/sbin", name).exists()), "php-fpm")
     return require_program(name, "apt-get install php-fpm")
+
+
+@pytest.fixture
+def curl(require_program: RequireProgram, tmp_path: Path) -> Curl:
+    """``curl(*arguments, data=b"", status=(0,))``: its output, and on standard error what it did.
+
+    Files are relative to ``tmp_path``; *status* are the exit statuses that it may have.
+    """
+    program = require_program("curl", "apt-get install curl")
+
+    def run(
+        *arguments: str, data: bytes = b"", status: Collection[int] = (0,)
+    ) -> "subprocess.CompletedProcess[bytes]":
+        command = [program, "--disable", "--silent", "--show-error", *arguments]
+        done = subprocess.run(command, input=data, capture_output=True, timeout=WAIT, cwd=tmp_path)
+        assert done.returncode in status, done.stderr.decode()
+        return done
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -141,6 +162,28 @@ class Program:
             self._news.notify_all()
 
 
+def start_on_socket(
+    stack: ExitStack, directory: Path, name: str, command: list[str], *, stdin: bool = False
+) -> None:
+    """A program that inherits the listening Unix socket *name*, as ``{}`` in its command or as descriptor 0.
+
+    The socket is there before the program: who connects early waits in its queue.
+    """
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / f"{name}.sock"))
+        listener.listen(128)
+        stack.enter_context(
+            Program(
+                [word.replace("{}", str(listener.fileno())) for word in command],
+                cwd=directory,
+                stdin=listener if stdin else subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[listener.fileno()],
+                env={**os.environ, "NGINX": f"{listener.fileno()};"},
+            )
+        )
+
+
 # ---- the gateway
 
 
@@ -170,10 +213,20 @@ class Gateway(Program):
         except BaseException:
             self.stop()
             raise
-        self.url: str = next(a for a in ready["addresses"] if a.startswith("http://"))
-        """The base URL, without a slash at the end."""
+        self.addresses: list[str] = ready["addresses"]
+        """Of its listeners, in their order."""
+        self.url = self._url("http")
+        """The base URL of the first listener on TCP, without a slash at the end."""
         self.host, _, port = self.url.removeprefix("http://").rpartition(":")
         self.port = int(port)
+
+    @property
+    def https(self) -> str:
+        """The base URL of the first listener with TLS."""
+        return self._url("https")
+
+    def _url(self, scheme: str) -> str:
+        return next(each for each in self.addresses if each.startswith(f"{scheme}://"))
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What was logged under *name* so far."""

@@ -19,6 +19,7 @@ import pytest
 
 from gateway.protocols.ajp import AjpServer
 from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, RequestVariables, ResponseHead
+from tests.gateway.served import unused_port
 from tests.peers.conftest import WAIT, Gateway, Program, RequireProgram, RunGateway
 from tests.peers.tomcat import TOMCAT, run_tomcat
 
@@ -187,8 +188,7 @@ def test_request_as_a_servlet_sees_it(gateway: Gateway) -> None:
 
 
 def test_tls_as_a_servlet_sees_it(gateway: Gateway) -> None:
-    (ready,) = gateway.events("ready")
-    port = int(ready["addresses"][1].rpartition(":")[2])
+    port = int(gateway.https.rpartition(":")[2])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -472,12 +472,6 @@ def container(secret: str | None = None) -> Iterator[tuple[Container, int]]:
             thread.join(WAIT)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def ask(
     port: int, method: str, target: str, body: Any = None, **fields: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
@@ -512,7 +506,7 @@ ProxyPass / ajp://127.0.0.1:{container}/ secret=s3cret ping=5
 @pytest.fixture
 def apache(require_program: RequireProgram, tmp_path: Path) -> Iterator[tuple[Container, int]]:
     program = require_program("apache2", "apt-get install apache2")
-    port = free_port()
+    port = unused_port()
     with container("s3cret") as (answering, container_port):
         config = tmp_path / "apache.conf"
         config.write_text(
@@ -567,7 +561,7 @@ ajp13.server = ("/" => (("host" => "127.0.0.1", "port" => {container}, "check-lo
 @pytest.fixture
 def lighttpd(require_program: RequireProgram, tmp_path: Path) -> Iterator[tuple[Container, int]]:
     program = require_program("lighttpd", "apt-get install lighttpd")
-    port = free_port()
+    port = unused_port()
     with container() as (answering, container_port):
         config = tmp_path / "lighttpd.conf"
         config.write_text(LIGHTTPD.format(directory=tmp_path, port=port, container=container_port))

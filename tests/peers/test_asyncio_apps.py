@@ -94,7 +94,7 @@ def test_debug_mode_tells_of_slow_steps(
         directory, CONFIG.format(options=options), expect=["asyncio", "uncaught in asyncio"], env=env
     ) as gateway:
         assert gateway.get("/block_the_loop").text == "None"
-        said = json.loads(gateway.wait_for(lambda line: " took 0." in line))
+        said = json.loads(gateway.wait_for(lambda line: "Executing " in line and " took " in line))
         assert (said["level"], said["logger"]) == ("warning", "asyncio")
         assert "asyncio_app.py" in said["event"] or "crossing.py" in said["event"]
         gateway.get("/fail_in_a_callback")

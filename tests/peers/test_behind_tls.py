@@ -1,6 +1,5 @@
 """nginx and uWSGI behind the gateway, by TLS: client certificates, sessions, kept connections."""
 
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,26 +9,20 @@ import pytest
 
 from tests.gateway.tls.secured import AUTHORITY, certificate
 from tests.peers.conftest import Gateway, Program, RequireProgram, RunGateway
+from tests.peers.nginx import inheriting, nginx_command
 
 NGINX = """
-daemon off; user root; worker_processes 1; pid {directory}/pid; error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-    proxy_temp_path {directory}; fastcgi_temp_path {directory};
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        server_name app.example;
-        ssl_certificate {directory}/site.pem;
-        ssl_certificate_key {directory}/site-key.pem;
-        ssl_client_certificate {directory}/ca.pem;
-        ssl_verify_client on;
-        location / {{
-            return 200 "$host $ssl_server_name $ssl_client_verify $connection_requests $ssl_session_reused";
-        }}
-        location /large {{ alias {directory}/large; }}
+server {{
+    listen 127.0.0.1:{port} ssl;
+    server_name app.example;
+    ssl_certificate {directory}/site.pem;
+    ssl_certificate_key {directory}/site-key.pem;
+    ssl_client_certificate {directory}/ca.pem;
+    ssl_verify_client on;
+    location / {{
+        return 200 "$host $ssl_server_name $ssl_client_verify $connection_requests $ssl_session_reused";
     }}
+    location /large {{ alias {directory}/large; }}
 }}
 """
 
@@ -86,14 +79,12 @@ def gateway(
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         ports = [int(each.getsockname()[1]) for each in sockets]
-        config = directory / "nginx.conf"
-        config.write_text(NGINX.format(directory=directory, port=ports[0]))
         stack.enter_context(
             Program(
-                [nginx, "-p", str(directory), "-c", str(config), "-e", "stderr"],
+                nginx_command(nginx, directory, NGINX.format(directory=directory, port=ports[0])),
                 pass_fds=[sockets[0].fileno()],
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, "NGINX": f"{sockets[0].fileno()};"},
+                env=inheriting(sockets[:1]),
             )
         )
         running = Program(

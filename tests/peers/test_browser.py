@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.served import unused_port
-from tests.peers.browser import Browser, key_of, run_browser
+from tests.peers.browser import Browser, run_browser
 from tests.peers.conftest import CHECKOUT, Gateway, RequireProgram, RunGateway, StartGateway
-from tests.peers.test_example import free_port
 
 LISTENERS = "[{http: 127.0.0.1:0}, {http: 127.0.0.1:0, tls: development}]"
 
@@ -45,25 +44,18 @@ def gateway(run_gateway: RunGateway, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def https(gateway: Gateway) -> str:
-    (ready,) = gateway.events("ready")
-    return next(str(url) for url in ready["addresses"] if url.startswith("https://"))
-
-
-@pytest.fixture(scope="module")
 def browser(
-    require_program: RequireProgram, https: str, tmp_path_factory: pytest.TempPathFactory
+    require_program: RequireProgram, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser]:
     program = require_program("chromium", "apt-get install chromium")
-    key = key_of("127.0.0.1", int(https.rpartition(":")[2]))
-    with run_browser(program, tmp_path_factory.mktemp("chromium"), trusted=key) as running:
+    with run_browser(program, tmp_path_factory.mktemp("chromium"), trusted=gateway.https) as running:
         yield running
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, gateway: Gateway, https: str) -> str:
+def url(request: pytest.FixtureRequest, gateway: Gateway) -> str:
     """Of the listener that the test is for."""
-    return https if request.param == "2" else gateway.url
+    return gateway.https if request.param == "2" else gateway.url
 
 
 every_version = pytest.mark.parametrize(("url", "version"), [("2", "2"), ("1.1", "1.1")], indirect=["url"])
@@ -83,7 +75,7 @@ def test_page(browser: Browser, url: str, version: str, loop: str) -> None:
 
 def test_example(browser: Browser) -> None:
     """The home page with its style, and what is behind a link of it."""
-    environment = {**os.environ, "PORT": free_port()}
+    environment = {**os.environ, "PORT": str(unused_port())}
     with Gateway(CHECKOUT / "config.example.yaml", cwd=CHECKOUT, env=environment) as example:
         for width in (375, 1280):
             browser.resize(width)
@@ -249,9 +241,9 @@ def test_upload(browser: Browser, url: str, version: str, loop: str) -> None:
 
 
 @every_loop
-def test_upload_of_a_stream(browser: Browser, https: str, loop: str) -> None:
+def test_upload_of_a_stream(browser: Browser, gateway: Gateway, loop: str) -> None:
     """Of unknown length: Chromium does that over HTTP/2 only."""
-    browser.open(f"{https}/{loop}/")
+    browser.open(f"{gateway.https}/{loop}/")
     body = "body: new Blob([bytes]).stream(), duplex: 'half'"
     assert browser.run(UPLOAD.replace("BODY", body)) == [200, "x/y", 3_000_000, True]
 

@@ -18,7 +18,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.conftest import CHECKOUT, SBIN, WAIT, Gateway, Program, RequireProgram, RunGateway
+from tests.peers.conftest import (
+    CHECKOUT,
+    SBIN,
+    WAIT,
+    Gateway,
+    RequireProgram,
+    RunGateway,
+    start_on_socket,
+)
+from tests.peers.nginx import nginx_command
 
 NAMES = "REQUEST_METHOD SCRIPT_NAME PATH_INFO QUERY_STRING CONTENT_LENGTH HTTP_X_TAG"
 
@@ -137,21 +146,14 @@ def target(kind: str, path: str) -> str:
 
 
 NGINX = """
-daemon off; user root; worker_processes 1; pid {directory}/pid; error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-    proxy_temp_path {directory}; fastcgi_temp_path {directory};
-    upstream gateway {{ server 127.0.0.1:{port}; keepalive 4; }}
-    server {{
-        listen unix:{directory}/nginx.sock;
-        client_max_body_size 0;
-        add_header X-Connection $connection always;
-        location / {{
-            proxy_pass http://gateway/wsgi/;
-            proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off;
-        }}
+upstream gateway {{ server 127.0.0.1:{port}; keepalive 4; }}
+server {{
+    listen unix:{directory}/nginx.sock;
+    client_max_body_size 0;
+    add_header X-Connection $connection always;
+    location / {{
+        proxy_pass http://gateway/wsgi/;
+        proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off;
     }}
 }}
 """
@@ -176,26 +178,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def start(stack: ExitStack, directory: Path, name: str, command: list[str], *, stdin: bool = False) -> None:
-    """A program that inherits the listening Unix socket *name*, as ``{}`` in its command or as descriptor 0.
-
-    The socket is there before the program: who connects early waits in its queue.
-    """
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(directory / f"{name}.sock"))
-        listener.listen(128)
-        stack.enter_context(
-            Program(
-                [word.replace("{}", str(listener.fileno())) for word in command],
-                cwd=directory,
-                stdin=listener if stdin else subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[listener.fileno()],
-                env={**os.environ, "NGINX": f"{listener.fileno()};"},
-            )
-        )
-
-
 @pytest.fixture(scope="module")
 def gateway(directory: Path, run_gateway: RunGateway) -> Iterator[Gateway]:
     """A gateway in front of all kinds whose programs are there."""
@@ -207,20 +189,25 @@ def gateway(directory: Path, run_gateway: RunGateway) -> Iterator[Gateway]:
     lines += [f"  - {{match: {{path: /{kind}/*}}, mount: /{kind}, backend: {kind}}}" for kind in kinds]
     with ExitStack() as stack:
         if fcgiwrap := found["fcgiwrap"]:
-            start(stack, directory, "fcgiwrap", [fcgiwrap, "-c", "2"], stdin=True)
+            start_on_socket(stack, directory, "fcgiwrap", [fcgiwrap, "-c", "2"], stdin=True)
         if uwsgi := found["uwsgi"]:
             for name, option in (("uwsgi", "--socket"), ("uwsgi-scgi", "--scgi-socket")):
                 served = [option, "fd://{}", "--wsgi-file", "echo_app.py", "--callable", "app", "--need-app"]
-                start(stack, directory, name, [uwsgi, "--plugin", "python3", "--die-on-term", *served])
-        start(stack, directory, "flup", [sys.executable, "flup_multiplexed.py", "echo_app"], stdin=True)
+                start_on_socket(
+                    stack, directory, name, [uwsgi, "--plugin", "python3", "--die-on-term", *served]
+                )
+        start_on_socket(
+            stack, directory, "flup", [sys.executable, "flup_multiplexed.py", "echo_app"], stdin=True
+        )
         gunicorn = ["-m", "gunicorn", "--protocol", "uwsgi", "--bind", "fd://{}", "--no-control-socket"]
         gunicorn += ["--graceful-timeout", "0", "--uwsgi-allow-from", "*", "--worker-class", "gthread"]
-        start(stack, directory, "gunicorn", [sys.executable, *gunicorn, "--threads", "2", "echo_app:app"])
+        start_on_socket(
+            stack, directory, "gunicorn", [sys.executable, *gunicorn, "--threads", "2", "echo_app:app"]
+        )
         running = stack.enter_context(run_gateway(directory, "\n".join(lines)))
         if nginx := found["nginx"]:
-            conf = directory / "nginx.conf"
-            conf.write_text(NGINX.format(directory=directory, port=running.port))
-            start(stack, directory, "nginx", [nginx, "-p", str(directory), "-c", str(conf), "-e", "stderr"])
+            http = NGINX.format(directory=directory, port=running.port)
+            start_on_socket(stack, directory, "nginx", nginx_command(nginx, directory, http))
         yield running
 
 

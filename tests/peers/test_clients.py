@@ -3,18 +3,17 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.peers.conftest import CHECKOUT, WAIT, Gateway, RequireProgram, RunGateway
+from tests.peers.conftest import CHECKOUT, WAIT, Curl, Gateway, RequireProgram, RunGateway
 from tests.peers.trailers import trailer_server
 
-HTTP_ERROR = 22
+HTTP_ERROR = (22,)
 """curl's exit status for a response of 400 and more."""
-
-Curl = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 FILE = b"".join(b"%07d\n" % number for number in range(50_000))
 """400,000 bytes that differ."""
@@ -80,17 +79,9 @@ def gateway(run_gateway: RunGateway, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def curl(require_program: RequireProgram, tmp_path: Path) -> Curl:
-    """``curl(*arguments)``: curl's output, and its word on standard error about what it did."""
-    program = require_program("curl", "apt-get install curl")
-
-    def run(*arguments: str, data: bytes = b"", status: int = 0) -> "subprocess.CompletedProcess[bytes]":
-        command = [program, "--disable", "--silent", "--show-error", "--fail-with-body", *arguments]
-        done = subprocess.run(command, input=data, capture_output=True, timeout=WAIT, cwd=tmp_path)
-        assert done.returncode == status, done.stderr.decode()
-        return done
-
-    return run
+def curl(curl: Curl) -> Curl:
+    """It fails for a status that is an error."""
+    return partial(curl, "--fail-with-body")
 
 
 def test_get(gateway: Gateway, curl: Curl) -> None:
@@ -224,14 +215,13 @@ def test_parallel_downloads(gateway: Gateway, curl: Curl) -> None:
 def test_path_as_is(gateway: Gateway, curl: Curl, path: str, answer: bytes) -> None:
     """curl removes dot segments by itself unless it is told not to."""
     refused = answer[:1] == b"4"
-    done = curl("--path-as-is", gateway.url + path, status=HTTP_ERROR if refused else 0)
+    done = curl("--path-as-is", gateway.url + path, status=HTTP_ERROR if refused else (0,))
     assert done.stdout.startswith(answer)
     assert refused or done.stdout == answer
 
 
 def test_unix_socket(gateway: Gateway, curl: Curl) -> None:
-    (ready,) = gateway.events("ready")
-    (address,) = [each for each in ready["addresses"] if each.startswith("unix:")]
+    (address,) = [each for each in gateway.addresses if each.startswith("unix:")]
     done = curl("--unix-socket", address.removeprefix("unix:"), "--user-agent", "x", "http://a.example/")
     assert done.stdout == b"hello, x"
 

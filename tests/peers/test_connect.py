@@ -3,14 +3,14 @@
 import http.client
 import socket
 import ssl
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.gateway.tls.secured import AUTHORITY, authority_file, certificate
-from tests.peers.conftest import WAIT, Gateway, RequireProgram, RunGateway
+from tests.peers.conftest import WAIT, Curl, Gateway, RunGateway
 
 PROXY_REFUSED = (56, 7)
 """curl's exit status for an answer of a proxy that is no tunnel; the second of newer versions."""
@@ -62,8 +62,6 @@ def app(environ, start_response):
     return []
 """
 
-Curl = Callable[..., "subprocess.CompletedProcess[bytes]"]
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -79,9 +77,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def https_port(gateway: Gateway) -> int:
-    (ready,) = gateway.events("ready")
-    (url,) = [url for url in ready["addresses"] if url.startswith("https://")]
-    return int(url.rpartition(":")[2])
+    return int(gateway.https.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module")
@@ -104,23 +100,11 @@ def address(request: pytest.FixtureRequest, proxy: Gateway) -> str:
 
 
 @pytest.fixture
-def curl(require_program: RequireProgram, directory: Path) -> Curl:
-    """``curl(proxy, *arguments)``: curl's output, and its word on standard error about what it did."""
-    program = require_program("curl", "apt-get install curl")
+def curl(curl: Curl, directory: Path) -> Curl:
+    """``curl(proxy, *arguments)``: through a tunnel of the proxy."""
     trusted = str(directory / "client-ca.pem")
-
-    def run(
-        proxy: str, *arguments: str, data: bytes = b"", status: tuple[int, ...] = (0,)
-    ) -> "subprocess.CompletedProcess[bytes]":
-        command = [
-            program, "--disable", "--silent", "--show-error", "--cacert", trusted, "--proxy-cacert", trusted,
-            "--noproxy", "", "--proxytunnel", "--proxy", proxy, *arguments,
-        ]  # fmt: skip
-        done = subprocess.run(command, input=data, capture_output=True, timeout=WAIT)
-        assert done.returncode in status, done.stderr.decode()
-        return done
-
-    return run
+    tunnel = ("--cacert", trusted, "--proxy-cacert", trusted, "--noproxy", "", "--proxytunnel", "--proxy")
+    return partial(curl, *tunnel)
 
 
 def test_get(address: str, target: int, curl: Curl) -> None:
@@ -142,9 +126,8 @@ def test_the_gateway_itself(address: str, proxy: Gateway, curl: Curl) -> None:
 
 
 def test_listener_that_only_redirects(proxy: Gateway, target: int, curl: Curl) -> None:
-    (ready,) = proxy.events("ready")
     done = curl(
-        ready["addresses"][2],
+        proxy.addresses[2],
         "--write-out",
         "%{http_connect}",
         f"https://localhost:{target}/",

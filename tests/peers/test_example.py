@@ -2,12 +2,12 @@
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
 
+from tests.gateway.served import unused_port
 from tests.peers.conftest import CHECKOUT, Gateway, Response
 
 HOST = "example.test:8080"
@@ -54,18 +54,12 @@ class Links(HTMLParser):
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    with Gateway(
-        CHECKOUT / "config.example.yaml", cwd=CHECKOUT, env={**os.environ, "PORT": free_port()}
-    ) as running:
+    # The example has to know its own port, for the backend that is itself.
+    environment = {**os.environ, "PORT": str(unused_port())}
+    with Gateway(CHECKOUT / "config.example.yaml", cwd=CHECKOUT, env=environment) as running:
         yield running
     assert running.status == 0
     assert [event for event in map(json.loads, running.lines) if event.get("level", "info") != "info"] == []
-
-
-def free_port() -> str:
-    """A port that nothing listens on: the example has to know its own, for the backend that is itself."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
 
 
 def follow(gateway: Gateway, target: str) -> Response:

@@ -26,12 +26,9 @@ from gateway.protocols.events import (
     Stderr,
 )
 from gateway.protocols.fastcgi import FastCgiClient, FastCgiServer, encode_get_values
+from tests.peers.conftest import WAIT, RequireProgram
 
-RequireProgram = Callable[[str, str], str]
 Connect = Callable[[], socket.socket]
-
-WAIT = 30.0
-"""Seconds until a peer that says nothing fails the test."""
 
 END = EndOfMessage()
 

@@ -26,11 +26,8 @@ from gateway.protocols.events import (
 )
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.http1.client import Http1Client
-
-RequireProgram = Callable[[str, str], str]
-
-WAIT = 30.0
-"""Seconds until a peer that says nothing fails the test."""
+from tests.peers.conftest import WAIT, Curl, RequireProgram
+from tests.peers.nginx import inheriting, nginx_command
 
 
 def next_event(codec: Http1Server | Http1Client, connection: socket.socket) -> Any:
@@ -101,12 +98,9 @@ def origin() -> Iterator[tuple[str, list[int]]]:
 
 
 @pytest.fixture
-def curl(require_program: RequireProgram) -> Callable[..., str]:
-    program = require_program("curl", "apt-get install curl")
-
+def curl(curl: Curl) -> Callable[..., str]:
     def run(*arguments: str) -> str:
-        command = [program, "--silent", "--show-error", "--max-time", str(WAIT), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=2 * WAIT).stdout
+        return curl(*arguments).stdout.decode()
 
     return run
 
@@ -245,43 +239,27 @@ def test_http_server(python_server: tuple[str, int]) -> None:
             assert ask(connection, client, b"GET", b"/missing")[0].status == 404
 
 
-# Started by root, nginx would read the documents as nobody, who may not.
 NGINX = """
-daemon off;
-user root;
-pid {directory}/pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/client;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        root {directory}/documents;
-        location = /chunked {{ ssi on; ssi_types *; try_files /page.txt =404; }}
-        location = /nothing {{ return 204; }}
-        location = /moved {{ return 301 /elsewhere; }}
-        location = /closing {{ keepalive_timeout 0; return 200 "bye"; }}
-    }}
+server {{
+    listen 127.0.0.1:{port};
+    root {directory}/documents;
+    location = /chunked {{ ssi on; ssi_types *; try_files /page.txt =404; }}
+    location = /nothing {{ return 204; }}
+    location = /moved {{ return 301 /elsewhere; }}
+    location = /closing {{ keepalive_timeout 0; return 200 "bye"; }}
 }}
 """
 
 
 @pytest.fixture
 def nginx(require_program: RequireProgram, documents: Path, tmp_path: Path) -> Iterator[int]:
-    """The port of an nginx that inherits its listening socket (its own way of upgrading itself)."""
+    """The port of an nginx that inherits its listening socket."""
     program = require_program("nginx", "apt-get install nginx-light")
     with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "log").open("wb") as log:
         port = listener.getsockname()[1]
-        configuration = tmp_path / "nginx.conf"
-        configuration.write_text(NGINX.format(directory=tmp_path, port=port))
         process = subprocess.Popen(
-            [program, "-p", str(tmp_path), "-c", str(configuration), "-e", "stderr"],
-            env={"NGINX": f"{listener.fileno()};"},
+            nginx_command(program, tmp_path, NGINX.format(directory=tmp_path, port=port)),
+            env=inheriting([listener]),
             pass_fds=[listener.fileno()],
             stdout=log,
             stderr=log,

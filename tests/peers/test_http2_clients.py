@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.conftest import CHECKOUT, WAIT, Gateway, RequireProgram, RunGateway
+from tests.peers.conftest import CHECKOUT, WAIT, Curl, Gateway, RequireProgram, RunGateway
 from tests.peers.trailers import trailer_server
 
 NGHTTP2 = "apt-get install nghttp2-client"
@@ -93,14 +93,9 @@ def serve(directory: Path, run_gateway: RunGateway, upstream: Gateway, trailers:
 
 
 @pytest.fixture
-def curl(require_program: RequireProgram, tmp_path: Path) -> Run:
-    program = require_program("curl", "apt-get install curl")
-
+def curl(curl: Curl) -> Run:
     def run(*arguments: str, data: bytes = b"") -> bytes:
-        command = [program, "--disable", "--silent", "--show-error", "--http2-prior-knowledge", *arguments]
-        done = subprocess.run(command, input=data, capture_output=True, timeout=WAIT, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
+        return curl("--http2-prior-knowledge", *arguments, data=data).stdout
 
     return run
 

@@ -5,7 +5,6 @@ The gateway listens on Unix sockets for them, so that an address on TCP can only
 
 import http.client
 import json
-import os
 import re
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.peers.conftest import WAIT, Gateway, Program, RequireProgram, RunGateway
+from tests.peers.nginx import inheriting, nginx_command
 
 FACTS = """#!/bin/sh
 printf 'Content-Type: text/plain\\r\\n\\r\\n'
@@ -50,17 +50,6 @@ listen front
     bind fd@{descriptor}
     {option}
     server gateway unix@{socket} {server}
-"""
-
-NGINX = """
-daemon off; user root; worker_processes 1; pid {directory}/pid; error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-    proxy_temp_path {directory}; fastcgi_temp_path {directory};
-    {servers}
-}}
 """
 
 SERVERS = """
@@ -196,14 +185,11 @@ def running_nginx(
     program: str, directory: Path, servers: str, listeners: Sequence[socket.socket]
 ) -> Iterator[None]:
     """nginx with *servers*; it inherits *listeners*, so nobody has to wait for it."""
-    config = directory / "nginx.conf"
-    config.write_text(NGINX.format(directory=directory, servers=servers))
-    descriptors = [listener.fileno() for listener in listeners]
     with Program(
-        [program, "-p", str(directory), "-c", str(config), "-e", "stderr"],
-        pass_fds=descriptors,
+        nginx_command(program, directory, servers),
+        pass_fds=[listener.fileno() for listener in listeners],
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in descriptors)},
+        env=inheriting(listeners),
     ):
         yield
 

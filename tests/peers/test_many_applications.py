@@ -22,7 +22,7 @@ from pathlib import Path
 import django
 import pytest
 
-from tests.peers.browser import Browser, key_of, run_browser
+from tests.peers.browser import Browser, run_browser
 from tests.peers.conftest import CHECKOUT, WAIT, Gateway, Program, RequireProgram, RunGateway
 from tests.peers.test_cgi_packages import CGIT, GITWEB, make_projects
 from tests.peers.tomcat import TOMCAT, run_tomcat
@@ -150,8 +150,7 @@ def gateway(directory: Path, fpm_program: str, run_gateway: RunGateway) -> Itera
 
 @pytest.fixture(scope="module")
 def https(gateway: Gateway) -> str:
-    (ready,) = gateway.events("ready")
-    return next(str(url) for url in ready["addresses"] if url.startswith("https://"))
+    return gateway.https
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +165,10 @@ def shop(require_program: RequireProgram) -> None:
 
 @pytest.fixture(scope="module")
 def browser(
-    require_program: RequireProgram, https: str, tmp_path_factory: pytest.TempPathFactory
+    require_program: RequireProgram, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser]:
     program = require_program("chromium", "apt-get install chromium")
-    key = key_of("127.0.0.1", int(https.rpartition(":")[2]))
-    with run_browser(program, tmp_path_factory.mktemp("chromium"), trusted=key) as running:
+    with run_browser(program, tmp_path_factory.mktemp("chromium"), trusted=gateway.https) as running:
         yield running
 
 

@@ -37,6 +37,7 @@ SCRIPTS = {
         header('Content-Type: application/octet-stream');
         $block = str_repeat('0123456789', 10000);
         for ($i = 0; $i < 1000; $i++) { echo $block; flush(); }""",
+    "fields.php": "<?php foreach ($_SERVER as $k => $v) if (str_starts_with($k, 'HTTP_')) echo \"$k=$v\\n\";",
     "session.php": "<?php setcookie('a', '1'); setcookie('b', '2'); http_response_code(418); echo 'tea';",
 }
 
@@ -145,6 +146,15 @@ def test_status_and_repeated_fields(gateway: Gateway) -> None:
     assert (response.status, response.text) == (418, "tea")
     assert response.headers.get_all("Set-Cookie") == ["a=1", "b=2"]
     assert response.headers["Status"] is None
+
+
+def test_what_a_client_may_not_say_cannot_be_said_with_dots(gateway: Gateway) -> None:
+    """php makes HTTP_X_FORWARDED_FOR of HTTP_X.FORWARDED.FOR; FWD-7."""
+    fields = {"X.Forwarded.For": "192.0.2.1", "Remote.User": "a", "X-A": "b"}
+    lines = gateway.request("GET", "/fields.php", headers=fields).text.splitlines()
+    seen = {line.partition("=")[0] for line in lines}
+    assert "HTTP_X_A" in seen
+    assert seen.isdisjoint({"HTTP_X_FORWARDED_FOR", "HTTP_REMOTE_USER"})
 
 
 def test_a_missing_script_is_not_found(gateway: Gateway) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.tls.secured import certificate
-from tests.peers.conftest import WAIT, Gateway, RequireProgram
+from tests.peers.conftest import WAIT, Curl, Gateway, RequireProgram
 
-Curl = Callable[..., bytes]
+Run = Callable[..., bytes]
 
 CONFIG = """
 access_log: false
@@ -51,27 +51,19 @@ def authority(gateway: Gateway) -> str:
 
 @pytest.fixture
 def https(gateway: Gateway) -> str:
-    (ready,) = gateway.events("ready")
-    url: str = ready["addresses"][1]
-    assert url.startswith("https://127.0.0.1:")
-    return url
+    return gateway.https
 
 
 @pytest.fixture
-def curl(require_program: RequireProgram, authority: str) -> Curl:
-    program = require_program("curl", "apt-get install curl")
-
+def curl(curl: Curl, authority: str) -> Run:
     def run(*arguments: str) -> bytes:
-        command = [program, "--disable", "--silent", "--show-error", "--cacert", authority, *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=WAIT)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
+        return curl("--cacert", authority, *arguments).stdout
 
     return run
 
 
 @pytest.mark.parametrize("version", [("--tls-max", "1.2"), ("--tlsv1.3",)])
-def test_get(version: tuple[str, ...], curl: Curl, https: str) -> None:
+def test_get(version: tuple[str, ...], curl: Run, https: str) -> None:
     answer = curl("--include", *version, https)
     assert b"\r\nstrict-transport-security: max-age=31536000\r\n" in answer
     assert answer.endswith(b"\r\n\r\nhttps GET")
@@ -80,7 +72,7 @@ def test_get(version: tuple[str, ...], curl: Curl, https: str) -> None:
 @pytest.mark.parametrize(
     ("offer", "version"), [("--http1.1", b"1.1"), ("--http2", b"2"), ("--http1.0", b"1.1")]
 )
-def test_version_that_is_agreed_on(curl: Curl, https: str, offer: str, version: bytes) -> None:
+def test_version_that_is_agreed_on(curl: Run, https: str, offer: str, version: bytes) -> None:
     """RFC 7301: HTTP/2 for those who offer it."""
     assert curl(offer, "--write-out", " %{http_version}", https) == b"https GET " + version
 
@@ -98,24 +90,24 @@ def test_nghttp2(require_program: RequireProgram, https: str) -> None:
     assert b"200 done, 200 succeeded, 0 failed, 0 errored" in done.stdout
 
 
-def test_several_requests_on_one_connection(curl: Curl, https: str) -> None:
+def test_several_requests_on_one_connection(curl: Run, https: str) -> None:
     assert curl("--write-out", " %{num_connects};", https, https) == b"https GET 1;https GET 0;"
 
 
-def test_host_by_name(curl: Curl, https: str) -> None:
+def test_host_by_name(curl: Run, https: str) -> None:
     assert curl(https.replace("127.0.0.1", "localhost")) == b"https GET"
 
 
-def test_file(curl: Curl, https: str) -> None:
+def test_file(curl: Run, https: str) -> None:
     assert curl(f"{https}/files/data") == bytes(range(256)) * 20_000
 
 
-def test_redirect_from_clear_text(curl: Curl, gateway: Gateway) -> None:
+def test_redirect_from_clear_text(curl: Run, gateway: Gateway) -> None:
     """308 keeps the method."""
     assert curl("--location", "--data", "x", f"{gateway.url}/a") == b"https POST"
 
 
-def test_clear_text_on_the_port_of_tls(curl: Curl, https: str) -> None:
+def test_clear_text_on_the_port_of_tls(curl: Run, https: str) -> None:
     found = curl("--write-out", " %{http_code}", https.replace("https", "http"))
     assert b"this port is for HTTPS" in found
     assert found.endswith(b" 400")
@@ -155,7 +147,7 @@ def test_renewal_while_it_runs(require_program: RequireProgram, tmp_path: Path) 
         return subprocess.run(command, input=shown, capture_output=True, timeout=WAIT, check=True).stdout
 
     with Gateway(config, cwd=tmp_path) as running:
-        address = running.events("ready")[0]["addresses"][1].removeprefix("https://")
+        address = running.https.removeprefix("https://")
         before = serial(address)
         certificate(tmp_path, "localhost")
         running.wait_for(lambda line: "certificate renewed" in line)

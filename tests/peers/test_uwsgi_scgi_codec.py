@@ -3,7 +3,6 @@
 Every listening socket is made here and inherited by the program: what connects early waits in its queue.
 """
 
-import os
 import socket
 import subprocess
 import sys
@@ -28,10 +27,8 @@ from gateway.protocols.events import (
 )
 from gateway.protocols.scgi import ScgiClient, ScgiServer
 from gateway.protocols.uwsgi import PING, PONG, PacketHeader, UwsgiClient, UwsgiServer
-from tests.peers.conftest import RequireProgram, RunGateway
-
-WAIT = 30.0
-"""Seconds until a peer that says nothing fails the test."""
+from tests.peers.conftest import WAIT, RequireProgram, RunGateway
+from tests.peers.nginx import inheriting, nginx_command
 
 UWSGI_INSTALL = "apt-get install uwsgi-core uwsgi-plugin-python3"
 
@@ -360,25 +357,16 @@ def test_servers_with_nginx(
     nginx = require_program("nginx", "apt-get install nginx")
     listener, port = listen()
     with Server(codec_class()) as server:
-        (tmp_path / "nginx.conf").write_text(f"""
-            daemon off; user root; worker_processes 1; pid {tmp_path}/pid; error_log stderr;
-            events {{}}
-            http {{
-                access_log off;
-                client_body_temp_path {tmp_path}; uwsgi_temp_path {tmp_path}; scgi_temp_path {tmp_path};
-                proxy_temp_path {tmp_path}; fastcgi_temp_path {tmp_path};
-                server {{
-                    listen 127.0.0.1:{port};
-                    location / {{
-                        include /etc/nginx/{protocol}_params;
-                        {protocol}_pass 127.0.0.1:{server.port};
-                    }}
+        http = f"""
+            server {{
+                listen 127.0.0.1:{port};
+                location / {{
+                    include /etc/nginx/{protocol}_params;
+                    {protocol}_pass 127.0.0.1:{server.port};
                 }}
-            }}""")
-        # nginx takes over the descriptors that this variable names instead of binding.
-        environ = {**os.environ, "NGINX": f"{listener.fileno()};"}
-        command = [nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
-        with running(command, listener, tmp_path, env=environ):
+            }}"""
+        command = nginx_command(nginx, tmp_path, http)
+        with running(command, listener, tmp_path, env=inheriting([listener])):
             head, body = http_call(port, HTTP_REQUEST)
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"x-test: a" in head

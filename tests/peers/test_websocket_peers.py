@@ -3,10 +3,7 @@
 The client is the `websockets` library.
 """
 
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +12,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect, unix_connect
 
-from tests.peers.conftest import CHECKOUT, Gateway, Program, RequireProgram, RunGateway
+from tests.peers.conftest import CHECKOUT, Gateway, RequireProgram, RunGateway, start_on_socket
+from tests.peers.nginx import nginx_command
 
 CONFIG = """
 access_log: false
@@ -32,40 +30,15 @@ routes:
 """
 
 NGINX = """
-daemon off; user root; worker_processes 1; pid {directory}/pid; error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-    proxy_temp_path {directory}; fastcgi_temp_path {directory};
-    server {{
-        listen unix:{directory}/nginx.sock;
-        location / {{
-            proxy_pass http://127.0.0.1:{port};
-            proxy_http_version 1.1;
-            proxy_set_header Connection "upgrade"; proxy_set_header Upgrade $http_upgrade;
-        }}
+server {{
+    listen unix:{directory}/nginx.sock;
+    location / {{
+        proxy_pass http://127.0.0.1:{port};
+        proxy_http_version 1.1;
+        proxy_set_header Connection "upgrade"; proxy_set_header Upgrade $http_upgrade;
     }}
 }}
 """
-
-
-def start(stack: ExitStack, directory: Path, name: str, command: list[str]) -> None:
-    """A program that inherits the listening Unix socket *name*, as ``{}`` in its command."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(directory / f"{name}.sock"))
-        listener.listen(16)
-        descriptor = listener.fileno()
-        stack.enter_context(
-            Program(
-                [word.replace("{}", str(descriptor)) for word in command],
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[descriptor],
-                env={**os.environ, "NGINX": f"{descriptor};"},
-            )
-        )
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +72,10 @@ def test_nginx_in_front(
 ) -> None:
     """A06: as people configure it."""
     nginx = require_program("nginx", "apt-get install nginx-light")
-    conf = directory / "nginx.conf"
-    conf.write_text(NGINX.format(directory=directory, port=gateway.port))
+    http = NGINX.format(directory=directory, port=gateway.port)
     with ExitStack() as stack:
         stack.callback((directory / "nginx.sock").unlink, missing_ok=True)
-        start(stack, directory, "nginx", [nginx, "-p", str(directory), "-c", str(conf), "-e", "stderr"])
+        start_on_socket(stack, directory, "nginx", nginx_command(nginx, directory, http))
         talk(f"ws://localhost/{loop}", uds=str(directory / "nginx.sock"))
 
 
@@ -111,7 +83,7 @@ def test_uvicorn_behind(gateway: Gateway, directory: Path) -> None:
     pytest.importorskip("uvicorn", reason="uvicorn is missing: pip install --group bench")
     with ExitStack() as stack:
         options = ["--fd", "{}", "--ws", "wsproto", "--lifespan", "off", "--log-level", "warning"]
-        start(stack, directory, "uvicorn", [sys.executable, "-m", "uvicorn", "echo:app", *options])
+        start_on_socket(stack, directory, "uvicorn", [sys.executable, "-m", "uvicorn", "echo:app", *options])
         talk(f"ws://127.0.0.1:{gateway.port}/uvicorn")
 
 
@@ -121,7 +93,7 @@ def test_uwsgi_behind(gateway: Gateway, directory: Path, require_program: Requir
     with ExitStack() as stack:
         application = ["--wsgi-file", "uwsgi_websocket_app.py", "--callable", "app", "--need-app"]
         command = [uwsgi, "--plugin", "python3", "--die-on-term", "--socket", "fd://{}", *application]
-        start(stack, directory, "uwsgi", command)
+        start_on_socket(stack, directory, "uwsgi", command)
         uri = f"ws://127.0.0.1:{gateway.port}/uwsgi"
         with connect(uri, compression=None) as client:
             for message in ("hello", "x" * 50_000):

@@ -49,6 +49,11 @@ def play_bytes(codec: Any, data: bytes, cuts: Iterable[int] = (), end: bool = Fa
     return joined(events())
 
 
+def rows(table: dict[str, tuple[Events, bytes]]) -> pytest.MarkDecorator:
+    """A test for each of *table*: events, and the bytes that they are."""
+    return pytest.mark.parametrize(("events", "wire"), table.values(), ids=table.keys())
+
+
 @pytest.fixture(scope="session")
 def play() -> Play:
     return play_bytes

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from gateway.protocols.ajp.packets import PacketReader, body_room, encode_body
 from gateway.protocols.ajp.request import METHODS, REQUEST_HEADERS, encode_request
 from gateway.protocols.ajp.response import encode_chunks, encode_end, encode_get_body
 from gateway.protocols.ajp.server import REPLIES_LIMIT
-from gateway.protocols.codec import ClientCodec, ServerCodec
 from gateway.protocols.errors import (
     Incomplete,
     LocalProtocolError,
@@ -30,8 +28,7 @@ from gateway.protocols.events import (
     ResponseHead,
     Stderr,
 )
-
-Play = Callable[..., list[Any]]
+from tests.protocols.conftest import Play, rows
 
 BASE = {
     "REQUEST_METHOD": "GET",
@@ -210,15 +207,6 @@ RESPONSES = {
         answer(b"\x04\x01\x94" + string(b"404") + b"\x00\x00") + b"AB\x00\x02\x05\x01",
     ),
 }
-
-
-def rows(table: dict[str, tuple[list[Any], bytes]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(("events", "wire"), table.values(), ids=table.keys())
-
-
-def both_codecs() -> tuple[ClientCodec, ServerCodec]:
-    """That the classes have the common surface is checked by mypy here."""
-    return AjpClient(), AjpServer()
 
 
 def asked(variables: dict[str, str] | None = None, *body: bytes) -> Any:

@@ -12,6 +12,7 @@ from gateway.protocols.forwarded import (
     Node,
     encode_forwarded,
     encode_x_forwarded_for,
+    is_twin,
     parse_forwarded,
     parse_node,
     parse_scheme,
@@ -161,23 +162,31 @@ def test_schemes(value: bytes, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "speaks", "twin"),
     [
-        (b"forwarded", True),
-        (b"x-forwarded-for", True),
-        (b"x-forwarded-user", True),
-        (b"x-forwarded", True),
-        (b"x-real-ip", True),
-        (b"forwarded-for", True),
-        (b"x-forwarded-client-cert", True),
-        (b"for", False),
-        (b"x-forward", False),
-        (b"host", False),
+        (b"forwarded", True, False),
+        (b"x-forwarded-for", True, False),
+        (b"x-forwarded-user", True, False),
+        (b"x-forwarded", True, False),
+        (b"x-real-ip", True, False),
+        (b"forwarded-for", True, False),
+        (b"x-forwarded-client-cert", True, False),
+        (b"x_forwarded_for", True, True),
+        (b"x-forwarded_user", True, True),
+        (b"x_real-ip", True, True),
+        (b"x-real_ip", True, True),
+        (b"x-real", False, False),
+        (b"x_real", False, False),
+        (b"for", False, False),
+        (b"x-forward", False, False),
+        (b"host", False, False),
+        (b"x_request_id", False, False),
     ],
 )
-def test_fields_that_speak_for_a_client(name: bytes, expected: bool) -> None:
+def test_fields_that_speak_for_a_client(name: bytes, speaks: bool, twin: bool) -> None:
     """FWD-7."""
-    assert name.startswith(CLIENT_FIELDS) is expected
+    assert name.startswith(CLIENT_FIELDS) is speaks
+    assert is_twin(name) is twin
 
 
 @pytest.mark.parametrize(

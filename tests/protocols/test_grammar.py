@@ -5,7 +5,16 @@ import string
 
 import pytest
 
-from gateway.protocols.grammar import LARGEST_LENGTH, LINE_BREAK, LOWER_TOKEN, TCHAR, TOKEN, parse_digits
+from gateway.protocols.grammar import (
+    CONTROL,
+    CONTROLS,
+    LARGEST_LENGTH,
+    LINE_BREAK,
+    LOWER_TOKEN,
+    TCHAR,
+    TOKEN,
+    parse_digits,
+)
 
 TCHARS = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
 """RFC 9110 5.6.2."""
@@ -32,6 +41,13 @@ def test_breaks_of_a_field(value: bytes, broken: bool) -> None:
     assert bool(LINE_BREAK.search(value)) is broken
     assert LINE_BREAK.search(value + b"\n")
     assert LINE_BREAK.search(b"\0" + value)
+
+
+def test_a_tab_and_what_is_not_ascii_may_be_in_a_field() -> None:
+    """RFC 9110 5.5: field-vchar, SP and HTAB."""
+    others = bytes(n for n in range(256) if n in b"\t" or 0x20 <= n != 0x7F)
+    assert sorted(CONTROLS + others) == list(range(256))
+    assert [n for n in range(256) if CONTROL.search(b"a%cb" % n)] == list(CONTROLS)
 
 
 @pytest.mark.parametrize(

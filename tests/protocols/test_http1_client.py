@@ -1,9 +1,7 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gateway.protocols.codec import ClientCodec
 from gateway.protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
 from gateway.protocols.events import (
     NEED_DATA,
@@ -16,21 +14,15 @@ from gateway.protocols.events import (
     ResponseHead,
 )
 from gateway.protocols.http1.client import Http1Client
-
-Play = Callable[..., list[Any]]
+from tests.protocols.conftest import Play
 
 HOST = (b"host", b"example.com")
 CHUNKED = (b"transfer-encoding", b"chunked")
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def conforms(client: Http1Client) -> ClientCodec:
-    """Http1Client has the surface of all codecs, for the type checker too."""
-    return client
-
-
 def sent(client: Http1Client, *events: Any) -> bytes:
-    return b"".join(map(conforms(client).send, events))
+    return b"".join(map(client.send, events))
 
 
 def waiting(

@@ -1,9 +1,7 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gateway.protocols.codec import ServerCodec
 from gateway.protocols.errors import Incomplete, LimitExceeded, LocalProtocolError, RemoteProtocolError
 from gateway.protocols.events import (
     NEED_DATA,
@@ -18,8 +16,7 @@ from gateway.protocols.events import (
 )
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.http1.reading import MAX_CHUNK_LINE
-
-Play = Callable[..., list[Any]]
+from tests.protocols.conftest import Play
 
 HOST = b"Host: example.com\r\n"
 HOST_FIELD = (b"host", b"example.com")
@@ -160,6 +157,16 @@ def test_pending_tells_of_bytes_without_an_event() -> None:
     server.receive_data(GET[5:])
     assert server.next_event() == GET_EVENTS[0]
     assert [*seen, server.pending] == [False, True, False]
+
+
+def test_arrived_counts_the_bytes_without_an_event() -> None:
+    server = Http1Server()
+    counts = [server.arrived]
+    server.receive_data(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n" + bytes(60))
+    server.next_event()
+    counts.append(server.arrived)
+    server.next_event()
+    assert [*counts, server.arrived] == [0, 60, 0]
 
 
 # Facts beside the head ---------------------------------------------------------------------------
@@ -751,11 +758,6 @@ def test_empty_lines_are_limited(play: Play) -> None:
 # Responses ---------------------------------------------------------------------------------------
 
 
-def conforms(server: Http1Server) -> ServerCodec:
-    """Http1Server has the surface of all codecs, for the type checker too."""
-    return server
-
-
 def ready(request: bytes = GET) -> Http1Server:
     server = Http1Server()
     server.receive_data(request)
@@ -764,7 +766,7 @@ def ready(request: bytes = GET) -> Http1Server:
 
 
 def sent(server: Http1Server, *events: Any) -> bytes:
-    return b"".join(map(conforms(server).send, events))
+    return b"".join(map(server.send, events))
 
 
 TYPE = (b"content-type", b"text/plain")

@@ -536,6 +536,7 @@ WRONG: list[tuple[str, ErrorCode, bytes]] = [
     ("SETTINGS on a stream", ErrorCode.PROTOCOL_ERROR, frame(SETTINGS, 0, 1)),
     ("acknowledgement with a payload", ErrorCode.FRAME_SIZE_ERROR, frame(SETTINGS, ACK, 0, bytes(6))),
     ("ENABLE_PUSH of two", ErrorCode.PROTOCOL_ERROR, settings((2, 2))),
+    ("ENABLE_PUSH of two, then of none", ErrorCode.PROTOCOL_ERROR, settings((2, 2), (2, 0))),
     ("initial window too large", ErrorCode.FLOW_CONTROL_ERROR, settings((4, 2**31))),
     ("frame size too small", ErrorCode.PROTOCOL_ERROR, settings((5, 100))),
     ("WINDOW_UPDATE of nothing", ErrorCode.PROTOCOL_ERROR, window(0, 0)),
@@ -857,12 +858,36 @@ def test_settings_that_make_a_window_too_large_end_the_connection() -> None:
     assert caught.value.code == ErrorCode.FLOW_CONTROL_ERROR
 
 
+def test_settings_that_are_said_twice_count_in_their_order() -> None:
+    """RFC 9113 6.5.3: as if they came one after the other."""
+    peer = Peer()
+    codec = peer.codec
+    head = [(b":status", b"200"), (b"x", b"y" * 20)]
+    peer.say(peer.headers(1))
+    codec.send_head(1, head, end=False)
+    (sent,) = peer.heard()
+    assert isinstance(sent, HeadersFrame)
+    assert peer.decoder.decode(sent.data, raw=True) == head
+    # The client forgets its table, and windows are the last that was said.
+    peer.say(settings((4, 10), (1, 0), (4, 70_000), (4, 7), (1, 4096)), peer.headers(3))
+    peer.decoder.header_table_size = 0
+    peer.decoder.header_table_size = 4096
+    assert codec.room(1) == 7
+    codec.send_head(3, head, end=False)
+    assert codec.room(3) == 7
+    _, sent = peer.heard()
+    assert isinstance(sent, HeadersFrame)
+    assert peer.decoder.decode(sent.data, raw=True) == head
+
+
 def test_credit_is_given_for_what_was_consumed() -> None:
     """H2-11 (RFC 9113 5.2): not on receipt."""
     peer = Peer(Http2Server(stream_window=65_535, connection_window=65_535))
     peer.say(peer.headers(1, POST, end=False), *[data(1, bytes(16_000))] * 4)
     assert [each for each in peer.heard() if isinstance(each, WindowUpdateFrame)] == []
+    assert peer.codec.room_in == 1_535
     peer.codec.acknowledge(1, 64_000)
+    assert peer.codec.room_in == 65_535
     updates = {
         each.stream_id: each.window_increment for each in peer.heard() if isinstance(each, WindowUpdateFrame)
     }

@@ -1,11 +1,9 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.codec import ClientCodec, ServerCodec
 from gateway.protocols.errors import (
     LimitExceeded,
     LocalProtocolError,
@@ -21,8 +19,7 @@ from gateway.protocols.events import (
     Stderr,
 )
 from gateway.protocols.scgi import MAX_BLOCK_SIZE, ScgiClient, ScgiServer, decode_variables, encode_variables
-
-Play = Callable[..., list[Any]]
+from tests.protocols.conftest import Play, rows
 
 DEEPTHOUGHT_VARIABLES = {
     "CONTENT_LENGTH": "27",
@@ -69,15 +66,6 @@ RESPONSES = {
         b"Status: 404 Not Found\r\n\r\n",
     ),
 }
-
-
-def rows(table: dict[str, tuple[list[Any], bytes]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(("events", "wire"), table.values(), ids=table.keys())
-
-
-def both_codecs() -> tuple[ClientCodec, ServerCodec]:
-    """That the classes have the common surface is checked by mypy here."""
-    return ScgiClient(), ScgiServer()
 
 
 # Rows, both ways

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from gateway.protocols.events import (
 )
 from gateway.protocols.scgi import ScgiClient, ScgiServer
 from gateway.protocols.uwsgi import UwsgiClient, UwsgiServer
+from tests.protocols.conftest import Play
 
-Play = Callable[..., list[Any]]
 ClientClass = type[ScgiClient] | type[UwsgiClient]
 ServerClass = type[ScgiServer] | type[UwsgiServer]
 

@@ -1,11 +1,9 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.codec import ClientCodec, ServerCodec
 from gateway.protocols.errors import (
     Incomplete,
     LimitExceeded,
@@ -34,8 +32,7 @@ from gateway.protocols.uwsgi import (
     encode_variables,
 )
 from gateway.protocols.variables import block_size
-
-Play = Callable[..., list[Any]]
+from tests.protocols.conftest import Play, rows
 
 
 def pair(name: bytes, value: bytes) -> bytes:
@@ -82,15 +79,6 @@ RESPONSES = {
         b"HTTP/1.1 404 \r\n\r\n",
     ),
 }
-
-
-def rows(table: dict[str, tuple[list[Any], bytes]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(("events", "wire"), table.values(), ids=table.keys())
-
-
-def both_codecs() -> tuple[ClientCodec, ServerCodec]:
-    """That the classes have the common surface is checked by mypy here."""
-    return UwsgiClient(), UwsgiServer()
 
 
 # Rows, both ways

@@ -5,16 +5,16 @@
     from_options  makes it of plain options
     backend     AsgiBackend: imports the application, calls it once per request
     scope       what an application is told of a request, and what it may do besides
+    shutdown_wait   how it is told that the daemon stops
     http        receive and send of one request
     messages    what applications send, checked
-    handshake   whether a client's offer of a WebSocket is right
-    websocket   receive and send of one WebSocket connection; websocket_messages: what is sent, checked;
-                websocket_output: its way to the client
+    websocket/  WebSockets: the handshake, receive and send of one connection
     settings    how those are bounded
     interface   applications of ASGI 2
     django      threads that Django's requests share, one after another
     lifespan    startup and shutdown
     host        where an application runs: the surface, and the worker's own trio loop
+    nurseries   what such applications leave open
     entry       the first request of a task of trio, in the context of the application
     guest       an application on an asyncio loop
     crossing    the way of a request into such an application, and back

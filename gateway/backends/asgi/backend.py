@@ -9,6 +9,7 @@ It serves HTTP, WebSocket and lifespan; other upgrades are ignored. Does not rel
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Protocol
 
@@ -16,13 +17,13 @@ import trio
 
 from gateway.backends.asgi.django import keep_threads
 from gateway.backends.asgi.guest import AsyncioHost
-from gateway.backends.asgi.handshake import check_handshake
 from gateway.backends.asgi.host import Application, Host, TrioHost, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
 from gateway.backends.asgi.interface import Interface, as_single_callable
 from gateway.backends.asgi.lifespan import Lifespan, Mode
-from gateway.backends.asgi.scope import HttpExtensions, http_scope, websocket_scope
+from gateway.backends.asgi.scope import PATHSEND, HttpExtensions, http_scope, websocket_scope
 from gateway.backends.asgi.settings import WebSocketSettings
+from gateway.backends.asgi.websocket.handshake import check_handshake
 from gateway.backends.called import check_called
 from gateway.backends.load import Surroundings, load_application
 from gateway.errors import (
@@ -71,10 +72,10 @@ class AsgiBackend:
     *directory* is put in front of the module search path, and *surroundings* in place. With *factory* the
     attribute is a function that returns the application, which is of ASGI 2 or 3 by its *interface*.
     *lifespan* says whether the application is told of start and stop, or has to be asked (``auto``). It has
-    *startup_timeout* seconds to start, and *shutdown_timeout* to end what it does after its responses, then
-    as long again for its shutdown. *websocket* bounds its WebSockets. *dropped_extensions* are not offered to
-    it; with *response_debug* that is which is for tests (``http.response.debug``). *notice* is that of the
-    daemon's end.
+    *startup_timeout* seconds to start, if they are bounded, and *shutdown_timeout* to end what it does after
+    its responses, then as long again for its shutdown. *websocket* bounds its WebSockets.
+    *dropped_extensions* are not offered to it; with *response_debug* that is which is for tests
+    (``http.response.debug``). *notice* is that of the daemon's end.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class AsgiBackend:
         asyncio_debug: bool,
         factory: bool,
         lifespan: Mode,
-        startup_timeout: float,
+        startup_timeout: float | None,
         shutdown_timeout: float,
         websocket: WebSocketSettings,
         interface: Interface,
@@ -175,7 +176,7 @@ class AsgiBackend:
             await lifespan.stop(self._patience())
 
     def _patience(self) -> trio.CancelScope:
-        return self._notice.patience(self._shutdown_timeout)
+        return self._notice.patience(self.name, self._shutdown_timeout)
 
     def _load(self) -> Application:
         app = load_application(
@@ -206,30 +207,33 @@ class AsgiBackend:
         # It learns by itself that its client has gone, and has the grace to end.
         responder.on_disconnect = do_nothing
         exchange = HttpExchange(self._host, request, responder, self._notice, self._response_debug)
+        extensions = self._extensions.of(request)
         raised = ""
         last_words: list[str] = []
         try:
-            await self._host.enter(
-                self._app, http_scope(request, self._state, self._extensions.of(request)), exchange
-            )
-        except trio.Cancelled:
-            exchange.abandon()
-            raise
+            await self._host.enter(self._app, http_scope(request, self._state, extensions), exchange)
         except BaseException as error:  # its own, all of them: signals come otherwise
-            forked.end_child(error)
-            self._log_failure(error, exchange, request)
-            _pass_on_cancelled(error, exchange)
+            if isinstance(error, trio.Cancelled) and _is_cancelled():
+                exchange.abandon()
+                raise
+            last_words = self._take_raised(error, exchange, request)
             raised = f"the application raised {name_of(error)}"
-            if not exchange.gone:
-                last_words = traceback_of(error)
         finally:
             self._host.leave()
             exchange.leave()
         if forked.is_child:
             forked.end_returned()
+        if request.method == "HEAD" and not raised:
+            exchange.complete_head()
         if exchange.unsettled:
             await exchange.settle()
         if not exchange.complete:
+            if not raised and PATHSEND in extensions and exchange.untouched and _is_repeatable(request):
+                # A middleware that knows no pathsend (brotli-asgi, that of Gradio) has swallowed a file.
+                exchange.abandon()
+                self._withdraw_pathsend(request)
+                await self.handle(request, responder)
+                return
             # Out here and without a cause: what the application raised may stem from this very failure,
             # and two exceptions that name each other keep the response until the collector runs.
             failure = exchange.take_failure(raised)
@@ -243,6 +247,19 @@ class AsgiBackend:
             finally:
                 del failure  # Its traceback holds this frame.
 
+    def _withdraw_pathsend(self, request: Request) -> None:
+        """From now on files come by messages of the body, as behind servers that know nothing else."""
+        if self._extensions.withdraw(PATHSEND):
+            log.warning(
+                "pathsend is not offered any more",
+                backend=self.name,
+                reason="the application returned without a response, which may have been a file that a "
+                "middleware does not pass on; drop_extensions: http.response.pathsend avoids this",
+                request_id=request.id,
+                method=request.method,
+                path=request.path,
+            )
+
     def _named(self, failure: GatewayError | None) -> GatewayError | None:
         """*failure*, as this application's if it is a broken response."""
         if isinstance(failure, ResponseAborted):
@@ -253,7 +270,7 @@ class AsgiBackend:
         if not await check_handshake(request, responder):
             return
         # With wsproto it takes long to load: whoever gets no WebSockets starts without.
-        from gateway.backends.asgi.websocket import WebSocketExchange
+        from gateway.backends.asgi.websocket.exchange import WebSocketExchange
 
         failed = False
         last_words: list[str] = []
@@ -266,28 +283,30 @@ class AsgiBackend:
                 await self._host.enter(
                     self._app, websocket_scope(request, self._state, exchange.extensions), exchange
                 )
-            except trio.Cancelled:
-                exchange.abandon()
-                raise
             except BaseException as error:
-                forked.end_child(error)
-                self._log_failure(error, exchange, request)
-                _pass_on_cancelled(error, exchange)
+                if isinstance(error, trio.Cancelled) and _is_cancelled():
+                    exchange.abandon()
+                    raise
+                last_words = self._take_raised(error, exchange, request)
                 failed = True
-                if not exchange.gone:
-                    last_words = traceback_of(error)
             finally:
                 self._host.leave()
             if forked.is_child:
                 forked.end_returned()
             exchange.finish(failed=failed)
+        await exchange.settle()
         if not exchange.answered:
             outcome = "raised an exception" if failed else "returned"
             raise self._named(exchange.take_failure()) or self._failed(
                 f"the application {outcome} before it accepted", last_words
             )
 
-    def _log_failure(self, error: BaseException, exchange: _Exchange, request: Request) -> None:
+    def _take_raised(self, error: BaseException, exchange: _Exchange, request: Request) -> list[str]:
+        """Log *error*, which the application has raised; its traceback, if there is a client to be answered.
+
+        Raises what of it has to reach the cancel scope.
+        """
+        forked.end_child(error)
         if exchange.gone or exchange.told:
             # Whatever it was doing, it was doing it for nobody.
             log.debug("application ended after its client", backend=self.name, exc_info=error)
@@ -300,6 +319,8 @@ class AsgiBackend:
                 path=request.path,
                 exc_info=error,
             )
+        _pass_on_cancelled(error, exchange)
+        return [] if exchange.gone else traceback_of(error)
 
     def _failed(
         self, detail: str, last_words: list[str], cause: Cause = Cause.FAILED, phase: Phase = Phase.RUN
@@ -314,13 +335,25 @@ class AsgiBackend:
         )
 
 
+def _is_repeatable(request: Request) -> bool:
+    """Whether an application that has not answered *request* can be asked again (RFC 9110 9.2.1)."""
+    return request.method in ("GET", "HEAD") and request.body.length == 0
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is: an application may raise what it has from another one (of a request whose client
+    has left, say), which no scope would end here.
+    """
+    return trio.current_effective_deadline() == -inf
+
+
 def _pass_on_cancelled(error: BaseException, exchange: _Exchange) -> None:
     """Raise what of *error* has to reach the cancel scope, if it came of a nursery that was cancelled.
 
     The rest is the application's own: no scope would end it, and it would end the daemon.
     """
     cancelled = error.subgroup(trio.Cancelled) if isinstance(error, BaseExceptionGroup) else None
-    if cancelled is not None:
+    if cancelled is not None and _is_cancelled():
         exchange.abandon()
         try:
             raise cancelled from None

@@ -28,6 +28,7 @@ from gateway.backends.asgi.crossing import Crossing, Crossings
 from gateway.backends.asgi.errand import Errand
 from gateway.backends.asgi.host import Application, Event, Exchange, Scope
 from gateway.backends.asgi.stepping import GuestLoop
+from gateway.backends.disconnect import ClientDisconnected
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 
@@ -113,7 +114,11 @@ class AsyncioHost:
 
     async def _be_root(self) -> None:
         """A task as old as the loop: libraries tie what belongs to the loop to its oldest task."""
-        await self._loop.create_future()
+        try:
+            await self._loop.create_future()
+        finally:
+            # To asyncio itself the mark is the order to stop the loop.
+            self._root.remove_done_callback(_MARK_OF_ROOT)
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {self._root, asyncio.current_task()}
@@ -123,19 +128,20 @@ class AsyncioHost:
             if isinstance(outcome, Exception):
                 log.error("task failed while it was cancelled", backend=self.name, exc_info=outcome)
         await self._loop.shutdown_asyncgens()
-        # To asyncio itself the mark is the order to stop the loop.
-        self._root.remove_done_callback(_MARK_OF_ROOT)
         self._root.cancel()
         await asyncio.wait([self._root])
         await asyncio.sleep(0)  # One turn for the callbacks of the root task.
 
     def _log_uncaught(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What asyncio found nobody to tell."""
+        error = context.get("exception")
+        if isinstance(error, ClientDisconnected):
+            return  # ASGI-4: from `send`, in a task of the application that nobody has awaited.
         log.error(
             "uncaught in asyncio",
             backend=self.name,
             reason=context["message"],
-            exc_info=context.get("exception"),
+            exc_info=error,
             **_origins(context),
         )
 

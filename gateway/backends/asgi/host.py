@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 import trio
 
 from gateway.backends.asgi.entry import Entry
+from gateway.backends.asgi.nurseries import close_in_the_task_that_waits
 from gateway.net.resumption import current_task
 from gateway.shutdown.notice import ShutdownNotice
 
@@ -121,6 +122,7 @@ class TrioHost:
     __slots__ = ("_closed", "_context")
 
     def __init__(self) -> None:
+        close_in_the_task_that_waits()
         self._closed = trio.Event()
         self._context = copy_context()
         self._context.run(_host.set, self)

@@ -39,7 +39,8 @@ from gateway.errors import ClientGone, GatewayError, MachineError, RequestError,
 from gateway.logger import get_logger
 from gateway.protocols.events import Headers
 from gateway.protocols.trailers import takes_trailers
-from gateway.request import Request, Responder
+from gateway.references import with_own_length
+from gateway.request import LARGE_PIECE, Request, Responder
 from gateway.runtime import forked
 from gateway.shutdown.notice import ShutdownNotice
 
@@ -47,7 +48,8 @@ log = get_logger()
 
 _EVENTS_PER_TURN: Final = 16
 """Body messages that may follow each other without a wait. An application that streams to a fast client
-would otherwise keep the worker to itself; a turn costs as much as a small message."""
+would otherwise keep the worker to itself; a turn costs as much as a small message. As many times it may ask
+for more, or send more, when all is over."""
 
 
 class _Stage(Enum):
@@ -152,9 +154,13 @@ class HttpExchange:
     # --- receive
 
     async def receive(self) -> Message:
-        """``http.request`` until the body has ended, then ``http.disconnect`` when it is over."""
+        """``http.request`` until the body has ended, then ``http.disconnect`` when it is over.
+
+        A response is over when it has left: many cancel what they send when they are told.
+        """
         while True:
             if self._stage is _COMPLETE or self.gone:
+                await self._wait_until_over()
                 return {"type": "http.disconnect"}
             if self._reading is None:
                 break
@@ -167,8 +173,7 @@ class HttpExchange:
                 piece = await self._read()
             if piece is not None:
                 return self._request_message(piece)
-        if not self.gone:
-            await self._wait_until_over()
+        await self._wait_until_over()
         return {"type": "http.disconnect"}
 
     def _request_message(self, piece: bytes) -> Message:
@@ -182,8 +187,8 @@ class HttpExchange:
     def _read_nowait(self) -> bytes | None:
         """The next piece that is here already; None if it must be waited for or will not come."""
         try:
-            return self._body.read_nowait()
-        except (ClientGone, RequestError) as error:
+            return self._body.read_nowait(LARGE_PIECE)
+        except (ClientGone, MachineError, RequestError) as error:
             self._leave(error)
             return None
 
@@ -195,7 +200,7 @@ class HttpExchange:
         self._read_scope = trio.CancelScope()
         try:
             await self.wait(self._read_ahead, self._read_scope)
-        except (ClientGone, RequestError) as error:
+        except (ClientGone, MachineError, RequestError) as error:
             self._leave(error)
             return None
         finally:
@@ -215,7 +220,10 @@ class HttpExchange:
             self._read_scope.cancel()
 
     async def _wait_until_over(self) -> None:
-        if self._stage is _COMPLETE:
+        """Until the client has left, or the whole response has, or the application is told to end."""
+        if self.gone or self.told or (self._stage is _COMPLETE and not self.sending):
+            if self._turn_is_over():
+                await self._host.pause()
             return
         if self._closed is None:
             responder = self._responder
@@ -269,6 +277,8 @@ class HttpExchange:
                 body = as_bytes(body)
             stage = self._stage
             if stage is _COMPLETE:
+                if self._turn_is_over():
+                    await self._host.pause()
                 return  # ASGI HTTP spec, response body: later messages are ignored.
             if self.gone:
                 raise ClientDisconnected("the client has disconnected")
@@ -280,7 +290,13 @@ class HttpExchange:
             responder = self._responder
             try:
                 if stage is _HELD and not more and self._trailers is None:
-                    flushed = responder.try_respond(self._status, self._headers, body)
+                    try:
+                        flushed = responder.try_respond(self._status, self._headers, body)
+                    except ResponseAborted:
+                        own = None if body else with_own_length(self._headers)
+                        if own is None or not responder.withdraw():
+                            raise
+                        flushed = responder.try_respond(self._status, own, b"")
                 else:
                     if stage is _HELD:
                         self._start()
@@ -293,7 +309,7 @@ class HttpExchange:
                         return
                     responder.end()
                     flushed = responder.try_flush()
-                self._complete()
+                self._complete(flushed)
                 if not flushed:
                     await self._flush_rest()
                 if self.on_complete is not None:
@@ -338,10 +354,16 @@ class HttpExchange:
             self._unpaused = 0
             await self._wait_for_client(responder.flush)
             return
-        self._unpaused += 1
-        if self._unpaused >= _EVENTS_PER_TURN:
-            self._unpaused = 0
+        if self._turn_is_over():
             await self._host.pause()
+
+    def _turn_is_over(self) -> bool:
+        """One more message without a wait: whether the others are to have their turn now."""
+        self._unpaused += 1
+        if self._unpaused < _EVENTS_PER_TURN:
+            return False
+        self._unpaused = 0
+        return True
 
     async def _flush_rest(self) -> None:
         """Send what is left of a response that is complete."""
@@ -355,6 +377,9 @@ class HttpExchange:
             if self.on_complete is not None:
                 self.on_complete()
             raise
+        finally:
+            if self._closed is not None:
+                self._closed.set()
         self._unsent = False
 
     async def _wait_for_client(self, function: Callable[[], Awaitable[None]]) -> None:
@@ -495,7 +520,7 @@ class HttpExchange:
         responder = self._responder
         responder.end(trailers)
         flushed = responder.try_flush()
-        self._complete()
+        self._complete(flushed)
         if not flushed:
             await self._flush_rest()
         if self.on_complete is not None:
@@ -503,11 +528,23 @@ class HttpExchange:
 
     # --- the end
 
-    def _complete(self) -> None:
+    def _complete(self, flushed: bool) -> None:
         self._stage = _COMPLETE
         self._stop_reading()
-        if self._closed is not None:
+        if flushed and self._closed is not None:
             self._closed.set()
+
+    def complete_head(self) -> None:
+        """The application has returned from a HEAD: some say nothing of the body that it has not (Lilya)."""
+        if self._stage is not _HELD or self.gone or self._trailers is not None or self._failure is not None:
+            return
+        try:
+            flushed = self._responder.try_respond(self._status, self._headers, b"")
+        except (ClientGone, ResponseAborted) as error:
+            self._leave(error)
+            return
+        self._unsent = not flushed
+        self._complete(flushed)
 
     @property
     def complete(self) -> bool:
@@ -533,6 +570,13 @@ class HttpExchange:
             del failure
 
     @property
+    def untouched(self) -> bool:
+        """The client waits for its response, and nothing has been sent of one."""
+        if self.gone or self.told or self._failure is not None:
+            return False
+        return self._stage is _START or self._stage is _HELD
+
+    @property
     def unsettled(self) -> bool:
         """The response is complete, and not all of it has left."""
         return (self.sending or self._unsent) and self.complete
@@ -541,8 +585,7 @@ class HttpExchange:
         """The application is done: have the whole response leave.
 
         Another task of it may be sending still, and what follows on the connection would come in between. Or
-        it has cancelled its last `send`, as those do that listen for a disconnect meanwhile: once there is
-        nothing to add, `receive` tells of one.
+        it has cancelled its last `send`.
         """
         try:
             while self.sending:

@@ -8,6 +8,7 @@ with the application's own message, and a later exception ends the backend.
 
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import Any, Final, Literal, TypeAlias
 
 import trio
@@ -17,6 +18,7 @@ from gateway.backends.start_watch import StartWatch
 from gateway.errors import StartError
 from gateway.logger import get_logger
 from gateway.runtime import forked
+from gateway.stacks import repr_of
 
 log = get_logger()
 
@@ -51,6 +53,7 @@ class Lifespan:
         self._mode = mode
         self._stage = _Stage.STARTING
         self._received = 0
+        """Messages that the application has got; one that it gave up to wait for is not among them."""
         self._refused = ""
         self._raised: BaseException | None = None
         self._answered = trio.Event()
@@ -88,16 +91,18 @@ class Lifespan:
             self._answered.set()
             self._ended.set()
 
-    async def start(self, timeout: float) -> None:
+    async def start(self, timeout: float | None) -> None:
         """Wait until the application has started, or has shown that it has no lifespan.
 
-        Raises StartError if it says that it failed, or says nothing for *timeout* seconds.
+        Raises StartError if it says that it failed, or says nothing for *timeout* seconds; None: no bound.
         """
-        with StartWatch(self._name, "starting"), trio.move_on_after(timeout) as scope:
+        patience = inf if timeout is None else timeout
+        with StartWatch(self._name, "starting"), trio.move_on_after(patience) as scope:
             await self._answered.wait()
         if scope.cancelled_caught:
             raise StartError(
-                f"backend {self._name}: the application did not complete its startup within {timeout:g} s"
+                f"backend {self._name}: the application did not complete its startup within {patience:g} s "
+                "(startup_timeout)"
             )
         if self._refused:
             raise StartError(
@@ -130,10 +135,10 @@ class Lifespan:
             log.error("lifespan failed", backend=self._name, exc_info=error)
             if not self._stop_asked.is_set():
                 raise StartError(
-                    f"backend {self._name}: the application's lifespan failed: {error!r}"
+                    f"backend {self._name}: the application's lifespan failed: {repr_of(error)}"
                 ) from error
         elif self._mode == "on":
-            self._refused, self._raised = repr(error), error
+            self._refused, self._raised = repr_of(error), error
         elif self._received:
             # ASGI lifespan spec, startup: go on without. But it took the message: perhaps it meant it.
             log.warning("application failed at lifespan.startup", backend=self._name, exc_info=error)
@@ -144,12 +149,13 @@ class Lifespan:
 
     async def receive(self) -> Message:
         """``lifespan.startup``, then ``lifespan.shutdown`` when it is time; no more after that."""
-        self._received += 1
-        if self._received == 1:
+        if not self._received:
+            self._received = 1
             return {"type": "lifespan.startup"}
         await self.wait(self._stop_asked.wait)
-        if self._received > 2:
+        if self._received == 2:
             await self.wait(trio.sleep_forever)
+        self._received = 2
         if self._stage is _Stage.RUNNING:
             self._stage = _Stage.STOPPING
         return {"type": "lifespan.shutdown"}

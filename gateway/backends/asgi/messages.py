@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from gateway.backends.asgi.host import Message
 from gateway.protocols.events import Headers
-from gateway.protocols.grammar import LINE_BREAK, TOKEN
+from gateway.protocols.grammar import CONTROL, TOKEN
 
 _NO_FIELDS: Final[Headers] = []
 
@@ -113,7 +113,7 @@ def pushed_fields(message: Message) -> Headers:
         lower = name.lower()
         if not TOKEN.fullmatch(lower):  # pseudo-header fields, too
             raise ValueError(f"not the name of a field: {name!r}")
-        if LINE_BREAK.search(value):
+        if CONTROL.search(value):
             raise ValueError(f"not the value of a field: {value!r}")
         if lower not in _OF_THE_CONNECTION:
             fields.append((lower, value))

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from gateway.backends.asgi.host import Scope
+from gateway.backends.asgi.shutdown_wait import ShutdownWait
 from gateway.protocols.websocket.handshake import offered_subprotocols
 from gateway.request import Address, Request
+from gateway.target import judged_path
 
 Extensions: TypeAlias = dict[str, dict[str, Any]]
 
@@ -17,23 +19,10 @@ _ASGI: Final = {"version": "3.0", "spec_version": SPEC_VERSION}
 SHUTDOWN: Final = "gateway.shutdown"
 """The extension of our own: ``wait``, a function whose awaitable is done when the daemon begins to stop."""
 
+PATHSEND: Final = "http.response.pathsend"
+
 BACKEND: Final = "gateway.backend"
 """The other one: ``name``, by which the configuration knows the application."""
-
-
-class ShutdownWait:
-    """``wait`` of `SHUTDOWN`. Middleware copies scopes, some deeply (Hypercorn's ProxyFix): it stays one."""
-
-    __slots__ = ("_wait",)
-
-    def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
-        self._wait = wait
-
-    def __call__(self) -> Awaitable[None]:
-        return self._wait()
-
-    def __deepcopy__(self, memo: object) -> "ShutdownWait":
-        return self
 
 
 def http_scope(request: Request, state: dict[str, Any], extensions: Extensions) -> Scope:
@@ -51,7 +40,9 @@ def http_scope(request: Request, state: dict[str, Any], extensions: Extensions) 
         "method": request.method,
         "scheme": connection.scheme,
         "path": path,
-        "raw_path": request.raw_path,
+        # "Unmodified", says ASGI. But Sanic routes by it, and takes `/admin/../x` for a path in its `/admin`,
+        # which the routes have not judged.
+        "raw_path": judged_path(request.raw_path, request.path),
         "query_string": request.query,
         "root_path": mount,
         "headers": request.headers,
@@ -98,7 +89,7 @@ class HttpExtensions:
         self, backend: str, wait: Callable[[], Awaitable[None]], *, dropped: frozenset[str], debug: bool
     ) -> None:
         http10: Extensions = {
-            "http.response.pathsend": {},
+            PATHSEND: {},
             "http.response.zerocopysend": {},
             SHUTDOWN: {"wait": ShutdownWait(wait)},
             BACKEND: {"name": backend},
@@ -121,6 +112,13 @@ class HttpExtensions:
         if request.push is not None:
             return self._pushing.copy()
         return (self._http10 if request.version == "1.0" else self._http11).copy()
+
+    def withdraw(self, name: str) -> bool:
+        """Offer *name* to no further request; whether it was offered until now."""
+        withdrawn = False
+        for extensions in (self._http10, self._http11, self._pushing):
+            withdrawn = extensions.pop(name, None) is not None or withdrawn
+        return withdrawn
 
 
 def _without(extensions: Extensions, dropped: frozenset[str]) -> Extensions:

@@ -33,7 +33,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from heapq import heappush
 from threading import get_ident
+from time import monotonic
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 import sniffio
@@ -92,12 +94,14 @@ class _Selector(selectors.EpollSelector):
 class GuestLoop(asyncio.SelectorEventLoop):
     """The loop of the application that the log calls *name*.
 
-    Keeps time by *clock*, trio's, so that its timers are trio's deadlines.
+    Keeps time by *clock*, trio's, so that its timers are trio's deadlines. It counts from where
+    `time.monotonic` does, as other loops: applications mix the two.
     """
 
     # asyncio's own, which subclasses need that embed it in another loop.
     _asyncgen_finalizer_hook: Callable[[Any], None]
     _asyncgen_firstiter_hook: Callable[[Any], None]
+    _closed: bool
     _debug: bool
     _ready: deque[asyncio.Handle]
     _run_once: Callable[[], None]
@@ -110,6 +114,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def __init__(self, name: str, clock: trio.abc.Clock) -> None:
         self._name = name
         self._now = clock.current_time
+        self._ahead = clock.current_time() - monotonic()
+        """Seconds by which trio's clock is."""
         self._readiness = _Selector()
         self._alarm = trio.CancelScope()
         self._pump: Pump
@@ -191,7 +197,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def _step(self) -> None:
         """Run the loop until it has nothing to run, or has had its iterations."""
         iterations = 0
-        ends_at = self._now() + SECONDS_PER_STEP
+        ends_at = self.time() + SECONDS_PER_STEP
         _library.name = "asyncio"
         self._thread_id = self._home
         if self._debug:
@@ -204,7 +210,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
                 iterations += 1
                 if not self._ready and not self._scheduled:
                     break
-                now = self._now()
+                now = self.time()
                 if iterations == ITERATIONS_PER_STEP or now >= ends_at:
                     break
                 if not self._ready and self._scheduled[0].when() > now:
@@ -254,14 +260,15 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def _ring_at(self, deadline: float) -> None:
         """At *deadline* or earlier: the step that follows finds out what is due."""
+        deadline += self._ahead
         if deadline < self._alarm.deadline:
             self._alarm.deadline = deadline
 
     # --- what is different in this loop
 
     def time(self) -> float:
-        """Seconds, by trio's clock."""
-        return self._now()
+        """Seconds, by trio's clock, from where `time.monotonic` counts."""
+        return self._now() - self._ahead
 
     def is_running(self) -> bool:
         """Whether callbacks run now; to other threads, whether they will (asgiref asks)."""
@@ -274,6 +281,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         """As asyncio's; from outside of a step it wakes the stepper."""
+        if not (self._parked or self._debug or self._closed):
+            # What asyncio comes to, for a quarter less: each step of a task begins here.
+            handle = asyncio.Handle(callback, args, self, context)
+            self._ready.append(handle)
+            return handle
         if self._parked and get_ident() != self._home:
             self._complain()
             # Documented to be wrong, but on other loops it works when they happen to be awake.
@@ -294,6 +306,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """As asyncio's; from outside of a step it sets the alarm."""
+        if when.__class__ is float and not (self._parked or self._debug or self._closed):
+            timer = asyncio.TimerHandle(when, callback, args, self, context)
+            heappush(self._scheduled, timer)
+            timer._scheduled = True  # type: ignore[attr-defined]
+            return timer
         elsewhere = self._parked and get_ident() != self._home
         if elsewhere:
             self._complain()

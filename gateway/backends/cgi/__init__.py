@@ -10,7 +10,7 @@ into its standard input, its output streams out as the response, its standard er
     indexed_query  its arguments, where the query may be some
     environment    what variables it sees
     exchange       one running program with its three pipes
-    stderr         what it writes to its standard error
+    progress       the wait for it, while it may be idle
     transcript     exchanges written down, for who debugs them
 
 Promises:

@@ -41,27 +41,27 @@ class CgiBackend:
         path: str | os.PathLike[str],
         pump: Pump,
         dispatch: Dispatch,
-        settings: ExchangeSettings | None = None,
-        variables: Mapping[str, Template] | None = None,
-        rules: ProgramRules | None = None,
-        pass_env: Sequence[str] = (),
-        pass_authorization: bool = False,
-        nph: Sequence[str] = ("nph-*",),
-        intake: BodyIntake | None = None,
-        slots: Slots | None = None,
-        transcript: Transcript | None = None,
+        settings: ExchangeSettings,
+        variables: Mapping[str, Template],
+        rules: ProgramRules,
+        pass_env: Sequence[str],
+        pass_authorization: bool,
+        nph: Sequence[str],
+        intake: BodyIntake,
+        slots: Slots | None,
+        transcript: Transcript | None,
     ) -> None:
         self._name = name
-        self._programs = Programs(path, rules or ProgramRules())
+        self._programs = Programs(path, rules)
         self._environment = Environment(
             self._programs.document_root,
-            variables or {},
+            variables,
             pass_env=pass_env,
             pass_authorization=pass_authorization,
         )
-        self._settings = settings or ExchangeSettings()
+        self._settings = settings
         self._nph = re.compile("|".join(map(translate, nph)) or "(?!)")
-        self._intake = intake or BodyIntake(name)
+        self._intake = intake
         self._slots = slots
         self._transcript = transcript
         self._pump = pump

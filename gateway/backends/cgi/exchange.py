@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task
 
 from gateway.backends.cgi.program import Script
-from gateway.backends.cgi.stderr import ErrorLog
+from gateway.backends.cgi.progress import Progress
 from gateway.backends.cgi.transcript import Recording
 from gateway.errors import BackendError, Cause, GatewayError, Phase
 from gateway.logger import get_logger
+from gateway.logs.stderr import ErrorStream
 from gateway.net.pump import Pump
-from gateway.net.resumption import Parking, current_task, resume
 from gateway.programs.confinement import Confinement
 from gateway.programs.executable import explain
 from gateway.programs.process import Process, describe_end, spawn
@@ -38,6 +37,7 @@ from gateway.protocols.events import (
     ResponseHead,
 )
 from gateway.request import Body, Request, Responder
+from gateway.runtime.exhaustion import EXHAUSTED
 from gateway.upstream.exchange import FLUSH_BYTES, MAX_INFORMATIONAL
 
 PIPE_SIZE: Final = 64 * 1024
@@ -60,11 +60,11 @@ class ExchangeSettings:
     autogroup); it matters only if the gateway belongs to a terminal.
     """
 
-    timeout: float = 60.0
-    kill_after: float = 5.0
-    confinement: Confinement | None = None
-    catch_stderr: re.Pattern[str] | None = None
-    session: bool = True
+    timeout: float
+    kill_after: float
+    confinement: Confinement | None
+    catch_stderr: re.Pattern[str] | None
+    session: bool
 
 
 class Exchange:
@@ -82,28 +82,19 @@ class Exchange:
         """*recording* keeps what the program writes."""
         self._backend = backend
         self._script = script
-        self._request = request
-        self._timeout = settings.timeout
-        self._kill_after = settings.kill_after
-        self._confinement = settings.confinement
-        self._session = settings.session
-        self._catches = settings.catch_stderr is not None
+        self._settings = settings
         self._recording = recording
         self._process: Process | None = None
         self._descriptors: set[int] = set()
         self._stdin = self._stdout = self._stderr = -1
         self._pump = pump
-        self._waiting: Task | None = None
-        self._parking = Parking(self._abort)
-        self._stirred = False
-        """There may be output, or the end of it or of the program: the pump has said so."""
+        self._progress = Progress(pump, settings.timeout)
         self._phase = Phase.SPAWN
-        self._errors = ErrorLog(backend, script, request, settings.catch_stderr)
+        self._request = request
+        self._errors: ErrorStream | None = None  # most programs never say anything
         # Feeding
         self.body_pending = False
         self._unwritten: bytes = b""
-        self._active_at = 0.0
-        self._waits_for_client = False
 
     # Beginning and end
 
@@ -130,33 +121,44 @@ class Exchange:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
-                confinement=self._confinement,
-                session=self._session,
+                confinement=self._settings.confinement,
+                session=self._settings.session,
                 expected_to_end=True,
             )
             # Who waits for the client, with the output unread, must not be told again and again.
-            self._pump.watch(self._stdout, self._stir, edge=True)
+            self._pump.watch(self._stdout, self._progress.stir, edge=True)
             self._pump.watch(self._stderr, self._read_stderr)
         except OSError as error:
             raise self._not_started(error) from error
         for descriptor in (stdin, stdout, stderr):
             self._close(descriptor)
-        self._pump.at_each_sweep(self._stir)
         self._phase = Phase.FIRST_BYTE
-        self._touch()
+        self._progress.begin()
 
     async def finish(self) -> None:
         """After the response: wait until the program exits, and log what it still had to say."""
         process = self._process
         assert process is not None
         self._phase = Phase.RUN
-        self._touch()
+        self._progress.touch()
         if not process.reap() and not await self._reap_in_time(process):
-            log.warning("CGI program does not exit", **self._errors.facts, timeout=self._timeout)
+            log.warning("CGI program does not exit", **self._facts, timeout=self._settings.timeout)
             return
         self._read_stderr()
         if process.returncode:
-            log.warning("CGI program failed", **self._errors.facts, end=describe_end(process.returncode))
+            log.warning("CGI program failed", **self._facts, end=describe_end(process.returncode))
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        return {
+            "backend": self._backend,
+            "program": os.fsdecode(self._script.filename),
+            "request_id": self._request.id,
+        }
+
+    @property
+    def _last_words(self) -> list[str]:
+        return [] if self._errors is None else self._errors.last_words
 
     @property
     def failed(self) -> bool:
@@ -175,14 +177,14 @@ class Exchange:
             if self._process is not None and self._process.returncode is None:
                 # Its input stays open meanwhile: an end would make a whole body of one that was cut off
                 # (FCGI-20).
-                await self._process.terminate(self._kill_after)
+                await self._process.terminate(self._settings.kill_after)
             self._read_stderr()
         finally:
-            self._errors.end()
+            if self._errors is not None:
+                self._errors.end()
             if self._recording is not None:
-                self._recording.stderr = self._errors.last_words
-            self._pump.not_at_sweeps(self._stir)
-            self._parking.abandon()
+                self._recording.stderr = self._last_words
+            self._progress.end()
             for descriptor in tuple(self._descriptors):
                 self._close(descriptor)
 
@@ -249,12 +251,12 @@ class Exchange:
             while True:
                 piece = body.read_nowait()
                 if piece is None:
-                    self._waits_for_client = True
+                    self._progress.paused = True
                     try:
                         piece = await body.read()
                     finally:  # when cancelled, too: the program has answered, and is waited for
-                        self._waits_for_client = False
-                        self._touch()
+                        self._progress.paused = False
+                        self._progress.touch()
                 if not piece:
                     break
                 await self._write(piece)
@@ -269,7 +271,7 @@ class Exchange:
                 view = view[os.write(self._stdin, view) :]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._stdin)
-            self._touch()
+            self._progress.touch()
 
     # The response
 
@@ -291,7 +293,7 @@ class Exchange:
                         queued = 0
                         await responder.flush()
                         await trio.lowlevel.checkpoint()
-                        self._touch()
+                        self._progress.touch()
                 elif isinstance(event, ResponseHead):
                     self._check_stderr()
                     open_ended = all(name != b"content-length" for name, _ in event.headers)
@@ -301,7 +303,7 @@ class Exchange:
                     if open_ended:
                         await self._check_end()
                     elif event.surplus:
-                        log.warning("the response is longer than its Content-Length", **self._errors.facts)
+                        log.warning("the response is longer than its Content-Length", **self._facts)
                         self._close(self._stdout)  # who goes on writing learns it (SIGPIPE)
                     break
                 elif isinstance(event, LocalRedirect):
@@ -321,9 +323,12 @@ class Exchange:
 
     def _check_stderr(self) -> None:
         """Raises BackendError if the program has written what is to be caught."""
-        if not self._catches:
+        if self._settings.catch_stderr is None:
             return
         self._read_stderr()  # what it wrote before its answer is here
+        if self._errors is None:
+            return
+        self._errors.end_line()
         if (line := self._errors.caught) is not None:
             raise self._error(Cause.MALFORMED, f"its error output is caught by catch_stderr: {line}")
 
@@ -350,22 +355,25 @@ class Exchange:
 
     async def _read_output(self, responder: Responder) -> bytes:
         """Some output, ``b""`` at its end. What is ready for the client is sent before waiting."""
+        progress = self._progress
         flushed = self._phase is not Phase.BODY
         while True:
             try:
-                data = os.read(self._stdout, PIPE_SIZE) if self._stirred else None
+                data = os.read(self._stdout, PIPE_SIZE) if progress.stirred else None
             except BlockingIOError:
-                self._stirred = False
+                progress.stirred = False
                 data = None
             if data is None:
                 if not flushed:
                     flushed = True
                     await responder.flush()
-                    self._touch()
-                if not await self._wait():
-                    raise self._error(Cause.READ_TIMEOUT, f"nothing in or out for {self._timeout:g} s")
+                    progress.touch()
+                if not await progress.wait():
+                    raise self._error(
+                        Cause.READ_TIMEOUT, f"nothing in or out for {self._settings.timeout:g} s"
+                    )
                 continue
-            self._touch()
+            progress.touch()
             if self._recording is not None:
                 self._recording.output(data)
             if data and self._phase is Phase.FIRST_BYTE:
@@ -374,45 +382,20 @@ class Exchange:
                 self._close(self._stdout)
             return data
 
-    async def _wait(self) -> bool:
-        """Wait until there may be output or an end; False if ``timeout`` is over.
-
-        Error output is taken care of elsewhere, and is no sign of progress.
-        """
-        while not self._stirred:
-            if self._waits_for_client:
-                self._touch()
-            if self._pump.time() >= self._active_at + self._timeout:
-                return False
-            self._waiting = current_task()
-            await self._parking
-        return True
-
     async def _reap_in_time(self, process: Process) -> bool:
         """Wait until the program has ended, and reap it; False if ``timeout`` is over."""
         while not process.reap():
-            self._stirred = False
+            self._progress.stirred = False
             descriptor = -1
             with suppress(OSError):  # none is left: it is found out at the next sweep
                 descriptor = process.open_pidfd()
-                self._pump.watch(descriptor, self._stir)
+                self._pump.watch(descriptor, self._progress.stir)
             try:
-                if not await self._wait():
+                if not await self._progress.wait():
                     return False
             finally:
                 self._pump.unwatch(descriptor)
         return True
-
-    def _stir(self) -> None:
-        """Called by the pump when there is something, and at each sweep."""
-        self._stirred = True
-        if (task := self._waiting) is not None:
-            self._waiting = None
-            resume(task)
-
-    def _abort(self, _raise_cancel: RaiseCancelT) -> Abort:
-        self._waiting = None
-        return Abort.SUCCEEDED
 
     def _read_stderr(self) -> None:
         """Log what is there: at most a pipe full, so that a flood cannot hold the event loop."""
@@ -423,12 +406,11 @@ class Exchange:
         except BlockingIOError:
             return
         if data:
+            if self._errors is None:
+                self._errors = ErrorStream(self._facts, self._settings.catch_stderr)
             self._errors.write(data)
         else:
             self._close(self._stderr)
-
-    def _touch(self) -> None:
-        self._active_at = self._pump.time()
 
     # Failures
 
@@ -456,7 +438,8 @@ class Exchange:
     def _not_started(self, error: OSError) -> BackendError:
         program = self._script.command[0]
         why = explain(program, error)
-        ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC)
+        # EAGAIN: no room for another process (fork(2)).
+        ours = error.errno in EXHAUSTED or error.errno in (errno.EAGAIN, errno.ENOSPC)
         cause = Cause.OVERLOADED if ours else Cause.NOT_STARTED
         return self._error(cause, f"{os.fsdecode(program)} cannot be started: {why}", error.errno)
 
@@ -468,5 +451,5 @@ class Exchange:
             address=os.fsdecode(self._script.filename),
             phase=self._phase,
             errno=code,
-            last_words=self._errors.last_words,
+            last_words=self._last_words,
         )

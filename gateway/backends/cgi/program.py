@@ -8,7 +8,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from gateway.backends.cgi.indexed_query import search_words
@@ -43,11 +43,11 @@ class ProgramRules:
     whether the words of a query that has no ``=`` are arguments.
     """
 
-    index: str | None = None
-    interpreters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    extensions: Sequence[str] = ()
-    execute: Execute = "auto"
-    indexed_query: bool = False
+    index: str | None
+    interpreters: Mapping[str, tuple[str, ...]]
+    extensions: Sequence[str]
+    execute: Execute
+    indexed_query: bool
 
 
 class Programs:

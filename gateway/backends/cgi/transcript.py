@@ -25,7 +25,7 @@ from typing import Final
 
 from gateway.logger import get_logger
 from gateway.protocols.events import Headers
-from gateway.request import Body, Request
+from gateway.request import PIECE, Body, Request
 
 _SECRET: Final = re.compile(rb"AUTH|COOKIE|PASS|SECRET|TOKEN|KEY|CREDENTIAL")
 """In the name of a variable: its value is nobody's business."""
@@ -44,9 +44,9 @@ class Transcript:
     """
 
     path: str
-    size: int = 10 * 1024 * 1024
-    always: bool = False
-    excerpt: int = 1024
+    size: int
+    always: bool
+    excerpt: int
 
     def add(self, recording: "Recording", outcome: str) -> None:
         """Write one exchange down. A file that cannot be written is logged, and is no failure."""
@@ -122,8 +122,8 @@ class RecordedBody:
     def trailers(self) -> Headers:
         return self._body.trailers
 
-    def read_nowait(self) -> bytes | None:
-        piece = self._body.read_nowait()
+    def read_nowait(self, most: int = PIECE) -> bytes | None:
+        piece = self._body.read_nowait(most)
         if piece:
             self._recording.body(piece)
         return piece

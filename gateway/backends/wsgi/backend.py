@@ -25,10 +25,10 @@ from gateway.backends.wsgi.streams import FileWrapper, WsgiErrors
 from gateway.backends.wsgi.stuck import StuckWatch
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.environ import build_environ
-from gateway.errors import BackendError, Cause, Phase, RequestError, ResponseAborted
+from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
 from gateway.net.pump import Pump
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.request import Body, Request, Responder, Upgrade, respond
+from gateway.request import LARGE_PIECE, Body, Request, Responder, Upgrade, respond
 from gateway.shutdown.signals import Interrupted
 from gateway.slots import Slots
 
@@ -140,7 +140,7 @@ class WsgiBackend:
             await slots.enter(self._target)
         try:
             length = body.length
-            call.environ = environ = {
+            environ: dict[str, Any] = {
                 **build_environ(
                     request, script_name=request.mount, path_info=request.rest, content_length=length
                 ),
@@ -149,6 +149,7 @@ class WsgiBackend:
                 "gw.client_disconnected": call.client_disconnected,  # rules WSGI-4
             }
             environ["wsgi.input"] = io.BytesIO() if length == 0 else _open_input(body, call)
+            call.environ = environ  # `ApplicationCall.run` takes it away again
             if request.upgrade is None:
                 await call.submitted()
             elif await self._offer(call, request, request.upgrade):
@@ -237,13 +238,21 @@ async def _finish(call: ApplicationCall, responder: Responder) -> None:
 
 
 async def _answer_body(call: ApplicationCall, body: Body) -> None:
-    try:
-        piece = await body.read()
-    except RequestError as error:
-        # The application may answer in its own way; what it leaves to us becomes this error.
-        call.answer_body(b"", error)
-    else:
-        call.answer_body(piece)
+    pieces: list[bytes] = []
+    error = call.body_error
+    if error is None:
+        try:
+            pieces.append(await body.read())
+            if pieces[0] and (more := body.read_nowait(LARGE_PIECE)) is not None:
+                pieces.append(more)
+        except RequestError as refused:
+            # The application may answer in its own way; what it leaves to us becomes this error.
+            error = refused
+        except ClientGone:
+            if not pieces:
+                raise
+            # What came before is the application's; the next read tells of it again.
+    call.answer_body(pieces, error)
 
 
 def _open_input(body: Body, call: ApplicationCall) -> io.BufferedIOBase:
@@ -258,4 +267,4 @@ def _open_input(body: Body, call: ApplicationCall) -> io.BufferedIOBase:
             break
         arrived.append(piece)
         size += len(piece)
-    return open_input(b"".join(arrived), call.next_piece)
+    return open_input(arrived, call.next_pieces)

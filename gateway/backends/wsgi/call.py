@@ -4,7 +4,7 @@ The conversation is by state, not by messages: the thread sets fields and posts 
 looks at all fields each time it is woken. A field is written by one side and taken by the other::
 
     thread ─► status, headers, blocks, whole, file, finished, failed, wants_body, left ─► trio task
-    thread ◄─ piece, body_error, sent, over                                     ◄─ trio task
+    thread ◄─ pieces, body_error, sent, over                                     ◄─ trio task
 
 Back-pressure: blocks may be on their way while the application makes the next (PEP 3333, "Buffering and
 Streaming": they are sent at once, by another thread), but not more than :data:`AHEAD_BYTES`, so that a block
@@ -30,6 +30,7 @@ from gateway.logger import get_logger
 from gateway.net.resumption import Parking, current_task, resume
 from gateway.protocols.events import Headers
 from gateway.protocols.reasons import BODILESS
+from gateway.references import with_own_length
 from gateway.request import Request, Responder
 from gateway.runtime.forked import end_child
 from gateway.stacks import name_of, traceback_of
@@ -76,8 +77,10 @@ class ApplicationCall:
     raised = ""
     """... its name."""
     wants_body = False
-    piece = b""
+    pieces: list[bytes]
+    """Of the request body; ``b""`` is its end."""
     body_error: RequestError | None = None
+    """What comes behind them, for good."""
     over = False
     waits_for_client = False
     """Whether the thread waits for the client: to send more of the body, or to take more of the response."""
@@ -164,9 +167,9 @@ class ApplicationCall:
         self.sent += count
         _unlock(self._room)
 
-    def answer_body(self, piece: bytes, error: RequestError | None = None) -> None:
-        """Give the thread the piece of the body that it waits for, or the *error* instead."""
-        self.piece = piece
+    def answer_body(self, pieces: list[bytes], error: RequestError | None = None) -> None:
+        """Give the thread the *pieces* of the body that it waits for; without any, the *error*."""
+        self.pieces = pieces
         self.body_error = error
         _unlock(self._body_answer)
 
@@ -198,8 +201,19 @@ class ApplicationCall:
 
     def run(self) -> None:
         """Call the application, unless nobody waits for it any more."""
-        if not self.over:  # Cancelled while it waited for a thread.
-            self._run()
+        try:
+            if not self.over:  # Cancelled while it waited for a thread.
+                self._run()
+        finally:
+            # wsgi.input refers to this call: without the environ there is no cycle to collect.
+            self.environ = {}
+        self.left = True
+        if self._on_left is not None:
+            self._threads.post(self)
+
+    def fail(self, error: BaseException) -> None:
+        """End it with *error*, which came into its thread from outside of the application."""
+        self._fail(error)
         self.left = True
         if self._on_left is not None:
             self._threads.post(self)
@@ -231,8 +245,6 @@ class ApplicationCall:
             # Always, even if the client is gone (PEP 3333).
             if result is not None:
                 self._close(result)
-            # wsgi.input refers to this call: without the environ there is no cycle to collect.
-            self.environ = {}
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -256,8 +268,8 @@ class ApplicationCall:
         if data and not self.finished:
             self._send(data)
 
-    def next_piece(self) -> bytes:
-        """The next piece of the request body, for wsgi.input."""
+    def next_pieces(self) -> list[bytes]:
+        """The next pieces of the request body, for wsgi.input; ``b""`` is its end."""
         if self._body_answer is None:
             self._body_answer = _locked()
         if self.over or self.finished:
@@ -269,9 +281,9 @@ class ApplicationCall:
         self.waits_for_client = False
         if self.over:
             raise ClientDisconnected("the request is over")
-        if self.body_error is not None:
+        if not self.pieces and self.body_error is not None:
             raise BodyFailed(self.body_error.detail)
-        return self.piece
+        return self.pieces
 
     def _send_each(self, result: Iterable[bytes]) -> None:
         if isinstance(result, FileWrapper) and self.status and (file := result.regular_file()):
@@ -301,9 +313,7 @@ class ApplicationCall:
             return
         block = self._checked(block)
         if self._left and self._request.method != "HEAD" and self.status not in BODILESS:
-            # The front will cut the connection, so that the client can tell (RFC 9112 section 8).
-            self._warn("the response is shorter than its Content-Length", missing=self._left)
-            self.short = True
+            self._fall_short(block)
         self._begin(last=True)
         if self.blocks is None:
             self.whole = block
@@ -312,10 +322,23 @@ class ApplicationCall:
         self.finished = True
         self._threads.post(self)
 
+    def _fall_short(self, block: bytes) -> None:
+        """With *block* the response is at its end, and shorter than it has said."""
+        own = None if block or self._begun else with_own_length(self.headers)
+        if own is not None:
+            self.headers = own
+        else:
+            # The front will cut the connection, so that the client can tell (RFC 9112 section 8).
+            self._warn("the response is shorter than its Content-Length", missing=self._left)
+            self.short = True
+
     def _send_file(self, descriptor: int, offset: int, count: int) -> None:
         """Post a file and wait until it has been sent: after that it is closed."""
         if self._left is not None:
             count = min(count, self._left)
+        elif not self._begun and self.status not in BODILESS:
+            # WSGI-15: known as well as that of a single block. Not appended: the list is everybody's.
+            self.headers = [*self.headers, (b"content-length", b"%d" % count)]
         self._begin(last=False)
         self.file = descriptor, offset, count
         self.finished = True
@@ -375,7 +398,8 @@ class ApplicationCall:
                 self.last_words = traceback_of(error)
             self.raised = name_of(error)
             self.failed = True
-            self._threads.post(self)
+        # Also when it has finished: what was thrown into the thread may have come before that was posted.
+        self._threads.post(self)
 
     def _close(self, result: Iterable[bytes]) -> None:
         try:

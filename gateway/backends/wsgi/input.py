@@ -6,6 +6,7 @@ Streams").
 """
 
 import io
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -15,28 +16,43 @@ if TYPE_CHECKING:
 _BUFFER: Final = 64 * 1024
 
 
-def open_input(arrived: bytes, next_piece: Callable[[], bytes]) -> io.BufferedReader:
-    """A file of the bytes that have *arrived*, and of what *next_piece* returns until it is ``b""``."""
-    return io.BufferedReader(_Pieces(arrived, next_piece), _BUFFER)
+def open_input(arrived: list[bytes], next_pieces: Callable[[], list[bytes]]) -> io.BufferedReader:
+    """A file of the pieces that have *arrived*, and of those that *next_pieces* returns, up to ``b""``."""
+    return io.BufferedReader(_Pieces(arrived, next_pieces), _BUFFER)
 
 
 class _Pieces(io.RawIOBase):
     """A raw stream over pieces of bytes."""
 
-    def __init__(self, arrived: bytes, next_piece: Callable[[], bytes]) -> None:
-        self._piece = memoryview(arrived)
-        self._next_piece = next_piece
+    def __init__(self, arrived: list[bytes], next_pieces: Callable[[], list[bytes]]) -> None:
+        self._piece = memoryview(b"")
+        self._pieces = deque(arrived)
+        self._next_pieces = next_pieces
         self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        if not self._piece and not self._ended:
+        if not self._piece:
             self._piece = memoryview(self._next_piece())
-            self._ended = not self._piece
         target = memoryview(buffer)
         count = min(len(target), len(self._piece))
         target[:count] = self._piece[:count]
         self._piece = self._piece[count:]
         return count
+
+    def readall(self) -> bytes:
+        # As it is inherited, but that takes 8 KiB at a time.
+        first, self._piece = bytes(self._piece), memoryview(b"")
+        return b"".join((first, *iter(self._next_piece, b"")))
+
+    def _next_piece(self) -> bytes:
+        """``b""`` at the end, for good."""
+        if self._ended:
+            return b""
+        if not self._pieces:
+            self._pieces.extend(self._next_pieces())
+        piece = self._pieces.popleft()
+        self._ended = not piece
+        return piece

@@ -72,12 +72,11 @@ class FileWrapper:
         """(descriptor, offset, count) if the rest of the file can be sent by the kernel, else None.
 
         Only for what open() returns: other objects have a ``fileno`` too while their ``read`` gives
-        something else than the bytes in the file (gzip.GzipFile).
+        something else than the bytes in the file (gzip.GzipFile, a class of the application's own).
         """
         file: Any = self._file
-        if not isinstance(file, io.FileIO) and not (
-            isinstance(file, io.BufferedReader | io.BufferedRandom) and isinstance(file.raw, io.FileIO)
-        ):
+        raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+        if type(raw) is not io.FileIO:
             return None
         descriptor = file.fileno()
         status = os.fstat(descriptor)

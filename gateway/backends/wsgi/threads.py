@@ -34,7 +34,11 @@ class Call(Protocol):
     """What the threads run."""
 
     def run(self) -> None:
-        """Do it, in a worker thread. Raises nothing."""
+        """Do it, in a worker thread. Raises nothing of its own."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """It has raised what was thrown into its thread from outside; in that thread. Raises nothing."""
         ...
 
     def deliver(self) -> None:
@@ -115,6 +119,7 @@ class WorkerThreads:
         with trio.move_on_after(grace, shield=True):
             await self._all_ended.wait()
         self._doorbell.close()
+        self._posted.clear()  # What nobody delivers any more, and this object, would keep each other.
         if self._running:
             log.warning("application calls are still running", backend=self._name, calls=self._running)
             return
@@ -148,12 +153,25 @@ class WorkerThreads:
     def _work(self, number: int) -> None:
         take = self._queue.get
         current = self.current
-        while (call := take()) is not None:
-            current[number] = call
-            call.run()
-            # Nothing of a request is kept while the thread waits for the next.
-            current[number] = None
-            del call
+        call: Call | None = None
+        error: BaseException | None = None
+        while True:
+            try:
+                if call is not None and error is not None:
+                    call.fail(error)
+                current[number] = call = error = None
+                # What is thrown into a thread that waits is raised by the next call in Python that returns:
+                # `take` would lose what it has taken.
+                for call in iter(take, None):
+                    current[number] = call
+                    call.run()
+                    # Nothing of a request is kept while the thread waits for the next.
+                    current[number] = call = None
+                break
+            except BaseException as thrown:
+                # Of a time limit that the application had for itself, and that came too late
+                # (PyThreadState_SetAsyncExc): the thread goes on. Another one may come while this is told.
+                error = thrown
         try:
             self._token.run_sync_soon(self._thread_ended)
         except trio.RunFinishedError:

@@ -14,9 +14,10 @@ Promises: only the call of a client that offers WebSocket costs anything, and de
 Such a client is shown as one of HTTP/1.1, whatever it speaks. What the application says on the socket before
 it answers in another way is its answer; otherwise the socket was for nothing. The end of either side is
 passed on; when the daemon stops, the application is told that its client has ended, and the client gets the
-code 1012. An application that returns and keeps the socket has :data:`CLOSE_TIMEOUT` to end.
+code 1012. An application that returns and keeps the socket has :data:`CLOSE_TIMEOUT` to end. If it fails, the
+client gets the code 1011.
 
-It knows nothing of frames, but for that one.
+It knows nothing of frames, but for these two.
 """
 
 import secrets
@@ -53,8 +54,11 @@ _OFFER: Final = RequestHead(
 )
 """What the application's head answers, as far as that matters."""
 
+_FAILED: Final = b"\x88\x02\x03\xf3"
+"""A Close frame with the code 1011, "internal error" (RFC 6455 5.5.1, 7.4.1)."""
+
 _RESTART: Final = b"\x88\x02\x03\xf4"
-"""A Close frame with the code 1012, "service restart" (RFC 6455 5.5.1; IANA)."""
+"""A Close frame with the code 1012, "service restart" (IANA)."""
 
 
 class ClientSocket(socket.socket):
@@ -81,6 +85,8 @@ class SocketOffer:
         self._withdrawn = False
         self._told = False
         """The application was told that its client has ended, for the daemon does."""
+        self._failed = False
+        """The application has failed: known before it drops the socket."""
 
     # --- in the thread
 
@@ -105,14 +111,16 @@ class SocketOffer:
         try:
             answer = self._application(environ, start_response)
         except BaseException as error:
-            environ.pop(KEY, None)  # The traceback keeps the environ, and may be kept.
             # It has answered by itself, or meets the end that it was told of: no failure to log.
             if isinstance(error, StopIteration) or (
                 isinstance(error, OSError) and (self._told or call.client_disconnected())
             ):
                 call.over = True
+            self._failed = not call.over
+            environ.pop(KEY, None)  # The traceback keeps the environ, and may be kept.
             raise
         if call.status:
+            self._failed = call.status >= 500  # Of an exception frameworks make a response.
             environ.pop(KEY, None)  # It has answered. Tracebacks that it has caught may be kept, too.
         elif isinstance(answer, list | tuple):
             call.over = True  # As by StopIteration, in a word of its own.
@@ -182,8 +190,9 @@ class SocketOffer:
     async def _copy(self, duplex: Duplex, tunnel: Tunnel, first: bytes) -> None:
         def stop() -> None:
             self._told = True
-            tunnel.end_input(_RESTART)
+            tunnel.end_input()
 
+        tunnel.farewell = self._farewell
         duplex.on_drain = stop
         if duplex.draining:
             stop()
@@ -191,7 +200,7 @@ class SocketOffer:
         if duplex.disconnected:
             duplex.begin_grace()
         with trio.CancelScope() as scope:
-            self._call.when_left(lambda: self._end_soon(scope))
+            self._call.when_left(lambda: self._end_soon(tunnel, scope))
             # Not by `suppress`: from Python 3.12 on that leaves groups of exceptions, as of a cancellation,
             # in a cycle.
             try:
@@ -199,9 +208,21 @@ class SocketOffer:
             except trio.BrokenResourceError:
                 pass  # The application has closed it with something unread: an end like any other.
 
-    def _end_soon(self, scope: trio.CancelScope) -> None:
+    def _end_soon(self, tunnel: Tunnel, scope: trio.CancelScope) -> None:
         self._environ.pop(KEY, None)  # closed, unless the application has kept it
+        if not self._told and self._farewell():
+            assert self._ours is not None
+            tunnel.end_input()
+            with suppress(OSError):
+                self._ours.shutdown(socket.SHUT_RD)  # what it has said is all, whoever has kept the other end
         scope.deadline = trio.current_time() + CLOSE_TIMEOUT
+
+    def _farewell(self) -> bytes:
+        """The Close frame for the client, if the application has not ended by itself."""
+        if self._told:
+            return _RESTART
+        call = self._call
+        return _FAILED if (self._failed or call.failed) and not call.over else b""
 
     def withdraw(self) -> None:
         """The socket is of no use, or not any more."""

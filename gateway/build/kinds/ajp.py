@@ -2,7 +2,7 @@
 
 from gateway.backends.ajp import AjpBackend
 from gateway.build.parts import Parts, droppable, templates
-from gateway.build.upstream import build_upstream, check_health
+from gateway.build.upstream import build_upstream, check_health, references_of
 from gateway.config.backends.ajp import AJPBackend
 from gateway.protocols.ajp import CPING_PACKET, CPONG_PACKET, AjpClient
 from gateway.upstream.check import PingQuestion
@@ -19,6 +19,7 @@ def make(parts: Parts, name: str, config: AJPBackend) -> AjpBackend:
     upstream = build_upstream(
         Upstream, parts, name, config, config.servers, config.pool, make_codec, ping=config.ping
     )
+    upstream.terms.references = references_of(config)
     container = AjpBackend(
         name,
         upstream=upstream,

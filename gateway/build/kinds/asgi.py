@@ -12,10 +12,10 @@ def make(parts: Parts, name: str, config: ASGIBackend) -> Backend:
     """The backend called *name*; nothing of it is started."""
     if config.concurrency is not None:
         parts.slots[name] = Slots(
-            name,
             config.concurrency,
             queue=config.queue,
             queue_time=config.queue_time,
+            backend=name,
             running="requests run, the most that concurrency allows",
         )
     websocket = config.websocket

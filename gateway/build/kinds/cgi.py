@@ -48,10 +48,10 @@ def _slots(name: str, config: models.CGIBackend) -> Slots | None:
     if config.max_processes is None:
         return None
     return Slots(
-        name,
         config.max_processes,
         queue=config.queue,
         queue_time=config.queue_time,
+        backend=name,
         running="programs run, the most that max_processes allows",
     )
 

@@ -4,7 +4,7 @@ from gateway.backends.http import HttpBackend
 from gateway.build.parts import Parts
 from gateway.build.rewriting import response_rewriter
 from gateway.build.target import upstream_of
-from gateway.build.upstream import check_health
+from gateway.build.upstream import check_health, references_of
 from gateway.config.backends.http import HTTPBackend
 from gateway.protocols.http1.client import Http1Client
 from gateway.upstream.proxy_header import ProxyVersion
@@ -20,6 +20,7 @@ def make(parts: Parts, name: str, config: HTTPBackend) -> HttpBackend:
         parts, name, "http", config, Http1Client, keeps=proxy_version is None, proxy_version=proxy_version
     )
     upstream.terms.rewriter = response_rewriter(config, upstream)
+    upstream.terms.references = references_of(config)
     server = HttpBackend(
         name,
         upstream=upstream,

@@ -39,9 +39,9 @@ def _slots(name: str, config: WSGIBackend) -> Slots | None:
         return None
     processes = 1 if config.process is None else config.process.processes.max
     return Slots(
-        name,
         config.threads * processes,
         queue=config.queue,
         queue_time=inf if config.queue_time is None else config.queue_time,
+        backend=name,
         running="requests run, the most that threads allows",
     )

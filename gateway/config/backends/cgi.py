@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from gateway.config.backends.common import CGIFamily
 from gateway.config.base import Model, Place, queue_contradictions, written
 from gateway.config.confined import Confined
-from gateway.config.values.files import FileName, FilePath, ProgramOrDirectory, check_runnable
+from gateway.config.values.files import PATH_SCHEMA, FileName, FilePath, ProgramOrDirectory, check_runnable
 from gateway.config.values.numbers import Count, CountOrNone, Flag
 from gateway.config.values.programs import Extension, Interpreter, VariableName
 from gateway.config.values.quantities import Duration, Size, Timeout
@@ -76,7 +76,7 @@ class CGIBackend(CGIFamily, Confined):
     transcript: (
         Annotated[
             Transcript,
-            Short(_transcript, {"type": "string", "minLength": 1}, "a file or a mapping with file"),
+            Short(_transcript, PATH_SCHEMA, "a file or a mapping with file"),
         ]
         | None
     ) = None

@@ -11,12 +11,12 @@ from gateway.config.base import Model, Place, queue_contradictions, written
 from gateway.config.env_file import merged
 from gateway.config.on_use import OnUse
 from gateway.config.values.files import Directory
-from gateway.config.values.numbers import Count, CountOrNone, Flag
+from gateway.config.values.numbers import Count, CountOrNone, Flag, Threads
 from gateway.config.values.programs import (
     EnvFile,
+    Environment,
     Lifespan,
     ObjectName,
-    VariableName,
     VirtualEnvironment,
 )
 from gateway.config.values.quantities import Duration, Limit, Timeout
@@ -44,7 +44,7 @@ class PythonApplication(Model):
     """Whether the attribute is a function that makes the application."""
     virtualenv: VirtualEnvironment | None = None
     """A virtual environment whose packages it uses; of the Python version that runs the gateway."""
-    env: dict[VariableName, str] = Field(default_factory=dict)
+    env: Environment = Field(default_factory=dict)
     """Variables that are set before it is imported. Applications in the gateway's own process share them."""
     env_file: Annotated[tuple[EnvFile, ...], Many()] = ()
     """Files of NAME=VALUE lines (.env) that are set too; later files and env win."""
@@ -82,7 +82,7 @@ class WebSocket(Model):
     max_message: Limit = written("16MiB")
     """Bytes of a message; more closes the connection with code 1009."""
     ping_interval: Duration = written("20s")
-    """From a sign of life of the client to the next ping; 0 sends none."""
+    """From the last pong of the client to the next ping; 0 sends none."""
     ping_timeout: Timeout = written("20s")
     """For the client to answer a ping, before the connection is closed."""
     compression: Flag = True
@@ -104,8 +104,8 @@ class ASGIBackend(PythonApplication, BackendModel):
     """asyncio's debug mode, as PYTHONASYNCIODEBUG=1: slow steps and forgotten awaits are logged."""
     lifespan: Lifespan = "auto"
     """Whether it is told of start and stop: on, off, or auto: if it wants to be."""
-    startup_timeout: Timeout = written("60s")
-    """For the application to complete its start."""
+    startup_timeout: Timeout | None = None
+    """For the application to complete its start. By default as long as it takes: the log tells of it."""
     shutdown_timeout: Timeout = written("60s")
     """For the application to complete its stop; not after a second signal."""
     websocket: WebSocket = Field(default_factory=WebSocket)
@@ -119,7 +119,8 @@ class ASGIBackend(PythonApplication, BackendModel):
     """How long one may wait, before it is answered 503."""
     drop_extensions: Annotated[tuple[Extension, ...], Many()] = ()
     """Extensions of ASGI that are not offered to the application, because something in it does not know
-    them: a middleware that knows no pathsend, behind which a framework sends files so."""
+    them: a middleware that knows no pathsend, behind which a framework sends files so. When a GET has got no
+    response at all, pathsend is not offered any more."""
     response_debug: Flag = False
     """For tests: whether http.response.debug is offered to the application; what it says is logged."""
 
@@ -138,7 +139,7 @@ class WSGIBackend(PythonApplication, WithLength):
 
     app: ObjectName = Field(alias="wsgi")
     """The application, module:attribute."""
-    threads: Count = 8
+    threads: Threads = 8
     """Requests and WebSockets that run at the same time; further ones wait."""
     queue: CountOrNone | None = None
     """Requests that may wait for a thread; more are answered 503 at once, with Retry-After. By default any

@@ -146,6 +146,8 @@ def parse_control_socket(value: Any, info: ValidationInfo) -> UnixAddress:
     return address
 
 
+ADDRESS_SCHEMA: Final = {"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}
+
 Listen: TypeAlias = Annotated[
     ListenAddress,
     ParsedInPlace(
@@ -158,15 +160,11 @@ ControlSocket: TypeAlias = Annotated[
 ]
 Connect: TypeAlias = Annotated[
     BackendAddress,
-    ParsedInPlace(
-        parse_backend_address, {"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}
-    ),
+    ParsedInPlace(parse_backend_address, ADDRESS_SCHEMA),
 ]
 ConnectServer: TypeAlias = Annotated[
     ServerAddress,
-    ParsedInPlace(
-        parse_server_address, {"type": "string", "examples": ["127.0.0.1:9000", "unix:/run/app.sock"]}
-    ),
+    ParsedInPlace(parse_server_address, ADDRESS_SCHEMA),
 ]
 Nameserver: TypeAlias = Annotated[
     TcpAddress,

@@ -9,8 +9,9 @@ from pydantic import ValidationInfo
 
 from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.texts import TEXT
-from gateway.config.wording import expected, show
+from gateway.config.wording import expected, show_path
 from gateway.failure.pages import ErrorPage, page_constants
+from gateway.reading import read_now
 from gateway.static.mime import content_type
 from gateway.template import Template
 
@@ -52,12 +53,12 @@ def parse_program_or_directory(value: Any, info: ValidationInfo) -> Path:
 def check_runnable(path: Path) -> None:
     """Raises ValueError for a file that is not executable."""
     if os.path.isfile(path) and not os.access(path, os.X_OK):
-        raise ValueError(f"{show(str(path), 4096)} is not executable: chmod +x it")
+        raise ValueError(f"{show_path(path)} is not executable: chmod +x it")
 
 
 def _missing(path: Path, kind: str) -> str:
     what = "is not" if os.path.lexists(path) else "does not exist: expected"
-    return f"{show(str(path), 4096)} {what} {kind}"
+    return f"{show_path(path)} {what} {kind}"
 
 
 PATH_SCHEMA: Final = {"type": "string", "minLength": 1}
@@ -68,9 +69,10 @@ ProgramOrDirectory: TypeAlias = Annotated[Path, ParsedInPlace(parse_program_or_d
 
 def parse_destination(value: Any, info: ValidationInfo) -> Path | Literal["stdout", "stderr"]:
     """Where a log goes."""
-    if value == "stdout":
+    # Where they are sockets, as of services of systemd, those of /dev cannot be opened.
+    if value in ("stdout", "/dev/stdout"):
         return "stdout"
-    if value == "stderr":
+    if value in ("stderr", "/dev/stderr"):
         return "stderr"
     if value == "-":  # gunicorn: standard output
         raise expected("stderr, stdout or the path of a file", value)
@@ -126,20 +128,19 @@ def parse_error_page(value: Any, info: ValidationInfo) -> ErrorPage:
     """The page in a file: a template, whose type the name of the file tells."""
     path = parse_path(value, info)
     try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_PAGE + 1)
+        content = read_now(path, LARGEST_PAGE + 1)
     except OSError as error:
-        raise ValueError(f"{show(str(path), 4096)} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{show_path(path)} cannot be read: {error.strerror}") from None
     if len(content) > LARGEST_PAGE:
-        raise ValueError(f"{show(str(path), 4096)} is larger than {LARGEST_PAGE} bytes")
+        raise ValueError(f"{show_path(path)} is larger than {LARGEST_PAGE} bytes")
     try:
         text = content.decode("utf-8")
         Template.parse(text, page_constants(500))
     except UnicodeDecodeError as error:
         byte = content[error.start]
-        raise ValueError(f"{show(str(path), 4096)} is not UTF-8 text: byte 0x{byte:02x}") from None
+        raise ValueError(f"{show_path(path)} is not UTF-8 text: byte 0x{byte:02x}") from None
     except ValueError as error:
-        raise ValueError(f"{show(str(path), 4096)}: {error}") from None
+        raise ValueError(f"{show_path(path)}: {error}") from None
     return ErrorPage(text, content_type(path.name))
 
 

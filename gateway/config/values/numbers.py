@@ -53,10 +53,14 @@ def flag(value: Any) -> Any:
     return _TRUTH.get(value.strip().lower(), value) if isinstance(value, FromEnvironment) else value
 
 
+MOST: Final = 2**31 - 1
+"""What the system takes for a count (an int of C, as of listen(2)), and HTTP/2 for that of streams."""
+
+
 class Number(_OrVariable):
     """Metadata of a whole number of at least *least* and at most *most*, or ``${NAME}`` for one."""
 
-    def __init__(self, least: int, most: int | None = None) -> None:
+    def __init__(self, least: int, most: int = MOST) -> None:
         super().__init__(whole_number)
         self._number = core_schema.int_schema(strict=True, ge=least, le=most)
 
@@ -92,6 +96,22 @@ RedirectStatus: TypeAlias = Annotated[Literal[301, 302, 303, 307, 308], _OrVaria
 """The status of a redirect."""
 
 
+MOST_PROCESSES: Final = 1024
+"""Of one daemon: more than any machine has cores, and fewer than the system has room for."""
+
+Processes: TypeAlias = Annotated[int, Number(1, MOST_PROCESSES)]
+"""So many processes, at least 1."""
+
+ProcessesOrNone: TypeAlias = Annotated[int, Number(0, MOST_PROCESSES)]
+"""So many processes, 0 means none."""
+
+Threads: TypeAlias = Annotated[int, Number(1, 10_000)]
+"""So many threads, all of which are started. Linux has room for some 32,000 by default."""
+
+Tries: TypeAlias = Annotated[int, Number(1, 100)]
+"""So many, one right after the other."""
+
+
 def parse_workers(value: Any) -> int:
     """The number of processes; ``auto`` is one for each core that we may run on."""
     value = whole_number(value)
@@ -99,12 +119,23 @@ def parse_workers(value: Any) -> int:
         return len(os.sched_getaffinity(0))
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise expected("a number of at least 1, or auto", value)
+    if value > MOST_PROCESSES:
+        raise expected(f"a number of at most {MOST_PROCESSES}, or auto", value)
     return value
 
 
 Workers: TypeAlias = Annotated[
     int,
-    Parsed(parse_workers, {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE]}),
+    Parsed(
+        parse_workers,
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MOST_PROCESSES},
+                {"const": "auto"},
+                VARIABLE,
+            ]
+        },
+    ),
 ]
 
 

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BeforeValidator, ValidationInfo
 
 from gateway.config.env_file import parse_env_file
-from gateway.config.values.files import absolute_path, base_directory, parse_path
+from gateway.config.values.files import PATH_SCHEMA, absolute_path, base_directory, parse_path
 from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.values.texts import TEXT
-from gateway.config.wording import expected, expected_text, show
+from gateway.config.wording import expected, expected_text, show_path
 from gateway.programs.executable import PROGRAM_PATH
+from gateway.reading import read_now
 
 
 def parse_command(value: Any, info: ValidationInfo) -> tuple[str, ...]:
@@ -37,7 +38,7 @@ def parse_interpreter(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     found = shutil.which(program, path=PROGRAM_PATH)
     if found is None:
         where = "" if "/" in program else f" in {PROGRAM_PATH}"
-        raise ValueError(f"there is no program {show(program, 4096)}{where}")
+        raise ValueError(f"there is no program {show_path(program)}{where}")
     return (found, *arguments)
 
 
@@ -54,7 +55,7 @@ Interpreter: TypeAlias = Annotated[
         parse_interpreter,
         {
             "anyOf": [
-                {"type": "string", "minLength": 1},
+                PATH_SCHEMA,
                 {"type": "array", "items": {"type": "string"}, "minItems": 1},
             ]
         },
@@ -122,29 +123,25 @@ def parse_virtual_environment(value: Any, info: ValidationInfo) -> Path:
     """The directory of a virtual environment (PEP 405)."""
     path = parse_path(value, info)
     if not os.access(path / "bin" / "python", os.X_OK):
-        raise ValueError(f"{show(str(path), 4096)} is not a virtual environment: there is no bin/python")
+        raise ValueError(f"{show_path(path)} is not a virtual environment: there is no bin/python")
     return path
 
 
-VirtualEnvironment: TypeAlias = Annotated[
-    Path, ParsedInPlace(parse_virtual_environment, {"type": "string", "minLength": 1})
-]
+VirtualEnvironment: TypeAlias = Annotated[Path, ParsedInPlace(parse_virtual_environment, PATH_SCHEMA)]
 
 
 def parse_env_file_value(value: Any, info: ValidationInfo) -> dict[str, str]:
     """The variables in a file of ``NAME=VALUE`` lines; see `gateway.config.env_file`."""
     path = parse_path(value, info)
     try:
-        return parse_env_file(path.read_text("utf-8"))
+        return parse_env_file(read_now(path).decode("utf-8"))
     except OSError as error:
-        raise ValueError(f"{show(str(path), 4096)} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{show_path(path)} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise ValueError(f"{show(str(path), 4096)}: {error}") from None
+        raise ValueError(f"{show_path(path)}: {error}") from None
 
 
-EnvFile: TypeAlias = Annotated[
-    dict[str, str], ParsedInPlace(parse_env_file_value, {"type": "string", "minLength": 1})
-]
+EnvFile: TypeAlias = Annotated[dict[str, str], ParsedInPlace(parse_env_file_value, PATH_SCHEMA)]
 
 
 def parse_passed_variable(value: Any) -> str:
@@ -165,3 +162,15 @@ def parse_variable_name(value: Any) -> str:
 
 
 VariableName: TypeAlias = Annotated[str, Parsed(parse_variable_name, TEXT)]
+
+
+def parse_variable_value(value: Any) -> str:
+    """Its value: any text but with NUL, which is the end of one (environ(7))."""
+    if not isinstance(value, str):
+        raise expected_text(value)
+    if "\0" in value:
+        raise expected("text without NUL", value)
+    return str(value)
+
+
+Environment: TypeAlias = dict[VariableName, Annotated[str, Parsed(parse_variable_value, TEXT)]]

@@ -6,14 +6,18 @@ import trio
 
 from gateway.errors import ClientGone, RequestError
 from gateway.front.patience import Patience
-from gateway.front.service import DRAINED_BYTES, Service
-from gateway.net.stream import PumpStream
+from gateway.front.service import DRAINED_BYTES, GATHERED_BYTES, GATHERING_TIME, Service
+from gateway.net.stream import READ_SIZE, PumpStream
 from gateway.protocols.errors import Incomplete, RemoteProtocolError
 from gateway.protocols.events import NEED_DATA, Data, EndOfMessage, Headers, NeedData, RequestHead
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.trailers import permitted_trailers
+from gateway.request import PIECE
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_MUCH: Final = READ_SIZE // 2
+"""Bytes in one read that say that the client is quick: it is worth the room to ask for more the next time."""
 
 
 class Http1Body:
@@ -28,6 +32,7 @@ class Http1Body:
     __slots__ = (
         "_codec",
         "_expects_continue",
+        "_latest",
         "_patience",
         "_received",
         "_service",
@@ -45,11 +50,42 @@ class Http1Body:
         self._expects_continue = codec.expects_continue
         self._patience = Patience(service.timeouts.body, service.limits.min_rate)
         self._received = 0
+        self._latest = 0
+        """Bytes in the latest read."""
         self.length: int | None = codec.body_length
         self.trailers: Headers = []
         self.complete = False
         self.failed = False
         """Malformed, late or too large: nothing after it can be understood."""
+
+    @property
+    def comes_soon(self) -> bool:
+        """It is small, and not all of it is here: the rest is on its way as a rule."""
+        length = self.length
+        return (
+            length is not None
+            and self._codec.arrived < length <= GATHERED_BYTES
+            and not self._expects_continue
+        )
+
+    async def gather(self) -> None:
+        """Wait until all of it is here, or `GATHERING_TIME` has passed, or nothing more will come.
+
+        For a body of which nothing was read. Raises ClientGone.
+        """
+        codec = self._codec
+        stream = self._stream
+        pump = self._service.pump
+        began = pump.now
+        stream.read_deadline = began + min(GATHERING_TIME, self._patience.left)
+        try:
+            while self.comes_soon and not stream.peer_closed:
+                codec.receive_data(await stream.receive_some())
+        except trio.TooSlowError:
+            pass  # the handler waits for it, if it wants it
+        except trio.BrokenResourceError as broken:
+            raise ClientGone("the client reset the connection") from broken
+        self._patience.spend(pump.now - began, codec.arrived)
 
     def settle(self) -> bool:
         """The response begins: whether the connection can go on after it.
@@ -76,11 +112,11 @@ class Http1Body:
             return False
         return True
 
-    def read_nowait(self) -> bytes | None:
+    def read_nowait(self, most: int = PIECE) -> bytes | None:
         if self.complete:
             return b""
         while (event := self._next_event()) is NEED_DATA:
-            if not self._take_what_is_here():
+            if not self._take_what_is_here(most):
                 return None
         if isinstance(event, Data):
             self._received += len(event.data)
@@ -102,12 +138,13 @@ class Http1Body:
             self.failed = True
             raise RequestError(malformed.status, str(malformed), close=True) from malformed
 
-    def _take_what_is_here(self) -> bool:
+    def _take_what_is_here(self, most: int) -> bool:
         """Hand the codec what has arrived; False if it must be waited for, or asked for first."""
         if self._expects_continue:
             return False
         try:
-            data = self._stream.receive_in_turn()
+            # Not for small pieces: the C library may get room for a large one from the system each time.
+            data = self._stream.receive_in_turn(most if self._latest >= _MUCH else READ_SIZE)
         except trio.BrokenResourceError as broken:
             raise ClientGone("the client reset the connection") from broken
         if data is None:
@@ -148,5 +185,6 @@ class Http1Body:
         self._take(data, pump.now - began)
 
     def _take(self, data: bytes, waited: float) -> None:
-        self._patience.spend(waited, len(data))
+        self._latest = size = len(data)
+        self._patience.spend(waited, size)
         self._codec.receive_data(data)

@@ -9,8 +9,6 @@ than the grace while a request runs, or has reset it and the handler does not li
 daemon's own grace has ended.
 """
 
-import socket
-import struct
 from math import inf
 from typing import Final
 
@@ -30,7 +28,6 @@ from gateway.request import NO_BODY, Connection, Request, respond
 from gateway.target import decode_path, host_of, split_target
 
 _SLASH: Final = 0x2F
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Http1Connection:
@@ -93,7 +90,7 @@ class Http1Connection:
             try:
                 if await self._answer_requests():
                     self.idle = True
-                    await linger(stream, self._service.timeouts)
+                    await linger(stream, self._service)
             except (trio.BrokenResourceError, trio.ClosedResourceError, ClientGone):
                 pass
             finally:
@@ -111,7 +108,10 @@ class Http1Connection:
             self._upgrade.drain()
 
     def drain(self) -> None:
-        """The daemon is stopping: an idle connection ends now, a busy one with its response."""
+        """The daemon is stopping: an idle connection ends now, a busy one with its response.
+
+        A request of which something has come is answered if the rest of its head comes soon.
+        """
         if self.idle:
             if self._stream.unsent:
                 self._stream.read_deadline = 0.0  # after what the client has still to take
@@ -121,6 +121,15 @@ class Http1Connection:
             self._responder.keep_alive = False
             if self._upgrade is not None:
                 self._upgrade.drain()
+        else:
+            stream = self._stream
+            stream.read_deadline = min(stream.read_deadline, self._due_head())
+
+    def _due_head(self) -> float:
+        """Until when the rest of a head may come that has begun just now."""
+        service = self._service
+        timeouts = service.timeouts
+        return service.pump.now + (timeouts.stopping if service.draining else timeouts.header)
 
     # --- one request after the other
 
@@ -138,9 +147,7 @@ class Http1Connection:
         while True:
             head: RequestHead | NeedData | None = None
             try:
-                if codec.pending:
-                    head = await self._receive_head()
-                else:
+                if not codec.pending:
                     stream.read_deadline = pump.now if service.draining else pump.now + patience
                     self.idle = True
                     data = await stream.receive_some()
@@ -148,9 +155,11 @@ class Http1Connection:
                         return stream.unsent
                     self.idle = False
                     codec.receive_data(data)
-                    head = codec.next_request()
-                    if head is NEED_DATA:
-                        head = await self._receive_head()
+                head = codec.next_request()
+                if head is NEED_DATA:
+                    if not codec.pending:
+                        continue  # RFC 9112 2.2: an empty line is no beginning
+                    head = await self._receive_head()
                 if head is None:
                     return stream.unsent
                 body = None if codec.body_length == 0 else self._make_body()
@@ -172,7 +181,6 @@ class Http1Connection:
                 head_only=request.method == "HEAD",
                 version10=head.version == b"1.0",
                 keep_alive=codec.keep_alive and persistent and not service.closing,
-                now=started_at,
                 send_timeout=service.timeouts.send,
                 min_rate=service.limits.min_rate,
                 fields=head.headers,
@@ -182,6 +190,8 @@ class Http1Connection:
             if stream.peer_closed:
                 self._on_hangup()
             try:
+                if body is not None and body.comes_soon:
+                    await body.gather()
                 await service.dispatch(request, responder)
                 sound = responder.ended or await service.answer_unfinished(request, responder)
             except Exception as error:
@@ -220,8 +230,7 @@ class Http1Connection:
         """The next head, of which something has come; None if the client closed before the rest did."""
         codec = self._codec
         stream = self._stream
-        service = self._service
-        stream.read_deadline = service.pump.now + service.timeouts.header
+        stream.read_deadline = self._due_head()
         try:
             while (head := codec.next_request()) is NEED_DATA:
                 data = await stream.receive_some()
@@ -284,7 +293,6 @@ class Http1Connection:
             head_only=known is not None and known.method == b"HEAD",
             version10=False,
             keep_alive=False,
-            now=self._service.pump.now,
             send_timeout=self._service.timeouts.send,
         )
         await respond(responder, failure.status, failure.headers, failure.body)
@@ -293,7 +301,7 @@ class Http1Connection:
     def _reset_if_ambiguous(self, responder: Http1Responder) -> None:
         """Make a response that was cut short look so even if only the close ends it (RFC 9112 8)."""
         if responder.close_delimited:
-            self._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._stream.reset_on_close()
 
     def _on_hangup(self) -> None:
         """The client closed its side, or the connection broke (called from the pump)."""

@@ -28,8 +28,8 @@ from gateway.protocols.trailers import permitted_trailers, takes_trailers
 
 _FILE_PIECE: Final = 256 * 1024
 
-_ENDING: Final = b"%b%bcontent-length: %d\r\n\r\n%b"
-_CLOSING: Final = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+_ENDING: Final = b"%b%bcontent-length: %d\r\n\r\n"
+_CLOSING: Final = b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n"
 
 
 _NO_FIELDS: Final[Headers] = []
@@ -49,7 +49,6 @@ class Http1Responder:
         "_head_only",
         "_left",
         "_min_rate",
-        "_now",
         "_patience",
         "_queued",
         "_send_timeout",
@@ -74,7 +73,6 @@ class Http1Responder:
         head_only: bool,
         version10: bool,
         keep_alive: bool,
-        now: float,
         send_timeout: float,
         min_rate: int = 0,
         fields: Headers = _NO_FIELDS,
@@ -86,7 +84,6 @@ class Http1Responder:
         self._body = body  # the request's, whose state decides whether the connection can go on
         self._bodiless = self._head_only = head_only
         self._version10 = version10
-        self._now = now
         self._send_timeout = send_timeout
         self._min_rate = min_rate
         self._patience: Patience | None = None
@@ -139,11 +136,13 @@ class Http1Responder:
         self.body_sent = size
         if prepared.closes:
             self.keep_alive = False
-        own = OWN_FIELDS.lines(self._now, prepared.dated, prepared.served)
+        own = OWN_FIELDS.lines(prepared.dated, prepared.served)
         if prepared.length is not None and self.keep_alive:
-            return self._try_send(prepared.head + own + prepared.ending + body)
-        ending = _ENDING if self.keep_alive else _CLOSING
-        return self._try_send(ending % (prepared.head, own, size, body))
+            head = prepared.head + own + prepared.ending
+        else:
+            ending = _ENDING if self.keep_alive else _CLOSING
+            head = ending % (prepared.head, own, size)
+        return self._try_send(head + body) if size <= LARGEST else self._try_send(body, head)
 
     def _respond_in_steps(self, status: int, headers: Headers, body: bytes, reason: bytes) -> bool:
         self.start(status, headers, reason)
@@ -163,7 +162,7 @@ class Http1Responder:
         self.keep_alive = False
         self.status = 101
         self._head = None
-        own = OWN_FIELDS.lines(self._now, prepared.dated, prepared.served)
+        own = OWN_FIELDS.lines(prepared.dated, prepared.served)
         return b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (prepared.head, own, protocol.encode())
 
     def connect(self, headers: Headers) -> bytes:
@@ -177,14 +176,14 @@ class Http1Responder:
         self.started = self.ended = True
         self.status = 200
         self._head = None
-        return b"%b%b\r\n" % (prepared.head, OWN_FIELDS.lines(self._now, prepared.dated, prepared.served))
+        return b"%b%b\r\n" % (prepared.head, OWN_FIELDS.lines(prepared.dated, prepared.served))
 
     def start(self, status: int, headers: Headers, reason: bytes = b"") -> None:
         if self.started:
             raise RuntimeError("the response was started before")
         prepared = _prepare(status, headers, reason)
         self._left = prepared.length
-        self._head = prepared.head + OWN_FIELDS.lines(self._now, prepared.dated, prepared.served)
+        self._head = prepared.head + OWN_FIELDS.lines(prepared.dated, prepared.served)
         self.status = status
         if status in BODILESS:
             self._bodiless = True
@@ -245,15 +244,11 @@ class Http1Responder:
             self._trailers = permitted_trailers(trailers)
 
     def try_flush(self) -> bool:
-        data = self._serialise()
+        head, data = self._serialise()
+        if head:
+            return self._try_send(data, head)
         if data:
-            if self.ended:
-                return self._try_send(data)
-            if len(data) > LARGEST:
-                return self._try_send(data, more=True)
-            sent = self._try_send(data)
-            self._stream.release()  # who goes on may compute for long without a wait
-            return sent
+            return self._try_send(data, more=not self.ended)
         return not self.ended or self._try_settle()
 
     def _try_settle(self) -> bool:
@@ -262,15 +257,21 @@ class Http1Responder:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ClientGone(str(error)) from error
 
-    def _try_send(self, data: bytes | memoryview, more: bool = False) -> bool:
+    def _try_send(self, data: bytes | memoryview, head: bytes = b"", *, more: bool = False) -> bool:
+        """Send *data*, a large one behind its *head*, for which it is not copied; *more* goes on after it."""
         try:
-            sent = self._stream.try_send_more(data) if more else self._stream.try_send(data)
+            if head:
+                sent = self._stream.try_send_behind(head, data) - len(head)
+            elif more:
+                sent = self._stream.try_send_more(data)
+            else:
+                sent = self._stream.try_send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ClientGone(str(error)) from error
         if sent == len(data):
             self._unsent = b""
             return True
-        self._unsent = memoryview(data)[sent:]
+        self._unsent = memoryview(data)[sent:] if sent >= 0 else memoryview(head + data)[sent + len(head) :]
         return False
 
     async def flush(self) -> None:
@@ -309,16 +310,16 @@ class Http1Responder:
 
     # --- framing
 
-    def _serialise(self) -> bytes | memoryview:
-        """All that is queued as bytes, framed."""
+    def _serialise(self) -> tuple[bytes, bytes | memoryview]:
+        """All that is queued as bytes, framed; in two parts where the second is large."""
         if self._unsent:
             if not (self._queued or (self.ended and self._chunked)):
-                return self._unsent
+                return b"", self._unsent
             unsent = bytes(self._unsent)
         else:
             unsent = b""
         if not self.started:
-            return unsent
+            return b"", unsent
         queued = self._queued
         body = queued[0] if len(queued) == 1 else b"".join(queued)
         if queued:
@@ -332,7 +333,9 @@ class Http1Responder:
             if self.ended:
                 body += encode_last_chunk(self._trailers) if self._trailers else LAST_CHUNK
                 self._chunked = False
-        return unsent + body if unsent else body
+        if unsent and len(body) > LARGEST:
+            return unsent, body
+        return b"", unsent + body if unsent else body
 
     def _finish_head(self, head: bytes, queued: int) -> bytes:
         """*head* with the framing fields and the empty line; *queued* bytes of the body follow at once."""

@@ -10,14 +10,13 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from gateway.errors import ClientGone, RequestError
 from gateway.front.http2.output import Output
 from gateway.front.patience import Patience
-from gateway.front.service import DRAINED_BYTES
+from gateway.front.service import DRAINED_BYTES, GATHERED_BYTES, GATHERING_TIME
 from gateway.net.pump import Pump, overslept
 from gateway.net.stream import PumpStream
 from gateway.protocols.events import Headers
 from gateway.protocols.http2 import Http2Server
 from gateway.protocols.trailers import permitted_trailers
-
-_LARGEST_PIECE: Final = 64 * 1024
+from gateway.request import PIECE
 
 _SMALL_PIECE: Final = 1024
 """Pieces are joined up to so many bytes as they come: one of a single byte takes a hundred to keep."""
@@ -29,6 +28,7 @@ class Http2Body:
     __slots__ = (
         "_codec",
         "_failure",
+        "_gathers_until",
         "_limit",
         "_output",
         "_patience",
@@ -71,6 +71,8 @@ class Http2Body:
         self._received = 0
         self._failure: RequestError | ClientGone | None = None
         self._task: Task | None = None
+        self._gathers_until = inf
+        """The end of `gather`, while that waits."""
         self.stream_id = stream_id
         self.length: int | None = length
         self.trailers: Headers = []
@@ -81,21 +83,23 @@ class Http2Body:
 
     # --- what handlers call
 
-    def read_nowait(self) -> bytes | None:
+    def read_nowait(self, most: int = PIECE) -> bytes | None:
         pieces = self._pieces
         if pieces:
             data, credit = pieces.popleft()
-            if pieces and len(data) + len(pieces[0][0]) <= _LARGEST_PIECE:
-                data, credit = self._join(data, credit)
+            if pieces and len(data) + len(pieces[0][0]) <= most:
+                data, credit = self._join(data, credit, most)
             self._acknowledge(credit)
             if data:
                 return data
-            return self.read_nowait()  # of padding only
+            return self.read_nowait(most)  # of padding only
         if self._failure is not None:
             # A copy: the traceback of one that is raised twice would grow.
             failure = self._failure
             if isinstance(failure, RequestError):
-                raise RequestError(failure.status, failure.detail, close=failure.close)
+                raise RequestError(
+                    failure.status, failure.detail, close=failure.close, setting=failure.setting
+                )
             raise ClientGone(str(failure))
         return b"" if self.complete else None
 
@@ -103,6 +107,37 @@ class Http2Body:
         while (piece := self.read_nowait()) is None:
             await self._wait()
         return piece
+
+    @property
+    def comes_soon(self) -> bool:
+        """It is small, and not all of it is here: the rest is on its way as a rule, if there is room for it
+        in the window of the connection, which others may wait in.
+        """
+        length = self.length
+        return (
+            length is not None
+            and self._received < length <= GATHERED_BYTES
+            and length - self._received <= self._codec.room_in
+            and self._failure is None
+            and not self.expects_continue
+        )
+
+    async def gather(self) -> None:
+        """Wait until all of it is here, or `GATHERING_TIME` has passed, or nothing more will come.
+
+        For a body of which nothing was read.
+        """
+        self._gathers_until = self._pump.now + GATHERING_TIME
+        try:
+            while self._gathers_until < inf and self.comes_soon:
+                await self._wait()
+        finally:
+            self._gathers_until = inf
+
+    def look_again(self) -> None:
+        """`gather` may wait for what cannot come any more."""
+        if self._gathers_until < inf and not self.comes_soon:
+            self._wake()
 
     async def drain(self) -> None:
         """Wait for a little that the client has announced and nobody wants: some take the reset of an
@@ -153,6 +188,10 @@ class Http2Body:
 
     def expire(self) -> None:
         """The deadline has passed."""
+        if self._gathers_until < inf:
+            self._gathers_until = inf
+            self._wake()
+            return
         if self._patience is not None and overslept(self.deadline):  # it may be behind what is here
             self.deadline = self._pump.now + self._patience.left
             return
@@ -183,7 +222,7 @@ class Http2Body:
         began = self._pump.now
         received = self._received
         if patience is not None:
-            self.deadline = began + patience.left
+            self.deadline = min(began + patience.left, self._gathers_until)
             if self._stream.hangup_deadline > self.deadline:
                 self._stream.hangup_deadline = self.deadline
         self._task = current_task()
@@ -204,11 +243,11 @@ class Http2Body:
         if task is not None:
             reschedule(task)
 
-    def _join(self, data: bytes, credit: int) -> tuple[bytes, int]:
+    def _join(self, data: bytes, credit: int, most: int) -> tuple[bytes, int]:
         joined = [data]
         size = len(data)
         pieces = self._pieces
-        while pieces and size + len(pieces[0][0]) <= _LARGEST_PIECE:
+        while pieces and size + len(pieces[0][0]) <= most:
             piece, more = pieces.popleft()
             joined.append(piece)
             size += len(piece)

@@ -30,7 +30,7 @@ from gateway.front.http2.stream import Http2Stream
 from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.linger import linger
 from gateway.front.patience import Patience
-from gateway.front.service import NOT_ANSWERED, Service
+from gateway.front.service import GATHERED_BYTES, NOT_ANSWERED, Service
 from gateway.logger import get_logger
 from gateway.net.stream import PumpStream
 from gateway.protocols.events import Headers, RequestHead
@@ -108,7 +108,7 @@ class Http2Connection:
         self._output = Output(self._codec, stream, service.pump, send_timeout=service.timeouts.send)
         self._streams: dict[int, Http2Stream] = {}
         """All whose task has not ended, also those that the client has reset."""
-        self._places = Slots("", limits.streams, queue=None, queue_time=inf, running="")
+        self._places = Slots(limits.streams)
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._closing = False
@@ -184,7 +184,7 @@ class Http2Connection:
             self._lingers = True
             # Who knows of the end and was answered nothing since has nothing to lose but the last GOAWAY.
             idle = self._idle_since < self._drained_at
-            await linger(self._stream, self._service.timeouts, most=DRAIN_ROUND_TRIP if idle else inf)
+            await linger(self._stream, self._service, most=DRAIN_ROUND_TRIP if idle else inf)
 
     async def _write(self) -> None:
         try:
@@ -226,6 +226,10 @@ class Http2Connection:
         self._renewed_at = now
         for event in self._codec.receive_data(data):
             self._take(event, streams)
+        if self._codec.room_in < GATHERED_BYTES:
+            # Bodies that wait for their rest keep one another from it: none is read, and no credit given.
+            for stream in self._streams.values():
+                stream.body.look_again()
         if self._codec.queued:
             self._output.wake()
 
@@ -410,7 +414,6 @@ class Http2Connection:
             body,
             head_only=head_only,
             offers_tunnel=tunnel,
-            now=service.pump.now,
         )
         return Http2Stream(stream_id, outlet, body, responder)
 
@@ -435,7 +438,7 @@ class Http2Connection:
         For the client a stream is over with its response; the handler may stay for what is to be done behind
         it. Requests wait for that, as the next one does over HTTP/1.1 (and over HTTP/2 in Go's net/http).
         """
-        await self._places.enter("")
+        await self._places.enter()
         try:
             return await self._handle(stream, request)
         finally:
@@ -446,6 +449,8 @@ class Http2Connection:
         service = self._service
         responder = stream.responder
         try:
+            if stream.body.comes_soon:
+                await stream.body.gather()
             await service.dispatch(request, responder)
             if stream.upgrade is not None and stream.upgrade.accepted:
                 responder.finish_tunnel()
@@ -465,6 +470,8 @@ class Http2Connection:
         """The stream's task is over: nothing of the stream may stay."""
         stream_id = stream.stream_id
         del self._streams[stream_id]
+        if stream.request is not None:
+            stream.request.push = None  # which leads back to the request, and to all of the connection
         if self._codec.is_open(stream_id):
             # RFC 9113 8.1: the response is whole, the rest of the request is not wanted; or it is not,
             # which the client must not take for an end.

@@ -12,7 +12,7 @@ from gateway.front.http2.output import Outlet, Output
 from gateway.front.pieces import write_pieces
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
-from gateway.protocols.grammar import LINE_BREAK, TOKEN
+from gateway.protocols.grammar import CONTROL, TOKEN
 from gateway.protocols.http2 import Http2Server
 from gateway.protocols.memo import LONGEST_HEAD, Memo
 from gateway.protocols.reasons import BODILESS
@@ -35,7 +35,6 @@ class Http2Responder:
         "_head_only",
         "_held",
         "_left",
-        "_now",
         "_outlet",
         "_output",
         "body_sent",
@@ -56,14 +55,12 @@ class Http2Responder:
         *,
         head_only: bool,
         offers_tunnel: bool,
-        now: float,
     ) -> None:
         self._codec = codec
         self._output = output
         self._outlet = outlet
         self._body = body  # the request's
         self._bodiless = self._head_only = head_only
-        self._now = now
         self._head: PreparedFields | None = None
         self._held = True
         self._left: int | None = None
@@ -191,7 +188,7 @@ class Http2Responder:
         self._body.expects_continue = False  # too late for 100
         fields = prepared.fields.copy()
         if not prepared.dated:
-            fields.append(OWN_FIELDS.date(self._now))
+            fields.append(OWN_FIELDS.date())
         length = prepared.length
         if self._bodiless:
             if self.status == 204 or (not self._head_only and self.status != 304):
@@ -257,10 +254,10 @@ def _prepare_trailers(trailers: Headers) -> Headers | None:
 
 
 def _checked(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """*field* as RFC 9113 8.2.1 wants it. Raises LocalProtocolError if that is impossible."""
+    """*field* as RFC 9113 8.2.1 and RFC 9110 5.5 want it. Raises LocalProtocolError if it cannot be."""
     name, value = field[0].lower(), field[1]
     if not TOKEN.fullmatch(name):
         raise LocalProtocolError(f"not the name of a field: {field[0]!r}")
-    if LINE_BREAK.search(value):
-        raise LocalProtocolError(f"the field {name!r} has a line break or NUL: {value!r}")
+    if CONTROL.search(value):
+        raise LocalProtocolError(f"the field {name!r} has a control character: {value!r}")
     return name, value.strip(b" \t")

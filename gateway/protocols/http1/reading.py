@@ -144,6 +144,11 @@ class MessageReader(ABC, Generic[HeadT]):
         """Bytes have arrived that no event was made of yet."""
         return len(self._data) > self._position
 
+    @property
+    def arrived(self) -> int:
+        """How many bytes have arrived that no event was made of yet."""
+        return len(self._data) - self._position
+
     # For the subclass ----------------------------------------------------------------------------
 
     @abstractmethod

@@ -199,6 +199,11 @@ class Http2Server:
         """Whether the client allows streams that the server opens (RFC 9113 8.4)."""
         return self._push_enabled and self._pushes > 0
 
+    @property
+    def room_in(self) -> int:
+        """Bytes of body that the client may send on all streams together."""
+        return self._window_in.left
+
     def is_open(self, stream_id: int) -> bool:
         """Whether anything may be sent or received on the stream."""
         return stream_id in self._streams
@@ -428,15 +433,18 @@ class Http2Server:
         return stream_id > self._highest if stream_id & 1 else stream_id >= self._next_push
 
     def _receive_settings(self, payload: bytes) -> None:
-        theirs = parse_settings(payload)
-        if ENABLE_PUSH in theirs:
-            self._push_enabled = theirs[ENABLE_PUSH] == 1
-        if MAX_CONCURRENT_STREAMS in theirs:
-            self._pushes = float(theirs[MAX_CONCURRENT_STREAMS])
-        if HEADER_TABLE_SIZE in theirs:
-            self._encoder.resize(theirs[HEADER_TABLE_SIZE])
-        if INITIAL_WINDOW_SIZE in theirs:
-            self._change_windows(theirs[INITIAL_WINDOW_SIZE])
+        window = self._initial_window
+        for key, value in parse_settings(payload):
+            if key == ENABLE_PUSH:
+                self._push_enabled = value == 1
+            elif key == MAX_CONCURRENT_STREAMS:
+                self._pushes = float(value)
+            elif key == HEADER_TABLE_SIZE:
+                self._encoder.resize(value)
+            elif key == INITIAL_WINDOW_SIZE:
+                window = value
+        # Once, however often it was said: of all streams, and to the same in the end.
+        self._change_windows(window)
         self._put(SETTINGS, ACK, 0, b"")
 
     def _change_windows(self, size: int) -> None:

@@ -1,6 +1,7 @@
 """The settings of a connection (RFC 9113 6.5)."""
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from gateway.protocols.http2.errors import ErrorCode, Http2Error
@@ -22,6 +23,7 @@ _RANGES: Final = {
     SETTINGS_MAX_FRAME_SIZE: (MAX_FRAME_SIZE, 2**24 - 1),
     ENABLE_CONNECT_PROTOCOL: (0, 1),
 }
+_ANY: Final = (0, 2**32 - 1)
 _SETTING: Final = struct.Struct(">HL")
 
 
@@ -30,11 +32,11 @@ def encode_settings(settings: dict[int, int]) -> bytes:
     return b"".join([_SETTING.pack(key, value) for key, value in settings.items()])
 
 
-def parse_settings(payload: bytes) -> dict[int, int]:
-    """The settings in *payload*, of whole entries; the last of each. Raises Http2Error."""
-    found: dict[int, int] = dict(_SETTING.iter_unpack(payload))
-    for key, (least, most) in _RANGES.items():
-        if not least <= found.get(key, least) <= most:
+def parse_settings(payload: bytes) -> Iterator[tuple[int, int]]:
+    """The settings in *payload*, of whole entries, in their order (RFC 9113 6.5.3). Raises Http2Error."""
+    for key, value in _SETTING.iter_unpack(payload):
+        least, most = _RANGES.get(key, _ANY)
+        if not least <= value <= most:
             code = ErrorCode.FLOW_CONTROL_ERROR if key == INITIAL_WINDOW_SIZE else ErrorCode.PROTOCOL_ERROR
-            raise Http2Error(f"setting {key} cannot be {found[key]}", code)
-    return found
+            raise Http2Error(f"setting {key} cannot be {value}", code)
+        yield key, value

@@ -16,17 +16,18 @@ LARGEST_WINDOW: Final = 2**31 - 1
 class ReceiveWindow:
     """What the client may send on a stream, or on the whole connection."""
 
-    __slots__ = ("_consumed", "_left", "_size")
+    __slots__ = ("_consumed", "_size", "left")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._left = size
+        self.left = size
+        """Bytes that may come now."""
         self._consumed = 0
 
     def take(self, size: int) -> None:
         """*size* bytes have come. Raises Http2Error if they were not allowed."""
-        self._left -= size
-        if self._left < 0:
+        self.left -= size
+        if self.left < 0:
             raise Http2Error("more was sent than the window allows", ErrorCode.FLOW_CONTROL_ERROR)
 
     def give(self, size: int) -> int:
@@ -36,7 +37,7 @@ class ReceiveWindow:
             self._consumed = increment
             return 0
         self._consumed = 0
-        self._left += increment
+        self.left += increment
         return increment
 
 

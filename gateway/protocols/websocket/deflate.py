@@ -8,7 +8,7 @@ and a message stops growing at its limit.
 import zlib
 from typing import Any, Final
 
-from wsproto.frame_protocol import CloseReason, Opcode, RsvBits
+from wsproto.frame_protocol import CloseReason, Opcode, ParseFailed, RsvBits
 
 NAME: Final = "permessage-deflate"
 
@@ -85,6 +85,21 @@ class Deflate:
         data: bytes = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
         return data[:-4]
 
+    # --- a message in one frame
+
+    def begin(self) -> None:
+        """A compressed message begins that comes by `inflate`."""
+        self._room = self._most
+
+    def inflate(self, data: bytes, last: bool) -> bytes:
+        """Some of it, or the *last*. Raises ParseFailed."""
+        inflated = self._inflate(data + _SYNC_MARK if last else data)
+        if isinstance(inflated, CloseReason):
+            raise ParseFailed("error in extension", inflated)
+        if last:
+            self._end_message()
+        return inflated
+
     # --- what wsproto calls
 
     def frame_inbound_header(
@@ -109,10 +124,13 @@ class Deflate:
         if not (self._inflating and fin):
             return None
         data = self._inflate(_SYNC_MARK)
+        self._end_message()
+        return data
+
+    def _end_message(self) -> None:
         # RFC 7692 7.2.3.4: a last block ends the stream of zlib, and the next message begins another.
         if not self._client_keeps_context or self._inflater.eof:
             self._inflater = None
-        return data
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         if self._inflater is None:

@@ -2,8 +2,8 @@
 
 Frames are read by wsproto: its decoders check masks, opcodes, reserved bits, lengths, fragments and UTF-8.
 Here fragments become messages within a bound, Close frames have their meaning, and a peer that breaks the
-protocol is told so. The plain case goes by without them, at a tenth of the cost: a message in one frame that
-arrived whole, not compressed, while no other is being read. Whatever is not plain is left to them.
+protocol is told so. The plain case goes by without them, at a fraction of the cost: a message in one frame,
+while no other is being read. Whatever is not plain is left to them.
 
 Receiving obliges this side to answer (Pong, Close): send `replies` after each event.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from wsproto.frame_protocol import FrameDecoder, MessageDecoder, Opcode, ParseFailed
+from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, MessageDecoder, Opcode, ParseFailed
 
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import NEED_DATA, NeedData
@@ -32,6 +32,12 @@ _LONGEST_CONTROL: Final = 125  # RFC 6455 5.5
 
 FRAMES_AT_A_TIME: Final = 200
 """Frames (fragments, pings) that are read until others have their turn: one of six bytes takes 20 µs."""
+
+_LONGEST_INTEGER: Final = 512
+"""Bytes up to which long integers are faster than tables."""
+
+_XOR: Final = [bytes([byte ^ mask for byte in range(256)]) for mask in range(256)]
+"""For each byte of a mask what becomes of a byte."""
 
 _SMALL_PIECE: Final = 1024
 """Pieces of a message are joined up to so many bytes as they come: a thousand fragments of a byte each
@@ -58,6 +64,9 @@ class _State(Enum):
 _OPEN: Final = _State.OPEN
 _CLOSING: Final = _State.CLOSING
 _CLOSED: Final = _State.CLOSED
+_OPCODE_TEXT: Final = Opcode.TEXT
+_OPCODE_BINARY: Final = Opcode.BINARY
+_OPCODE_CONTINUATION: Final = Opcode.CONTINUATION
 _OPCODE_PING: Final = Opcode.PING
 _OPCODE_PONG: Final = Opcode.PONG
 _OPCODE_CLOSE: Final = Opcode.CLOSE
@@ -94,8 +103,12 @@ class WebSocketServer:
         "_ended",
         "_frames",
         "_frames_left",
+        "_inflates",
+        "_left",
+        "_mask",
         "_max_message",
         "_messages",
+        "_opcode",
         "_pieces",
         "_position",
         "_replies",
@@ -115,6 +128,11 @@ class WebSocketServer:
         # What wsproto has not seen yet, and where its unread part begins.
         self._data = b""
         self._position = 0
+        # Of a plain frame that has begun: its bytes that are to come, and how they are to be understood.
+        self._left = 0
+        self._mask = b""
+        self._inflates = False
+        self._opcode = _OPCODE_TEXT
         # The pieces of a message that has begun, and their bytes.
         self._pieces: list[Any] = []
         self._size = 0
@@ -136,10 +154,14 @@ class WebSocketServer:
             self._ended = True
         elif self.over:
             return
+        elif self._data and self._left:
+            self._data += data
         elif self._data:
             self._pass_on()
             self._frames.receive_bytes(data)
-        elif self._frames.header is None and not self._frames.buffer.buffer and self._messages.opcode is None:
+        elif self._left or (
+            self._frames.header is None and not self._frames.buffer.buffer and self._messages.opcode is None
+        ):
             self._data = data
         else:
             self._frames.receive_bytes(data)
@@ -149,12 +171,13 @@ class WebSocketServer:
         self.paused = False
         if self.over:
             return NEED_DATA
-        if self._data:
-            message = self._take_plain()
-            if message is not None:
-                return message
-            self._pass_on()
         try:
+            if self._data:
+                message = self._take_plain()
+                if message is not None:
+                    return message
+                if self._data:
+                    self._pass_on()
             return self._read_frames()
         except ParseFailed as broken:
             code = int(broken.code)
@@ -166,11 +189,18 @@ class WebSocketServer:
         return replies
 
     def _take_plain(self) -> str | bytes | None:
-        """The message that begins here, if it is a plain one that is here whole."""
+        """The message that begins or goes on here, if it is a plain one and ends here; of one that goes on
+        longer what is here is taken, too. Raises ParseFailed.
+        """
+        if self._left:
+            return self._take_some()
         data, start = self._data, self._position
         if len(data) - start < 6:
             return None
         first, size = data[start], data[start + 1] - 0x80  # RFC 6455 5.1: a client's frames are masked
+        deflate = self._deflate if first & _COMPRESSED else None
+        if deflate is not None:
+            first -= _COMPRESSED
         if first != _TEXT and first != _BINARY:
             return None
         body = start + 6
@@ -179,20 +209,56 @@ class WebSocketServer:
             if size < 126:
                 return None
             body = start + 8
-        if not 0 <= size <= self._max_message or size == 127 or body + size > len(data):
-            return None
-        payload = _unmask(data[body : body + size], data[body - 4 : body])
-        message: str | bytes = payload
-        if first == _TEXT:
-            try:
-                message = payload.decode()
-            except UnicodeDecodeError:
+        elif size == 127:
+            size = int.from_bytes(data[start + 2 : start + 10], "big")
+            if size < 65536:
                 return None
-        self._position = body + size
-        if self._position == len(data):
+            body = start + 14
+        if not 0 <= size <= self._max_message or body > len(data):
+            return None
+        if deflate is not None:
+            deflate.begin()
+        mask = data[body - 4 : body]
+        if body + size > len(data):
+            self._position = body
+            self._left = size
+            self._mask = mask
+            self._inflates = deflate is not None
+            self._opcode = _OPCODE_TEXT if first == _TEXT else _OPCODE_BINARY
+            return self._take_some()
+        payload = _unmask(data[body : body + size], mask)
+        self._move_on(body + size)
+        if deflate is not None:
+            payload = deflate.inflate(payload, True)
+        if first != _TEXT:
+            return payload
+        try:
+            return payload.decode()
+        except UnicodeDecodeError as broken:
+            raise ParseFailed(str(broken), CloseReason.INVALID_FRAME_PAYLOAD_DATA) from broken
+
+    def _take_some(self) -> str | bytes | None:
+        """Take what is here of the plain frame that has begun; the message, if that ends it."""
+        start = self._position
+        end = min(start + self._left, len(self._data))
+        payload = _unmask(self._data[start:end], self._mask)
+        self._move_on(end)
+        size = end - start
+        self._left -= size
+        self._mask = self._mask[size % 4 :] + self._mask[: size % 4]
+        last = not self._left
+        if self._inflates:
+            assert self._deflate is not None
+            payload = self._deflate.inflate(payload, last)
+        opcode, self._opcode = self._opcode, _OPCODE_CONTINUATION
+        return self._take_piece(Frame(opcode, payload, last, True))
+
+    def _move_on(self, position: int) -> None:
+        """All in front of *position* is read."""
+        if position == len(self._data):
             self._data = b""
-            self._position = 0
-        return message
+            position = 0
+        self._position = position
 
     def _pass_on(self) -> None:
         self._frames.receive_bytes(self._data[self._position :] if self._position else self._data)
@@ -216,18 +282,9 @@ class WebSocketServer:
             elif opcode is _OPCODE_CLOSE:
                 return self._close_received(payload)
             else:
-                piece = self._messages.process_frame(frame)
-                payload = piece.payload
-                self._size += _size(payload)
-                if self._size > self._max_message:
-                    return self._too_big()
-                pieces = self._pieces
-                if pieces and len(pieces[-1]) + len(payload) <= _SMALL_PIECE:
-                    pieces[-1] += payload
-                else:
-                    pieces.append(payload)
-                if piece.message_finished:
-                    return self._join(payload[:0])
+                message = self._take_piece(frame)
+                if message is not None:
+                    return message
         else:
             self._frames_left = FRAMES_AT_A_TIME
             self.paused = True
@@ -237,6 +294,20 @@ class WebSocketServer:
             self._state = _CLOSED
             return Closed(ABNORMAL, "")
         return NEED_DATA
+
+    def _take_piece(self, frame: Frame) -> str | bytes | None:
+        """Take a frame of a message, or a part of one; the message, if that ends it. Raises ParseFailed."""
+        piece = self._messages.process_frame(frame)
+        payload: Any = piece.payload
+        self._size += _size(payload)
+        if self._size > self._max_message:
+            raise ParseFailed("", CloseReason.MESSAGE_TOO_BIG)
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) + len(payload) <= _SMALL_PIECE:
+            pieces[-1] += payload
+        else:
+            pieces.append(payload)
+        return self._join(payload[:0]) if piece.message_finished else None
 
     def _join(self, empty: Any) -> str | bytes:
         pieces, self._pieces = self._pieces, []
@@ -298,14 +369,15 @@ class WebSocketServer:
     def close(self, code: int, reason: str = "") -> bytes:
         """The bytes of a Close frame; 1005 makes one without a code. *reason* is cut at 123 bytes (5.5).
 
-        Raises LocalProtocolError after a Close of either side.
+        Raises LocalProtocolError after a Close of either side, and UnicodeEncodeError for a *reason* that is
+        no text in UTF-8: then nothing has happened.
         """
         if self._state is not _OPEN:
             raise LocalProtocolError("a second Close frame")
+        text = reason.encode()[: _LONGEST_CONTROL - 2].decode(errors="ignore")  # no half of a character
         self._state = _CLOSING
         if code == NO_STATUS:
             return _frame(_CLOSE, b"")
-        text = reason.encode()[: _LONGEST_CONTROL - 2].decode(errors="ignore")  # no half of a character
         return _frame(_CLOSE, code.to_bytes(2, "big") + text.encode())
 
 
@@ -327,8 +399,13 @@ def _frame(first: int, payload: bytes) -> bytes:
 
 
 def _unmask(payload: bytes, mask: bytes) -> bytes:
-    """RFC 6455 5.3, by one operation on long integers."""
+    """RFC 6455 5.3: short ones by one operation on long integers, long ones by tables, as wsproto does."""
     size = len(payload)
+    if size > _LONGEST_INTEGER:
+        data = bytearray(payload)
+        for i in range(4):
+            data[i::4] = data[i::4].translate(_XOR[mask[i]])
+        return bytes(data)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
 

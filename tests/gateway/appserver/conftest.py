@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 # The application asks the test what to do: QUERY_STRING is the name of a function.
 APPLICATION = """
-import json, os, subprocess, sys, threading
+import json, os, resource, subprocess, sys, threading
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -106,6 +106,14 @@ def slow(environ, start_response):
         fifo.read()
     start_response("200 OK", PLAIN)
     return [b"finished"]
+
+def keep_files_open(environ, start_response):
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    kept.extend(os.dup(0) for _ in range(1024))
+    return variables(environ, start_response)
+
+kept = []
 
 def last_thread(environ, start_response):
     def start(thread):

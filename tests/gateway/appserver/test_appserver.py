@@ -78,7 +78,7 @@ def test_no_descriptor_is_left(server: Server) -> None:
     """Who comes then waits until there is one."""
     server.ask("variables")
     pid = server.process.pid
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     exchange = server.start("wsgi")
     while "cannot accept connections: Too many open files" not in server.errors:
         assert server.process.poll() is None, server.errors
@@ -255,6 +255,20 @@ def test_kept_fastcgi_connections_do_not_wait_for_each_other(tmp_path: Path) -> 
             exchange.read_until(b"ok")
         for exchange in exchanges:
             exchange.read_until(None)
+
+
+def test_connections_may_have_descriptors_beyond_those_of_select(server: Server) -> None:
+    assert server.ask("keep_files_open").status == 200
+    assert server.ask("echo", b"x" * 100_000).body == b"x" * 100_000
+    assert server.ask("ignore_body", b"x" * 100_000).body == b"no"
+
+
+def test_idle_connection_with_such_a_descriptor_does_not_keep_fastcgi_alive(tmp_path: Path) -> None:
+    with Server("fastcgi", FastCgiClient, tmp_path) as server:
+        assert server.ask("keep_files_open").status == 200
+        exchange = server.start("variables", codec=FastCgiClient(keep_connection=True))
+        exchange.read_until(None)
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("keep", [False, True])

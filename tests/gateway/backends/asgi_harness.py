@@ -30,6 +30,17 @@ def published(app: Any) -> str:
     return f"{_published.__name__}:app"
 
 
+def websocket_settings(**options: Any) -> WebSocketSettings:
+    """How WebSockets are bounded."""
+    usual: dict[str, Any] = {
+        "max_message": 16 * 1024 * 1024,
+        "ping_interval": 20.0,
+        "ping_timeout": 20.0,
+        "compression": True,
+    }
+    return WebSocketSettings(**{**usual, **options})
+
+
 def make_backend(app: Any, pump: Pump, **options: Any) -> AsgiBackend:
     """A backend whose target is *app*, with *options* in place of what most tests want."""
     usual: dict[str, Any] = {
@@ -38,9 +49,9 @@ def make_backend(app: Any, pump: Pump, **options: Any) -> AsgiBackend:
         "asyncio_debug": False,
         "factory": False,
         "lifespan": "off",
-        "startup_timeout": 60.0,
+        "startup_timeout": None,
         "shutdown_timeout": 60.0,
-        "websocket": WebSocketSettings(),
+        "websocket": websocket_settings(),
         "interface": "auto",
         "dropped_extensions": (),
         "response_debug": False,
@@ -76,6 +87,17 @@ async def start_error(app: Any, **options: Any) -> str:
 def handle(app: Any, request: Request, responder: Responder, **options: Any) -> None:
     """One request, from the start of the backend to its stop. Raises what ``handle`` raises."""
     handle_one(serving(app, **options), request, responder)
+
+
+async def cancelled_before() -> trio.Cancelled:
+    """What was raised in something that was cancelled, and that is not what goes on."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            return cancelled
+    raise AssertionError("not cancelled")
 
 
 def answering(body: bytes = b"ok", **start: Any) -> Callable[..., Awaitable[None]]:

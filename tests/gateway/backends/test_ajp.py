@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.protocols.ajp import AjpServer
@@ -25,8 +26,8 @@ from tests.gateway.served import (
     ScriptedBackend,
     Served,
     backend,
+    chunked,
     gateway_of,
-    quick_sweeper,  # noqa: F401
     read_until,
     reset,
     response,
@@ -37,8 +38,6 @@ from tests.gateway.served import (
 )
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
-
-QUICK: Final = {"connect": "100ms", "send": "100ms", "first_byte": "50ms", "read": "50ms"}
 
 
 async def next_event(stream: trio.SocketStream, codec: AjpServer) -> RequestEvent | None:
@@ -87,7 +86,12 @@ Test = Callable[[Served, ScriptedBackend], Awaitable[None]]
 
 
 def through(
-    behave: Behaviour, test: Test, *, route: Mapping[str, Any] | None = None, **options: Any
+    behave: Behaviour,
+    test: Test,
+    *,
+    route: Mapping[str, Any] | None = None,
+    clock: trio.abc.Clock | None = None,
+    **options: Any,
 ) -> list[Any]:
     """Do *test* with a gateway in front of *behave*. Returns what was logged."""
 
@@ -101,7 +105,7 @@ def through(
                 await test(served, container)
 
     with capture_logs() as logs:
-        run(main)
+        run(main, clock=clock)
     return logs
 
 
@@ -130,11 +134,6 @@ def request(
     if body is not None:
         lines.append(b"Content-Length: %d" % len(body))
     return b"\r\n".join(lines) + b"\r\n\r\n" + (body or b"")
-
-
-def chunked(*pieces: bytes) -> bytes:
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
 # ---- what the container is told
@@ -597,9 +596,12 @@ def test_container_that_says_nothing(asks: bool) -> None:
             assert await next_event(stream, codec) == EndOfMessage()
             await stream.send_all(encode_get_body(5))
             assert await stream.receive_some() == b"\x12\x34\0\0"
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(8.0)
         await stream.receive_some()
 
-    assert ask(behave, request(), timeouts=QUICK).status == 504
+    clock = trio.testing.MockClock(rate=1.0)
+    assert ask(behave, request(), clock=clock, timeouts={"first_byte": "8s", "read": "8s"}).status == 504
 
 
 def test_response_of_another_length_than_promised() -> None:

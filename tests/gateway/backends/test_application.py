@@ -16,6 +16,7 @@ from tests.gateway.served import (
     ApplicationCodec,
     Response,
     backend,
+    chunked,
     gateway_of,
     read_request,
     response,
@@ -100,11 +101,6 @@ def ask(
 def get(target: bytes, *fields: bytes) -> bytes:
     lines = b"".join(field + b"\r\n" for field in fields)
     return b"GET %b HTTP/1.1\r\nHost: a.example:81\r\nConnection: close\r\n%b\r\n" % (target, lines)
-
-
-def chunked(*pieces: bytes) -> bytes:
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
 # ---- what the application is told

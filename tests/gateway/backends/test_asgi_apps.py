@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import anyio
+import anyio.lowlevel
 import django
 import pytest
 import trio
@@ -25,12 +25,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route as StarletteRoute
 from structlog.testing import capture_logs
 
-from gateway.front.http1 import Http1Connection
-from gateway.front.service import Limits, Service, Timeouts
-from gateway.request import Connection
-from gateway.router import Route, Router
 from tests.gateway.backends.asgi_harness import both_loops, serving
-from tests.gateway.served import attached
+from tests.gateway.served import conversing, service_of
 
 Exchange = Callable[[bytes], Awaitable[bytes]]
 
@@ -38,21 +34,10 @@ Exchange = Callable[[bytes], Awaitable[bytes]]
 @asynccontextmanager
 async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterator[trio.SocketStream]:
     """A client's stream to a gateway that routes everything to *app*."""
-    async with serving(app, **options) as backend, trio.open_nursery() as nursery:
-        ours, theirs = socket.socketpair()
-        service = Service(
-            pump=backend._pump,
-            router=Router([Route(backend, mount=mount)]),
-            timeouts=Timeouts(),
-            limits=Limits(),
-        )
-        facts = Connection(client=("192.0.2.1", 5000), server=("192.0.2.2", 80))
-        connection = Http1Connection(attached(backend._pump, ours), service, facts)
-        nursery.start_soon(connection.serve)
-        theirs.setblocking(False)
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as stream:
+    async with serving(app, **options) as backend:
+        service = service_of(backend._pump, backend, mount=mount)
+        async with conversing(service, client=("192.0.2.1", 5000), server=("192.0.2.2", 80)) as stream:
             yield stream
-        nursery.cancel_scope.cancel()
 
 
 def get(target: str, *fields: str, method: str = "GET", body: bytes = b"") -> bytes:
@@ -298,23 +283,14 @@ def test_a_waiting_application_is_told_that_its_client_has_left(loop: str) -> No
 @both_loops
 @pytest.mark.parametrize("more", [False, True])
 def test_an_application_that_cancels_its_last_send_has_sent_it(loop: str, more: bool) -> None:
-    """As MCP servers do, that listen for a disconnect beside each response."""
     body = bytes(8_000_000)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        async with anyio.create_task_group() as tasks:
-
-            async def listen() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(listen)
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            if more:
-                await send({"type": "http.response.body", "body": b"-", "more_body": True})
-            await send({"type": "http.response.body", "body": body})
-            tasks.cancel_scope.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if more:
+            await send({"type": "http.response.body", "body": b"-", "more_body": True})
+        await cancelled(send, {"type": "http.response.body", "body": body})
+        assert (await receive())["type"] == "http.disconnect"
 
     async def main() -> None:
         async with connected(app, loop=loop) as stream:
@@ -331,6 +307,54 @@ def test_an_application_that_cancels_its_last_send_has_sent_it(loop: str, more: 
     assert logs == []
 
 
+async def cancelled(send: Any, message: dict[str, Any]) -> None:
+    """Send *message*, and cancel that when it waits for the client."""
+    async with anyio.create_task_group() as tasks:
+
+        async def last() -> None:
+            with pytest.raises(anyio.get_cancelled_exc_class()) as caught:
+                await send(message)
+            raise caught.value
+
+        tasks.start_soon(last)
+        for _ in range(2):  # it has begun then, on both loops
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+
+
+@both_loops
+def test_who_listens_for_a_disconnect_is_told_when_the_response_has_left(loop: str) -> None:
+    """As Starlette and MCP servers do beside each response: they cancel what they send then, and go on."""
+    body = bytes(8_000_000)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def listen() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(listen)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+            sent.append(len(body))
+        while not received.endswith(body):  # what it does behind its response
+            await anyio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with connected(app, loop=loop) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            with trio.fail_after(30):
+                while not received.endswith(body):
+                    received.extend(await stream.receive_some())
+
+    received = bytearray()
+    sent: list[int] = []
+    trio.run(main)
+    assert sent == [len(body)]
+
+
 def test_an_application_that_cancels_its_last_send_may_go_on_behind_it() -> None:
     """On asyncio, where it does so behind any response: the client does not wait for that."""
     body = bytes(8_000_000)
@@ -342,12 +366,7 @@ def test_an_application_that_cancels_its_last_send_may_go_on_behind_it() -> None
             ends.pop().set()
             await send({"type": "http.response.body", "body": b""})
             return
-        last = asyncio.create_task(send({"type": "http.response.body", "body": body}))
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        last.cancel()
-        await asyncio.wait([last])
-        assert last.cancelled()
+        await cancelled(send, {"type": "http.response.body", "body": body})
         ends.append(asyncio.Event())
         await ends[0].wait()
 

@@ -6,7 +6,7 @@ import gc
 import logging
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -22,7 +22,16 @@ from structlog.testing import capture_logs
 from gateway.backends.asgi import AsgiBackend
 from gateway.backends.asgi.scope import http_scope
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, ResponseAborted
-from tests.gateway.backends.asgi_harness import answering, both_loops, handle, published, serving
+from gateway.request import LARGE_PIECE, PIECE
+from gateway.shutdown.notice import ShutdownNotice
+from tests.gateway.backends.asgi_harness import (
+    answering,
+    both_loops,
+    cancelled_before,
+    handle,
+    published,
+    serving,
+)
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
 from tests.gateway.served import gateway_of, read_all, read_until, responses, run, until
 
@@ -66,6 +75,15 @@ def test_scope_path_has_no_lone_surrogates() -> None:
     scope = http_scope(make_request(b"/%ff/x", mount="/\udcff"), {}, {})
     assert (scope["path"], scope["root_path"]) == ("/\ufffd/x", "/\ufffd")
     assert scope["raw_path"] == b"/%ff/x"
+
+
+@pytest.mark.parametrize(
+    "target", [b"/admin/../open", b"/admin/%2E%2e/open", b"/admin%2f..%2fopen", b"/./open"]
+)
+def test_scope_has_no_dot_segments(target: bytes) -> None:
+    """A framework that routes by raw_path (Sanic) sees the path that the routes have judged."""
+    scope = http_scope(make_request(target), {}, {})
+    assert (scope["path"], scope["raw_path"]) == ("/open", b"/open")
 
 
 def test_scope_of_a_unix_socket() -> None:
@@ -145,6 +163,21 @@ def test_receive_gives_what_is_there_without_a_checkpoint(recorder: RecordingRes
     messages: list[Any] = []
     handle(app, make_request(body=BytesBody(b"x")), recorder, loop="trio")
     assert [message["type"] for message in messages] == ["http.request", "http.disconnect"]
+
+
+@both_loops
+def test_a_body_that_is_here_is_taken_in_large_pieces(loop: str, recorder: RecordingResponder) -> None:
+    class WholeBody(BytesBody):
+        def read_nowait(self, most: int = PIECE) -> bytes | None:
+            content, self._pieces = b"".join(self._pieces), []
+            if len(content) > most:
+                self._pieces.append(content[most:])
+            return content[:most]
+
+    received: list[Any] = []
+    content = bytes(LARGE_PIECE + 1)
+    handle(reading(received), make_request(body=WholeBody(content)), recorder, loop=loop)
+    assert received == [piece(bytes(LARGE_PIECE), True), piece(b"\0", False)]
 
 
 @both_loops
@@ -277,7 +310,7 @@ def test_a_body_that_is_wrong_when_it_is_looked_at(loop: str, pieces: tuple[byte
     error = RequestError(400, "bad chunk", close=True)
 
     class WrongBody(BytesBody):
-        def read_nowait(self) -> bytes | None:
+        def read_nowait(self, _most: int = 0) -> bytes | None:
             if not self._pieces:
                 raise error
             return super().read_nowait()
@@ -417,8 +450,9 @@ def test_rejects_wrong_messages(
             raised.append(type(caught))
 
     raised: list[type[Exception]] = []
+    asked_once = ("http.response.pathsend",)  # no file can have been lost
     with pytest.raises(BackendError):
-        handle(app, make_request(), recorder, loop="trio")
+        handle(app, make_request(), recorder, loop="trio", dropped_extensions=asked_once)
     assert raised == [error]
 
 
@@ -485,6 +519,35 @@ def test_send_raises_an_oserror_when_the_client_is_gone(loop: str) -> None:
     with capture_logs() as logs, pytest.raises(ClientGone, match="reset"):
         handle(app, make_request(), GoneResponder(), loop=loop)
     assert seen == ["http.disconnect"]
+    assert logs == []
+
+
+@both_loops
+def test_a_client_that_is_gone_before_a_response_with_the_length_of_a_file(loop: str) -> None:
+    """As before any other."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [(b"x-sendfile", b"/f"), (b"content-length", b"9")]})
+        with pytest.raises(OSError, match="the client has disconnected"):
+            await send({"type": "http.response.body"})
+
+    with capture_logs() as logs, pytest.raises(ClientGone, match="reset"):
+        handle(app, make_request(), GoneResponder(), loop=loop)
+    assert logs == []
+
+
+def test_a_task_that_nobody_awaits_may_end_by_a_client_that_is_gone() -> None:
+    """ASGI-4: it is no error for the log. a2wsgi sends in such a task."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        task = asyncio.create_task(send({**BODY, "more_body": True}))
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+
+    with capture_logs() as logs, pytest.raises(ClientGone, match="reset"):
+        handle(app, make_request(), GoneResponder(), loop="asyncio")
     assert logs == []
 
 
@@ -597,6 +660,19 @@ def test_an_application_that_cancels_itself_on_asyncio_has_failed(recorder: Reco
 
     with pytest.raises(BackendError):
         handle(app, make_request(), recorder, loop="asyncio")
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_cancelled_of_another_task_is_a_failure(grouped: bool, recorder: RecordingResponder) -> None:
+    """Of a request whose client has left, while others wait for what it has come to: it ended the daemon."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        cancelled = await cancelled_before()
+        raise BaseExceptionGroup("both", [cancelled, ValueError("bug")]) if grouped else cancelled
+
+    with capture_logs() as logs, pytest.raises(BackendError):
+        handle(app, make_request(), recorder, loop="trio")
+    assert [entry["event"] for entry in logs] == ["application failed"]
 
 
 @both_loops
@@ -818,6 +894,82 @@ def test_an_endless_response_lets_others_have_their_turn(loop: str) -> None:
     other_done: list[bool] = []
     trio.run(main)
     assert other_done
+
+
+@both_loops
+@pytest.mark.parametrize("what", ["asks, the client has left", "asks", "sends"])
+def test_who_goes_on_without_end_lets_others_have_their_turn(
+    loop: str, what: str, recorder: RecordingResponder
+) -> None:
+    """After http.disconnect, and after the response."""
+    recorder.disconnected = what == "asks, the client has left"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if not recorder.disconnected or scope["path"] == "/other":
+            await send(START)
+            await send(BODY)
+        begun.set()
+        while not other.ended:
+            await (send(BODY) if what == "sends" else receive())
+
+    async def endless(backend: AsgiBackend) -> None:
+        try:
+            await backend.handle(make_request(b"/endless"), recorder)
+        except ClientGone:
+            assert recorder.disconnected
+
+    async def main() -> None:
+        async with serving(app, loop=loop) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(endless, backend)
+            await begun.wait()
+            await backend.handle(make_request(b"/other"), other)
+
+    begun = trio.Event()
+    other = RecordingResponder()
+    trio.run(main)
+    assert other.body == b"ok"
+
+
+@both_loops
+@pytest.mark.parametrize("who", ["client", "daemon"])
+def test_who_asks_on_beside_a_send_that_waits_lets_others_have_their_turn(loop: str, who: str) -> None:
+    """After http.disconnect in the middle of the response."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/other":
+            await answering()(scope, receive, send)
+            return
+        await send(START)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send, {**BODY, "more_body": True})
+            assert await receive() == piece(b"", False)
+            while not other.ended:
+                assert await receive() == {"type": "http.disconnect"}
+                told.set()
+        await send(BODY)
+
+    async def ask(backend: AsgiBackend) -> None:
+        with suppress(ClientGone):
+            await backend.handle(make_request(), responder)
+
+    async def main() -> None:
+        async with serving(app, loop=loop, notice=notice) as backend, trio.open_nursery() as nursery:
+            nursery.start_soon(ask, backend)
+            await trio.testing.wait_all_tasks_blocked()
+            if who == "client":
+                responder.disconnect()
+            else:
+                notice.hurry()
+            await told.wait()
+            await backend.handle(make_request(b"/other"), other)
+            responder.drained.set()
+
+    notice = ShutdownNotice()
+    told = trio.Event()
+    responder = FullResponder()
+    other = RecordingResponder()
+    trio.run(main)
+    assert other.body == b"ok"
 
 
 @both_loops

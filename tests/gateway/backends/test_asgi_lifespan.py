@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import anyio
 import pytest
 import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from gateway.config.backends.python import ASGIBackend
 from tests.gateway.backends.asgi_harness import (
     answering,
     both_loops,
@@ -19,6 +21,11 @@ from tests.gateway.conftest import RecordingResponder, make_request
 from tests.gateway.served import pumping
 
 COMPLETE = {"type": "lifespan.startup.complete"}
+
+
+class Silent(Exception):
+    def __repr__(self) -> str:
+        raise ValueError("no words")
 
 
 def lifespan(*steps: Any, http: Any = None, seen: list[Any] | None = None) -> Any:
@@ -164,14 +171,38 @@ def test_startup_that_failed_is_waited_for_no_longer(loop: str) -> None:
         ([ValueError("bug")], "ValueError('bug')"),
         ([KeyboardInterrupt()], "KeyboardInterrupt()"),
         ([GeneratorExit()], "GeneratorExit()"),
+        ([Silent()], "Silent: repr() of it failed: ValueError"),
         ([None], "it returned without completing its startup"),
     ],
-    ids=["raises", "raises an interrupt", "raises an exit", "returns"],
+    ids=["raises", "raises an interrupt", "raises an exit", "raises what cannot be shown", "returns"],
 )
 def test_on_needs_a_completed_startup(loop: str, steps: list[Any], reason: str) -> None:
     """Complaint 51: no start-up error is hidden."""
     message = trio.run(lambda: start_error(lifespan(*steps), loop=loop, lifespan="on"))
     assert message == f"backend api: the application did not start: {reason}"
+
+
+@both_loops
+def test_a_lifespan_may_wait_again(loop: str) -> None:
+    """One that looks for the shutdown now and then was never told of it."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(await receive())
+        with anyio.move_on_after(0):
+            await receive()
+        await send(COMPLETE)
+        seen.append(await receive())
+        await send({"type": "lifespan.shutdown.complete"})
+        with anyio.move_on_after(0):
+            seen.append(await receive())
+
+    async def main() -> None:
+        async with serving(app, loop=loop, lifespan="on", shutdown_timeout=5.0):
+            pass
+
+    trio.run(main)
+    assert [message["type"] for message in seen] == ["lifespan.startup", "lifespan.shutdown"]
 
 
 @both_loops
@@ -244,8 +275,35 @@ def test_startup_has_a_time_limit(loop: str) -> None:
     ended_at: list[float] = []
     started_at = 0.0
     on_virtual_time(main)
-    assert messages == ["backend api: the application did not complete its startup within 5 s"]
+    assert messages == [
+        "backend api: the application did not complete its startup within 5 s (startup_timeout)"
+    ]
     assert ended_at[0] - started_at == pytest.approx(5.0, abs=0.5)
+
+
+def test_startup_takes_as_long_as_it_takes() -> None:
+    """Models are loaded and databases migrated then: two minutes here, and the configuration says nothing."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        with trio.move_on_after(120):
+            await receive()
+        await send(COMPLETE)
+        await receive()
+
+    async def main() -> None:
+        unsaid = ASGIBackend.model_validate({"asgi": "main:app"}).startup_timeout
+        async with serving(app, loop="trio", lifespan="on", startup_timeout=unsaid):
+            started.append(True)
+
+    started: list[bool] = []
+    with capture_logs() as logs:
+        on_virtual_time(main)
+    assert started == [True]
+    assert {entry["event"] for entry in logs} <= {
+        "application is still starting",
+        "application took long starting",
+    }
 
 
 @both_loops

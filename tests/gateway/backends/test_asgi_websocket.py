@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 import trio.testing
@@ -22,17 +23,16 @@ from structlog.testing import capture_logs
 from websockets.sync.client import connect as connect_websockets
 from wsproto.events import CloseConnection, Ping, Pong
 
-from gateway.backends.asgi.settings import WebSocketSettings
-from gateway.backends.asgi.websocket import QUEUED_MESSAGES, WebSocketExchange
+from gateway.backends.asgi.websocket.exchange import WebSocketExchange
+from gateway.backends.asgi.websocket.inbox import QUEUED_MESSAGES
 from gateway.backends.disconnect import ClientDisconnected
-from gateway.front.service import AccessLog, Limits, Service, Timeouts
+from gateway.front.service import AccessLog
 from gateway.net.pump import OVERSLEPT
 from gateway.protocols.websocket.server import FRAMES_AT_A_TIME
-from gateway.router import Route, Router
-from tests.gateway.backends.asgi_harness import both_loops
+from tests.gateway.backends.asgi_harness import both_loops, cancelled_before, websocket_settings
 from tests.gateway.backends.asgi_harness import serving as backend_of
 from tests.gateway.freed import freed_without_the_collector
-from tests.gateway.served import Served, accepting, pass_time, read_all, reset, until
+from tests.gateway.served import Served, accepting, pass_time, read_all, reset, service_of, until
 from tests.gateway.websocket_client import ACCEPT, Client, offer, read_head
 
 DISCONNECT = "websocket.disconnect"
@@ -43,14 +43,8 @@ async def serving(
     app: Any, loop: str, *, access_log: AccessLog | None = None, mount: str = "", **settings: Any
 ) -> AsyncIterator[Served]:
     """*app* behind a listening socket."""
-    async with backend_of(app, loop=loop, websocket=WebSocketSettings(**settings)) as backend:
-        service = Service(
-            pump=backend._pump,
-            router=Router([Route(backend, mount=mount)]),
-            timeouts=Timeouts(),
-            limits=Limits(),
-            access_log=access_log,
-        )
+    async with backend_of(app, loop=loop, websocket=websocket_settings(**settings)) as backend:
+        service = service_of(backend._pump, backend, mount=mount, access_log=access_log)
         async with accepting(service) as served:
             yield served
 
@@ -308,6 +302,84 @@ def test_denial_response(loop: str) -> None:
 
 
 @both_loops
+def test_a_denial_whose_last_message_is_cancelled_leaves_whole(loop: str) -> None:
+    body = bytes(8_000_000)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401})
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send, {"type": "websocket.http.response.body", "body": body})
+            for _ in range(2):  # it has begun then, on both loops
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert (await receive())["type"] == DISCONNECT
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "websocket.http.response.body", "body": body})
+        told.append(loop)
+
+    async def main() -> None:
+        async with serving(app, loop) as served:
+            answer = await served.ask(offer() + offer(b"/", b"Connection: close"))
+            head, _, received = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 401 ")
+            assert received.startswith(body + b"HTTP/1.1 401 ")
+            assert received.endswith(b"\r\n\r\n" + body)
+
+    told: list[str] = []
+    with capture_logs() as logs:
+        run(main)
+    assert told == [loop] * 2
+    assert logs == []
+
+
+@both_loops
+def test_a_denial_of_another_length_is_a_response_of_another_length(loop: str) -> None:
+    """What `send` raises for that is no second failure of the application's."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        start = {
+            "type": "websocket.http.response.start",
+            "status": 401,
+            "headers": [(b"content-length", b"10")],
+        }
+        await send(start)
+        await send({"type": "websocket.http.response.body", "body": b"de"})
+
+    async def main() -> None:
+        async with serving(app, loop) as served:
+            assert (await served.ask(offer(b"/", b"Connection: close"))).startswith(b"HTTP/1.1 502 ")
+
+    with capture_logs() as logs:
+        run(main)
+    (entry,) = (entry for entry in logs if entry["log_level"] != "debug")
+    assert entry["event"] == "backend failed"
+    assert "8 bytes shorter" in entry["detail"]
+
+
+def test_an_application_may_go_on_behind_its_denial() -> None:
+    """On asyncio, as behind any response: the connection does not wait for that."""
+    ends: list[asyncio.Event] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.close"})
+        if ends:
+            ends[0].set()
+        else:
+            ends.append(asyncio.Event())
+            await ends[0].wait()
+
+    async def main() -> None:
+        async with serving(app, "asyncio") as served:
+            answer = await served.ask(offer() + offer(b"/", b"Connection: close"))
+            assert answer.count(b"HTTP/1.1 403 ") == 2
+
+    run(main)
+
+
+@both_loops
 @pytest.mark.parametrize("raises", [True, False])
 def test_application_ends_before_it_accepted(loop: str, raises: bool) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -401,7 +473,8 @@ def test_an_accept_that_is_cancelled_before_it_begins_may_follow() -> None:
         async with serving(app, "asyncio") as served, await served.connect() as stream:
             assert await (await Client.open(stream)).receive() == "a"
 
-    run(main)
+    # While time stands still the application goes on to its cancellation before the handshake has its turn.
+    trio.run(main, clock=trio.testing.MockClock())
 
 
 @both_loops
@@ -514,7 +587,7 @@ def test_websockets_library(loop: str) -> None:
                 assert client.recv() == message
             client.send(["frag", "ments"])
             assert client.recv() == "fragments"
-            assert client.ping().wait(5)
+            assert client.ping().wait(20)
 
     async def main() -> None:
         async with serving(echo, loop) as served:
@@ -668,6 +741,8 @@ def test_cancelled_send_leaves_no_half_frame(loop: str) -> None:
         ({"type": "websocket.close", "code": 1006}, ValueError),
         ({"type": "websocket.close", "code": 2999}, ValueError),
         ({"type": "websocket.close", "code": "1000"}, TypeError),
+        ({"type": "websocket.close", "reason": "\ud800"}, UnicodeEncodeError),
+        ({"type": "websocket.send", "text": "\ud800"}, UnicodeEncodeError),
     ],
 )
 def test_wrong_message(message: dict[str, Any], error: type[Exception]) -> None:
@@ -693,6 +768,23 @@ def test_wrong_message(message: dict[str, Any], error: type[Exception]) -> None:
 
 
 # --- the end
+
+
+def test_a_cancelled_of_another_task_is_a_failure() -> None:
+    async def act(receive: Any, send: Any) -> None:
+        raise await cancelled_before()
+
+    async def main() -> None:
+        async with serving(Recording(act), "trio") as served, await served.connect() as stream:
+            with capture_logs() as logs:
+                client = await Client.open(stream)
+                assert await client.receive_close() == (1011, "")
+                await read_all(stream)
+            assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == [
+                "application failed"
+            ]
+
+    run(main)
 
 
 @both_loops
@@ -774,6 +866,28 @@ def test_application_returns(loop: str) -> None:
             assert await client.receive() == "bye"
             assert await client.receive_close() == (1000, "")
             assert await read_all(stream) == b""
+
+    run(main)
+
+
+@both_loops
+def test_who_asks_for_more_without_end_lets_others_have_their_turn(loop: str) -> None:
+    """After websocket.disconnect."""
+
+    async def act(receive: Any, send: Any) -> None:
+        while not served_others:
+            await receive()
+
+    app = Recording(act)
+    served_others: list[bool] = []
+
+    async def main() -> None:
+        async with serving(app, loop) as served:
+            async with await served.connect() as stream:
+                await Client.open(stream)
+            await until(lambda: len(app.received) > 1)
+            served_others.append(True)
+            await until(lambda: app.ended)
 
     run(main)
 
@@ -972,6 +1086,25 @@ def test_client_that_does_not_answer_a_close() -> None:
             client = await Client.open(stream)
             assert await client.receive_close(answer=False) == (1000, "")
             await stream.send_all(b"\x81\x81\0\0\0\0x")  # ignored
+            assert await read_all(stream) == b""
+
+    run(main)
+
+
+def test_client_that_does_not_answer_a_close_when_the_daemon_stops() -> None:
+    """It holds up the end for less time than another one its connection."""
+
+    async def act(receive: Any, send: Any) -> None:
+        assert (await receive())["code"] == 1012
+
+    async def main() -> None:
+        timeouts: dict[str, Any] = {"close_timeout": 3600.0, "restart_timeout": 0.05}
+        async with serving(Recording(act), "trio", **timeouts) as served, await served.connect() as stream:
+            client = await Client.open(stream)
+            await until(lambda: any(not each.idle for each in served.open))
+            for connection in list(served.open):
+                connection.drain()
+            assert await client.receive_close(answer=False) == (1012, "")
             assert await read_all(stream) == b""
 
     run(main)

@@ -10,7 +10,6 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,10 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.backends.cgi import CgiBackend
-from gateway.backends.cgi.exchange import ExchangeSettings
-from gateway.backends.cgi.program import Execute, ProgramRules
-from gateway.backends.cgi.stderr import MAX_STDERR
-from gateway.backends.cgi.transcript import Transcript
-from gateway.backends.intake import BodyIntake
+from gateway.backends.cgi.program import Execute
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.logs.lines import LINE_LIMIT
+from gateway.logs.stderr import MAX_STDERR
 from gateway.net.pump import Pump
 from gateway.programs import process
 from gateway.programs.confinement import Confinement, ResourceLimits
@@ -37,15 +33,16 @@ from gateway.slots import Slots
 from gateway.spool import BodyPolicy
 from gateway.template import Template
 from gateway.upstream.exchange import MAX_INFORMATIONAL
-from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+from tests.gateway.backends import cgi_harness
+from tests.gateway.backends.cgi_harness import make_backend
+from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_intake, make_request
 from tests.gateway.served import gateway_of, pumping, until
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
-SETTINGS = {field.name for field in fields(ExchangeSettings)}
 HELLO = "printf 'Content-Type: text/plain\\n\\nhello'"
 VARIABLES = "printf 'Content-Type: text/plain\\n\\n'; env"
-STREAM = BodyIntake("tools", "stream")
+STREAM = make_intake("stream")
 CAT = "printf 'Content-Type: text/plain\\n\\n'; cat"
 
 
@@ -98,22 +95,15 @@ class Outside:
         os.close(self.descriptor)
 
 
-async def no_dispatch(request: Request, responder: Responder) -> None:
-    raise AssertionError("there is no local redirect in this test")
-
-
 async def answer(
     programs: Programs | Path, request: Request, responder: RecordingResponder | None = None, **options: Any
 ) -> RecordingResponder:
     """Answer one request by a backend of its own."""
     responder = responder or RecordingResponder(method=request.method)
     path = programs.root if isinstance(programs, Programs) else programs
-    options.setdefault("dispatch", no_dispatch)
-    settings = {name: options.pop(name) for name in SETTINGS & set(options)}
-    options["settings"] = ExchangeSettings(**settings)
     failure: Exception | None = None
     async with pumping() as pump, trio.open_nursery() as nursery:
-        backend = CgiBackend("tools", path=path, pump=pump, **options)
+        backend = make_backend(path, pump, **options)
         try:
             await nursery.start(backend.run)
             await backend.handle(request, responder)
@@ -266,7 +256,7 @@ def test_path_of_the_directory_may_be_a_link(programs: Programs) -> None:
 def test_index_stands_for_its_directory(programs: Programs, target: str) -> None:
     programs.sh("index", VARIABLES)
     programs.sh("d/index", VARIABLES)
-    found = variables(get(programs, target, mount="/m", rules=ProgramRules(index="index")))
+    found = variables(get(programs, target, mount="/m", rules=cgi_harness.rules(index="index")))
     assert found["SCRIPT_NAME"] == target.rstrip("/") + "/index"
     assert found["PATH_INFO"] == ""
 
@@ -281,7 +271,7 @@ def test_file_is_run_by_the_interpreter_of_its_extension(programs: Programs) -> 
     programs.file(
         "x.note", "printf 'Content-Type: text/plain\\n\\n'; echo $1 $0 $REDIRECT_STATUS", mode=0o644
     )
-    rules = ProgramRules(interpreters={".note": ("/bin/sh",)})
+    rules = cgi_harness.rules(interpreters={".note": ("/bin/sh",)})
     response = get(programs, "/x.note/rest", rules=rules)
     assert response.body == f"{programs.root}/x.note 200\n".encode()
 
@@ -289,7 +279,7 @@ def test_file_is_run_by_the_interpreter_of_its_extension(programs: Programs) -> 
 def test_interpreter_may_have_arguments(programs: Programs) -> None:
     programs.file("x.note", ARGUMENTS, mode=0o644)
     command = ("/bin/sh", "-c", '. "$1"; echo "$0"', "zero")
-    response = get(programs, "/x.note", rules=ProgramRules(interpreters={".note": command}))
+    response = get(programs, "/x.note", rules=cgi_harness.rules(interpreters={".note": command}))
     assert response.body == f"<{programs.root}/x.note>zero\n".encode()
 
 
@@ -308,7 +298,7 @@ def test_interpreter_may_have_arguments(programs: Programs) -> None:
 def test_which_files_are_run(programs: Programs, name: str, mode: int, execute: Execute, status: int) -> None:
     """B21, cgi.execute-x-only."""
     programs.file(name, HELLO if name == "plain.sh" else f"#!/bin/sh\n{HELLO}", mode)
-    rules = ProgramRules(interpreters={".note": ("/bin/sh",)}, execute=execute)
+    rules = cgi_harness.rules(interpreters={".note": ("/bin/sh",)}, execute=execute)
     if status == 200:
         assert get(programs, f"/{name}", rules=rules).body == b"hello"
         return
@@ -321,7 +311,7 @@ def test_shebang_has_one_argument(programs: Programs) -> None:
     """As execve(2) has it."""
     programs.file("x", "#! /bin/echo Content-Type: a/b; c=d \n", mode=0o644)
     with pytest.raises(BackendError, match="inside the response head") as raised:
-        get(programs, rules=ProgramRules(execute="shebang"))
+        get(programs, rules=cgi_harness.rules(execute="shebang"))
     assert raised.value.cause is Cause.TERMINATED
 
 
@@ -329,7 +319,7 @@ def test_shebang_has_one_argument(programs: Programs) -> None:
 def test_other_extensions_are_not_run(programs: Programs, name: str, status: int) -> None:
     """cgi-allowed-ext: a data file with a wrong mode is no program."""
     programs.sh(name, HELLO)
-    rules = ProgramRules(extensions=(".cgi", ".pl"), interpreters={".note": ("/bin/sh",)})
+    rules = cgi_harness.rules(extensions=(".cgi", ".pl"), interpreters={".note": ("/bin/sh",)})
     if status == 200:
         assert get(programs, f"/{name}", rules=rules).body == b"hello"
         return
@@ -357,7 +347,7 @@ def test_other_extensions_are_not_run(programs: Programs, name: str, status: int
 def test_query_as_arguments(programs: Programs, method: str, query: str, words: bytes) -> None:
     """CGI-29, CVE-2012-1823: all words or none, and never one that could be an option."""
     programs.sh("x", ARGUMENTS)
-    rules = ProgramRules(indexed_query=True)
+    rules = cgi_harness.rules(indexed_query=True)
     assert get(programs, f"/x?{query}", method=method, rules=rules).body == words
     assert get(programs, f"/x?{query}", method=method).body == b""
 
@@ -471,7 +461,7 @@ def test_body_of_unknown_length_is_spooled(programs: Programs, size: int, memory
     programs.sh("x", f"{CAT}; echo :$CONTENT_LENGTH")
     content = os.urandom(size)
     body = BytesBody(content, sized=False, waits=True)
-    response = get(programs, method="POST", body=body, intake=BodyIntake("tools", spool_memory=memory))
+    response = get(programs, method="POST", body=body, intake=make_intake(spool_memory=memory))
     assert response.body == content + (b":%d\n" % size if size else b":\n")
 
 
@@ -485,9 +475,7 @@ def test_body_of_unknown_length_may_be_rejected(programs: Programs) -> None:
     """CGI-27; complaint 11: the 411 says why, and which option decides it."""
     programs.sh("x", HELLO)
     with pytest.raises(RequestError, match="body: spool") as raised:
-        get(
-            programs, method="POST", body=BytesBody(b"one", sized=False), intake=BodyIntake("tools", "reject")
-        )
+        get(programs, method="POST", body=BytesBody(b"one", sized=False), intake=make_intake("reject"))
     assert raised.value.status == 411
 
 
@@ -499,7 +487,7 @@ def test_body_is_bounded(programs: Programs, sized: bool, policy: BodyPolicy, wa
     programs.sh("x", CAT)
     body = BytesBody(b"x" * 60, b"x" * 41, sized=sized, waits=waits)
     with pytest.raises(RequestError) as raised:
-        get(programs, method="POST", body=body, intake=BodyIntake("tools", policy, max_body=100))
+        get(programs, method="POST", body=body, intake=make_intake(policy, max_body=100))
     assert raised.value.status == 413
 
 
@@ -547,7 +535,7 @@ def test_failing_body_ends_the_program(programs: Programs, error: RequestError |
             programs,
             method="POST",
             body=FailingBody(b"some", error=error),
-            intake=BodyIntake("tools", "stream"),
+            intake=make_intake("stream"),
         )
     assert raised.value is error
 
@@ -618,7 +606,7 @@ def test_local_redirects_in_a_circle_end(programs: Programs) -> None:
             await backend.handle(request, responder)
 
         async with pumping() as pump, trio.open_nursery() as nursery:
-            backend = CgiBackend("tools", path=programs.root, pump=pump, dispatch=dispatch)
+            backend = make_backend(programs.root, pump, dispatch=dispatch)
             await nursery.start(backend.run)
             with pytest.raises(BackendError, match="loop") as raised:
                 await backend.handle(make_request(b"/x"), RecordingResponder())
@@ -782,10 +770,17 @@ def test_flood_of_stderr_neither_blocks_nor_fills_the_log(programs: Programs) ->
         assert get(programs).body == b"hello"
     *lines, last = logs
     logged = sum(len(entry["line"]) for entry in lines)
-    assert MAX_STDERR <= logged <= MAX_STDERR + 65_536
-    assert last["event"] == "CGI program wrote too much to stderr"
-    assert logged + last["dropped"] == 3_000_000
+    assert MAX_STDERR <= logged <= MAX_STDERR + LINE_LIMIT
+    assert last["event"] == "application stderr dropped"
+    assert last["lines"] >= (3_000_000 - logged) // LINE_LIMIT
     assert max(len(entry["line"]) for entry in lines) <= LINE_LIMIT
+
+
+def test_line_behind_a_flood_of_stderr_is_caught_and_kept(programs: Programs) -> None:
+    programs.sh("x", f"yes a notice | head -n 10000 >&2; echo 'PHP Fatal error: no memory' >&2; {HELLO}")
+    with pytest.raises(BackendError, match="catch_stderr: PHP Fatal error: no memory") as raised:
+        get(programs, catch_stderr=re.compile("Fatal error"))
+    assert raised.value.last_words[-2:] == ["a notice", "PHP Fatal error: no memory"]
 
 
 def test_exit_status_is_logged(programs: Programs) -> None:
@@ -861,7 +856,7 @@ async def many(programs: Programs, slots: Slots, count: int) -> list[RecordingRe
             answers.append(error)
 
     async with pumping() as pump, trio.open_nursery() as nursery:
-        backend = CgiBackend("tools", path=programs.root, pump=pump, dispatch=no_dispatch, slots=slots)
+        backend = make_backend(programs.root, pump, slots=slots)
         await nursery.start(backend.run)
         async with trio.open_nursery() as requests:
             for _ in range(count):
@@ -873,7 +868,9 @@ async def many(programs: Programs, slots: Slots, count: int) -> list[RecordingRe
 def test_no_more_programs_run_than_may(programs: Programs) -> None:
     """docker#1977: the rest waits."""
     programs.sh("x", f"mkdir running || exit 1; {HELLO}; rmdir running")
-    answers = trio.run(many, programs, Slots("tools", 1, queue=10, queue_time=60, running="programs run"), 6)
+    answers = trio.run(
+        many, programs, Slots(1, queue=10, queue_time=60, backend="tools", running="programs run"), 6
+    )
     assert [getattr(answer, "body", answer) for answer in answers] == [b"hello"] * 6
 
 
@@ -898,7 +895,7 @@ def test_transcript_of_a_failure(programs: Programs, tmp_path: Path) -> None:
     """B25, ScriptLog: all that is needed to see what is wrong, without credentials."""
     path = tmp_path / "transcript"
     programs.sh("x", "echo oops >&2; echo 'no header'; echo; cat >&2")
-    text = transcript_of(programs, path, transcript=Transcript(str(path), excerpt=100))
+    text = transcript_of(programs, path, transcript=cgi_harness.transcript(path, excerpt=100))
     first, second, *lines = text.splitlines()
     assert re.fullmatch(r"%% \S+Z POST /x\?q [0-9a-f]{16} malformed header line.*", first)
     assert second == f"%% {programs.root}/x"
@@ -927,7 +924,7 @@ def test_what_is_written_down(
 ) -> None:
     path = tmp_path / "transcript"
     programs.sh("x", script)
-    text = transcript_of(programs, path, transcript=Transcript(str(path), always=always))
+    text = transcript_of(programs, path, transcript=cgi_harness.transcript(path, always=always))
     assert (outcome in text) if outcome else not text
 
 
@@ -937,14 +934,14 @@ def test_transcript_is_bounded_and_nobody_elses(programs: Programs, tmp_path: Pa
     path.chmod(0o644)
     programs.sh("x", "exit 1")
     for _ in range(2):
-        assert len(transcript_of(programs, path, transcript=Transcript(str(path), size=1000))) == 1000
+        assert len(transcript_of(programs, path, transcript=cgi_harness.transcript(path, size=1000))) == 1000
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_transcript_that_cannot_be_written_fails_no_request(programs: Programs, tmp_path: Path) -> None:
     programs.sh("x", HELLO)
     with capture_logs() as logs:
-        missing = Transcript(str(tmp_path / "missing" / "transcript"), always=True)
+        missing = cgi_harness.transcript(tmp_path / "missing" / "transcript", always=True)
         assert get(programs, transcript=missing).body == b"hello"
     assert [entry["event"] for entry in logs] == ["transcript cannot be written"]
 
@@ -957,7 +954,7 @@ def test_transcript_is_a_regular_file(is_read: bool, programs: Programs, tmp_pat
     programs.sh("x", HELLO)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if is_read else None
     with capture_logs() as logs:
-        assert get(programs, transcript=Transcript(str(path), always=True)).body == b"hello"
+        assert get(programs, transcript=cgi_harness.transcript(path, always=True)).body == b"hello"
     (entry,) = logs
     assert entry["event"] == "transcript cannot be written"
     if reader is not None:
@@ -969,10 +966,8 @@ def test_transcript_of_a_stored_body(programs: Programs, tmp_path: Path) -> None
     path = tmp_path / "transcript"
     programs.sh("x", CAT)
     body = BytesBody(b"stored" * 100, sized=False)
-    transcript = Transcript(str(path), always=True, excerpt=6)
-    get(
-        programs, method="POST", body=body, intake=BodyIntake("tools", spool_memory=10), transcript=transcript
-    )
+    transcript = cgi_harness.transcript(path, always=True, excerpt=6)
+    get(programs, method="POST", body=body, intake=make_intake(spool_memory=10), transcript=transcript)
     assert "%body\nstored\n%stdout\nConten\n" in path.read_text()
 
 

@@ -13,16 +13,14 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.backends.cgi import CgiBackend
-from gateway.backends.cgi.exchange import ExchangeSettings
-from gateway.backends.cgi.transcript import Transcript
-from gateway.backends.intake import BodyIntake
 from gateway.errors import ClientGone, GatewayError, RequestError
 from gateway.net.pump import Pump
 from gateway.programs.confinement import Confinement, ResourceLimits
 from gateway.request import Request, Responder
 from gateway.slots import Slots
 from gateway.template import Template
-from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
+from tests.gateway.backends.cgi_harness import make_backend, transcript
+from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_intake, make_request
 from tests.gateway.served import pumping
 
 ROUNDS: Final = 300
@@ -143,17 +141,18 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     def backend(number: int, pump: Pump) -> CgiBackend:
         confinement = Confinement(limits=ResourceLimits(core=0)) if number else None
-        return CgiBackend(
-            "tools",
-            path=programs,
-            pump=pump,
+        return make_backend(
+            programs,
+            pump,
             dispatch=answer_elsewhere,
-            settings=ExchangeSettings(timeout=0.05, kill_after=0.01, confinement=confinement),
-            intake=BodyIntake(
-                "tools", "stream" if number else "spool", spool_memory=1000, max_body=1_000_000
-            ),
-            slots=Slots("tools", 2, queue=2, queue_time=60, running="programs run") if number else None,
-            transcript=Transcript(str(tmp_path / "transcript")) if number else None,
+            timeout=0.05,
+            kill_after=0.01,
+            confinement=confinement,
+            intake=make_intake("stream" if number else "spool", spool_memory=1000, max_body=1_000_000),
+            slots=Slots(2, queue=2, queue_time=60, backend="tools", running="programs run")
+            if number
+            else None,
+            transcript=transcript(tmp_path / "transcript") if number else None,
             variables={"MARK": Template.parse(mark)},
         )
 

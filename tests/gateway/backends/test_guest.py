@@ -310,7 +310,7 @@ def test_an_idle_loop_costs_no_turns() -> None:
     async def main() -> None:
         async with serving(answering(), loop="asyncio") as backend:
             await backend.handle(make_request(), RecordingResponder())
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await trio.testing.wait_all_tasks_blocked(0.01)
 
     trio.run(main)
@@ -711,6 +711,28 @@ def test_what_is_left_running_is_cancelled_at_the_end() -> None:
     generators: list[Any] = []
     in_application(leave_tasks)
     assert ended == ["task", "generator"]
+
+
+def test_an_application_may_cancel_all_tasks_that_there_are_at_its_shutdown() -> None:
+    """It was told that it had tried to stop the loop."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def main() -> None:
+        async with serving(app, lifespan="on"):
+            pass
+
+    with capture_logs() as logs:
+        trio.run(main)
+    assert logs == []
 
 
 def test_a_task_that_fails_when_cancelled_is_logged() -> None:

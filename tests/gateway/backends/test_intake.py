@@ -3,11 +3,10 @@
 import pytest
 import trio
 
-from gateway.backends.intake import BodyIntake
 from gateway.errors import RequestError
 from gateway.request import NO_BODY, Body
 from gateway.spool import BodyPolicy
-from tests.gateway.conftest import BytesBody
+from tests.gateway.conftest import BytesBody, make_intake
 
 
 async def read_all(body: Body) -> bytes:
@@ -19,7 +18,7 @@ async def read_all(body: Body) -> bytes:
 
 @pytest.mark.parametrize("policy", ["spool", "stream", "reject"])
 def test_body_of_known_length_is_passed_on_as_it_is(policy: BodyPolicy) -> None:
-    intake = BodyIntake("app", policy, max_body=10)
+    intake = make_intake(policy, max_body=10)
     body = BytesBody(b"x" * 10)
     assert intake.take(body) is body
     assert intake.take(NO_BODY) is NO_BODY
@@ -31,13 +30,13 @@ def test_body_of_known_length_is_passed_on_as_it_is(policy: BodyPolicy) -> None:
 def test_refusal_says_what_to_change() -> None:
     """caddy#5236."""
     with pytest.raises(RequestError, match=r"backend app .*body: spool") as raised:
-        BodyIntake("app", "reject").take(BytesBody(b"x", sized=False))
+        make_intake("reject").take(BytesBody(b"x", sized=False))
     assert raised.value.status == 411
 
 
 def test_stored_body_has_its_length() -> None:
     async def main() -> None:
-        intake = BodyIntake("app")
+        intake = make_intake()
         body = BytesBody(b"abc", b"de", sized=False)
         assert intake.take(body) is None
         with await intake.store(body) as stored:
@@ -48,7 +47,7 @@ def test_stored_body_has_its_length() -> None:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_streamed_body_may_be_as_large_as_is_allowed(waits: bool) -> None:
-    taken = BodyIntake("app", "stream", max_body=5).take(BytesBody(b"abc", b"de", sized=False, waits=waits))
+    taken = make_intake("stream", max_body=5).take(BytesBody(b"abc", b"de", sized=False, waits=waits))
     assert taken is not None
     assert (taken.length, taken.trailers) == (None, [])
     assert taken.read_nowait() == (None if waits else b"abc")
@@ -58,7 +57,7 @@ def test_streamed_body_may_be_as_large_as_is_allowed(waits: bool) -> None:
 def test_streamed_body_ends_where_it_is_too_large() -> None:
     for waits in (True, False):
         body = BytesBody(b"abc", b"de", sized=False, waits=waits)
-        taken = BodyIntake("app", "stream", max_body=4).take(body)
+        taken = make_intake("stream", max_body=4).take(body)
         assert taken is not None
         assert (trio.run(taken.read) if waits else taken.read_nowait()) == b"abc"
         with pytest.raises(RequestError, match="larger than 4 bytes") as raised:
@@ -67,7 +66,7 @@ def test_streamed_body_ends_where_it_is_too_large() -> None:
 
 
 def test_streamed_body_ends_where_it_is_too_large_without_waiting() -> None:
-    taken = BodyIntake("app", "stream", max_body=4).take(BytesBody(b"abcde", sized=False))
+    taken = make_intake("stream", max_body=4).take(BytesBody(b"abcde", sized=False))
     assert taken is not None
     with pytest.raises(RequestError, match="larger than 4 bytes"):
         taken.read_nowait()

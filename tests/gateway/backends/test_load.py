@@ -72,6 +72,7 @@ def test_calls_a_factory(tmp_path: Path) -> None:
         ),
         ("gw_absent.py:app", "there is no module 'gw_absent' (searched {} first)"),
         ("gw_app:absent", "'gw_app' has no attribute 'absent'"),
+        ("gw_wsgi:app", "'gw_wsgi' has no attribute 'app'; did you mean gw_wsgi:application?"),
         ("gw_app:number", "gw_app:number is not callable, but a int"),
         ("gw_broken:app", "the import of gw_broken failed: ZeroDivisionError: division by zero"),
         ("gw_needs:app", "the import of gw_needs failed: ModuleNotFoundError: No module named 'gw_other'"),
@@ -83,6 +84,7 @@ def test_calls_a_factory(tmp_path: Path) -> None:
 )
 def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
     write(tmp_path, "gw_app.py", "number = 1\n")
+    write(tmp_path, "gw_wsgi.py", "application = print\n")
     write(tmp_path, "gw_broken.py", "1 / 0\n")
     write(tmp_path, "gw_needs.py", "import gw_other\n")
     write(tmp_path, "gw_exits.py", "raise SystemExit(3)\n")
@@ -144,6 +146,48 @@ def test_says_what_is_wrong_with_a_factory(tmp_path: Path, attribute: str, messa
     with pytest.raises(StartError) as caught:
         load(f"gw_made:{attribute}", tmp_path, factory=True)
     assert str(caught.value) == f"backend api: {message}"
+
+
+READY_APPLICATIONS = """
+def wsgi(environ, start_response): ...
+async def asgi(scope, receive, send): ...
+class Framework:
+    def __call__(self, environ, start_response): ...
+made = Framework()
+def optional(config=None, *rest, **more): raise TypeError("of its own")
+class Hidden:
+    __signature__ = property(lambda self: 1 / 0)
+    def __call__(self, one): ...
+hidden = Hidden()
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "arguments"),
+    [
+        ("wsgi", "environ, start_response"),
+        ("made", "environ, start_response"),
+        ("asgi", "scope, receive, send"),
+    ],
+)
+def test_an_application_that_is_no_factory_is_named(tmp_path: Path, attribute: str, arguments: str) -> None:
+    """Without a traceback: it is no code that has failed."""
+    write(tmp_path, "gw_ready.py", READY_APPLICATIONS)
+    with pytest.raises(StartError) as caught:
+        load(f"gw_ready:{attribute}", tmp_path, factory=True)
+    assert str(caught.value) == (
+        f"backend api: gw_ready:{attribute} is not a factory, for it cannot be called without {arguments}; "
+        "if it is the application itself, leave out factory: true, or --factory"
+    )
+    assert caught.value.log_fields() == {}
+
+
+@pytest.mark.parametrize("attribute", ["optional", "hidden"])
+def test_another_type_error_of_a_factory_has_its_traceback(tmp_path: Path, attribute: str) -> None:
+    write(tmp_path, "gw_ready.py", READY_APPLICATIONS)
+    with pytest.raises(StartError, match=f"the factory gw_ready:{attribute} failed: TypeError: ") as caught:
+        load(f"gw_ready:{attribute}", tmp_path, factory=True)
+    assert caught.value.log_fields()["exception"]
 
 
 def test_two_applications_cannot_have_modules_of_one_name(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
 
 import pytest
 import sniffio
@@ -47,6 +48,36 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait while trio and the loop have something to do."""
     while not condition():
         await trio.lowlevel.checkpoint()
+
+
+def test_time_is_what_the_monotonic_clock_says() -> None:
+    """As of other loops: who makes a deadline of `time.monotonic` means the same moment."""
+
+    async def main(loop: GuestLoop) -> None:
+        before = monotonic()
+        now = loop.time()
+        assert before - 0.001 <= now <= monotonic() + 0.001
+        due = asyncio.Event()
+        loop.call_at(monotonic() - 1, due.set)
+        await until(due.is_set)
+
+    beside(main)
+
+
+def test_a_timer_without_a_time_is_refused() -> None:
+    """As of other loops: among the others it could not be compared."""
+
+    async def main(loop: GuestLoop) -> None:
+        def ask() -> None:
+            with pytest.raises(TypeError, match="when cannot be None"):
+                loop.call_at(None, print)  # type: ignore[arg-type]
+            refused.set()
+
+        refused = asyncio.Event()
+        loop.call_soon(ask)
+        await until(refused.is_set)
+
+    beside(main)
 
 
 def test_an_async_generator_that_is_left_is_closed_on_the_loop() -> None:

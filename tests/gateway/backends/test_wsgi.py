@@ -1,5 +1,6 @@
 """The WSGI backend: rules WSGI-1 to WSGI-19 (PEP 3333), its threads, and what cancels a call."""
 
+import ctypes
 import gzip
 import io
 import os
@@ -7,7 +8,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from wsgiref.validate import validator
 
@@ -16,13 +19,12 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from gateway.backends.intake import BodyIntake
 from gateway.backends.wsgi import WsgiBackend
-from gateway.backends.wsgi.call import AHEAD_BYTES
+from gateway.backends.wsgi.call import AHEAD_BYTES, ApplicationCall
 from gateway.backends.wsgi.threads import WorkerThreads
 from gateway.errors import BackendError, Cause, ClientGone, Phase, RequestError, StartError
 from gateway.net.pump import Pump
-from gateway.request import Body
+from gateway.request import PIECE, Body
 from gateway.slots import Slots
 from tests.gateway.backends.wsgi_harness import (
     backend_of,
@@ -34,13 +36,14 @@ from tests.gateway.backends.wsgi_harness import (
     serving,
     wait_for,
 )
-from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_request
-from tests.gateway.served import pumping
+from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_intake, make_request
+from tests.gateway.freed import freed_without_the_collector
+from tests.gateway.served import pumping, read_all
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], None]]
 
-STREAM = BodyIntake("admin", "stream")
+STREAM = make_intake("stream")
 TEXT = [("Content-Type", "text/plain")]
 
 
@@ -111,6 +114,9 @@ def test_calls_of_one_turn_begin_together() -> None:
             begun.append("call")
             self.called.set()
 
+        def fail(self, error: BaseException) -> None:
+            raise error
+
         def deliver(self) -> None:
             pass
 
@@ -145,6 +151,9 @@ def test_what_is_posted_meanwhile_waits_for_its_turn() -> None:
         def run(self) -> None:
             pass
 
+        def fail(self, error: BaseException) -> None:
+            raise error
+
         def deliver(self) -> None:
             turns.append("delivered")
             if turns.count("delivered") < 20:
@@ -163,6 +172,91 @@ def test_what_is_posted_meanwhile_waits_for_its_turn() -> None:
 
     trio.run(main)
     assert turns[turns.index("delivered") :].count("loop") >= 18
+
+
+def test_what_is_thrown_into_a_thread_too_late_ends_neither_it_nor_its_requests() -> None:
+    """By a time limit for the request before (PyThreadState_SetAsyncExc): the next one was never answered."""
+
+    class TooLate(Exception):
+        pass
+
+    async def main() -> None:
+        with trio.fail_after(30):
+            async with serving(hello, threads=1) as backend:
+                await backend.handle(make_request(), RecordingResponder())
+                ident = backend._threads.ident(0)
+                assert ident is not None
+                throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
+                assert throw(ctypes.c_ulong(ident), ctypes.py_object(TooLate)) == 1
+                # Where the gateway is compiled it is the application that raises it.
+                with suppress(BackendError):
+                    await backend.handle(make_request(), RecordingResponder())
+                await backend.handle(make_request(), responder := RecordingResponder())
+                assert responder.status == 200
+
+    trio.run(main)
+
+
+def test_what_is_thrown_into_a_thread_as_it_tells_of_another_one_does_not_end_it() -> None:
+    """The thread was gone for good, and the request was never answered."""
+
+    class TooLate(Exception):
+        pass
+
+    class Unlucky:
+        def __init__(self) -> None:
+            self.told = 0
+            self.delivered = trio.Event()
+
+        def run(self) -> None:
+            raise TooLate
+
+        def fail(self, error: BaseException) -> None:
+            assert isinstance(error, TooLate)
+            self.told += 1
+            if self.told == 1:
+                raise TooLate
+            threads.post(self)
+
+        def deliver(self) -> None:
+            self.delivered.set()
+
+    async def main() -> None:
+        async with pumping() as pump:
+            threads.start(pump)
+            with trio.fail_after(10):
+                for _ in range(2):
+                    unlucky = Unlucky()
+                    threads.submit(unlucky)
+                    await unlucky.delivered.wait()
+            await threads.stop(1.0)
+
+    threads = WorkerThreads("app", 1)
+    trio.run(main)
+
+
+def test_what_is_thrown_into_a_thread_as_it_answers_does_not_keep_the_answer() -> None:
+    """It waited for the next of some other request."""
+
+    class TooLate(Exception):
+        pass
+
+    def throw(frame: FrameType, _event: str, _argument: object) -> None:
+        if frame.f_code.co_name == "ring":
+            sys.settrace(None)
+            raise TooLate
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        sys.settrace(throw)
+        return hello(environ, start_response)
+
+    async def main() -> None:
+        with trio.fail_after(10):
+            async with serving(app, threads=1) as backend:
+                await backend.handle(make_request(), responder := RecordingResponder())
+                assert responder.status == 200
+
+    trio.run(main)
 
 
 # --- the environ
@@ -226,6 +320,64 @@ def test_large_body_that_is_here_goes_along_in_part() -> None:
     assert environ["CONTENT_LENGTH"] == "400000"
 
 
+class QuickBody(BytesBody):
+    """A body whose client is quicker than the application."""
+
+    def __init__(self, *pieces: bytes, error: RequestError | None = None) -> None:
+        super().__init__(*pieces, waits=True)
+        self.reads = 0
+        self._error = error
+
+    def read_nowait(self, most: int = PIECE) -> bytes | None:
+        if self._waits:
+            return None
+        if self._error is not None:
+            raise self._error
+        return b"".join(self._pieces.pop(0) for _ in range(min(len(self._pieces), most // PIECE)))
+
+    async def read(self) -> bytes:
+        self._waits = False
+        self.reads += 1
+        return await super().read()
+
+
+@pytest.mark.parametrize("size", [-1, 100_000])
+def test_a_large_body_comes_to_the_thread_in_large_pieces(size: int) -> None:
+    """Each piece is a way to the thread and back."""
+    content = [bytes([number]) * PIECE for number in range(20)]
+    read: list[bytes] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        read.extend(iter(lambda: environ["wsgi.input"].read(size), b""))
+        return hello(environ, start_response)
+
+    body = QuickBody(*content)
+    handle(app, make_request(method="POST", body=body), RecordingResponder())
+    assert b"".join(read) == b"".join(content)
+    assert body.reads == 4 + 1
+
+
+def test_input_reads_on_behind_a_line() -> None:
+    pieces = BytesBody(b"a\nb", b"c", b"d", waits=True)
+    seen: list[bytes] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        body = environ["wsgi.input"]
+        seen.extend([body.readline(), body.read(), body.read()])
+        return hello(environ, start_response)
+
+    handle(app, make_request(method="POST", body=pieces), RecordingResponder())
+    assert seen == [b"a\n", b"bcd", b""]
+
+
+def test_what_is_wrong_behind_the_first_piece_is_told() -> None:
+    """WSGI-5: at once, or to whoever reads on."""
+    body = QuickBody(b"abc", error=RequestError(413, "the body is too large"))
+    with pytest.raises(RequestError) as caught:
+        environ_seen(body)
+    assert caught.value.status == 413
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_body_of_unknown_length_is_spooled(waits: bool) -> None:
     """CGI-5, CGI-27: the length is exact, so no framework takes the body for empty."""
@@ -236,7 +388,7 @@ def test_body_of_unknown_length_is_spooled(waits: bool) -> None:
 def test_body_beyond_memory_is_spooled_to_a_file() -> None:
     """CGI-27."""
     environ = environ_seen(
-        BytesBody(b"a" * 50_000, b"b" * 50_000, sized=False), intake=BodyIntake("admin", spool_memory=1000)
+        BytesBody(b"a" * 50_000, b"b" * 50_000, sized=False), intake=make_intake(spool_memory=1000)
     )
     assert (environ["CONTENT_LENGTH"], environ["body"]) == ("100000", b"a" * 50_000 + b"b" * 50_000)
 
@@ -254,14 +406,14 @@ def test_streamed_body_is_bounded() -> None:
     """413 beyond max_body, which the application sees as an OSError."""
     body = BytesBody(b"abc", b"de", sized=False, waits=True)
     with pytest.raises(RequestError) as caught:
-        environ_seen(body, intake=BodyIntake("admin", "stream", max_body=4))
+        environ_seen(body, intake=make_intake("stream", max_body=4))
     assert caught.value.status == 413
 
 
 def test_body_of_unknown_length_is_rejected() -> None:
     """CGI-27: 411 Length Required."""
     with pytest.raises(RequestError) as caught:
-        environ_seen(BytesBody(b"abc", sized=False), intake=BodyIntake("admin", "reject"))
+        environ_seen(BytesBody(b"abc", sized=False), intake=make_intake("reject"))
     assert caught.value.status == 411
 
 
@@ -722,7 +874,33 @@ def _compressed() -> Any:
     return wrapped
 
 
-@pytest.mark.parametrize("make", [lambda: io.BytesIO(b"content"), _pipe, _compressed])
+class _Hidden(io.BufferedReader):
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size).lower()
+
+
+class _Cut(io.FileIO):
+    def readinto(self, buffer: Any, /) -> int | None:
+        return super().readinto(memoryview(buffer)[: 7 - self.tell()])
+
+
+def _descriptor(content: bytes) -> int:
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(content)
+        file.seek(0)
+        return os.dup(file.fileno())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: io.BytesIO(b"content"),
+        _pipe,
+        _compressed,
+        lambda: _Hidden(io.FileIO(_descriptor(b"CONTENT"))),
+        lambda: io.BufferedReader(_Cut(_descriptor(b"content and more"))),
+    ],
+)
 def test_what_is_no_plain_file_is_iterated(make: Callable[[], Any]) -> None:
     """WSGI-18: a descriptor does not mean that its bytes are the content."""
     file = make()
@@ -928,7 +1106,7 @@ def test_call_cancelled_while_its_body_is_late() -> None:
     closed = threading.Event()
 
     class LateBody(BytesBody):
-        def read_nowait(self) -> bytes | None:
+        def read_nowait(self, _most: int = 0) -> bytes | None:
             return None
 
         async def read(self) -> bytes:
@@ -980,8 +1158,23 @@ def test_call_cancelled_before_a_thread_was_free_is_not_made() -> None:
             nursery.start_soon(backend.handle, make_request(b"/third"), RecordingResponder())
             go_on.set()
 
-    trio.run(main)
+    with freed_without_the_collector(ApplicationCall):
+        trio.run(main)
     assert paths == ["/first", "/third"]
+
+
+def test_call_whose_client_has_left_in_the_middle_of_the_body_is_not_made() -> None:
+    async def main() -> None:
+        async with connected(unasked) as client:
+            await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nbody")
+            await client.send_eof()
+            assert await read_all(client) == b""
+
+    def unasked(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        raise AssertionError
+
+    with freed_without_the_collector(ApplicationCall):
+        trio.run(main)
 
 
 # --- threads
@@ -1052,7 +1245,7 @@ class Holding:
 
 
 def bounded(limit: int, *, queue: int, queue_time: float = 60.0) -> Slots:
-    return Slots("admin", limit, queue=queue, queue_time=queue_time, running="requests run")
+    return Slots(limit, queue=queue, queue_time=queue_time, backend="admin", running="requests run")
 
 
 def test_requests_beyond_the_queue_are_refused() -> None:
@@ -1060,7 +1253,7 @@ def test_requests_beyond_the_queue_are_refused() -> None:
     app = Holding()
 
     class Broken(BytesBody):
-        def read_nowait(self) -> bytes:
+        def read_nowait(self, _most: int = 0) -> bytes:
             raise RequestError(400, "broken")
 
     async def main() -> None:
@@ -1382,6 +1575,47 @@ def test_continue_is_sent_at_the_first_read() -> None:
             assert answer.endswith(b"\r\n\r\nabc")
 
     trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("framing", "sent", "error"),
+    [
+        (b"Content-Length: 9", b"begun", "ClientDisconnected"),
+        (b"Transfer-Encoding: chunked", b"5\r\nbegun\r\nno size\r\n", "BodyFailed"),
+    ],
+    ids=["the client left", "malformed"],
+)
+def test_what_came_before_a_body_broke_off_is_the_application_s(
+    framing: bytes, sent: bytes, error: str
+) -> None:
+    """Uploads that are resumed (tus) keep it. It was lost where the end was here, too."""
+    entered, go_on, left = threading.Event(), threading.Event(), threading.Event()
+    got: list[bytes | str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        entered.set()
+        go_on.wait(20)
+        body = environ["wsgi.input"]
+        got.append(body.read1(100))
+        for _ in range(2):
+            try:
+                got.append(body.read1(100))
+            except OSError as broken:
+                got.append(type(broken).__name__)
+        left.set()
+        return hello(environ, start_response)
+
+    async def main() -> None:
+        async with connected(app, intake=STREAM) as client:
+            await client.send_all(b"PUT / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
+            await wait_for(entered)
+            await client.send_all(sent)
+            await client.send_eof()
+            go_on.set()
+            await wait_for(left)
+
+    trio.run(main)
+    assert got == [b"begun", error, error]
 
 
 def test_client_that_disconnects_ends_the_call() -> None:

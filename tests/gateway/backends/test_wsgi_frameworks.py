@@ -16,9 +16,9 @@ from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path
 
-from gateway.backends.intake import BodyIntake
 from gateway.spool import BodyPolicy
 from tests.gateway.backends.wsgi_harness import connected
+from tests.gateway.conftest import make_intake
 
 FORM = b"a=1&b=caf%C3%A9"
 
@@ -108,7 +108,7 @@ def flask_app(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_flask_form(flask_app: Any, in_chunks: bool, policy: BodyPolicy) -> None:
     """WSGI-5: sized and chunked, with and without a length."""
-    [(head, answer)] = ask(flask_app, post(b"/form", in_chunks=in_chunks), intake=BodyIntake("admin", policy))
+    [(head, answer)] = ask(flask_app, post(b"/form", in_chunks=in_chunks), intake=make_intake(policy))
     assert head.startswith(b"HTTP/1.1 200 OK")
     assert answer.decode() == "[('a', '1'), ('b', 'café')]"
 

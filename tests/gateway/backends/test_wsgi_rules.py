@@ -17,10 +17,10 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from gateway.backends.intake import BodyIntake
 from tests.gateway.backends.test_wsgi import TEXT, Closing, Environ, StartResponse, returning
 from tests.gateway.backends.wsgi_clients import VERSIONS, AnyClient, Seen, ask, entered
 from tests.gateway.backends.wsgi_harness import hello, wait_for
+from tests.gateway.conftest import make_intake
 
 pytestmark = pytest.mark.parametrize("version", VERSIONS)
 
@@ -133,7 +133,7 @@ def test_input(version: str, sized: bool, mode: Any) -> None:
     """WSGI-5, WSGI-16: with a length, and decoded from chunks or frames without one."""
 
     async def main() -> Seen:
-        async with entered(reading, version, intake=BodyIntake("admin", mode)) as application:
+        async with entered(reading, version, intake=make_intake(mode)) as application:
             return await application.ask("POST", "/", body=b"abcdef\nghij\nkl\nm", sized=sized)
 
     found = [[b"abc", b"def\n", b"gh", [b"ij\n"], b"kl\n", b"m"], [b"", b"", b"", []]]
@@ -156,7 +156,7 @@ def test_streamed_input_arrives_while_it_is_sent(version: str) -> None:
         await client.send(b"", end=True)
         return await client.seen()
 
-    seen = talk(app, version, conversation, intake=BodyIntake("admin", "stream"))
+    seen = talk(app, version, conversation, intake=make_intake("stream"))
     assert (seen.body, seen.complete) == (b"<one><two><three>", True)
 
 
@@ -478,6 +478,38 @@ def test_file_wrapper(version: str, wrapper: str, kind: str, tmp_path: Path) -> 
     assert seen.body == expected
     assert seen.complete is (kind != "shrunk")
     assert kind == "memory" or closed.is_set()
+
+
+@pytest.mark.parametrize("kind", ["whole", "rest", "length", "written", "HEAD", "304"])
+def test_file_wrapper_has_a_length(version: str, kind: str, tmp_path: Path) -> None:
+    """WSGI-15, WSGI-18: that of a file is known, and so is how long the download will take."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        file = path.open("rb")
+        if kind == "rest":
+            file.seek(4)
+        headers = [("Content-Type", "text/plain")]
+        if kind == "length":
+            headers.append(("Content-Length", "5"))
+        write = start_response("304 Not Modified" if kind == "304" else "200 OK", headers)
+        if kind == "written":
+            write(b"before ")
+        return environ["wsgi.file_wrapper"](file)
+
+    served: list[tuple[str | None, bytes]] = []
+    for _ in range(2):  # what is kept of the first response is right for the second
+        seen = ask(app, version, "HEAD" if kind == "HEAD" else "GET")
+        served.append((seen.header("content-length"), seen.body))
+    expected = {
+        "rest": ("6", b"456789"),
+        "length": ("5", b"01234"),
+        "written": (None, b"before 0123456789"),
+        "HEAD": ("10", b""),
+        "304": (None, b""),
+    }
+    assert served == [expected.get(kind, ("10", b"0123456789"))] * 2
 
 
 def test_failure(version: str) -> None:

@@ -12,12 +12,10 @@ from typing import Any, Protocol
 import trio
 
 from gateway.front.entrance import Entrance
-from gateway.front.service import Limits, Service, Timeouts
-from gateway.listener import ListeningSocket, accept
-from gateway.router import Route, Router
+from gateway.front.service import Timeouts
 from tests.gateway.backends.wsgi_harness import running
 from tests.gateway.http2_client import Client as H2Client
-from tests.gateway.served import pumping, read_all, reset, responses
+from tests.gateway.served import each_served, pumping, read_all, reset, responses, service_of
 
 VERSIONS = ("1.1", "2")
 
@@ -198,18 +196,11 @@ async def entered(
 ) -> AsyncIterator[Application]:
     """*app* on a TCP port of 127.0.0.1; *options* are those of its backend."""
     async with pumping() as pump, running(app, pump, **options) as backend:
-        service = Service(pump, Router([Route(backend, mount=mount)]), timeouts or Timeouts(), Limits())
-        entrance = Entrance(service)
+        entrance = Entrance(service_of(pump, backend, mount=mount, timeouts=timeouts))
         with socket.create_server(("127.0.0.1", 0), backlog=128) as sock:
             sock.setblocking(False)
-            async with trio.open_nursery() as connections:
-                connections.start_soon(
-                    accept,
-                    ListeningSocket(sock),
-                    lambda client: connections.start_soon(entrance.serve, client),
-                )
+            async with each_served(sock, entrance.serve):
                 yield Application(version, sock.getsockname())
-                connections.cancel_scope.cancel()
 
 
 def ask(app: Any, version: str, *request: Any, mount: str = "", threads: int = 4, **options: Any) -> Seen:

@@ -1,6 +1,5 @@
 """Runs a WSGI application of a test in a real WsgiBackend, alone or behind the real HTTP/1.1 front."""
 
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -10,15 +9,12 @@ from typing import Any
 
 import trio
 
-from gateway.backends.intake import BodyIntake
 from gateway.backends.load import Surroundings
 from gateway.backends.wsgi import WsgiBackend
-from gateway.front.http1 import Http1Connection
-from gateway.front.service import Limits, Service, Timeouts
 from gateway.net.pump import Pump
-from gateway.request import Connection, Request, Responder
-from gateway.router import Route, Router
-from tests.gateway.served import attached, handle_one, pumping
+from gateway.request import Request, Responder
+from tests.gateway.conftest import make_intake
+from tests.gateway.served import conversing, handle_one, pumping, service_of
 
 _published = ModuleType("wsgi_application_of_a_test")
 sys.modules[_published.__name__] = _published
@@ -37,7 +33,7 @@ def backend_of(target: str, pump: Pump, **options: Any) -> WsgiBackend:
         "threads": 8,
         "factory": False,
         "multiprocess": False,
-        "intake": BodyIntake("admin"),
+        "intake": make_intake(),
         "slots": None,
         "stuck_after": 0.0,
         "surroundings": Surroundings(),
@@ -71,14 +67,9 @@ def handle(app: Any, request: Request, responder: Responder, **options: Any) -> 
 async def connected(app: Any, *, mount: str = "", **options: Any) -> AsyncIterator[trio.SocketStream]:
     """A client's connection to the HTTP/1.1 front with *app* behind it."""
     async with pumping() as pump, running(app, pump, **options) as backend:
-        service = Service(pump, Router([Route(backend, mount=mount)]), Timeouts(), Limits())
-        ours, theirs = socket.socketpair()
-        facts = Connection(client=("192.0.2.7", 40000), server=("192.0.2.1", 80))
-        connection = Http1Connection(attached(pump, ours), service, facts)
-        async with trio.open_nursery() as connections:
-            connections.start_soon(connection.serve)
-            async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client:
-                yield client
+        service = service_of(pump, backend, mount=mount)
+        async with conversing(service, client=("192.0.2.7", 40000), server=("192.0.2.1", 80)) as client:
+            yield client
 
 
 def exchange(app: Any, request: bytes, **options: Any) -> bytes:

@@ -1,6 +1,6 @@
 """Listeners become entrances: https in the ready line, redirects to the port of https, HSTS."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.net.pump import Pump
 from gateway.protocols.http2 import PREFACE
 from gateway.request import Request
 from gateway.shutdown.stages import Ending, Stage
+from tests.gateway.backends.asgi_harness import published
 from tests.gateway.served import LAST_GET, pumping, read_all, response, run
 from tests.gateway.tls.secured import certificate, client_context
 
@@ -214,3 +215,111 @@ def test_a_bug_ends_its_connection_and_no_other(preface: bytes) -> None:
         run(main)
     assert crashed
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["connection crashed"]
+
+
+LEAVE = b"GET /leave HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@asynccontextmanager
+async def on_trio(app: Any) -> AsyncIterator[str]:
+    """The address of a gateway in front of *app* on trio."""
+    api = {"asgi": published(app), "loop": "trio", "lifespan": "off"}
+    data = {"backends": {"api": api}, "routes": [{"backend": "api"}]}
+    config = from_mapping({"listeners": [{"http": "127.0.0.1:0"}], **data}, "", ".")
+    async with pumping() as pump, trio.open_nursery() as backends:
+        gateway = build(config, pump, None)
+        for each in gateway.services:
+            await backends.start(each.run)
+        doors = Entrances(config, gateway.service, open_listener(config.listeners[0])).doors
+        ending, ready = Ending(), trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Connections(gateway, doors, config.timeouts).serve, ending, ready.set)
+            await ready.wait()
+            yield str(doors[0][0])
+            ending.advance(Stage.DRAINING)
+        backends.cancel_scope.cancel()
+
+
+def test_a_nursery_that_an_application_leaves_open_ends_no_other_connection() -> None:
+    """Trio promises nothing to such an application; but to all others."""
+    left_open = []
+    ended = trio.Event()
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/leave":
+            left_open.append(trio.open_nursery())
+            (await left_open[0].__aenter__()).start_soon(child)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def main() -> None:
+        async with on_trio(app) as address:
+            host, _, port = address.removeprefix("http://").partition(":")
+            other = await trio.open_tcp_stream(host, int(port))
+            async with other:
+                assert response(await ask(address, LEAVE)).status == 200
+                await ended.wait()
+                await other.send_all(LAST_GET)
+                assert response(await read_all(other)).status == 200
+
+    with capture_logs() as logs:
+        run(main)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["connection crashed"]
+
+
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+@pytest.mark.parametrize("kept", [False, True], ids=["trio", "another request"])
+def test_an_application_that_leaves_a_generator_with_an_open_nursery_ends_its_connection(kept: bool) -> None:
+    """Trio's own task closes it, or another request, when the connection is gone already; not the daemon."""
+    generators = []
+    cancelled, free, ended = trio.Event(), trio.Event(), trio.Event()
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+            with trio.CancelScope(shield=True):
+                await free.wait()
+            ended.set()
+
+    async def items() -> AsyncGenerator[int, None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+            yield 1
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/leave":
+            generator = items()
+            if kept:
+                generators.append(generator)
+            async for _ in generator:
+                break
+            del generator
+        if scope["path"] == "/close":
+            await generators.pop().aclose()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def main() -> None:
+        async with on_trio(app) as address, trio.open_nursery() as nursery:
+            assert response(await ask(address, LEAVE)).status == 200
+            await cancelled.wait()
+            if kept:
+                nursery.start_soon(ask, address, LEAVE.replace(b"/leave", b"/close"))
+                while generators:
+                    await trio.lowlevel.checkpoint()
+            free.set()
+            await ended.wait()
+            assert response(await ask(address)).status == 200
+
+    with capture_logs() as logs:
+        run(main)
+    errors = [entry["event"] for entry in logs if entry["log_level"] == "error"]
+    assert errors == ["connection crashed"] + ["application failed", "backend failed"] * kept

@@ -75,6 +75,16 @@ def test_every_other_action(config: dict[str, Any], kind: type) -> None:
     assert isinstance(route.handler, kind)
 
 
+def test_rules_of_a_route_say_what_values_in_its_fixed_response_are_escaped_for() -> None:
+    """A path is a client's; it was markup where `headers` said that the body is HTML."""
+    rules = {"response": {"set": {"Content-Type": "text/html"}}}
+    (route,) = built(routes=[{"respond": {"body": "<p>{path}</p>"}, "headers": rules}]).service.router.routes
+    responder = RecordingResponder()
+    trio.run(route.handler.handle, make_request(target=b"/%3Cb%3E"), responder)
+    assert responder.body == b"<p>/&lt;b&gt;</p>"
+    assert [value for name, value in responder.headers if name == b"content-type"] == [b"text/html"]
+
+
 def test_limits_and_timeouts_of_clients() -> None:
     service = built(
         timeouts={"header": "1s", "body": "2s", "keep_alive": "3s", "disconnect_grace": "4s"},

@@ -1,6 +1,5 @@
 """Every setting about servers reaches the part that it is for."""
 
-from math import inf
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from gateway.upstream.health import HealthPolicy
 from gateway.upstream.pool import PoolPolicy
 from gateway.upstream.retry import RetryPolicy
 from gateway.upstream.upstream import Upstream
+from tests.gateway.upstream.policies import HEALTH, POOL
 
 
 def built(**backend: Any) -> Upstream:
@@ -62,28 +62,28 @@ def test_no_connection_is_kept_where_none_can_be() -> None:
     """haproxy#2936: php-fpm is blocked by them; SCGI and uwsgi end with the connection."""
     for upstream in (built(fastcgi="a:1"), built(scgi="a:1"), built(uwsgi="a:1")):
         assert upstream.servers[0].pool._policy.idle == 0
-    assert built(fastcgi="a:1", keep_connection=True).servers[0].pool._policy == PoolPolicy()
+    assert built(fastcgi="a:1", keep_connection=True).servers[0].pool._policy == POOL
 
 
 def test_retry_hold_and_health() -> None:
     upstream = built(
         uwsgi="a:1",
-        retry={"tries": 2, "time": "3s", "status": [502, 503], "methods": "all"},
+        retry={"tries": 2, "time": "3s", "status": [502, 503], "methods": "all", "per_try": "6s"},
         hold="4s",
         health={"failures": 5, "eject_time": "6s", "max_ejected": "70%", "slow": "8s", "slow_start": "9s"},
     )
-    assert upstream._retry == RetryPolicy(2, 3.0, frozenset({502, 503}), all_methods=True)
+    assert upstream._retry == RetryPolicy(2, 3.0, frozenset({502, 503}), all_methods=True, per_try=6.0)
     assert upstream._hold.time == 4.0
     policy = HealthPolicy(failures=5, eject_time=6.0, max_ejected=0.7, slow=8.0, slow_start=9.0)
     assert upstream._group._policy == policy
 
 
-def test_defaults_are_those_of_the_parts() -> None:
+def test_defaults() -> None:
+    """Those of docs/configuration.md."""
     upstream = built(http="http://a")
-    assert upstream._retry == RetryPolicy()
-    assert upstream._group._policy == HealthPolicy()
-    assert HealthPolicy().slow == inf
-    assert upstream.servers[0].pool._policy == PoolPolicy()
+    assert upstream._retry == RetryPolicy(None, 10.0, frozenset(), all_methods=False, per_try=5.0)
+    assert upstream._group._policy == HEALTH
+    assert upstream.servers[0].pool._policy == POOL
     assert upstream._sticky is None
 
 

@@ -157,6 +157,7 @@ def test_schema_is_json() -> None:
         (["serve", "--static", ".", "--factory"], "--factory is for --asgi and --wsgi."),
         (["serve", "--asgi", "a:b", "--threads", "many"], "Invalid value for '--threads'"),
         (["serve", "--asgi", "a:b", "--workers", "none"], "--workers: expected a number of at least 1, or auto, got 'none'."),
+        (["serve", "--asgi", "a:b", "--workers", "1025"], "--workers: expected a number of at most 1024, or auto, got 1025."),
         (["serve", "--asgi", "a:b", "--workers", "0"], "--workers: expected a number of at least 1, or auto, got 0."),
         (["serve", "--asgi", "a:b", "--reload-dir", "."], "--reload-dir, --reload-include and --reload-exclude are for --reload."),
         (["serve", "--asgi", "a:b", "--reload", "--reload-dir", "absent"], "Directory 'absent' does not exist"),

@@ -122,6 +122,63 @@ def test_names_the_line_of_a_syntax_error(text: str, message: str) -> None:
     assert mistakes(text) == [f"gateway.yaml:{message}"]
 
 
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    text = """\
+listeners: [{http: ":0", tls: {certificate: pipe, key: pipe}}]
+error_pages: {404: pipe}
+backends: {a: {asgi: "a:b", env_file: pipe}}
+routes: [{backend: a}]
+"""
+    with pytest.raises(ConfigError) as raised:
+        load_text(text, "gateway.yaml", tmp_path)
+    no_file = f"{tmp_path}/pipe is read more than once: expected a regular file"
+    silent = f"'{tmp_path}/pipe' cannot be read: nobody writes to this pipe"
+    assert [str(mistake) for mistake in raised.value.mistakes] == [
+        f"gateway.yaml:1: listeners[0].tls.certificate: {no_file}",
+        f"gateway.yaml:1: listeners[0].tls.key: {no_file}",
+        f"gateway.yaml:2: error_pages['404']: {silent}",
+        f"gateway.yaml:3: backends.a.env_file: {silent}",
+    ]
+    with pytest.raises(ConfigError, match="nobody writes to this pipe"):
+        load(tmp_path / "pipe")
+
+
+def test_standard_output_is_no_file() -> None:
+    """Of a service of systemd it is a socket, which cannot be opened by its name."""
+    for name in ("stdout", "stderr"):
+        text = GOOD + f"access_log: {{destination: /dev/{name}}}\n"
+        log = load_text(text, "gateway.yaml", ".").access_log
+        assert log is not None
+        assert log.destination == name
+
+
+def test_counts_are_not_larger_than_what_takes_them() -> None:
+    """listen(2) has an int of C for the one, HTTP/2 32 bits for the other; processes and threads are started."""
+    text = """\
+listeners: [{http: ":0", backlog: 99999999999}]
+limits: {streams: 4294967296}
+workers: 99999999999
+backends:
+  a: {wsgi: "a:b", threads: 10001}
+  b: {scgi: "a:1", retry: {tries: 1000}}
+  c: {scgi: {spawn: {command: [/bin/true], processes: {min: 0, max: 1025}}}}
+  d: {scgi: {spawn: {command: [/bin/true], processes: 1025}}}
+  e: {asgi: "a:b", process: {processes: 1025}}
+routes: [{respond: {}}]
+"""
+    assert mistakes(text) == [
+        "gateway.yaml:1: listeners[0].backlog: expected a number of at most 2147483647, got 99999999999",
+        "gateway.yaml:2: limits.streams: expected a number of at most 2147483647, got 4294967296",
+        "gateway.yaml:3: workers: expected a number of at most 1024, or auto, got 99999999999",
+        "gateway.yaml:5: backends.a.threads: expected a number of at most 10000, got 10001",
+        "gateway.yaml:6: backends.b.retry.tries: expected a number of at most 100, got 1000",
+        "gateway.yaml:7: backends.c.scgi.spawn.processes.max: expected a number of at most 1024, got 1025",
+        "gateway.yaml:8: backends.d.scgi.spawn.processes: expected a number of at most 1024, got 1025",
+        "gateway.yaml:9: backends.e.process.processes: expected a number of at most 1024, got 1025",
+    ]
+
+
 def test_finds_all_mistakes_at_once() -> None:
     """The models' own, those of their fields and those of YAML, in order of lines."""
     text = """\

@@ -280,6 +280,8 @@ HOST = "expected a host such as example.com or *.example.com, got "
         (requests.Mount, "/admin/*", "expected a path such as /admin, without / at its end, got '/admin/*'"),
         (requests.Mount, "/a//b", "expected a path without empty segments, got '/a//b'"),
         (requests.Mount, "/a/../b", "no request has such a path: . and .. are resolved before, got '/a/../b'"),
+        (programs.Environment, {"A": "b\0c"}, "expected text without NUL, got 'b\\x00c'"),
+        (programs.Environment, {"A": 1}, "expected text, got 1 (put it in quotes)"),
         (programs.VariableName, "A-B", "expected a variable name such as APP_ENV, got 'A-B'"),
         (texts.Name, "a b", "expected a name of letters, digits, '-', '_' and '.', got 'a b'"),
         (files.FileName, "a/b", "expected the name of a file, without directories, got 'a/b'"),

@@ -10,15 +10,17 @@ from structlog.testing import capture_logs
 
 from gateway.protocols.http2 import ErrorCode
 from gateway.request import Request
+from gateway.upstream.tunnel import Tunnel
+from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.http2_client import Answered, Client, entering
-from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
+from tests.gateway.served import (
     Behaviour,
     ScriptedBackend,
     Served,
     backend,
+    echo,
     gateway_of,
     pass_time,
-    quick_sweeper,
     read_all,
     reset,
     run,
@@ -79,11 +81,6 @@ async def opened(client: Client, target: str, *fields: tuple[str, str]) -> tuple
     return stream_id, got
 
 
-async def echo(stream: trio.SocketStream) -> None:
-    async for data in stream:
-        await stream.send_all(data)
-
-
 def test_tunnel() -> None:
     """200 without a length; END_STREAM is FIN, both ways; other streams go on beside it."""
     logged: list[tuple[Any, ...]] = []
@@ -109,6 +106,20 @@ def test_tunnel() -> None:
         assert logged[1] == ("CONNECT", address.encode(), address, 200, 6)
 
     through(behave, talk, timeouts={"body": "100ms"}, limits={"body": 1})
+
+
+@pytest.mark.parametrize("how", ["resets the stream", "breaks the connection"])
+def test_tunnel_that_its_client_leaves_is_freed_without_the_collector(how: str) -> None:
+    async def talk(client: Client, target: ScriptedBackend, _served: Served) -> None:
+        stream_id, _ = await opened(client, target.address)
+        if how == "resets the stream":
+            client.h2.reset_stream(stream_id)
+            await client.flush()
+        else:
+            await client.stream.aclose()
+
+    with freed_without_the_collector(Tunnel):
+        through(echo, talk)
 
 
 def test_content_of_no_bytes() -> None:
@@ -256,11 +267,15 @@ def test_silence(ends: bool) -> None:
 
     async def talk(client: Client, target: ScriptedBackend, _served: Served) -> None:
         _, got = await opened(client, target.address)
+        await client.until(lambda: got.ended is ends)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(8.0)
         await client.until(lambda: got.reset is not None)
         assert got.ended is ends
         assert got.reset == ErrorCode.CONNECT_ERROR
 
-    through(behave, talk, timeouts={"tunnel": "300ms"})
+    clock = trio.testing.MockClock(rate=1.0)
+    through(behave, talk, timeouts={"tunnel": "8s"}, clock=clock)
     assert seen == [trio.BrokenResourceError]
 
 

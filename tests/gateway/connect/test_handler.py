@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 from gateway.request import Request
 from tests.gateway.filters.test_authorize import Authorizer
 from tests.gateway.name_server import NameServer, name_server
-from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
+from tests.gateway.served import (
     Behaviour,
     ScriptedBackend,
     Served,
     backend,
+    echo,
     gateway_of,
     pass_time,
-    quick_sweeper,
     read_all,
     read_until,
     reset,
@@ -83,11 +83,6 @@ async def opened(served: Served, request: bytes) -> tuple[trio.SocketStream, byt
     head, rest = await read_head(stream)
     assert head.startswith(b"HTTP/1.1 200 "), head
     return stream, head, rest
-
-
-async def echo(stream: trio.SocketStream) -> None:
-    async for data in stream:
-        await stream.send_all(data)
 
 
 # --- the tunnel

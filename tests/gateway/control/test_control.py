@@ -7,11 +7,13 @@ import os
 import pty
 import re
 import signal
+import socket
 import stat
 import struct
 import subprocess
 import sys
 import termios
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -264,6 +266,48 @@ def test_stop_ends_the_daemon_in_order(running: Daemon, tmp_path: Path) -> None:
     again = command(tmp_path, "stop", "gateway.yaml")
     assert again.returncode == 1
     assert again.stderr.startswith(f"gateway: no daemon listens on {tmp_path}/control.sock: ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "body", "said"),
+    [
+        ("status", "200 OK", b"<h1>It works!</h1>", "what listens on {} does not answer as a gateway does"),
+        ("status", "200 OK", b"\xff", "what listens on {} does not answer as a gateway does"),
+        ("status", "200 OK", b"[]", "what listens on {} does not answer as a gateway does"),
+        ("status", "200 OK", b'{"ok": true}', "what listens on {} does not answer as a gateway does"),
+        ("reload", "200 OK", b"", "what listens on {} does not answer as a gateway does"),
+        (
+            "reload",
+            "409 Conflict",
+            b'{"reasons": []}',
+            "what listens on {} does not answer as a gateway does",
+        ),
+        ("stop", "200 OK", b"<h1>It works!</h1>", "the daemon on {} answers 200"),
+        ("stop", "404 Not Found", b"", "the daemon on {} answers 404"),
+    ],
+)
+def test_who_is_no_gateway_is_told_by_one_message(
+    tmp_path: Path, asked: str, status: str, body: bytes, said: str
+) -> None:
+    path = tmp_path / "control.sock"
+
+    def answer(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(
+                b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (status.encode(), len(body), body)
+            )
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        answering = threading.Thread(target=answer, args=(listener,))
+        answering.start()
+        done = command(tmp_path, asked, "--control", f"unix:{path}")
+        answering.join(10)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"gateway: {said.format(path)}\n"
 
 
 @pytest.mark.parametrize(

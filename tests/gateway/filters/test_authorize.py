@@ -9,12 +9,14 @@ import trio
 
 from gateway.protocols.events import Data, EndOfMessage, Headers, RequestVariables, ResponseHead
 from gateway.protocols.fastcgi import FastCgiServer, Role
+from tests.gateway.backends.asgi_harness import answering, published
 from tests.gateway.served import (
     Response,
     backend,
     gateway_of,
     next_event,
     read_until,
+    reset,
     response,
     run,
     unused_port,
@@ -101,6 +103,56 @@ def test_authorizer_sees_the_request_without_what_is_not_for_it() -> None:
     assert not {"CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME"} & set(told)
 
 
+@pytest.mark.parametrize("by", ["forward_auth", "x_accel_redirect"])
+def test_who_asks_breaks_off_what_comes_behind_an_asgi_application(by: str) -> None:
+    """That has a grace to end, and is through; the server behind it need not go on for nobody."""
+    first: dict[str, Any] = {"lifespan": "off"}
+    route: dict[str, Any] = {"backend": "app"}
+    if by == "forward_auth":
+        first["asgi"] = published(answering())
+        route["forward_auth"] = {"backend": "first"}
+    else:
+        first |= {"asgi": published(answering(headers=[(b"x-accel-redirect", b"/app")])), by: True}
+        route |= {"internal": True}
+    asked, left = trio.Event(), trio.Event()
+
+    async def never(stream: trio.SocketStream) -> None:
+        await read_until(stream, b"\r\n\r\n")
+        asked.set()
+        assert await stream.receive_some() == b""
+        left.set()
+
+    async def main() -> None:
+        async with backend(never) as app:
+            config = {
+                "timeouts": {"disconnect_grace": "1h"},
+                "backends": {"first": first, "app": {"http": f"http://{app.address}"}},
+                "routes": [route, {"backend": "first"}],
+            }
+            async with gateway_of(config) as served:
+                client = await served.connect()
+                await client.send_all(GET + b"\r\n")
+                await asked.wait()
+                reset(client)
+                await left.wait()
+
+    run(main)
+
+
+HIDDEN = b"GET /open/%2e%2e/a%20b/./c?d=e HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n"
+
+
+def test_guards_judge_the_path_without_dot_segments() -> None:
+    """It is what the application is asked for: who may see /open may not see the rest by that."""
+    authorizer = Authorizer(200, [])
+    guarded(authorizer, HIDDEN + b"\r\n")
+    assert authorizer.variables["REQUEST_URI"] == "/a%20b/c?d=e"
+    told: list[bytes] = []
+    _, seen = asked(guard_that_says(b"200 OK", told=told), start=HIDDEN)
+    assert b"\r\nx-forwarded-uri: /a%20b/c?d=e\r\n" in told[0]
+    assert seen.startswith(b"GET /a%20b/c?d=e ")
+
+
 @pytest.mark.parametrize("status", [401, 403, 302, 204, 201])
 def test_any_other_status_is_the_response(status: int) -> None:
     """FCGI-21: non-200 is sent to the client."""
@@ -116,7 +168,10 @@ def test_client_cannot_set_the_variables() -> None:
 
 
 def asked(
-    behave: Callable[[trio.SocketStream], Awaitable[None]] | None, *fields: bytes, **options: Any
+    behave: Callable[[trio.SocketStream], Awaitable[None]] | None,
+    *fields: bytes,
+    start: bytes = GET,
+    **options: Any,
 ) -> tuple[Response, bytes]:
     """The response of a route with forward_auth, and the head that its application gets."""
     answer = b""
@@ -138,7 +193,7 @@ def asked(
                 "routes": [{"backend": "app", "forward_auth": {"backend": "guard", **options}}],
             }
             async with gateway_of(config) as served:
-                answer = await served.ask(GET + b"".join(field + b"\r\n" for field in fields) + b"\r\n")
+                answer = await served.ask(start + b"".join(field + b"\r\n" for field in fields) + b"\r\n")
 
     run(main)
     return response(answer), seen
@@ -176,6 +231,32 @@ def test_copied_fields_are_never_the_clients() -> None:
     got, seen = asked(guard, b"Remote-User: root", copy_headers="Remote-User")
     assert got.status == 200
     assert b"remote-user" not in seen.lower()
+
+
+def test_twins_of_copied_fields_are_no_ones() -> None:
+    """ASGI applications get names with underscores, and some make variables of them, as of the others."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(name for name, _ in scope["headers"])
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        async with backend(guard_that_says(b"204 No Content")) as guard:
+            config = {
+                "backends": {
+                    "guard": {"http": f"http://{guard.address}"},
+                    "app": {"asgi": published(app), "lifespan": "off"},
+                },
+                "routes": [
+                    {"backend": "app", "forward_auth": {"backend": "guard", "copy_headers": ["Remote-User"]}}
+                ],
+            }
+            async with gateway_of(config) as served:
+                await served.ask(GET + b"Remote_User: root\r\nAPI_Key: 1\r\n\r\n")
+
+    run(main)
+    assert seen == [b"host", b"cookie", b"connection", b"api_key"]
 
 
 def test_client_cannot_keep_from_guard_and_application_what_they_are_told() -> None:

@@ -1,7 +1,9 @@
 """Response and request buffering: the backend is free long before a slow client has read."""
 
 import resource
+import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,16 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"; ".join([*framing, message["body"]])})
 '''
+READING = """
+async def asgi(scope, receive, send):
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+def wsgi(environ, start_response):
+    environ["wsgi.input"].read()
+    start_response("200 OK", [])
+    return []
+"""
 SIZE = 24 * 1024 * 1024
 """More than the kernel's buffers between the two take."""
 
@@ -312,3 +324,118 @@ def test_request_body_is_bounded() -> None:
             assert response(await served.ask(head % 11 + b"x" * 11)).status == 413
 
     run(main)
+
+
+# --- disks that fail
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+
+
+def test_request_body_without_a_descriptor_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that is to be stored, too: where that is was found out before."""
+
+    async def main() -> None:
+        route = {"respond": {"body": "ok"}, "request_buffering": {"memory": 0}}
+        async with gateway_of({"routes": [route]}) as served, served.connecting() as client:
+            await client.send_all(GET.replace(b"Connection: close\r\n", b""))
+            await read_until(client, b"ok")
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            try:
+                await client.send_all(POST % 4 + b"body")
+                answer = await read_all(client)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert response(answer).status == 503
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with structlog.testing.capture_logs() as logged:
+        run(main)
+    ((_, detail, cause),) = failures(logged)
+    assert detail == "the request body cannot be stored"
+    assert "Too many open files" in cause
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_request_body_on_a_full_disk_is_one_entry_of_the_log() -> None:
+    async def main() -> None:
+        route = {"respond": {"body": "ok"}, "request_buffering": True}
+        async with gateway_of({"routes": [route]}) as served:
+            size = 2 * 1024 * 1024
+            assert response(await served.ask(POST % size + bytes(size))).status == 507
+
+    with structlog.testing.capture_logs() as logged:
+        run(main)
+    assert failures(logged) == [
+        (
+            "error",
+            "the request body cannot be stored",
+            f"[Errno 27] File too large: {tempfile.gettempdir()!r}",
+        )
+    ]
+
+
+@pytest.fixture
+def broken_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What was stored cannot be read: temporary files are open for writing only."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, tmp_path / "stored", "wb"))
+    return f"[Errno 9] Bad file descriptor: {str(tmp_path)!r}"
+
+
+def test_stored_request_body_that_is_lost_is_one_entry_of_the_log(broken_disk: str, tmp_path: Path) -> None:
+    (tmp_path / "reading_apps.py").write_text(READING)
+    place = {"directory": str(tmp_path)}
+
+    async def main() -> None:
+        async with backend(ignore) as app:
+            backends = {
+                "asyncio": {"asgi": "reading_apps:asgi", "lifespan": "off", **place},
+                "trio": {"asgi": "reading_apps:asgi", "lifespan": "off", "loop": "trio", **place},
+                "wsgi": {"wsgi": "reading_apps:wsgi", **place},
+                "http": {"http": f"http://{app.address}"},
+                "fastcgi": {"fastcgi": app.address},
+            }
+            routes = [
+                {"match": {"path": f"/{name}"}, "backend": name, "request_buffering": {"memory": 10}}
+                for name in backends
+            ]
+            async with gateway_of({"backends": backends, "routes": routes}) as served:
+                for name in backends:
+                    with structlog.testing.capture_logs() as logged:
+                        post = POST.replace(b"/", b"/" + name.encode(), 1) % 100
+                        assert response(await served.ask(post + bytes(100))).status == 500, name
+                    lost = ("error", "the stored request body cannot be read", broken_disk)
+                    assert failures(logged) == [lost], name
+
+    run(main)
+
+
+def test_stored_response_that_is_lost_is_one_entry_of_the_log(broken_disk: str) -> None:
+    async def main() -> None:
+        async def behave(stream: trio.SocketStream) -> None:
+            await _pieces(stream, b"")
+
+        async with (
+            backend(behave) as app,
+            gateway_of(routed(f"http://{app.address}", {"memory": 0})) as served,
+        ):
+            got = response(await served.ask(GET))
+            assert got.status == 500 or not got.complete  # the head may have left
+
+    with structlog.testing.capture_logs() as logged:
+        run(main)
+    assert failures(logged) == [("error", "the stored response cannot be read", broken_disk)]
+
+
+async def ignore(stream: trio.SocketStream) -> None:
+    """An application that has taken the connection, and waits for the request."""
+    async for _ in stream:
+        pass
+
+
+def failures(logged: list[Any]) -> list[tuple[str, str, str]]:
+    """What the log says of requests."""
+    return [
+        (entry["log_level"], entry["reason"], entry["cause"]) for entry in logged if "request_id" in entry
+    ]

@@ -4,6 +4,7 @@ from typing import Any
 
 import trio
 
+from tests.gateway.backends.asgi_harness import answering, published
 from tests.gateway.http2_client import Client, entering
 from tests.gateway.served import Response, backend, gateway_of, read_until, response, run
 
@@ -68,6 +69,28 @@ def test_request_fields_are_set_added_removed() -> None:
     assert [line for line in lines if line.startswith(b"x-tag")] == [b"x-tag: one", b"x-tag: two"]
     assert b"x-other: /x" in lines
     assert not any(line.startswith((b"x-debug", b"accept")) for line in lines)
+
+
+def test_twins_with_underscores_of_what_is_set_or_removed_do_not_come() -> None:
+    """ASGI applications get names with underscores, and some make variables of them, as of the others."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        await answering()(scope, receive, send)
+
+    async def main() -> None:
+        rules = {"set": {"X-User": "gateway"}, "remove": ["Remote-User", "X-Debug-*", "Old_Name"]}
+        config = {
+            "backends": {"app": {"asgi": published(app), "lifespan": "off"}},
+            "routes": [{"backend": "app", "headers": {"request": rules}}],
+        }
+        async with gateway_of(config) as served:
+            fields = b"X_User: a\r\nRemote_User: b\r\nX_Debug-It: c\r\nAPI_Key: d\r\nOld-Name: e\r\n"
+            await served.ask(b"GET / HTTP/1.0\r\n%b\r\n" % fields)
+
+    run(main)
+    assert seen == [(b"api_key", b"d"), (b"old-name", b"e"), (b"x-user", b"gateway")]
 
 
 def test_response_fields_are_set_added_removed() -> None:

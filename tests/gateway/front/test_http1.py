@@ -23,7 +23,6 @@ from tests.gateway.served import (
     Answer,
     Served,
     pass_time,
-    quick_sweeper,  # noqa: F401
     read_all,
     read_until,
     read_while,
@@ -81,7 +80,12 @@ def asked(data: bytes, answer: Answer = echo, **options: Any) -> bytes:
 
 
 def served(
-    test: Callable[[Served, trio.SocketStream], Awaitable[None]], answer: Answer = echo, **options: Any
+    test: Callable[[Served, trio.SocketStream], Awaitable[None]],
+    answer: Answer = echo,
+    *,
+    seconds: float = 25.0,
+    clock: trio.abc.Clock | None = None,
+    **options: Any,
 ) -> None:
     """Run *test* with a client that is connected."""
 
@@ -92,7 +96,7 @@ def served(
         ):
             await test(service, client)
 
-    run(main)
+    run(main, seconds=seconds, clock=clock)
 
 
 # ---- requests on one connection
@@ -112,6 +116,26 @@ def test_connection_is_kept_for_the_next_request() -> None:
         assert response(received).headers["connection"] == "close"
 
     served(test)
+
+
+def test_small_body_is_there_when_its_request_is_handled() -> None:
+    """Many clients send it in a packet of its own (Python's http.client)."""
+    pieces: list[bytes | None] = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        pieces.append(request.body.read_nowait())
+        await respond(responder, 200, [], b"")
+
+    async def main() -> None:
+        async with serving(answer) as service, await service.connect() as client:
+            await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+            for piece in (b"bo", b"dy"):
+                await trio.testing.wait_all_tasks_blocked()
+                await client.send_all(piece)
+            await read_until(client, b"\r\n\r\n")
+
+    run(main, clock=trio.testing.MockClock())  # which stands still: nothing is late
+    assert pieces == [b"body"]
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -541,10 +565,11 @@ def test_closing_in_stages_ends_although_something_comes() -> None:
     served(test, timeouts=Timeouts(linger=5.0, linger_total=0.1))
 
 
-@pytest.mark.parametrize("before", [b"", GET])
+@pytest.mark.parametrize("before", [b"", GET, b"\r\n", GET + b"\r\n"])
 def test_idle_connection_is_closed_without_a_word(before: bytes) -> None:
+    """RFC 9112 2.2: an empty line in front of a request is ignored, also if no request follows."""
     received = asked(before, timeouts=SHORT)
-    assert [each.status for each in responses(received)] == [200] * bool(before)
+    assert [each.status for each in responses(received)] == [200] * before.count(GET)
 
 
 def test_new_connection_has_the_time_of_a_head() -> None:
@@ -569,15 +594,25 @@ def test_late_body_is_answered_408(framing: bytes) -> None:
 
 def test_slow_body_that_goes_on_is_read() -> None:
     """traefik#10654: longer in all than the timeout, never silent for so long."""
+    clock = trio.testing.MockClock(rate=1.0)
+    read: list[bytes] = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        while piece := await request.body.read():
+            read.append(piece)
+        await respond(responder, 200, [], b"".join(read))
 
     async def test(service: Served, client: trio.SocketStream) -> None:
-        await client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 8\r\n\r\n")
-        for _ in range(8):
-            await pass_time(0.05)
-            await client.send_all(b"x")
-        assert response(await read_all(client)).body == b"POST /  xxxxxxxx"
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await client.send_all(head)
+        for count in range(1, 9):
+            await client.send_all(b"1\r\nx\r\n")
+            await until(lambda: len(read) == count)  # noqa: B023
+            clock.jump(30.2)
+        await client.send_all(b"0\r\n\r\n")
+        assert response(await read_all(client)).body == b"xxxxxxxx"
 
-    served(test, timeouts=Timeouts(body=0.2), limits=Limits(min_rate=0))
+    served(test, answer, seconds=600, clock=clock, timeouts=Timeouts(body=60.0), limits=Limits(min_rate=0))
 
 
 def test_client_that_does_not_read_is_cut_off() -> None:
@@ -604,21 +639,25 @@ def test_slow_reader_that_goes_on_gets_a_whole_file(tmp_path: Path) -> None:
             responder.end()
             await responder.flush()
 
+    clock = trio.testing.MockClock(rate=1.0)
+
     async def main() -> None:
-        async with serving(answer, timeouts=Timeouts(send=0.1), send_buffer=65536) as service:
+        async with serving(answer, timeouts=Timeouts(send=60.0), send_buffer=65536) as service:
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
             sock.connect(service.address)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as client:
                 await client.send_all(LAST_GET)
-                received = 0
+                received = pauses = 0
                 while data := await client.receive_some(65536):
                     received += len(data)
-                    if received < size // 2:
-                        await pass_time(0.01)
+                    if received > (pauses + 1) * 400_000:  # more than the kernel holds: some was sent since
+                        pauses += 1
+                        clock.jump(30.2)
                 assert received > size
+                assert pauses == 5
 
-    run(main)
+    run(main, seconds=600, clock=clock)
 
 
 # ---- clients that go
@@ -807,6 +846,27 @@ def test_chunked_response_that_fails_is_visibly_cut() -> None:
     assert received.endswith(b"\r\n\r\n5\r\nbegun\r\n")
     assert len(re.findall(rb"HTTP/1.1", received)) == 1
     assert logs[0]["event"] == "request crashed"
+
+
+@pytest.mark.parametrize("fields", [[], [(b"content-length", b"1000")]])
+def test_answer_to_head_is_whole_whatever_becomes_of_the_body(fields: list[tuple[bytes, bytes]]) -> None:
+    """RFC 9110 9.3.2: the next request on the connection is answered."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        if request.method == "GET":
+            await respond(responder, 200, [], b"next")
+            return
+        responder.start(200, fields)
+        responder.write(b"some")
+        await responder.flush()
+        raise BackendError(Cause.INCOMPLETE, "gone", backend="app", address="here", phase=Phase.BODY)
+
+    with capture_logs() as logs:
+        received = asked(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + LAST_GET, answer)
+    first, second = responses(received, "HEAD", "GET")
+    assert (first.status, first.headers["connection"]) == (200, None)
+    assert (second.status, second.body) == (200, b"next")
+    assert [entry["event"] for entry in logs] == ["backend failed"]
 
 
 def test_response_with_length_that_fails_is_visibly_cut() -> None:
@@ -1184,6 +1244,49 @@ def test_connection_is_told_to_close_when_the_service_drains() -> None:
         assert found.headers["connection"] == "close"
 
     served(test, answer)
+
+
+@pytest.mark.parametrize("begun", ["before", "behind the last one"])
+def test_half_a_head_has_a_moment_when_the_service_drains(begun: str) -> None:
+    """timeouts.stopping; 408 says that it may be sent again (RFC 9110 15.5.9). Nor is a client waited for
+    that does not close its side.
+    """
+    answer = Waiting()
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        if begun == "before":
+            await client.send_all(b"GET / HTTP/1.1\r\nHo")
+            await until(lambda: [each.idle for each in service.open] == [False])
+        else:
+            await client.send_all(GET)
+            await answer.began.wait()
+        service.service.draining = True
+        (connection,) = service.open
+        connection.drain()
+        if begun == "before":
+            assert (response(await read_all(client)).status, connection.idle) == (408, True)
+        else:
+            answer.go_on.set()
+            assert response(await read_all(client)).status == 200
+        await until(lambda: not service.open)
+
+    served(test, answer, timeouts=Timeouts(header=3600.0, linger=3600.0, linger_total=3600.0, stopping=0.05))
+
+
+def test_rest_of_a_head_is_taken_when_the_service_drains() -> None:
+    """The request was on its way."""
+
+    async def test(service: Served, client: trio.SocketStream) -> None:
+        await client.send_all(GET[:-4])
+        await until(lambda: [each.idle for each in service.open] == [False])
+        service.service.closing = service.service.draining = True
+        for connection in service.open:
+            connection.drain()
+        await client.send_all(GET[-4:])
+        found = response(await read_all(client))
+        assert (found.status, found.headers["connection"]) == (200, "close")
+
+    served(test, timeouts=Timeouts(header=3600.0, stopping=60.0))
 
 
 def test_idle_connection_is_closed_when_the_service_drains() -> None:

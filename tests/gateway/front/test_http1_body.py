@@ -12,12 +12,12 @@ from gateway.front.http1.body import Http1Body
 from gateway.front.service import DRAINED_BYTES, Limits, Service, Timeouts
 from gateway.protocols.events import RequestHead
 from gateway.protocols.http1 import Http1Server
+from gateway.request import LARGE_PIECE, PIECE
 from gateway.router import Router
 from tests.gateway.net.pumped import fill
 from tests.gateway.served import (
     attached,
     pumping,
-    quick_sweeper,  # noqa: F401
     read_until,
     reset,
     run,
@@ -30,7 +30,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
 Test = Callable[[Http1Body, trio.SocketStream], Awaitable[None]]
 
 
-def reading(test: Test, framing: bytes, *fields: bytes) -> None:
+def reading(test: Test, framing: bytes, *fields: bytes, clock: trio.abc.Clock | None = None) -> None:
     """Run *test* with the body of a request, and the client that sends it."""
 
     async def main() -> None:
@@ -46,7 +46,7 @@ def reading(test: Test, framing: bytes, *fields: bytes) -> None:
                 await test(Http1Body(codec, stream, service), client)
             stream.close()
 
-    run(main)
+    run(main, clock=clock)
 
 
 async def whole(body: Http1Body) -> bytes:
@@ -80,6 +80,53 @@ def test_body_in_single_bytes(framing: bytes, data: bytes, length: int | None) -
         assert body.settle()
 
     reading(test, framing)
+
+
+@pytest.mark.parametrize(
+    ("framing", "begin", "end"),
+    [(b"Content-Length: 150000", b"", b""), (CHUNKED, b"249f0\r\n", b"\r\n0\r\n\r\n")],
+)
+def test_an_upload_that_comes_quickly_is_read_in_large_pieces_if_they_are_wanted(
+    framing: bytes, begin: bytes, end: bytes
+) -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(begin + bytes(150_000) + end)
+        first = body.read_nowait(LARGE_PIECE)
+        assert first is not None
+        assert len(first) <= PIECE
+        assert body.read_nowait(LARGE_PIECE) == bytes(150_000 - len(first))
+        assert body.read_nowait(LARGE_PIECE) == b""
+
+    reading(test, framing)
+
+
+def test_an_upload_is_read_in_pieces_of_one_read_otherwise() -> None:
+    """Those that share a connection to an application get equally far by that."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(bytes(150_000))
+        sizes = [len(body.read_nowait() or b""), len(await body.read()), len(body.read_nowait() or b"")]
+        assert sizes == [PIECE, PIECE, 150_000 - 2 * PIECE]
+
+    reading(test, b"Content-Length: 150000")
+
+
+def test_an_upload_that_comes_slowly_is_asked_for_no_large_pieces() -> None:
+    """Memory for those is got from the system for each, and given back."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(bytes(1_000))
+        assert body.read_nowait(LARGE_PIECE) == bytes(1_000)
+        await client.send_all(bytes(100_000))
+        assert await body.read() == bytes(PIECE)
+        assert body.read_nowait(LARGE_PIECE) == bytes(100_000 - PIECE)
+        await client.send_all(bytes(1_000))
+        assert await body.read() == bytes(1_000)
+        await client.send_all(bytes(100_000))
+        await trio.testing.wait_all_tasks_blocked()
+        assert body.read_nowait(LARGE_PIECE) == bytes(PIECE)
+
+    reading(test, b"Content-Length: 1000000")
 
 
 def test_what_has_arrived_is_here() -> None:
@@ -167,6 +214,92 @@ def test_chunked_body_that_is_too_large() -> None:
         assert not body.settle()
 
     reading(test, CHUNKED)
+
+
+# ---- a small body, before its request is handled
+
+
+SMALL = b"Content-Length: 6"
+
+
+def test_small_body_is_gathered() -> None:
+    """What comes in pieces behind its head is there in one."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(body.gather)
+            for piece in (b"a", b"bcd", b"ef"):
+                await trio.testing.wait_all_tasks_blocked()
+                assert body.comes_soon
+                await client.send_all(piece)
+        assert not body.comes_soon
+        assert (body.read_nowait(), body.read_nowait()) == (b"abcdef", b"")
+
+    reading(test, SMALL, clock=trio.testing.MockClock())  # which stands still: nothing is late
+
+
+@pytest.mark.parametrize(
+    ("framing", "fields", "comes_soon"),
+    [
+        (b"Content-Length: 65536", (), True),
+        (b"Content-Length: 65537", (), False),
+        (CHUNKED, (), False),
+        (SMALL, (b"Expect: 100-continue",), False),
+    ],
+)
+def test_which_bodies_are_gathered(framing: bytes, fields: tuple[bytes, ...], comes_soon: bool) -> None:
+    """H-10: not one that has to be asked for."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        assert body.comes_soon is comes_soon
+
+    reading(test, framing, *fields)
+
+
+def test_client_that_takes_its_time_is_not_waited_for() -> None:
+    """The request is handled, and its body read as it comes."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"abc")
+        await body.gather()
+        assert body.read_nowait() == b"abc"
+        assert body.read_nowait() is None
+        await client.send_all(b"def")
+        assert await body.read() == b"def"
+
+    reading(test, SMALL)
+
+
+async def gather_and_read(body: Http1Body) -> None:
+    await body.gather()
+    assert body.read_nowait() == b"abc"
+    body.read_nowait()
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_client_that_goes_while_its_body_is_gathered(how: str) -> None:
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await client.send_all(b"abc")
+        if how == "end":
+            await client.send_eof()
+        else:
+            reset(client)
+        with pytest.raises(ClientGone):
+            await gather_and_read(body)
+
+    reading(test, SMALL, clock=trio.testing.MockClock())
+
+
+def test_waiting_while_a_body_is_gathered_counts() -> None:
+    """Who dribbles is not given the time twice."""
+
+    async def test(body: Http1Body, client: trio.SocketStream) -> None:
+        await body.gather()
+        with pytest.raises(RequestError) as caught:
+            await body.read()
+        assert caught.value.status == 408
+
+    reading(test, SMALL)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The Responder of HTTP/1.1 on a connected pair of sockets: framing, queueing, partial sends."""
 
 import socket
+import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,6 @@ from gateway.protocols.events import Headers
 from tests.gateway.served import (
     attached,
     pumping,
-    quick_sweeper,  # noqa: F401
     response,
     run,
 )
@@ -35,8 +36,7 @@ def responder_for(stream: PumpStream, **options: bool) -> Http1Responder:
         head_only=options.get("head_only", False),
         version10=options.get("version10", False),
         keep_alive=options.get("keep_alive", True),
-        now=trio.current_time(),
-        send_timeout=0.05,
+        send_timeout=0.05 if options.get("impatient", False) else 30.0,
         fields=TAKES_TRAILERS,
     )
 
@@ -119,6 +119,51 @@ def test_partial_sends_lose_nothing(chunks: bool) -> None:
     responding(test)
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("way", ["whole", "steps", "closing"])
+def test_a_large_body_follows_its_head(way: str, full: bool) -> None:
+    """Where the kernel takes a part of it, and where it does not take the head."""
+    body = bytes(range(256)) * 10_000
+
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        before = 0
+        if full:
+            with suppress(BlockingIOError):
+                while True:
+                    before += responder._stream.sock.send(b"before")
+        if way == "steps":
+            responder.start(200, [(b"content-length", b"%d" % len(body))])
+            responder.write(body)
+            responder.end()
+            assert not responder.try_flush()
+        else:
+            assert not responder.try_respond(200, [], body)
+        data = b""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(responder.flush)
+            while not data[before:].endswith(body):
+                data += await received(client)
+        found = response(data[before:])
+        assert (found.body, found.headers["content-length"]) == (body, str(len(body)))
+        assert found.headers["connection"] == ("close" if way == "closing" else None)
+
+    responding(test, keep_alive=way != "closing")
+
+
+def test_a_large_body_is_not_copied_for_its_head() -> None:
+    async def test(responder: Http1Responder, client: trio.SocketStream) -> None:
+        tracemalloc.start()
+        try:
+            assert not responder.try_respond(200, [], body)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < len(body) / 10
+
+    body = bytes(10_000_000)
+    responding(test)
+
+
 def test_end_that_comes_while_something_is_unsent() -> None:
     """The last chunk follows although nothing more was written."""
 
@@ -131,7 +176,7 @@ def test_end_that_comes_while_something_is_unsent() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(responder.flush)
             while not data.endswith(b"0\r\n\r\n"):
-                with trio.fail_after(1):
+                with trio.fail_after(20):
                     data += await received(client)
         assert response(data).body == b"x" * 3_000_000
 
@@ -154,7 +199,7 @@ def test_slow_client_is_given_up() -> None:
         with pytest.raises(ClientGone):
             await responder.flush()
 
-    responding(test)
+    responding(test, impatient=True)
 
 
 def test_client_that_is_gone() -> None:
@@ -171,6 +216,7 @@ def test_client_that_is_gone() -> None:
     [
         [(b"x", b"a\r\nb")],
         [(b"x", b"a\0")],
+        [(b"x", b"a\x01")],
         [(b"transfer-encoding:chunked", b"x")],
         [(b"a b", b"x")],
         [(b"", b"x")],

@@ -12,22 +12,24 @@ import trio
 import trio.testing
 from hpack import Encoder
 from hyperframe.frame import DataFrame, GoAwayFrame
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from gateway.errors import ClientGone, RequestError
 from gateway.front.entrance import Entrance
 from gateway.front.http2.connection import Http2Connection
-from gateway.front.service import Limits, Timeouts
+from gateway.front.service import GATHERED_BYTES, GATHERING_TIME, Limits, Timeouts
 from gateway.protocols.http2 import PREFACE, ErrorCode
+from gateway.protocols.http2.server import CONNECTION_WINDOW
 from gateway.request import Connection, Request, Responder, respond
 from gateway.tls.facts import TlsFacts
+from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.http2_client import Answered, Client, entering, talking
 from tests.gateway.served import (
     LAST_GET,
     Served,
     attached,
     pass_time,
-    quick_sweeper,  # noqa: F401
     read_all,
     reset,
     response,
@@ -209,6 +211,127 @@ def test_body_both_ways() -> None:
         assert answer.body == b"POST /x  a 2 some body"
 
     talking(test, echo)
+
+
+def test_small_body_is_there_when_its_request_is_handled() -> None:
+    """Many clients send it in a packet of its own."""
+    pieces: list[bytes | None] = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        pieces.append(request.body.read_nowait())
+        await respond(responder, 200, [])
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request("/", ("content-length", "4"), method="POST", end=False)
+        for piece in (b"bo", b"dy"):
+            await trio.testing.wait_all_tasks_blocked()
+            await client.send_body(stream_id, piece, end=piece == b"dy")
+        assert (await client.answer(stream_id)).status == 200
+
+    talking(test, answer, clock=trio.testing.MockClock())  # which stands still: nothing is late
+    assert pieces == [b"body"]
+
+
+def test_client_that_takes_its_time_is_not_waited_for() -> None:
+    """The request is handled, and its body read as it comes."""
+    begun = trio.Event()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        begun.set()
+        await echo(request, responder)
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request("/", ("content-length", "4"), method="POST", end=False)
+        await begun.wait()
+        await client.send_body(stream_id, b"body")
+        assert (await client.answer(stream_id)).body.endswith(b"body")
+
+    talking(test, answer)
+
+
+def test_client_that_dribbles_is_not_waited_for_longer() -> None:
+    begun = trio.Event()
+    clock = trio.testing.MockClock()
+
+    async def answer(request: Request, responder: Responder) -> None:
+        begun.set()
+        await echo(request, responder)
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request("/", ("content-length", "8"), method="POST", end=False)
+        for letter in "somebo":  # for longer than a turn of the sweeper, which is not quick if it is compiled
+            await trio.testing.wait_all_tasks_blocked()
+            await client.send_body(stream_id, letter.encode(), end=False)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(0.9 * GATHERING_TIME)
+        await trio.testing.wait_all_tasks_blocked()
+        assert begun.is_set()
+        await client.send_body(stream_id, b"dy")
+        assert (await client.answer(stream_id)).body.endswith(b"somebody")
+
+    talking(test, answer, clock=clock)
+
+
+def test_bodies_that_fill_the_window_of_the_connection_do_not_wait_for_one_another() -> None:
+    """RFC 9113 5.2: nothing of the rest can come until some of them is read."""
+    size = GATHERED_BYTES
+    streams = CONNECTION_WINDOW // size + 8
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        length = ("content-length", str(size))
+        posts = [await client.request("/", length, method="POST", end=False) for _ in range(streams)]
+        for part in range(4):  # in turns, as most clients do
+            for stream_id in posts:
+                await client.send_body(stream_id, bytes(size // 4), end=part == 3)
+        for stream_id in posts:
+            assert len((await client.answer(stream_id)).body) > size
+
+    talking(test, echo, clock=trio.testing.MockClock())  # which stands still: nothing is late
+
+
+def test_client_that_gives_up_while_its_body_is_gathered() -> None:
+    """Nobody is asked, and the connection goes on."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        assert request.method == "GET"
+        await echo(request, responder)
+
+    async def test(client: Client, _entrance: Entrance, served: Served) -> None:
+        stream_id = await client.request("/", ("content-length", "4"), method="POST", end=False)
+        await trio.testing.wait_all_tasks_blocked()
+        client.h2.reset_stream(stream_id)
+        await client.flush()
+        assert (await client.ask()).status == 200
+
+    talking(test, answer, clock=trio.testing.MockClock())
+
+
+@pytest.mark.parametrize("push", [0, 1])
+@pytest.mark.parametrize("end", ["answered", "reset", "broken off"])
+def test_connection_and_its_requests_are_freed_without_the_collector(end: str, push: int) -> None:
+    """Whether the client takes pushes, as it does if it says nothing of them (RFC 9113 6.5.2), or not."""
+
+    async def answer(request: Request, responder: Responder) -> None:
+        if end != "answered":
+            await trio.sleep_forever()
+        await respond(responder, 200, [])
+
+    async def test(client: Client, entrance: Entrance, _served: Served) -> None:
+        stream_id = await client.request()
+        if end == "answered":
+            await client.answer(stream_id)
+        else:
+            await until(lambda: bool(entrance.running()))
+            if end == "reset":
+                client.h2.reset_stream(stream_id)
+                await client.flush()
+            else:
+                await client.stream.aclose()
+        await until(lambda: not entrance.running())
+
+    for kind in (Request, Http2Connection):
+        with freed_without_the_collector(kind):
+            talking(test, answer, settings={"enable_push": push})
 
 
 def test_large_body_both_ways_through_small_windows() -> None:
@@ -564,6 +687,24 @@ def test_response_of_another_length_is_reset() -> None:
     talking(test, answer)
 
 
+def test_answer_to_head_is_whole_whatever_becomes_of_the_body() -> None:
+    """RFC 9110 9.3.2."""
+
+    async def answer(_request: Request, responder: Responder) -> None:
+        responder.start(200, [])
+        responder.write(b"some")
+        await responder.flush()
+        raise RuntimeError
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        got = await client.ask(method="HEAD")
+        assert (got.status, got.ended, got.body) == (200, True, b"")
+
+    with capture_logs() as logs:
+        talking(test, answer)
+    assert [entry["event"] for entry in logs] == ["request crashed"]
+
+
 def test_failure_before_the_answer_is_answered() -> None:
     async def answer(request: Request, responder: Responder) -> None:
         responder.start(200, [])
@@ -583,6 +724,7 @@ def test_head_that_http_cannot_carry_is_answered_500() -> None:
     wrong = {
         "/name": [(b"x y", b"z")],
         "/value": [(b"x", b"a\r\nb: c")],
+        "/control": [(b"x", b"a\x7f")],
         "/length": [(b"content-length", b"x")],
         "/lengths": [(b"content-length", b"1"), (b"content-length", b"2")],
     }
@@ -684,6 +826,31 @@ def test_unread_bodies_cost_no_window() -> None:
     talking(test, answer)
 
 
+def test_a_body_that_is_here_is_taken_in_large_pieces_if_they_are_wanted() -> None:
+    go_on = trio.Event()
+    pieces = []
+
+    async def answer(request: Request, responder: Responder) -> None:
+        await go_on.wait()
+        pieces.append(request.body.read_nowait(100_000))
+        pieces.append(request.body.read_nowait())
+        await respond(responder, 200, [])
+
+    async def test(client: Client, _entrance: Entrance, served: Served) -> None:
+        stream_id = await client.request(method="POST", end=False)
+        await client.until(lambda: client.h2.local_flow_control_window(stream_id) > 200_000)
+        for _ in range(20):
+            client.h2.send_data(stream_id, bytes(10_000))
+        client.h2.ping(bytes(8))
+        await client.flush()
+        await client.receive()
+        go_on.set()
+        assert (await client.answer(stream_id)).status == 200
+
+    talking(test, answer)
+    assert pieces == [bytes(100_000), bytes(60_000)]
+
+
 def test_credit_follows_consumption() -> None:
     """H2-11: a handler that does not read stops the client, one that reads lets it go on."""
     go_on = trio.Event()
@@ -745,6 +912,20 @@ def test_late_body_is_answered_408() -> None:
         await request.body.read()
 
     talking(test, answer, timeouts=Timeouts(body=0.05))
+
+
+@pytest.mark.parametrize(("size", "setting"), [(1, "timeouts.body"), (1001, "limits.body")])
+def test_log_names_the_setting_that_a_body_has_met(size: int, setting: str) -> None:
+    """As over HTTP/1.1."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        upload = await client.request(method="POST", end=False)
+        await client.send_body(upload, bytes(size), end=False)
+        await client.answer(upload)
+
+    with capture_logs() as logs:
+        talking(test, echo, timeouts=Timeouts(body=0.05), limits=Limits(body=1000))
+    assert [entry.get("setting") for entry in logs if entry["event"] == "request failed"] == [setting]
 
 
 async def dribble(client: Client, say: Callable[[], object], condition: Callable[[], bool]) -> None:
@@ -1083,20 +1264,20 @@ def test_heads_that_follow_each_other_have_their_time_each() -> None:
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
         await client.ask()
         before, rest = 1, b""
-        end = trio.current_time() + 0.9
-        while trio.current_time() < end:
+        for _ in range(6):
             stream_id = client.h2.get_next_available_stream_id()
             client.h2.send_headers(stream_id, GET, end_stream=True)
             client.answers[stream_id] = Answered()
             head = client.h2.data_to_send()
             await client.stream.send_all(rest + head[:-1])
             await client.answer(before)
-            await pass_time(0.02)
+            clock.jump(30.2)
             before, rest = stream_id, head[-1:]
         await client.stream.send_all(rest)
         assert (await client.answer(before)).status == 200
 
-    talking(test, hello, timeouts=Timeouts(header=0.3), credit=False)
+    clock = trio.testing.MockClock(rate=1.0)
+    talking(test, hello, seconds=600, clock=clock, timeouts=Timeouts(header=60.0), credit=False)
 
 
 def test_preface_that_does_not_end_in_time() -> None:

@@ -12,8 +12,7 @@ from gateway.protocols.http2 import PREFACE, ErrorCode
 from gateway.protocols.http2.frames import RESET_BURST
 from gateway.request import Request, Responder, respond
 from tests.gateway.http2_client import entering
-from tests.gateway.served import (  # noqa: F401 - quick_sweeper is a fixture
-    quick_sweeper,
+from tests.gateway.served import (
     read_all,
     run,
     serving,

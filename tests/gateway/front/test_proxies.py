@@ -27,10 +27,10 @@ def applied(
     headers: Headers,
     *,
     header: ForwardedHeader = "x-forwarded",
-    client: Address = PROXY,
     scheme: str = "http",
 ) -> Request:
-    request = make_request(headers=list(headers), client=client, scheme=scheme)
+    """A request with *headers* of the proxy's, as it is then."""
+    request = make_request(headers=list(headers), client=PROXY, scheme=scheme)
     TrustedProxies(NETWORKS, header=header).apply(request)
     return request
 
@@ -129,6 +129,18 @@ def test_kinds_of_fields_are_never_merged(header: ForwardedHeader, client: Addre
         assert names == [b"x-forwarded-for", b"x-forwarded-host", b"x-other"]
 
 
+TWINS = [b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-host", b"x_real_ip", b"x_real-ip"]
+
+
+@pytest.mark.parametrize("header", ["x-forwarded", "forwarded"])
+def test_twins_with_underscores_are_the_word_of_no_proxy(header: ForwardedHeader) -> None:
+    """FWD-7: its client's, then; programs that make variables of them take the two for one."""
+    said = [*((name, b"10.0.0.1") for name in TWINS), (b"x_other", b"1")]
+    request = applied(said, header=header)
+    assert request.headers == [(b"x_other", b"1")]
+    assert facts(request) == (PROXY, "http")
+
+
 @pytest.mark.parametrize("client", [STRANGER, ("/run/x", None), ("", None), None])
 def test_strangers_say_nothing(client: Address) -> None:
     """FWD-7: malformed or not."""
@@ -142,6 +154,7 @@ def test_strangers_say_nothing(client: Address) -> None:
         (b"x-forwarded-user", b"root"),
         (b"x-forwarded-client-cert", b"Hash=1"),
         (b"x-real-ip", b"10.0.0.1"),
+        *((name, b"10.0.0.1") for name in TWINS),
         (b"x-other", b"1"),
     ]
     request = make_request(headers=said, client=client)
@@ -355,6 +368,7 @@ def test_applications_know_the_client(tmp_path: Path, trusted: bool) -> None:
             b"X-Forwarded-For: 192.0.2.1:5000",
             b"X-Forwarded-Proto: https",
             b"X-Forwarded-Host: public",
+            b"X_Forwarded_For: 10.0.0.1",
         )
         async with gateway_of(config) as served:
             for path in (b"/w", b"/c"):
@@ -382,6 +396,7 @@ def test_applications_know_the_client(tmp_path: Path, trusted: bool) -> None:
     else:
         assert (scope["client"][0], scope["scheme"]) == ("127.0.0.1", "http")
     assert ("x-forwarded-for" in scope["names"]) is trusted
+    assert "x_forwarded_for" not in scope["names"]
 
 
 def test_access_log_has_the_client() -> None:

@@ -14,13 +14,22 @@ from structlog.testing import capture_logs
 
 from gateway.front.entrance import Entrance
 from gateway.front.proxies import TrustedProxies
-from gateway.front.service import Limits, Service, Timeouts
-from gateway.listener import ListeningSocket, accept
+from gateway.front.service import Service, Timeouts
 from gateway.networks import ClientNetwork, ClientNetworks
 from gateway.protocols.proxy_protocol import Command, ProxyHeader, ProxySsl, encode_header
 from gateway.request import Request, Responder, respond
-from gateway.router import Route, Router
-from tests.gateway.served import LAST_GET, Answering, pumping, read_all, reset, response, run, until
+from tests.gateway.served import (
+    LAST_GET,
+    Answering,
+    each_served,
+    pumping,
+    read_all,
+    reset,
+    response,
+    run,
+    service_of,
+    until,
+)
 
 LOOPBACK: list[ClientNetwork] = [ip_network("127.0.0.0/8"), ip_network("::1")]
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 50000 443\r\n"
@@ -80,20 +89,11 @@ async def entering(
     sock.setblocking(False)
     with sock:
         async with pumping() as pump:
-            service = Service(
-                pump=pump,
-                router=Router([Route(Answering(tell))]),
-                timeouts=Timeouts(header=header),
-                limits=Limits(),
-                proxies=TrustedProxies(ClientNetworks(trusted)),
-            )
+            proxies = TrustedProxies(ClientNetworks(trusted))
+            service = service_of(pump, Answering(tell), timeouts=Timeouts(header=header), proxies=proxies)
             entered = Entered(service, sock.getsockname(), family)
-            async with trio.open_nursery() as connections:
-                connections.start_soon(
-                    accept, ListeningSocket(sock), lambda new: connections.start_soon(entered.serve, new)
-                )
+            async with each_served(sock, entered.serve):
                 yield entered
-                connections.cancel_scope.cancel()
 
 
 def entered(test: Callable[[Entered], Awaitable[None]], **options: Any) -> list[str]:

@@ -809,6 +809,19 @@ def test_standard_input_is_empty(directory: str) -> None:
     serving(config(directory), test)
 
 
+def test_programs_that_the_application_starts_inherit_no_descriptor(directory: str) -> None:
+    look = (
+        "import subprocess; "
+        "found = subprocess.run(['ls', '/proc/self/fd'], stdout=subprocess.PIPE, close_fds=False).stdout; "
+        "os.environ['MARK'] = ' '.join(found.decode().split())"
+    )
+
+    async def test(served: Served) -> None:
+        assert b"'0 1 2 3'" in (await ask(served, look)).body  # the last is of the directory itself
+
+    serving(config(directory), test)
+
+
 def test_standard_output_is_logged(directory: str) -> None:
     async def test(served: Served) -> None:
         await ask(served, "print('said'); environ['wsgi.errors'].write('warned')")

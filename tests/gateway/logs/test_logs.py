@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -18,12 +17,13 @@ import pytest
 import structlog
 
 from gateway.errors import StartError
-from gateway.logger import settle
 from gateway.logs import output
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
 from gateway.request import Address, Connection, Request
 from gateway.stacks import stack_of
+
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 EVIL = 'a\nb\r\x1b[2J\x00\x7f\x9b\u2028\u202e\udc80"'
 
@@ -33,21 +33,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Logging is the process's own: leave it as it was."""
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
-    yield
-    settle(None)
-    structlog.reset_defaults()
-    root.handlers, root.level = handlers, level
 
 
 def entries(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -384,6 +369,112 @@ def test_what_applications_log_goes_to_the_same_output() -> None:
     assert "KeyError: 'NO SUCH VARIABLE'" in found[2]["exception"]
 
 
+def test_what_applications_give_by_extra_is_in_the_entry() -> None:
+    """As structlog's ExtraAdder and python-json-logger have it; and so is what filters add."""
+
+    def add_tenant(record: logging.LogRecord) -> bool:
+        record.tenant = "acme"
+        return True
+
+    stream = io.StringIO()
+    configure(stream=stream)
+    logger = logging.getLogger("shop.extra")
+    logger.addFilter(add_tenant)
+    try:
+        logger.warning(
+            "sold out", extra={"item": 7, "where": [PurePosixPath("/a")], "_own": 1}, stack_info=True
+        )
+    finally:
+        logger.removeFilter(add_tenant)
+    (entry,) = entries(stream)
+    assert entry.pop("stack").startswith("Stack (most recent call last):")
+    del entry["timestamp"]
+    assert entry == {
+        "level": "warning",
+        "event": "sold out",
+        "logger": "shop.extra",
+        "item": 7,
+        "where": ["/a"],
+        "tenant": "acme",
+    }
+
+
+def test_extra_takes_nothing_from_what_an_entry_says_itself() -> None:
+    stream = io.StringIO()
+    configure(stream=stream, worker=2)
+    ours = ("timestamp", "level", "event", "logger", "worker", "pid", "exception", "stack")
+    logging.getLogger("shop").warning("sold out", extra=dict.fromkeys(ours, "x"))
+    (entry,) = entries(stream)
+    assert {name: entry.pop(f"extra_{name}") for name in ours} == dict.fromkeys(ours, "x")
+    del entry["timestamp"]
+    assert entry == {"level": "warning", "event": "sold out", "logger": "shop", "worker": 2}
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise ValueError("not now")
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (float("nan"), "nan"),
+        ({"rate": float("inf")}, "{'rate': inf}"),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        (LOOP, "[[...]]"),
+        (DEEP, "list: str() of it failed: RecursionError"),
+        (Unspeakable(), "Unspeakable: str() of it failed: ValueError"),
+        ([Unspeakable()], ["Unspeakable: str() of it failed: ValueError"]),
+        pytest.param(10**5000, "int: str() of it failed: ValueError", id="huge"),
+    ],
+)
+def test_a_value_that_json_does_not_have_is_text(value: Any, shown: Any) -> None:
+    """Readers of logs take no NaN, and a record of an application is not lost for one of its values."""
+    stream = io.StringIO()
+    configure(stream=stream)
+    logging.getLogger("shop").warning("sold out", extra={"value": value})
+    structlog.get_logger().warning("sold out", value=value)
+    assert [entry["value"] for entry in entries(stream)] == [shown, shown]
+
+
+def test_a_key_sends_nothing_to_a_terminal() -> None:
+    terminal = Terminal()
+    configure(stream=terminal)
+    logging.getLogger("shop").warning("sold out", extra={EVIL: 1})
+    assert terminal.getvalue().count("\n") == 1
+    assert "\x1b[2J" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_stack_that_an_application_logs_is_told(format: Any) -> None:  # noqa: A002
+    stream = io.StringIO()
+    configure(stream=stream, format=format)
+    logging.getLogger("some.app").warning("who asks", stack_info=True)
+    structlog.get_logger().warning("who asks", stack_info=True)
+    try:
+        int("x")
+    except ValueError:
+        logging.getLogger("some.app").exception("who asks", stack_info=True)
+    if format == "json":
+        found = entries(stream)
+        assert [entry["event"] for entry in found] == ["who asks"] * 3
+        assert all("test_stack_that" in entry["stack"] for entry in found)
+        assert "ValueError" in found[2]["exception"]
+    else:
+        lines = stream.getvalue().splitlines()
+        assert sum("who asks" in line and not line.startswith(" ") for line in lines) == 3
+        assert lines.count("    Stack (most recent call last):") == 3
+        assert sum(line.startswith("    ") for line in lines) == len(lines) - 3
+        assert any("    ValueError: " in line for line in lines)
+
+
 def test_configuring_again_does_not_double_what_applications_log() -> None:
     stream = io.StringIO()
     configure(stream=io.StringIO())
@@ -556,7 +647,104 @@ def test_a_file_is_appended_to_and_not_readable_by_everyone(tmp_path: Path) -> N
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=f"access log {tmp_path}: Is a directory"):
-        AccessLog(destination=tmp_path)
+        AccessLog(format="auto", destination=tmp_path)
+
+
+def numbered(log: AccessLog, number: int) -> None:
+    log(make_request(), number, 0, 0.0)
+
+
+def numbers(path: Path) -> list[int]:
+    return [json.loads(line)["status"] for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of the next line is the last of them."""
+    times = [0.0]
+    monkeypatch.setattr("gateway.logs.access.time.time", lambda: times[-1])
+    return times
+
+
+def test_a_file_that_was_renamed_is_made_anew_with_the_next_line_of_another_second(
+    tmp_path: Path, seconds: list[float]
+) -> None:
+    """logrotate without a signal; with its `create` the file is there already."""
+    path, old, older = (tmp_path / name for name in ("access.log", "access.log.1", "access.log.2"))
+    log = AccessLog(format="json", destination=path)
+    numbered(log, 1)
+    path.rename(old)
+    seconds.append(0.9)
+    numbered(log, 2)
+    seconds.append(1.0)
+    numbered(log, 3)
+    old.rename(older)
+    path.rename(old)
+    path.touch()
+    seconds.append(2.0)
+    numbered(log, 4)
+    path.unlink()
+    seconds.append(3.0)
+    numbered(log, 5)
+    log.close()
+    assert [numbers(each) for each in (older, old, path)] == [[1, 2], [3], [5]]
+    assert path.stat().st_mode & 0o007 == 0
+
+
+def test_a_file_is_opened_anew_when_it_is_said(tmp_path: Path, seconds: list[float]) -> None:
+    path, old = tmp_path / "access.log", tmp_path / "access.log.1"
+    log = AccessLog(format="json", destination=path)
+    numbered(log, 1)
+    path.rename(old)
+    log.reopen()
+    numbered(log, 2)
+    log.close()
+    assert [numbers(each) for each in (old, path)] == [[1], [2]]
+
+
+def test_a_file_that_cannot_be_made_anew_is_told_of_once(tmp_path: Path, seconds: list[float]) -> None:
+    """The directory is root's, for instance: what is open is written on, and it is tried again."""
+    stream = io.StringIO()
+    configure(stream=stream)
+    path, old = tmp_path / "access.log", tmp_path / "access.log.1"
+    log = AccessLog(format="json", destination=path)
+    path.rename(old)
+    path.mkdir()
+    for second in (1, 2, 3):
+        seconds.append(second)
+        numbered(log, second)
+    log.reopen()
+    (said,) = entries(stream)
+    assert (said["level"], said["path"], said["cause"]) == ("warning", str(path), "Is a directory")
+    path.rmdir()
+    seconds.append(4)
+    numbered(log, 4)
+    log.close()
+    assert [numbers(each) for each in (old, path)] == [[1, 2, 3], [4]]
+    assert len(entries(stream)) == 1
+    assert [each for each in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{each}")
+            and os.readlink(f"/proc/self/fd/{each}").startswith(str(tmp_path))] == []  # fmt: skip
+
+
+def test_what_is_no_file_is_not_opened_anew(seconds: list[float]) -> None:
+    log = AccessLog(format="json", destination=Path(os.devnull))
+    descriptors = os.listdir("/proc/self/fd")
+    log.reopen()
+    numbered(log, 1)
+    assert os.listdir("/proc/self/fd") == descriptors
+    log.close()
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StartError, match="nobody reads from it"):
+        AccessLog(format="auto", destination=tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(format="json", destination=tmp_path / "pipe")
+    numbered(log, 1)
+    log.close()
+    assert json.loads(os.read(reader, 65536))["status"] == 1
+    os.close(reader)
 
 
 PROGRAM = """
@@ -570,7 +758,7 @@ request = Request(method="GET", path="/", raw_path=b"/", query=b"", version="1.1
                   connection=connection)
 configure()
 for destination in ("stdout", "stderr"):
-    log = AccessLog(destination=destination)
+    log = AccessLog(format="auto", destination=destination)
     log(request, 404, 0, 0.001)
     log.close()
 structlog.get_logger().info("stopped")
@@ -610,7 +798,7 @@ def test_status_has_the_colour_of_its_class(
     """What is beyond the classes of RFC 9110 15 is an error as any: some servers answer 999."""
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    AccessLog()(make_request(), status, 0, 0.0)
+    AccessLog(format="auto", destination="stderr")(make_request(), status, 0, 0.0)
     assert f"\x1b[{colour}m{status}\x1b[0m" in stream.getvalue()
 
 

@@ -1,6 +1,7 @@
 """Other threads ring, and the trio thread answers."""
 
 import errno
+import gc
 import os
 import threading
 from collections import deque
@@ -32,7 +33,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
             yield
     else:
         yield
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.usefixtures("way")
@@ -179,6 +180,7 @@ def test_a_thread_that_still_rings_finds_no_file_of_another(monkeypatch: pytest.
 
     async def main() -> None:
         async with pumping() as pump:
+            gc.collect()  # What earlier tests have left does not go meanwhile.
             before = descriptors()
             bell = Doorbell(pump, lambda: None)
             monkeypatch.setattr(os, "eventfd_write", slow_write)

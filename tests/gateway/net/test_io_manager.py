@@ -12,7 +12,7 @@ from gateway.net.io_manager import IOManager
 from gateway.net.pump import Pump
 from gateway.net.resumption import find_run_context
 from tests.gateway.net.pumped import connected
-from tests.gateway.served import attached, pumping, quick_sweeper, run  # noqa: F401
+from tests.gateway.served import attached, pumping, run
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

@@ -13,7 +13,7 @@ import trio
 
 from gateway.net import resolver as module
 from gateway.net.address import TcpAddress
-from gateway.net.resolver import REFRESH, Located, ResolveError, Resolver
+from gateway.net.resolver import NEGATIVE, REFRESH, Answer, Located, ResolveError, Resolver
 from tests.gateway.name_server import NameServer, name_server
 from tests.gateway.served import run
 
@@ -55,9 +55,9 @@ def test_time_to_live_has_bounds(ttl: int, seconds: float) -> None:
 
 def test_names_that_do_not_exist_have_no_server() -> None:
     async def test(resolver: Resolver, server: NameServer) -> None:
-        assert (await resolver.find(APP)).servers == ()
+        assert await resolver.find(APP) == Answer((), NEGATIVE)
         server.say("app.example", "TXT", "x")
-        assert (await resolver.find(APP)).servers == ()
+        assert await resolver.find(APP) == Answer((), NEGATIVE)
 
     asking(test)
 
@@ -169,7 +169,7 @@ def test_no_thread_can_be_started_for_the_system() -> None:
     script = """
 import threading, trio
 from gateway.net.address import TcpAddress
-from gateway.net.resolver import ResolveError, Resolver
+from gateway.net.resolver import NEGATIVE, REFRESH, Answer, Located, ResolveError, Resolver
 
 def start(thread):
     raise RuntimeError("can't start new thread")

@@ -62,7 +62,7 @@ async def _parked(nursery: trio.Nursery, function: Callable[[Place], Awaitable[o
 
 async def _woken(function: Callable[[Place], Awaitable[object]], times: int) -> None:
     """Wake a task with *function* so many times, and wait for its end."""
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             place = await _parked(nursery, function)
             for _ in range(times):
@@ -124,7 +124,7 @@ def test_its_end_is_the_end_of_the_task() -> None:
 
     async def main() -> None:
         tasks = trio.lowlevel.current_statistics().tasks_living
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 place = await _parked(nursery, waiter)
                 place.wake()
@@ -166,7 +166,7 @@ def test_it_may_do_all_that_tasks_do() -> None:
         seen.append("again")
 
     async def main() -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 place = await _parked(nursery, waiter)
                 place.wake()
@@ -207,7 +207,7 @@ def test_rescheduled_it_goes_on_too() -> None:
             await place.wait()
 
     async def main() -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 place = await _parked(nursery, waiter)
                 assert place.task is not None
@@ -251,7 +251,7 @@ def test_ctrl_c_reaches_the_main_task_at_its_next_wait() -> None:
         trio.lowlevel.spawn_system_task(wake, place)
         place.parking = Parking(lambda _: Abort.FAILED)  # it cannot be interrupted here
         await place.wait()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await trio.sleep_forever()
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -290,7 +290,7 @@ class TestCancelled:
             seen.append("over")
 
         async def main() -> None:
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 async with trio.open_nursery() as nursery:
                     place = await _parked(nursery, waiter)
                     place.wake()

@@ -5,8 +5,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.gateway.runtime.hosting import hosting
 from tests.gateway.supervisor.supervised import until
-from tests.gateway.test_daemon import daemon
 
 # What stays lies between all that goes, so that the C library can give nothing back by itself.
 APPLICATION = """
@@ -30,17 +30,8 @@ PAGES = 40 * 1024 * 1024 // 4096
 @pytest.mark.parametrize("process", ["shared", "own"])
 def test_what_a_burst_has_left_is_given_back(process: str, tmp_path: Path) -> None:
     """It stayed for good."""
-    (tmp_path / "bursting.py").write_text(APPLICATION)
-    config = (
-        "listeners: [{http: '127.0.0.1:0'}]\n"
-        f"backends: {{app: {{wsgi: 'bursting:app', process: {process}}}}}\n"
-        "routes: [{backend: app}]\n"
-    )
-    with daemon(tmp_path, config) as running:
-        (address,) = running.ready()
+    with hosting(tmp_path, APPLICATION, process) as address:
         with urlopen(address, timeout=30) as response:
             pid, peak = map(int, response.read().split())
         statm = Path(f"/proc/{pid}/statm")
         until(lambda: int(statm.read_text().split()[1]) < peak - PAGES)
-        running.process.terminate()
-        running.end()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -41,7 +43,13 @@ def test_application_and_request_are_named(loop: str, version: str) -> None:
     """Once for each blockage, with the stack, and again when it is over."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        block_until(lambda: told(logs, BLOCKED, scope["path"]))
+        while not told(logs, BLOCKED, scope["path"]):
+            # What has begun before is told of without the path, and once only.
+            enough = time.monotonic() + 1
+            block_until(lambda: told(logs, BLOCKED, scope["path"]) or time.monotonic() > enough)  # noqa: B023
+            due = anyio.current_time() + 0.1
+            while anyio.current_time() < due:
+                await anyio.lowlevel.checkpoint()
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
@@ -111,17 +119,22 @@ def test_code_in_c_that_lets_no_thread_run() -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(Watchdog(0.02).run)
-            began = time.monotonic()
-            sum(range(20_000_000))
-            taken.append(time.monotonic() - began)
-            await until(lambda: bool(told(logs, GOES_ON) or told(logs, "event loop was blocked")))
+            while not any(entry["seconds"] for entry in entries()):
+                began = time.monotonic()
+                sum(range(20_000_000))
+                taken.append(time.monotonic() - began)
+                # Not told where the machine stood still meanwhile.
+                with trio.move_on_after(1):
+                    await until(lambda: any(entry["seconds"] for entry in entries()))
             nursery.cancel_scope.cancel()
+
+    def entries() -> list[Any]:
+        return told(logs, GOES_ON) + told(logs, "event loop was blocked")
 
     taken: list[float] = []
     with capture_logs() as logs:
         run(main)
-    entries = told(logs, GOES_ON) + told(logs, "event loop was blocked")
-    assert 0 < entries[0]["seconds"] <= taken[0] + 20
+    assert 0 < max(entry["seconds"] for entry in entries()) <= max(taken) + 20
 
 
 def test_its_thread_ends_with_it() -> None:

@@ -1,9 +1,15 @@
 """The notice of the daemon's end; what applications make of it is in tests/conformance/test_asgi_drain.py."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
+from gateway.config import from_mapping
+from gateway.daemon import tell_running
 from gateway.shutdown.notice import ShutdownNotice
 
 
@@ -52,7 +58,7 @@ def test_patience_is_cut_short_by_a_second_signal(hurried: float | None, waits: 
             began = trio.current_time()
             with trio.CancelScope() as outer:
                 outer.cancel()
-                with notice.patience(60.0) as patience:
+                with notice.patience("a", 60.0) as patience:
                     await trio.sleep_forever()
             assert patience.cancelled_caught
             waited.append(trio.current_time() - began)
@@ -64,3 +70,31 @@ def test_patience_is_cut_short_by_a_second_signal(hurried: float | None, waits: 
     waited: list[float] = []
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     assert waited == [pytest.approx(waits)]
+
+
+def test_the_log_tells_how_long_the_wait_for_an_application_still_is() -> None:
+    """Which may be the second one after the other, of less than a second each."""
+    config = from_mapping(
+        {
+            "listeners": [{"http": "127.0.0.1:0"}],
+            "backends": {"app": {"asgi": "a:app", "shutdown_timeout": "0.8s"}, "other": {"wsgi": "a:app"}},
+            "routes": [{"backend": "app"}],
+        },
+        "",
+        ".",
+    )
+
+    running: list[Any] = [SimpleNamespace(name="app")]
+
+    async def main() -> None:
+        notice = ShutdownNotice()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_running, running, config, notice)
+            for _ in range(2):
+                with notice.patience("app", 0.8):
+                    await trio.sleep_forever()
+
+    with capture_logs() as logs:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    (told,) = logs
+    assert (told["backends"], told["seconds"]) == (["app"], 0.6)

@@ -1,6 +1,7 @@
 """gateway.spawn, with real processes on real sockets."""
 
 import os
+import signal
 import socket
 import stat
 import sys
@@ -36,10 +37,14 @@ def python(script: str) -> list[str]:
     return [sys.executable, "-u", "-c", script]
 
 
+def exactly(number: int) -> Processes:
+    return Processes(number, number, spare=0, idle_time=60.0)
+
+
 def spawned(command: list[str] | None = None, **options: Any) -> SpawnedApplication:
     """An application with *options* in place of what most tests want."""
     usual: dict[str, Any] = {
-        "processes": Processes(),
+        "processes": exactly(1),
         "directory": ".",
         "virtualenv": None,
         "env": {},
@@ -49,7 +54,9 @@ def spawned(command: list[str] | None = None, **options: Any) -> SpawnedApplicat
         "startup_time": 60,
         "stop_time": 60,
         "give_up": None,
-        "recycling": Recycling(),
+        "recycling": Recycling(
+            max_requests=0, max_requests_jitter=0, max_age=0.0, max_age_jitter=0.0, max_memory=0
+        ),
         "notice": ShutdownNotice(),
     }
     return SpawnedApplication("blog", protocol="scgi", command=command, **{**usual, **options})
@@ -91,9 +98,7 @@ PID = "connection.sendall(str(os.getpid()).encode())"
 
 def test_processes_accept_on_descriptor_0(tmp_path: Path) -> None:
     """FCGI-23."""
-    application = spawned(
-        python(SERVER), processes=Processes(2, 2), directory=tmp_path, env={"COLOUR": "grün"}
-    )
+    application = spawned(python(SERVER), processes=exactly(2), directory=tmp_path, env={"COLOUR": "grün"})
 
     async def test() -> None:
         path = path_of(application)
@@ -106,7 +111,7 @@ def test_processes_accept_on_descriptor_0(tmp_path: Path) -> None:
 
 
 def test_processes_share_the_socket() -> None:
-    application = spawned(python(SERVER), processes=Processes(2, 2))
+    application = spawned(python(SERVER), processes=exactly(2))
 
     async def test() -> None:
         # One process is kept busy, so the other must answer.
@@ -178,6 +183,25 @@ def test_output_is_logged_by_line() -> None:
         assert (entry["backend"], entry["pid"]) == ("blog", started["pid"])
 
 
+def test_all_that_a_process_has_written_is_logged_when_it_ends() -> None:
+    """What was behind the first part of it was lost, and with it the reason."""
+    application = spawned(python(SERVER))
+
+    async def test() -> None:
+        await ask(application, PID)
+        pid = application.pool.members[0].running.pid
+        stream = await trio.open_unix_socket(path_of(application))
+        await stream.send_all(b"os.write(2, b'.' * 60000 + b'\\nthe reason\\n'); os._exit(3)\n")
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - so nothing is read meanwhile
+        while application.pool.last_end != "exit status 3":
+            await application.pool.changed.wait()
+        await stream.aclose()
+
+    with capture_logs() as logs:
+        trio.run(running, application, test)
+    assert [entry["line"] for entry in events(logs, "application output")][-1] == "the reason"
+
+
 def test_process_that_dies_is_started_again() -> None:
     """Connections wait in the backlog meanwhile: none is refused."""
     application = spawned(python(SERVER))
@@ -227,10 +251,39 @@ def test_program_that_vanishes_is_waited_for(tmp_path: Path) -> None:
     assert "No such file" in failure["cause"]
 
 
+def test_one_that_is_to_be_stopped_and_has_ended_by_itself_is_not_in_the_way_of_the_next() -> None:
+    """As programs end that count their requests: then two are stopped at the same time."""
+    processes = Processes(least=1, most=3, spare=0, idle_time=0.0)
+    application = spawned(python(SERVER), processes=processes, stop_time=0.2)
+
+    async def test() -> None:
+        pool = application.pool
+
+        async def until(condition: Callable[[], bool]) -> None:
+            while not condition():
+                await pool.changed.wait()
+
+        for _ in range(3):
+            await application.enter()
+        await until(lambda: sum(member.ready for member in pool.members) == 3)
+        application.leave()
+        application.leave()
+        pool.changed.set()
+        await until(lambda: any(member.stopping for member in pool.members))
+        (stopping,) = (member for member in pool.members if member.stopping)
+        os.kill(stopping.running.pid, signal.SIGKILL)
+        await until(lambda: len(pool.members) == 1)
+        await application.enter()
+        application.leave()
+        application.leave()
+
+    trio.run(running, application, test)
+
+
 def test_stop_is_polite_and_waits(tmp_path: Path) -> None:
     """FCGI-24."""
     polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))"
-    application = spawned(python(polite + SERVER), processes=Processes(2, 2))
+    application = spawned(python(polite + SERVER), processes=exactly(2))
 
     async def test() -> None:
         assert await ask(application, PID)
@@ -301,7 +354,7 @@ def test_rejects_a_program_without_interpreter(tmp_path: Path) -> None:
         with pytest.raises(
             StartError, match="cannot be started: the interpreter in its first line does not exist"
         ):
-            await spawned([str(program)], processes=Processes(3, 3)).run()
+            await spawned([str(program)], processes=exactly(3)).run()
 
     trio.run(main)
 
@@ -379,7 +432,7 @@ def test_application_that_recovers_is_asked_again(tmp_path: Path) -> None:
 
 
 def test_one_process_of_several_is_enough() -> None:
-    application = spawned(python(SERVER), processes=Processes(2, 2))
+    application = spawned(python(SERVER), processes=exactly(2))
 
     async def test() -> None:
         await ask(application, "os._exit(3)")

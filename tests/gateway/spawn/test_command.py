@@ -22,6 +22,8 @@ OURS = {
     "LC_TIME": "de",
     "LANG": "en",
     "NOTIFY_SOCKET": "/x",
+    "WATCHDOG_USEC": "30000000",
+    "WATCHDOG_PID": "7",
     "PYTHONHOME": "/y",
 }
 

@@ -1,6 +1,6 @@
 """How many, when, which: told the time, so that hours pass at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -21,14 +21,14 @@ from gateway.spawn.schedule import (
 
 
 def test_fixed_number_does_not_depend_on_requests() -> None:
-    demand = Demand(Processes(4, 4))
+    demand = Demand(Processes(4, 4, spare=0, idle_time=60))
     assert [demand.wanted(running, 0.0) for running in (0, 1, 4, 100)] == [4, 4, 4, 4]
     assert demand.falls_at(4) == inf
 
 
 @pytest.mark.parametrize(("running", "wanted"), [(0, 1), (1, 3), (2, 4), (5, 7), (6, 8), (7, 8), (1000, 8)])
 def test_each_request_needs_one_and_some_are_spare(running: int, wanted: int) -> None:
-    assert Demand(Processes(1, 8, spare=2)).wanted(running, 0.0) == wanted
+    assert Demand(Processes(1, 8, spare=2, idle_time=60)).wanted(running, 0.0) == wanted
 
 
 def test_nothing_is_spare_when_there_are_no_requests() -> None:
@@ -49,7 +49,7 @@ def test_what_was_needed_is_kept_for_the_idle_time() -> None:
 
 
 def test_a_peak_between_two_looks_counts() -> None:
-    demand = Demand(Processes(1, 8, idle_time=60))
+    demand = Demand(Processes(1, 8, spare=0, idle_time=60))
     demand.note(5, 1.0)
     assert demand.wanted(0, 2.0) == 5
 
@@ -166,11 +166,14 @@ def test_number_stays_within_its_bounds_and_comes_to_rest() -> None:
 
 
 def test_life_has_its_own_bounds_by_chance() -> None:
-    recycling = Recycling(max_requests=100, max_requests_jitter=50, max_age=60, max_age_jitter=10)
+    recycling = Recycling(
+        max_requests=100, max_requests_jitter=50, max_age=60, max_age_jitter=10, max_memory=0
+    )
     assert Life.of(recycling, 1000.0, 0.0) == Life(100, 1060.0, inf)
     assert Life.of(recycling, 1000.0, 0.5) == Life(125, 1065.0, inf)
     assert Life.of(recycling, 1000.0, 1.0) == Life(150, 1070.0, inf)
-    assert Life.of(Recycling(max_requests_jitter=5, max_memory=7), 0.0, 1.0) == Life(memory=7)
+    endless = replace(recycling, max_requests=0, max_age=0, max_memory=7)
+    assert Life.of(endless, 0.0, 1.0) == Life(memory=7)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_what_is_too_long_for_a_date_is_not_kept() -> None:
     try:
         for number in range(20):
             assert parse_date(b"%d" % number * 50_000) is None
-        assert tracemalloc.get_traced_memory()[0] < 100_000
+        assert tracemalloc.get_traced_memory()[0] < 300_000  # all of them: 1.5 MB; other threads count, too
     finally:
         tracemalloc.stop()
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from tests.gateway.supervisor.supervised import (
     supervised,
     until,
 )
-from tests.gateway.test_daemon import ROOT
+from tests.gateway.test_daemon import NOHUP, ROOT
 from tests.gateway.websocket_client import Client
 
 TWO = CONFIG + "workers: 2\n"
@@ -173,6 +174,26 @@ def test_listeners_follow_the_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "new.sock").exists()
 
 
+def test_directory_of_a_unix_socket_that_is_none_any_more_is_a_reason(tmp_path: Path) -> None:
+    """The daemon ended."""
+    (tmp_path / "run").mkdir()
+    with supervised(
+        tmp_path, config=TWO.replace("[{http", "[{http: 'unix:run/web.sock'}, {http", 1)
+    ) as running:
+        running.wait_for('"ready"')
+        (tmp_path / "run").rename(tmp_path / "before")
+        (tmp_path / "run").touch()
+        done = command(tmp_path, "reload", "gateway.yaml")
+        assert done.returncode == 1
+        assert done.stderr.endswith("run/web.sock: Not a directory\n")
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.connect(str(tmp_path / "before" / "web.sock"))
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"one " in receive_until(visitor, b".")
+        running.process.terminate()
+        running.end()
+
+
 def test_unix_sockets_whose_files_are_gone_are_opened_anew(tmp_path: Path) -> None:
     """... also that of the control socket, by a signal: the daemon ended."""
     config = TWO.replace("[{http", "[{http: 'unix:web.sock', mode: '0660'}, {http", 1)
@@ -242,6 +263,48 @@ def test_terminal_that_closes_ends_the_daemon(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(ended) == 0
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_terminal_that_closes_ends_no_daemon_that_nohup_has_started(tmp_path: Path) -> None:
+    """It is a signal as any other then, and reloads."""
+    (tmp_path / "versioned.py").write_text(APPLICATION)
+    (tmp_path / "gateway.yaml").write_text(CONFIG)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.environ["PYTHONPATH"] = str(ROOT)
+        os.execvp(sys.executable, [sys.executable, "-c", NOHUP, "serve", "gateway.yaml"])
+    shown = b""
+    while b"ready" not in shown:
+        shown += os.read(terminal, 65536)
+    os.close(terminal)
+    until(lambda: status(tmp_path)["reloads"] == 1)
+    client.stop(tmp_path / "control.sock")
+    _, ended = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(ended) == 0
+
+
+def test_worker_that_is_stuck_and_was_asked_often_holds_up_no_reload(tmp_path: Path) -> None:
+    """What it is told has no room any more, and the reload waited until it was killed."""
+    with supervised(tmp_path) as running, ExitStack() as stack:
+        running.ready()
+        (stuck,) = serving(tmp_path)
+        os.kill(stuck, signal.SIGSTOP)
+        asking = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(700)]
+        for each in asking:
+            each.connect(str(tmp_path / "control.sock"))
+            each.sendall(b"GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        for each in asking:
+            assert b'"silent"' in each.makefile("rb").read()
+        change(tmp_path, "two")
+        assert command(tmp_path, "reload", "gateway.yaml").returncode == 0
+        assert not gone(stuck)
+        assert get(running).startswith("two ")
+        os.kill(stuck, signal.SIGCONT)
+        until(lambda: gone(stuck))
+        running.process.terminate()
+        running.end()
+
+
 def test_reload_without_a_descriptor_for_a_worker(tmp_path: Path) -> None:
     with supervised(tmp_path, config=TWO) as running:
         running.ready()
@@ -253,5 +316,37 @@ def test_reload_without_a_descriptor_for_a_worker(tmp_path: Path) -> None:
         assert "Too many open files" in str(running.wait_for("reload failed")["reason"])
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         assert command(tmp_path, "reload", "gateway.yaml").returncode == 0
+        running.process.terminate()
+        running.end()
+
+
+def test_workers_that_are_given_up_while_others_take_over_do_not_end_the_daemon(tmp_path: Path) -> None:
+    """The one that hangs in its start has some time to end, in which the mistake is mended and reloaded."""
+    code = """
+import os, signal, time
+
+if os.path.exists("wrong"):
+    try:
+        os.mkdir("hangs")
+    except FileExistsError:
+        os._exit(3)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.sigwait({signal.SIGTERM})
+    with open("given_up", "x") as file:
+        file.write(str(os.getpid()))
+    time.sleep(60)
+"""
+    with supervised(tmp_path, config=TWO, code=code + APPLICATION) as running:
+        running.ready()
+        (tmp_path / "wrong").touch()
+        for pid in serving(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+        until((tmp_path / "given_up").exists)
+        (tmp_path / "wrong").unlink()
+        done = command(tmp_path, "reload", "gateway.yaml")
+        assert (done.returncode, done.stderr) == (0, "")
+        until(lambda: gone(int((tmp_path / "given_up").read_text())))
+        assert get(running).startswith("one")
+        assert len(serving(tmp_path)) == 2
         running.process.terminate()
         running.end()

@@ -9,7 +9,8 @@ from gateway.config import Config, from_mapping
 from gateway.config.backends.application import FastCGIBackend
 from gateway.config.backends.cgi import CGIBackend
 from gateway.config.backends.python import ASGIBackend
-from gateway.supervisor.share import HURRIED, MARGIN, cannot_be_shared, part, share_of, stop_time
+from gateway.shutdown.stages import HURRIED_TIME
+from gateway.supervisor.share import MARGIN, cannot_be_shared, part, share_of, stop_time
 
 
 def config(**settings: Any) -> Config:
@@ -82,5 +83,5 @@ def test_time_to_stop_is_that_of_the_slowest(tmp_path: Path) -> None:
         },
     )
     assert stop_time(made) == 50 + MARGIN
-    assert stop_time(made, hurried=True) == HURRIED + MARGIN
+    assert stop_time(made, hurried=True) == HURRIED_TIME + MARGIN
     assert stop_time(config(timeouts={"shutdown": "10s"})) == 10 + MARGIN

@@ -1,13 +1,16 @@
 """--reload: what is looked at, and what becomes of a change."""
 
+import http.client
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from watchfiles import Change
 
 from gateway.config import from_mapping
+from gateway.supervisor.supervisor import LAST_REQUEST_PATIENCE
 from gateway.supervisor.watch import Watched, _Filter, code_directories
 from tests.gateway.supervisor.supervised import (
     APPLICATION,
@@ -102,6 +105,23 @@ def test_changes_show_and_lose_nothing(tmp_path: Path) -> None:
         assert running.process.wait(60) == 0
     # The configuration is looked at apart from the code, so there may be two.
     assert 1 <= logged.count('"reloading"') <= 2
+
+
+def test_next_page_of_a_browser_is_that_of_the_new_code(tmp_path: Path) -> None:
+    """For five seconds it was that of the old one, on the connection that the browser had."""
+    with supervised(tmp_path, "--reload") as running:
+        running.ready()
+        browser = http.client.HTTPConnection(*running.address, timeout=60)
+        browser.request("GET", "/")
+        assert browser.getresponse().read().startswith(b"one")
+        change(tmp_path, "two")
+        running.wait_for("reloaded")
+        reloaded = time.monotonic()
+        assert browser.sock.recv(1) == b""
+        assert time.monotonic() - reloaded < LAST_REQUEST_PATIENCE
+        browser.close()
+        running.process.terminate()
+        running.end()
 
 
 def test_directory_that_is_made_anew_is_looked_at(tmp_path: Path) -> None:

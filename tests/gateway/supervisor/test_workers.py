@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,6 +111,32 @@ def test_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         running.end()
 
 
+def test_worker_is_replaced_when_the_directory_of_the_start_was_removed(tmp_path: Path) -> None:
+    """As that of a release is, which the next one replaces."""
+    release, app = tmp_path / "release", tmp_path / "app"
+    release.mkdir()
+    app.mkdir()
+    (app / "versioned.py").write_text(APPLICATION)
+    config = CONFIG.replace("control: unix:control.sock", "workers: 2")
+    config = config.replace('"versioned:app"', f'"versioned:app", directory: "{app}"')
+    with supervised(release, config=config) as running:
+        running.ready()
+        shutil.rmtree(release)
+        for _ in range(2):
+            with running.connect() as client:
+                client.sendall(b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert client.recv(100) == b""
+            assert running.wait_for("worker ended")["end"] == "exit status 3"
+        assert get(running).startswith("one ")
+        # A file that is named relative to it is gone, too.
+        running.process.send_signal(signal.SIGHUP)
+        failed = running.wait_for("reload failed")
+        assert failed["reason"] == ["gateway.yaml: cannot be read: No such file or directory"]
+        assert get(running).startswith("one ")
+        running.process.terminate()
+        running.end()
+
+
 def test_running_requests_are_finished_and_nothing_is_left(tmp_path: Path) -> None:
     """As with one process: idle connections end at once, what runs has its grace."""
     with supervised(tmp_path, "--workers", "2") as running:
@@ -191,7 +218,7 @@ def test_worker_that_is_stuck_is_killed_soon_after_a_second_signal(tmp_path: Pat
     program = (
         "-c",
         "from gateway.supervisor import share\n"
-        "share.HURRIED = share.MARGIN = 0.05\n"
+        "share.HURRIED_TIME = share.MARGIN = 0.05\n"
         "from gateway.__main__ import main\n"
         "main()\n",
     )
@@ -366,6 +393,22 @@ def test_output_of_the_application_goes_where_that_of_the_daemon_goes(tmp_path: 
     assert done.stderr == "gateway: backend app: 'versioned' has no attribute 'app'\n"
 
 
+def test_programs_that_an_application_starts_inherit_no_descriptor(tmp_path: Path) -> None:
+    """One that outlived the daemon had the listening sockets, and no other could have their addresses."""
+    code = """
+import subprocess
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [subprocess.run(["ls", "/proc/self/fd"], stdout=subprocess.PIPE, close_fds=False).stdout]
+"""
+    with supervised(tmp_path, config=CONFIG.replace("asgi:", "wsgi:") + "workers: 2\n", code=code) as running:
+        running.ready()
+        assert get(running).split() == ["0", "1", "2", "3"]  # the last is of the directory itself
+        running.process.terminate()
+        running.end()
+
+
 def test_worker_that_fails_and_is_stuck_in_its_end_is_replaced(tmp_path: Path) -> None:
     """Nobody has told it to end, so nobody counted the time: it was there for ever, and served nothing."""
     (tmp_path / "stuck.py").write_text(
@@ -403,3 +446,32 @@ def test_worker_that_fails_and_is_stuck_in_its_end_is_replaced(tmp_path: Path) -
         assert "time.sleep(600)" in running.wait_for("the end takes too long")["stack"]
         assert running.wait_for("worker ended")["pid"] == pid
         assert get(running) != f"one {pid}."
+
+
+def test_log_files_of_all_workers_are_opened_anew_at_sigusr1(tmp_path: Path) -> None:
+    """Also where it goes to the workers besides, as `systemctl kill` sends it."""
+    config = CONFIG.replace("access_log: false", "access_log: {destination: access.log}") + "workers: 2\n"
+    access, old = tmp_path / "access.log", tmp_path / "access.log.1"
+
+    def opened(pid: int) -> list[str]:
+        links = [os.path.realpath(f"/proc/{pid}/fd/{each}") for each in os.listdir(f"/proc/{pid}/fd")]
+        return [os.path.basename(each) for each in links if os.path.basename(each).startswith("access")]
+
+    with supervised(tmp_path, config=config) as running:
+        running.ready()
+        workers = serving(tmp_path)
+        assert [opened(pid) for pid in workers] == [["access.log"]] * 2
+        access.rename(old)
+        assert [opened(pid) for pid in workers] == [["access.log.1"]] * 2
+        running.process.send_signal(signal.SIGUSR1)
+        running.wait_for('"log files opened anew"')
+        until(lambda: [opened(pid) for pid in workers] == [["access.log"]] * 2)
+        for pid in (running.process.pid, *workers):
+            os.kill(pid, signal.SIGUSR2)
+            os.kill(pid, signal.SIGUSR1)
+        running.wait_for('"log files opened anew"')
+        get(running)
+        assert serving(tmp_path) == workers
+        assert status(tmp_path)["restarts"] == 0
+        running.process.terminate()
+        running.end()

@@ -8,18 +8,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 import trustme
 
 from gateway.front.entrance import Entrance
 from gateway.front.service import Limits, Service, Timeouts
-from gateway.listener import ListeningSocket, accept
-from gateway.router import Route, Router
 from gateway.tls.context import Certificates, TlsOptions
 from gateway.tls.files import CertificateFiles
-from tests.gateway.served import Answer, Answering, pumping, read_all
+from tests.gateway.served import Answer, Answering, each_served, pumping, read_all, service_of
 
 Client: TypeAlias = trio.SSLStream[trio.SocketStream]
 
@@ -36,6 +34,19 @@ def certificate(
     files.key.write_bytes(leaf.private_key_pem.bytes())
     files.certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
     return files
+
+
+def tls_options(**options: Any) -> TlsOptions:
+    """Those of a listener, with *options* in place of what most tests want."""
+    usual: dict[str, Any] = {
+        "min_version": "1.2",
+        "ciphers": None,
+        "client_certificates": "off",
+        "client_ca": None,
+        "strict_sni": False,
+        "protocols": ("h2", "http/1.1"),
+    }
+    return TlsOptions(**{**usual, **options})
 
 
 def authority_file(directory: Path, authority: trustme.CA) -> Path:
@@ -110,14 +121,8 @@ async def secured(
 ) -> AsyncIterator[Secured]:
     """A service whose only route is *answer*, behind TLS on a TCP port."""
     async with pumping() as pump:
-        service = Service(
-            pump=pump,
-            router=Router([Route(Answering(answer))]),
-            timeouts=timeouts or Timeouts(),
-            limits=limits or Limits(),
-            hsts=hsts,
-        )
-        certificates = Certificates(options or TlsOptions(), files)
+        service = service_of(pump, Answering(answer), timeouts=timeouts, limits=limits, hsts=hsts)
+        certificates = Certificates(options or tls_options(), files)
         entrance = Entrance(service, certificates=certificates)
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
@@ -125,11 +130,5 @@ async def secured(
             sock.setblocking(False)
             if send_buffer is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-            async with trio.open_nursery() as connections:
-                connections.start_soon(
-                    accept,
-                    ListeningSocket(sock),
-                    lambda client: connections.start_soon(entrance.serve, client),
-                )
+            async with each_served(sock, entrance.serve):
                 yield Secured(service, certificates, entrance, sock.getsockname())
-                connections.cancel_scope.cancel()

@@ -19,12 +19,20 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.errors import StartError
 from gateway.request import Request, Responder, respond
 from gateway.tls import context
-from gateway.tls.context import Certificates, TlsOptions
+from gateway.tls.context import Certificates
 from gateway.tls.files import CertificateFiles, check_ciphers, check_pair
 from gateway.tls.trust import ClientOptions
 from gateway.tls.trust import client_context as client_context_of
 from tests.gateway.served import LAST_GET, run, until
-from tests.gateway.tls.secured import AUTHORITY, Secured, authority_file, certificate, client_context, secured
+from tests.gateway.tls.secured import (
+    AUTHORITY,
+    Secured,
+    authority_file,
+    certificate,
+    client_context,
+    secured,
+    tls_options,
+)
 
 
 async def hello(_request: Request, responder: Responder) -> None:
@@ -118,7 +126,7 @@ def test_broken_files_keep_the_certificate_and_are_logged_once(trouble: str, tmp
 def test_what_could_not_be_read_for_a_while_is_read_then(tmp_path: Path) -> None:
     """The reason says nothing of the files: these do not change any more (as by chown behind the copy)."""
     files = certificate(tmp_path, "localhost")
-    certificates = Certificates(TlsOptions(), [files])
+    certificates = Certificates(tls_options(), [files])
     before = certificates.context
     certificate(tmp_path, "localhost")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -141,7 +149,7 @@ def test_authorities_of_clients_that_cannot_be_used(tmp_path: Path) -> None:
     """OpenSSL reads more of the file than certificates: revocations, trust."""
     files = certificate(tmp_path, "localhost")
     authorities = authority_file(tmp_path, AUTHORITY)
-    options = TlsOptions(client_certificates="required", client_ca=authorities)
+    options = tls_options(client_certificates="required", client_ca=authorities)
     certificates = Certificates(options, [files])
     before = certificates.context
     broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
@@ -155,7 +163,9 @@ def test_authorities_of_clients_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=message):
         Certificates(options, [files])
     with pytest.raises(ValueError, match=message):
-        client_context_of(ClientOptions(ca=authorities))
+        client_context_of(
+            ClientOptions(verify=True, ca=authorities, crl=None, files=None, min_version="1.2", ciphers=None)
+        )
 
 
 def test_names_of_a_renewed_certificate_count(tmp_path: Path) -> None:
@@ -179,7 +189,7 @@ def test_files_are_looked_at_while_it_runs(tmp_path: Path, monkeypatch: pytest.M
     files = certificate(tmp_path, "localhost")
 
     async def main() -> None:
-        certificates = Certificates(TlsOptions(), [files])
+        certificates = Certificates(tls_options(), [files])
         before = certificates.context
         async with trio.open_nursery() as nursery:
             await nursery.start(certificates.run)
@@ -200,7 +210,7 @@ def test_certificate_out_of_its_time_is_a_warning(days: int, problem: str, tmp_p
     leaf.cert_chain_pems[0].write_to_path(tmp_path / "site.pem")
     leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
     with structlog.testing.capture_logs() as logged:
-        Certificates(TlsOptions(), [CertificateFiles(tmp_path / "site.pem", tmp_path / "key.pem")])
+        Certificates(tls_options(), [CertificateFiles(tmp_path / "site.pem", tmp_path / "key.pem")])
     (line,) = logged
     assert line["log_level"] == "warning"
     assert line["problem"].startswith(problem)
@@ -243,7 +253,7 @@ def test_files_that_cannot_be_used(trouble: str, message: str, tmp_path: Path) -
     with pytest.raises(ValueError, match=message):
         check_pair(files)
     with pytest.raises(StartError, match=message):
-        Certificates(TlsOptions(), [files])
+        Certificates(tls_options(), [files])
 
 
 def test_names_without_an_alternative_name(tmp_path: Path) -> None:
@@ -253,7 +263,7 @@ def test_names_without_an_alternative_name(tmp_path: Path) -> None:
     (tmp_path / "old-key.pem").write_bytes(common.private_key_pem.bytes())
     (tmp_path / "old.pem").write_bytes(common.cert_chain_pems[0].bytes())
     certificates = Certificates(
-        TlsOptions(), [files, CertificateFiles(tmp_path / "old.pem", tmp_path / "old-key.pem")]
+        tls_options(), [files, CertificateFiles(tmp_path / "old.pem", tmp_path / "old-key.pem")]
     )
     found = certificates.find("localhost")
     assert found is certificates.context
@@ -267,5 +277,5 @@ def test_ciphers_are_checked() -> None:
 
 
 def test_renegotiation_is_off(tmp_path: Path) -> None:
-    certificates = Certificates(TlsOptions(), [certificate(tmp_path, "localhost")])
+    certificates = Certificates(tls_options(), [certificate(tmp_path, "localhost")])
     assert certificates.context.options & ssl.OP_NO_RENEGOTIATION

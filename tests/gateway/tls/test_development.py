@@ -9,8 +9,9 @@ import pytest
 import structlog
 
 from gateway.errors import StartError
-from gateway.tls.context import TlsContext, TlsOptions
+from gateway.tls.context import TlsContext
 from gateway.tls.development import development_context, directory
+from tests.gateway.tls.secured import tls_options
 
 KEPT = Path("gateway/development-ca")
 
@@ -53,7 +54,7 @@ def test_certificate_for_the_hosts_of_the_routes(host: str, cache: Path) -> None
         "app.example",
     ]
     with structlog.testing.capture_logs() as logged:
-        context = development_context(TlsOptions(), hosts)
+        context = development_context(tls_options(), hosts)
     assert logged[0]["hosts"][3:] == ["app.example", "*.example.com", "192.0.2.1", "2001:db8::1"]
     shake_hands(context, host, cache / KEPT / "ca.pem")
     with pytest.raises(ssl.SSLError):
@@ -62,13 +63,13 @@ def test_certificate_for_the_hosts_of_the_routes(host: str, cache: Path) -> None
 
 def test_authority_is_kept_and_private(cache: Path) -> None:
     with structlog.testing.capture_logs() as logged:
-        development_context(TlsOptions(), [])
+        development_context(tls_options(), [])
     (line,) = logged
     authority = cache / KEPT / "ca.pem"
     assert line["authority"] == str(authority)
     assert line["example"] == f"curl --cacert {authority}"
     first = authority.read_bytes()
-    development_context(TlsOptions(), [])
+    development_context(tls_options(), [])
     assert authority.read_bytes() == first
     assert stat.S_IMODE(os.stat(cache / KEPT).st_mode) == 0o700
     for file in (cache / KEPT).iterdir():
@@ -79,7 +80,7 @@ def test_directory_that_others_may_read(cache: Path) -> None:
     """Made by hand, or copied: the key is in there."""
     (cache / KEPT).mkdir(parents=True)
     (cache / KEPT).chmod(0o755)
-    development_context(TlsOptions(), [])
+    development_context(tls_options(), [])
     assert stat.S_IMODE(os.stat(cache / KEPT).st_mode) == 0o700
 
 
@@ -103,18 +104,18 @@ def test_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(StartError, match="this user has no home; expected HOME or XDG_CACHE_HOME"):
-        development_context(TlsOptions(), [])
+        development_context(tls_options(), [])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_authority_that_cannot_be_used(cache: Path) -> None:
-    development_context(TlsOptions(), [])
+    development_context(tls_options(), [])
     (cache / KEPT / "ca-key.pem").write_text("spoiled")
     with pytest.raises(StartError, match="has no usable authority: remove it"):
-        development_context(TlsOptions(), [])
+        development_context(tls_options(), [])
 
 
 def test_cache_that_cannot_be_written(cache: Path) -> None:
     (cache / "gateway").write_text("a file in the way")
     with pytest.raises(StartError, match=r"gateway.*: Not a directory"):
-        development_context(TlsOptions(), [])
+        development_context(tls_options(), [])

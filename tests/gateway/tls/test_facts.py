@@ -10,11 +10,10 @@ import trustme
 from gateway.backends.asgi.scope import http_scope
 from gateway.environ import build_environ
 from gateway.request import Request, Responder, respond
-from gateway.tls.context import TlsOptions
 from gateway.tls.facts import TlsFacts
 from tests.gateway.conftest import make_request
 from tests.gateway.served import LAST_GET, run
-from tests.gateway.tls.secured import authority_file, certificate, client_context, secured
+from tests.gateway.tls.secured import authority_file, certificate, client_context, secured, tls_options
 
 CLIENTS = trustme.CA(organization_name="Issuer")
 
@@ -30,7 +29,7 @@ def told(
         found.append((dict(http_scope(request, {}, {})), variables))
         await respond(responder, 200, [], b"")
 
-    options = TlsOptions(client_certificates="optional", client_ca=authority_file(directory, CLIENTS))
+    options = tls_options(client_certificates="optional", client_ca=authority_file(directory, CLIENTS))
 
     async def main() -> None:
         async with secured(answer, [certificate(directory, "localhost")], options) as served:

@@ -10,18 +10,16 @@ import pytest
 import structlog
 import trio
 import trustme
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from gateway.environ import build_environ
 from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.hsts import hsts_value
 from gateway.front.service import Limits, Timeouts
 from gateway.request import Request, Responder, respond
-from gateway.tls.context import TlsOptions
 from tests.gateway.served import (
     GET,
     LAST_GET,
-    quick_sweeper,  # noqa: F401
     read_all,
     read_until,
     response,
@@ -30,12 +28,7 @@ from tests.gateway.served import (
     until,
 )
 from tests.gateway.test_daemon import daemon
-from tests.gateway.tls.secured import (
-    authority_file,
-    certificate,
-    client_context,
-    secured,
-)
+from tests.gateway.tls.secured import authority_file, certificate, client_context, secured, tls_options
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -90,7 +83,7 @@ def test_requests_on_one_connection(version: ssl.TLSVersion, tmp_path: Path) -> 
 
 def test_oldest_version(tmp_path: Path) -> None:
     async def main() -> None:
-        options = TlsOptions(min_version="1.3")
+        options = tls_options(min_version="1.3")
         async with secured(hello, [certificate(tmp_path, "localhost")], options) as served:
             with pytest.raises(trio.BrokenResourceError) as refused:
                 await served.hello(context=client_context(version=ssl.TLSVersion.TLSv1_2))
@@ -102,7 +95,7 @@ def test_oldest_version(tmp_path: Path) -> None:
 
 def test_ciphers(tmp_path: Path) -> None:
     async def main() -> None:
-        options = TlsOptions(ciphers="ECDHE-ECDSA-AES256-GCM-SHA384")
+        options = tls_options(ciphers="ECDHE-ECDSA-AES256-GCM-SHA384")
         async with secured(variables, [certificate(tmp_path, "localhost")], options) as served:
             found = environ_of(
                 await served.ask(LAST_GET, context=client_context(version=ssl.TLSVersion.TLSv1_2))
@@ -158,7 +151,7 @@ def test_certificate_by_name(host: str | None, shown: str, tmp_path: Path) -> No
 def test_strict_sni(host: str | None, reason: str, tmp_path: Path) -> None:
     async def main() -> None:
         files = [certificate(tmp_path, "localhost")]
-        async with secured(hello, files, TlsOptions(strict_sni=True)) as served:
+        async with secured(hello, files, tls_options(strict_sni=True)) as served:
             with structlog.testing.capture_logs() as logs, pytest.raises(trio.BrokenResourceError) as refused:
                 await served.hello(host)
             assert "unrecognized" in str(refused.value.__cause__).lower()
@@ -201,7 +194,7 @@ def test_client_certificate(version: ssl.TLSVersion, mode: str, tmp_path: Path) 
     """Its facts are told as by mod_ssl."""
     authority = trustme.CA(organization_name="Issuers, Inc.")
     shown = authority.issue_cert("client@example.com", common_name="Zoë", organization_name="Acme")
-    options = TlsOptions(
+    options = tls_options(
         client_certificates="required" if mode == "required" else "optional",
         client_ca=authority_file(tmp_path, authority),
     )
@@ -224,7 +217,9 @@ def test_client_certificate(version: ssl.TLSVersion, mode: str, tmp_path: Path) 
 
 def test_optional_certificate_that_is_not_shown(tmp_path: Path) -> None:
     async def main() -> None:
-        options = TlsOptions(client_certificates="optional", client_ca=authority_file(tmp_path, trustme.CA()))
+        options = tls_options(
+            client_certificates="optional", client_ca=authority_file(tmp_path, trustme.CA())
+        )
         async with secured(variables, [certificate(tmp_path, "localhost")], options) as served:
             found = environ_of(await served.ask(LAST_GET))
         assert found["SSL_CLIENT_VERIFY"] == "NONE"
@@ -239,7 +234,7 @@ def test_required_certificate_that_is_not_good(version: ssl.TLSVersion, shown: s
     """The client is told why by an alert, in TLS 1.3 only after it has sent its request."""
     authority = trustme.CA()
     wrong = trustme.CA().issue_cert("client@example.com") if shown == "wrong authority" else None
-    options = TlsOptions(client_certificates="required", client_ca=authority_file(tmp_path, authority))
+    options = tls_options(client_certificates="required", client_ca=authority_file(tmp_path, authority))
 
     async def main() -> None:
         async with secured(hello, [certificate(tmp_path, "localhost")], options) as served:
@@ -342,11 +337,13 @@ def test_bad_clients_leave_nothing(tmp_path: Path) -> None:
                     for number in range(200):
                         nursery.start_soon(misbehave, await served.connect(), number % 4)
                     assert (await served.ask(LAST_GET)).endswith(b"hello")
+                    clock.rate = 1.0
                 await until(lambda: not served.entrance._open)
             assert {line["log_level"] for line in logged} == {"info", "debug"}
             assert not served.service.pump._streams
 
-    run(main, seconds=20)
+    clock = MockClock(rate=0.01)  # until the others are served, however long that takes
+    run(main, seconds=20, clock=clock)
 
 
 def test_draining_ends_handshakes(tmp_path: Path) -> None:

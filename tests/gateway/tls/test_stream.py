@@ -11,32 +11,23 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from gateway.tls.context import Certificates, TlsOptions
+from gateway.tls.context import Certificates
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import PIECE, TlsStream
+from tests.gateway.net.pumped import connected
 from tests.gateway.served import (
     pumping,
-    quick_sweeper,  # noqa: F401
     read_all,
     run,
     until,
 )
-from tests.gateway.tls.secured import Client, certificate, client_context
+from tests.gateway.tls.secured import Client, certificate, client_context, tls_options
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 
 Test: TypeAlias = Callable[[TlsStream, Client], Awaitable[None]]
-
-
-def tcp() -> tuple[socket.socket, socket.socket]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        ours = socket.create_connection(listener.getsockname())
-        theirs, _ = listener.accept()
-    return ours, theirs
 
 
 def streams(
@@ -48,11 +39,11 @@ def streams(
     send_buffer: int | None = None,
 ) -> None:
     """Run *test* with a stream and its client, after their handshake if that is wanted."""
-    certificates = Certificates(TlsOptions(), [certificate(directory, "localhost")])
+    certificates = Certificates(tls_options(), [certificate(directory, "localhost")])
 
     async def main() -> None:
         async with pumping() as pump:
-            ours, theirs = tcp()
+            ours, theirs = connected("tcp")
             if send_buffer is not None:
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
             stream = TlsStream(pump, ours, certificates.context)
@@ -318,6 +309,70 @@ def test_reader_that_does_not_read_is_waited_for(tmp_path: Path) -> None:
             while len(received) < len(data):
                 received += bytes(await client.receive_some(65536))
         assert received == data
+
+    streams(tmp_path, test, send_buffer=65536)
+
+
+def test_pieces_of_what_goes_on_leave_together_and_in_their_order(tmp_path: Path) -> None:
+    """To a client that reads, and to one that does not for a while: the rest is offered again."""
+    pieces = [b"%d," % number * (1 + number % 7 * 300) for number in range(2000)]
+    whole = b"".join(pieces)
+
+    async def test(stream: TlsStream, client: Client) -> None:
+        async def send() -> None:
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    sent = stream.try_send_more(rest)
+                    rest = rest[sent:]
+                    if not sent:
+                        await stream.wait_writable()
+            await stream.send_eof()
+
+        assert stream.try_send_more(b"first") == 5
+        assert not stream.unsent
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            received = await read_all(client)
+        assert received == b"first" + whole
+
+    streams(tmp_path, test, send_buffer=65536)
+
+
+@pytest.mark.parametrize("head", [b"head", b"h" * PIECE, b"h" * (PIECE + 1)], ids=["small", "piece", "more"])
+def test_a_large_body_follows_its_head(head: bytes, tmp_path: Path) -> None:
+    """To a client that does not read for a while: the rest is offered again."""
+    body = os.urandom(PIECE * 32 + 5)
+
+    async def test(stream: TlsStream, client: Client) -> None:
+        async def send() -> None:
+            sent = stream.try_send_behind(head, body)
+            assert sent < len(head + body)
+            await stream.send_all((head + body)[sent:])
+            await stream.send_eof()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            received = await read_all(client)
+        assert received == head + body
+
+    streams(tmp_path, test, send_buffer=65536)
+
+
+def test_a_large_body_waits_for_what_was_not_taken(tmp_path: Path) -> None:
+    body = os.urandom(PIECE * 32 + 5)
+
+    async def test(stream: TlsStream, client: Client) -> None:
+        sent = stream.try_send(body)
+        assert stream.try_send_behind(body[sent : sent + PIECE], body[sent + PIECE :]) == 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, body[sent:])
+            received = b""
+            while len(received) < len(body):
+                received += await client.receive_some()
+        assert received == body
 
     streams(tmp_path, test, send_buffer=65536)
 

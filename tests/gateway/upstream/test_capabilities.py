@@ -22,7 +22,6 @@ from tests.gateway.served import (
     backend,
     gateway_of,
     next_event,
-    quick_sweeper,  # noqa: F401
     read_request,
     response,
     run,

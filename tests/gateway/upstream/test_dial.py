@@ -20,7 +20,6 @@ from gateway.net.stream import PumpStream
 from gateway.upstream.dial import Dialer, SocketAddress
 from tests.gateway.served import (
     pumping,
-    quick_sweeper,  # noqa: F401
     run,
 )
 

@@ -1,26 +1,29 @@
 """What ejects a server, how long, and how it comes back."""
 
 import errno
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gateway.errors import BackendError, Cause, Phase
-from gateway.upstream.health import LEAST_SHARE, LONGEST_EJECTION, Health, HealthPolicy, State, is_fault
+from gateway.upstream.health import LEAST_SHARE, LONGEST_EJECTION, Health, State, is_fault
+from tests.gateway.upstream.policies import HEALTH
 
 
-def failing(health: Health, times: int, now: float = 0.0) -> list[bool]:
-    return [health.failed(now, "broken") for _ in range(times)]
+def failing(health: Health, times: int) -> list[bool]:
+    return [health.failed(0.0, "broken") for _ in range(times)]
 
 
-def ejected(**policy: float) -> Health:
-    health = Health(HealthPolicy(failures=1, **policy))
+def ejected(**policy: Any) -> Health:
+    health = Health(replace(HEALTH, failures=1, **policy))
     assert health.failed(0.0, "broken")
     health.eject(0.0)
     return health
 
 
 def test_failures_in_a_row_are_enough() -> None:
-    health = Health(HealthPolicy(failures=3))
+    health = Health(replace(HEALTH, failures=3))
     assert failing(health, 2) == [False, False]
     assert not health.succeeded(0.0)
     assert failing(health, 3) == [False, False, True]
@@ -28,7 +31,7 @@ def test_failures_in_a_row_are_enough() -> None:
 
 
 def test_nothing_ejects_without_a_number() -> None:
-    assert failing(Health(HealthPolicy(failures=0)), 9) == [False] * 9
+    assert failing(Health(replace(HEALTH, failures=0)), 9) == [False] * 9
 
 
 def test_ejected_server_is_tried_by_one_request_after_its_time() -> None:
@@ -83,7 +86,7 @@ def test_share_grows_after_the_return() -> None:
 
 
 def test_a_check_takes_it_down_and_up() -> None:
-    health = Health(HealthPolicy(slow_start=10.0))
+    health = Health(replace(HEALTH, slow_start=10.0))
     health.mark_down("status 500")
     assert (health.state(0.0), health.admits(1e9), health.last_failure) == (State.DOWN, False, "status 500")
     assert not health.succeeded(0.0)

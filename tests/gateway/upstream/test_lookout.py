@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.upstream.balance import RoundRobin
 from gateway.upstream.group import ServerGroup
-from gateway.upstream.health import HealthPolicy
 from gateway.upstream.lookout import Lookout
 from gateway.upstream.server import Server
-from tests.gateway.served import LAST_GET, Served, backend, gateway_of, quick_sweeper, response, run  # noqa: F401
+from tests.gateway.served import LAST_GET, Served, backend, gateway_of, response, run
+from tests.gateway.upstream.policies import HEALTH
 from tests.gateway.upstream.test_queue import make_server
 from tests.gateway.upstream.test_upstream import POST, PUT, named, upstream_of
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
 
 def group_of(*servers: Server) -> ServerGroup:
-    return ServerGroup("app", servers, balance=RoundRobin(), health=HealthPolicy())
+    return ServerGroup("app", servers, balance=RoundRobin(), health=HEALTH)
 
 
 async def _server(port: int) -> Server:
@@ -85,15 +86,19 @@ def test_silence_counts_from_the_last_answer(first: Server, second: Server) -> N
 # ---- in a backend
 
 
-async def frozen(stream: trio.SocketStream) -> None:
-    """It takes what is sent, and says nothing."""
-    while await stream.receive_some(65536):
-        pass
-
-
 def with_frozen(test: Callable[[Served], Awaitable[None]], **options: Any) -> list[Any]:
-    """Run *test* with a frozen server and two that answer; what was logged."""
+    """Run *test* with a frozen server and two that answer; what was logged.
+
+    Time passes by 5 seconds where a request waits for the frozen one.
+    """
     logs: list[Any] = []
+    clock = trio.testing.MockClock(rate=1.0)
+
+    async def frozen(stream: trio.SocketStream) -> None:
+        """It takes what is sent, and says nothing."""
+        while await stream.receive_some(65536):
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(5.0)
 
     async def main() -> None:
         nonlocal logs
@@ -104,11 +109,11 @@ def with_frozen(test: Callable[[Served], Awaitable[None]], **options: Any) -> li
                 with capture_logs() as logs:
                     await test(served)
 
-    run(main, seconds=30.0)
+    run(main, seconds=90.0, clock=clock)
     return logs
 
 
-SOON = {"per_try": "50ms"}
+SOON = {"per_try": "4s"}
 
 
 @pytest.mark.parametrize("request_", [LAST_GET, PUT % (4, b"body")], ids=["GET", "PUT"])
@@ -125,7 +130,7 @@ def test_request_to_a_frozen_server_is_answered_by_another(request_: bytes) -> N
     assert len(failed) == 3
     for entry in failed:
         assert (entry["cause"], entry["phase"]) == ("http_response_timeout", "first byte")
-        assert entry["detail"] == "no byte for 0.05 s, nor an answer to anybody else"
+        assert entry["detail"] == "no byte for 4 s, nor an answer to anybody else"
 
 
 def test_other_requests_wait_for_the_first_byte() -> None:
@@ -135,7 +140,7 @@ def test_other_requests_wait_for_the_first_byte() -> None:
         statuses = [response(await served.ask(POST % (4, b"body"))).status for _ in range(3)]
         assert sorted(statuses) == [200, 200, 504]
 
-    logs = with_frozen(test, retry=SOON, timeouts={"first_byte": "300ms"})
+    logs = with_frozen(test, retry=SOON, timeouts={"first_byte": "5s"})
     (failed,) = [entry for entry in logs if entry["event"] == "backend failed"]
     assert failed["detail"] == "nothing was received in time"
 
@@ -145,6 +150,6 @@ def test_per_try_of_0_waits_for_the_first_byte() -> None:
         for _ in range(3):
             assert response(await served.ask(LAST_GET)).status == 200
 
-    logs = with_frozen(test, retry={"per_try": "0s"}, timeouts={"first_byte": "300ms"})
+    logs = with_frozen(test, retry={"per_try": "0s"}, timeouts={"first_byte": "5s"})
     (failed,) = [entry for entry in logs if entry["event"] == "backend try failed"]
     assert failed["detail"] == "nothing was received in time"

@@ -28,7 +28,7 @@ from gateway.protocols.fastcgi.records import (
     encode_record,
     encode_stream,
 )
-from gateway.upstream.multiplex import RequestStream, SharedConnection, SharingPolicy
+from gateway.upstream.multiplex import RequestStream, SharedConnection
 from gateway.upstream.shared_pool import SharedPool
 from gateway.upstream.upstream import Upstream
 from tests.gateway.freed import freed_without_the_collector
@@ -41,7 +41,6 @@ from tests.gateway.served import (
     gateway_of,
     next_event,
     pass_time,
-    quick_sweeper,  # noqa: F401
     read_all,
     read_request,
     read_until,
@@ -51,6 +50,7 @@ from tests.gateway.served import (
     until,
     unused_port,
 )
+from tests.gateway.upstream.policies import SHARING
 from tests.gateway.upstream.test_exchange import PATIENT, fine, said
 from tests.gateway.upstream.test_upstream import upstream_of
 
@@ -113,8 +113,7 @@ def sharing(
     application: Application,
     test: Callable[[Served, Upstream], Awaitable[None]],
     *,
-    known: bool = True,
-    seconds: float = 10,
+    seconds: float = 25,
     path: str | None = None,
     clock: trio.abc.Clock | None = None,
     **options: Any,
@@ -138,7 +137,7 @@ def sharing(
             }
             async with gateway_of(config) as served:
                 upstream = upstream_of(served)
-                await until(lambda: upstream.servers[0].told is not None or not known)
+                await until(lambda: upstream.servers[0].told is not None)
                 with capture_logs() as captured:
                     await test(served, upstream)
                 logs.extend(captured)
@@ -410,7 +409,10 @@ def test_slow_client_keeps_others_waiting_for_so_long() -> None:
         if path == "/patient":
             await stream.send_all(encode_stream(STDOUT, 1, PLAIN + b"begun"))
             await begun.wait()
-            await stream.send_all(encode_record(STDOUT, 1, b", and ended") + encode_end_request(1))
+            await stream.send_all(encode_record(STDOUT, 1, b", and ended"))
+            # Behind all that there is for the other one, which would be too much for nobody.
+            await until(lambda: bool(stream.connection.aborted))
+            await stream.send_all(encode_end_request(1))
         else:
             await large.answer(stream, path)
 
@@ -565,7 +567,7 @@ def test_time_for_connecting_is_over_when_there_is_a_connection() -> None:
             stream = attached(pump, ours)
             stream.write_deadline = stream.read_deadline = trio.current_time()
             connection = SharedConnection(
-                stream, pump, SharingPolicy(), places=2, backend="", address="", changed=lambda _: None
+                stream, pump, SHARING, places=2, backend="", address="", changed=lambda _: None
             )
             nursery.start_soon(connection.run)
             request = connection.open()
@@ -1117,7 +1119,7 @@ def test_aborts_that_fill_the_kernel_before_a_turn_is_taken() -> None:
         connection = SharedConnection(
             PumpStream(pump, ours),
             pump,
-            SharingPolicy(),
+            SHARING,
             places=102,
             backend="app",
             address="app",

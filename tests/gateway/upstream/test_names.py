@@ -8,7 +8,10 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from gateway.protocols.events import RequestVariables
+from gateway.protocols.fastcgi import FastCgiServer
 from gateway.upstream.health import State
+from tests.gateway.multiplexing import Application, RequestEnd
 from tests.gateway.name_server import NameServer, name_server
 from tests.gateway.served import (
     LAST_GET,
@@ -17,7 +20,6 @@ from tests.gateway.served import (
     Served,
     backend,
     gateway_of,
-    quick_sweeper,  # noqa: F401
     read_request,
     response,
     run,
@@ -32,12 +34,12 @@ pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
 @pytest.fixture(autouse=True)
 def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers hold for 10 ms, and a name server that does not answer has failed after 100."""
+    """Answers hold for 10 ms, and name servers have all the time that they take."""
     monkeypatch.setattr("gateway.net.resolver.SHORTEST", 0.01)
     monkeypatch.setattr("gateway.net.resolver.NEGATIVE", 0.01)
-    monkeypatch.setattr("gateway.net.resolver.LIFETIME", 0.1)
+    monkeypatch.setattr("gateway.net.resolver.LIFETIME", 60.0)
     monkeypatch.setattr("gateway.upstream.names.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("gateway.upstream.names.PATIENCE", 0.2)
+    monkeypatch.setattr("gateway.upstream.names.PATIENCE", 60.0)
 
 
 @asynccontextmanager
@@ -66,8 +68,8 @@ async def serving(
         yield served
 
 
-def url(servers: list[ScriptedBackend], host: str = "app.example") -> str:
-    return f"http://{host}:{servers[0].address.rpartition(':')[2]}"
+def url(servers: list[ScriptedBackend]) -> str:
+    return f"http://app.example:{servers[0].address.rpartition(':')[2]}"
 
 
 def names_of(served: Served) -> list[str]:
@@ -164,6 +166,79 @@ def test_request_in_the_queue_goes_to_a_server_that_comes() -> None:
         run(main)
 
 
+def test_request_in_the_queue_does_not_go_to_a_server_that_has_gone() -> None:
+    """When that finishes what it has, it has room for none."""
+
+    async def main() -> None:
+        first, second = trio.Event(), trio.Event()
+
+        def busy(name: bytes, until_then: trio.Event) -> Behaviour:
+            async def behave(stream: trio.SocketStream) -> None:
+                await read_request(stream, CODECS["http"]())
+                await until_then.wait()
+                await stream.send_all(fine("http", name))
+
+            return behave
+
+        async with name_server() as names, on_one_port(busy(b"a", first), busy(b"b", second)) as servers:
+            names.say("app.example", "A", "127.0.0.1")
+            pool = {"connections": 1, "queue_time": "60s"}
+            async with serving(names, url(servers), pool=pool) as served:
+                found: list[tuple[int, bytes]] = []
+
+                async def get() -> None:
+                    found.append(await ask(served))
+
+                async with trio.open_nursery() as nursery:
+                    for _ in range(3):
+                        nursery.start_soon(get)
+                    await until(lambda: upstream_of(served).snapshot().queued == 2)
+                    names.say("app.example", "A", "127.0.0.2")
+                    await until(lambda: upstream_of(served).snapshot().queued == 1)
+                    first.set()
+                    await until(lambda: len(found) == 1)
+                    assert upstream_of(served).snapshot().queued == 1
+                    second.set()
+                assert sorted(found) == [(200, b"a"), (200, b"b"), (200, b"b")]
+
+    with capture_logs():
+        run(main)
+
+
+def test_shared_connection_to_a_server_that_has_gone_ends_with_its_requests() -> None:
+    """One that is made in the place of another, too."""
+
+    async def main() -> None:
+        cut = trio.Event()
+
+        async def behave(stream: RequestEnd) -> None:
+            head, _ = await read_request(stream, FastCgiServer())  # type: ignore[arg-type]
+            assert isinstance(head, RequestVariables)
+            if len(application.connections) == 1:
+                await cut.wait()
+            else:
+                await stream.send_all(fine("fastcgi", head.variables["PATH_INFO"].encode()))
+
+        application = Application(behave)
+        async with name_server() as names, on_one_port(application, Application(behave)) as servers:
+            names.say("app.example", "A", "127.0.0.1")
+            target = url(servers).removeprefix("http://")
+            async with serving(names, target, "fastcgi", keep_connection=True, multiplex=True) as served:
+                await until(lambda: upstream_of(served).servers[0].told is not None)
+                async with trio.open_nursery() as nursery:
+                    for _ in range(2):
+                        nursery.start_soon(ask, served)
+                    await until(lambda: application.begun == [[1, 2]])
+                    names.say("app.example", "A", "127.0.0.2")
+                    await until(lambda: names_of(served) == ["127.0.0.2"])
+                    cut.set()
+                assert len(application.begun) > 1
+                await until(lambda: servers[0].open == 0)
+
+    with capture_logs():
+        run(main)
+
+
 def test_name_is_not_looked_up_for_requests() -> None:
     async def main() -> None:
         async with name_server() as names, on_one_port(named(b"a")) as servers:
@@ -194,34 +269,47 @@ def test_last_answer_holds_while_name_servers_fail() -> None:
     assert told(logs) == ["servers of a name", "name cannot be resolved: what is known of it holds on"]
 
 
-def test_name_that_does_not_exist_and_then_does() -> None:
+@pytest.mark.parametrize("exists", [False, True])
+def test_name_that_does_not_exist_and_then_does(exists: bool) -> None:
+    """Or that has no address, which an authority may say without for how long (RFC 2308 2.2)."""
+
     async def main() -> None:
-        async with (
-            name_server() as names,
-            on_one_port(named(b"a")) as servers,
-            serving(names, url(servers)) as served,
-        ):
-            found = response(await served.ask(LAST_GET))
-            assert found.status == 502
-            assert "dns_error" in found.headers["proxy-status"]
-            names.say("app.example", "A", "127.0.0.1")
-            await until(lambda: names_of(served) == ["127.0.0.1"])
-            assert await ask(served) == (200, b"a")
+        async with name_server() as names, on_one_port(named(b"a")) as servers:
+            if exists:
+                names.say("app.example", "A")
+            async with serving(names, url(servers)) as served:
+                await come_and_go(names, served)
+
+    async def come_and_go(names: NameServer, served: Served) -> None:
+        found = response(await served.ask(LAST_GET))
+        assert found.status == 502
+        assert "dns_error" in found.headers["proxy-status"]
+        names.say("app.example", "A", "127.0.0.1")
+        await until(lambda: names_of(served) == ["127.0.0.1"])
+        assert await ask(served) == (200, b"a")
+        names.say("app.example", "A")
+        if not exists:
             names.records.clear()
-            await until(lambda: names_of(served) == ["app.example"])
-            assert (await ask(served))[0] == 502
+        await until(lambda: names_of(served) == ["app.example"])
+        assert (await ask(served))[0] == 502
 
     with capture_logs() as logs:
         run(main)
     assert "cannot resolve the name: there is no such name" in str(logs)
 
 
-def test_start_does_not_wait_long_for_name_servers_and_held_requests_do() -> None:
+def test_start_does_not_wait_long_for_name_servers_and_held_requests_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.net.resolver.LIFETIME", 0.1)
+    monkeypatch.setattr("gateway.upstream.names.PATIENCE", 0.2)
+    failed = "name cannot be resolved: what is known of it holds on"
+
     async def main() -> None:
         async with name_server() as names, on_one_port(named(b"a")) as servers:
             names.silent = {"A", "AAAA"}
             names.say("app.example", "A", "127.0.0.1")
-            async with serving(names, url(servers), hold="5s") as served:
+            async with serving(names, url(servers), hold="60s") as served:
                 found = []
 
                 async def held() -> None:
@@ -229,13 +317,12 @@ def test_start_does_not_wait_long_for_name_servers_and_held_requests_do() -> Non
 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(held)
-                    await until(lambda: upstream_of(served).snapshot().held == 1)
+                    await until(lambda: upstream_of(served).snapshot().held == 1 and failed in told(logs))
                     names.silent = set()
                 assert found == [(200, b"a")]
 
     with capture_logs() as logs:
         run(main)
-    assert "name cannot be resolved: what is known of it holds on" in told(logs)
 
 
 @pytest.mark.parametrize("kind", ["http", "uwsgi"])
@@ -273,6 +360,35 @@ def test_services_have_port_weight_and_backup(kind: str) -> None:
 
     with capture_logs():
         run(main)
+
+
+def test_server_of_a_service_whose_name_fails_keeps_nobody_from_the_others() -> None:
+    async def main() -> None:
+        async with name_server() as names, on_one_port(named(b"a"), named(b"b"), named(b"c")) as servers:
+            port = servers[0].address.rpartition(":")[2]
+            names.say("_app._tcp.example", "SRV", f"1 1 {port} a.example.", f"1 1 {port} b.example.")
+            names.say("a.example", "A", "127.0.0.1")
+            names.say("b.example", "A", "127.0.0.2")
+            names.broken.add("b.example")
+            async with serving(names, "http://srv:_app._tcp.example") as served:
+                assert names_of(served) == ["127.0.0.1"]
+                assert await ask(served) == (200, b"a")
+                names.broken.clear()
+                await until(lambda: sorted(names_of(served)) == ["127.0.0.1", "127.0.0.2"])
+                # What was known of it holds.
+                stays = upstream_of(served).servers[names_of(served).index("127.0.0.2")]
+                names.broken.add("b.example")
+                names.say("a.example", "A", "127.0.0.3")
+                await until(lambda: sorted(names_of(served)) == ["127.0.0.2", "127.0.0.3"])
+                assert stays in upstream_of(served).servers
+                assert {await ask(served) for _ in range(4)} == {(200, b"b"), (200, b"c")}
+                names.say("_app._tcp.example", "SRV", f"1 1 {port} a.example.")
+                await until(lambda: names_of(served) == ["127.0.0.3"])
+
+    with capture_logs() as logs:
+        run(main)
+    warnings = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert [entry["name"] for entry in warnings] == ["b.example", "b.example"]
 
 
 def test_host_is_the_name_in_the_configuration() -> None:

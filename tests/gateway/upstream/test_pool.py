@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +11,14 @@ from gateway.net.address import TcpAddress
 from gateway.net.pump import Pump
 from gateway.protocols.http1.client import Http1Client
 from gateway.upstream.dial import Dialer
-from gateway.upstream.pool import Pool, PoolPolicy, UpstreamConnection
+from gateway.upstream.pool import Pool, UpstreamConnection
 from tests.gateway.served import (
     attached,
     pumping,
-    quick_sweeper,  # noqa: F401
     run,
     until,
 )
+from tests.gateway.upstream.policies import POOL
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -40,7 +41,7 @@ class Fixture:
 
 
 def pooling(test: Callable[[Fixture], Awaitable[None]], **limits: Any) -> None:
-    policy = PoolPolicy(**{"idle": 2, **limits})
+    policy = replace(POOL, **{"idle": 2, **limits})
 
     async def main() -> None:
         async with pumping() as pump:

@@ -13,7 +13,6 @@ from tests.gateway.served import (
     Served,
     backend,
     gateway_of,
-    quick_sweeper,  # noqa: F401
     read_request,
     read_until,
     run,

@@ -12,20 +12,20 @@ from gateway.net.pump import Pump
 from gateway.upstream.balance import RoundRobin
 from gateway.upstream.dial import Dialer
 from gateway.upstream.group import ServerGroup
-from gateway.upstream.health import HealthPolicy
 from gateway.upstream.hold import Hold
-from gateway.upstream.pool import Pool, PoolPolicy
+from gateway.upstream.pool import Pool
 from gateway.upstream.queue import Queue
 from gateway.upstream.server import Server
 from gateway.upstream.upkeep import Upkeep
 from tests.gateway.served import run
+from tests.gateway.upstream.policies import HEALTH, POOL
 
 
 def make_server(port: int, connections: int = 1) -> Server:
     pump = Pump()
     dialer = Dialer(pump, TcpAddress("127.0.0.1", port), backend="app", timeout=1.0)
     pump._epoll.close()
-    return Server(Pool(pump, dialer, PoolPolicy()), health=HealthPolicy(), connections=connections)
+    return Server(Pool(pump, dialer, POOL), health=HEALTH, connections=connections)
 
 
 def queueing(test: Callable[[Queue, Server, Server, list[str], trio.Nursery], Awaitable[None]]) -> None:
@@ -109,7 +109,7 @@ def test_nobody_waits_for_a_server_that_its_name_leads_to_no_more() -> None:
     async def test(
         queue: Queue, first: Server, second: Server, got: list[str], nursery: trio.Nursery
     ) -> None:
-        group = ServerGroup("app", [first, second], balance=RoundRobin(), health=HealthPolicy())
+        group = ServerGroup("app", [first, second], balance=RoundRobin(), health=HEALTH)
         Upkeep("app", group, queue, Hold(0.0))
 
         async def wait_for_first() -> None:

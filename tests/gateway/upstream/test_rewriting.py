@@ -12,7 +12,6 @@ from tests.gateway.served import (
     LAST_GET,
     backend,
     gateway_of,
-    quick_sweeper,  # noqa: F401
     read_request,
     response,
     run,

@@ -29,7 +29,6 @@ from tests.gateway.served import (
     Served,
     backend,
     gateway_of,
-    quick_sweeper,  # noqa: F401
     read_all,
     read_request,
     read_until,
@@ -37,6 +36,7 @@ from tests.gateway.served import (
     response,
     run,
 )
+from tests.gateway.upstream.test_upstream import upstream_of
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -129,11 +129,18 @@ def ca(tmp_path: Path) -> str:
     return str(path)
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Write a new file in place of the one at *path*."""
+    written = path.with_suffix(".new")
+    written.write_bytes(content)
+    written.replace(path)
+
+
 def files_of(leaf: trustme.LeafCert, directory: Path) -> dict[str, str]:
     """What the configuration says about the gateway's own certificate."""
     certificate, key = directory / "own.pem", directory / "own-key.pem"
-    certificate.write_bytes(leaf.cert_chain_pems[0].bytes())
-    key.write_bytes(leaf.private_key_pem.bytes())
+    replace(certificate, leaf.cert_chain_pems[0].bytes())
+    replace(key, leaf.private_key_pem.bytes())
     return {"certificate": str(certificate), "key": str(key)}
 
 
@@ -319,6 +326,57 @@ def test_certificate_that_the_gateway_does_not_have(
         ssl.TLSVersion.TLSv1_3: "first byte: tlsv13 alert certificate required",
     }
     assert details == wanted[version]
+
+
+def look(served: Served) -> None:
+    """What the upkeep does now and then: a change is read when it has stayed the same."""
+    tls = upstream_of(served).upkeep.tls
+    assert tls is not None
+    tls.refresh()
+    tls.refresh()
+
+
+def test_renewed_authorities_are_for_new_connections(ca: str) -> None:
+    """No session of before is resumed, of whose server nothing would be looked at."""
+    server = TlsServer(context_of())
+    statuses: list[int] = []
+
+    async def test(served: Served) -> None:
+        async def ask_once() -> None:
+            statuses.append(response(await served.ask(LAST_GET)).status)
+
+        await ask_once()
+        await ask_once()
+        for content in (STRANGER.cert_pem.bytes(), b"nonsense", AUTHORITY.cert_pem.bytes()):
+            replace(Path(ca), content)
+            look(served)
+            look(served)
+            await ask_once()
+
+    with capture_logs() as logs:
+        serve(server, ca, test, pool={"idle": 0})
+    assert statuses == [200, 200, 502, 502, 200]
+    assert server.resumed == [False, True, False]
+    told = [(entry["event"], entry["backend"]) for entry in logs if "renewed" in entry["event"]]
+    assert told == [(f"certificate {what}", "app") for what in ("renewed", "not renewed", "renewed")]
+
+
+def test_renewed_certificate_of_the_gateway(tmp_path: Path, ca: str) -> None:
+    server = TlsServer(context_of(clients=STRANGER))
+    statuses: list[int] = []
+
+    async def main() -> None:
+        async with backend(server.behave) as app:
+            own = files_of(AUTHORITY.issue_cert("gateway.example"), tmp_path)
+            async with gateway_of(config(app.address, tls={"ca": ca, **own})) as served:
+                for issuer in (AUTHORITY, STRANGER):
+                    files_of(issuer.issue_cert("gateway.example"), tmp_path)
+                    look(served)
+                    statuses.append(response(await served.ask(LAST_GET)).status)
+
+    with capture_logs():
+        run(main)
+    assert statuses == [502, 200]
 
 
 # ---- versions and clear text

@@ -34,7 +34,6 @@ from tests.gateway.served import (
     gateway_of,
     next_event,
     pass_time,
-    quick_sweeper,  # noqa: F401
     read_request,
     reset,
     response,
@@ -181,6 +180,31 @@ def test_request_that_cannot_be_repeated_is_not(request_: bytes) -> None:
                 assert (await ask(served, request_))[0] == 502
             assert sum(server.connections for server in servers) == 1
         assert told(logs) == ["backend failed"]
+
+    run(main)
+
+
+def test_tries_that_fail_at_once_hold_up_nobody() -> None:
+    """A port that refuses says so within the call: others have their turns between the tries."""
+
+    async def main() -> None:
+        turns = 0
+
+        async def work() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        async with farm(cuts, retry={"tries": 100}) as (served, _):
+            await refuse(served, 0)
+            async with trio.open_nursery() as nursery:
+                with capture_logs() as logs:
+                    nursery.start_soon(work)
+                    assert (await ask(served))[0] == 502
+                    nursery.cancel_scope.cancel()
+        assert told(logs) == ["backend try failed"] * 99 + ["backend failed"]
+        assert turns > 90
 
     run(main)
 
@@ -873,14 +897,25 @@ def test_a_server_that_is_being_killed_is_not_asked_again_at_once() -> None:
 
 
 def test_holding_has_an_end() -> None:
+    clock = trio.testing.MockClock(rate=1.0)
+    statuses: list[int] = []
+
     async def main() -> None:
-        async with farm(named(b"a"), hold="100ms") as (served, _):
+        async with farm(named(b"a"), hold="8s") as (served, _):
             await refuse(served, 0)
+
+            async def held() -> None:
+                statuses.append((await ask(served))[0])
+
             with capture_logs() as logs:
-                assert (await ask(served))[0] == 502
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(held)
+                    await until(lambda: upstream_of(served).snapshot().held == 1)
+                    clock.jump(8.0)
+        assert statuses == [502]
         assert told(logs) == ["backend try failed", "backend failed"]
 
-    run(main)
+    run(main, seconds=30.0, clock=clock)
 
 
 def test_requests_are_held_while_all_servers_are_left_out() -> None:

@@ -14,7 +14,7 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.upstream.health import State
-from tests.gateway.served import Served, gateway_of, quick_sweeper, run, until  # noqa: F401
+from tests.gateway.served import Served, gateway_of, run, until
 from tests.gateway.upstream.test_upstream import ask, upstream_of
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
@@ -79,7 +79,8 @@ async def under_load(served: Served, event: Callable[[], Awaitable[None]]) -> Co
     async with trio.open_nursery() as nursery:
         for _ in range(CLIENTS):
             nursery.start_soon(client)
-        await until(lambda: found.total() >= CLIENTS)
+        servers = len(upstream_of(served).servers)
+        await until(lambda: found.total() >= CLIENTS and len(found) >= servers)
         await event()
         happened = True
     return found

@@ -2,46 +2,47 @@
 
 ::
 
-    Duplex ─► reader ─► WebSocketServer (codec) ─► queue ─► receive ─► application
+    Duplex ─► reader ─► WebSocketServer (codec) ─► inbox ─► receive ─► application
     Duplex ◄── output ◄───── codec ◄───────────────────────── send ◄──┘
 
 The application runs in the connection's task (or on its own loop); beside it one task reads for the whole
-life of the connection, and one writes while the client is slower than the application (`websocket_output`).
+life of the connection, and one writes while the client is slower than the application (`output`).
 So pings are answered and a client that leaves is noticed whatever the application does, and nothing is made
 per message.
 
-Promises: an application that does not take its messages stops the reading (:data:`QUEUED_MESSAGES`,
-:data:`QUEUED_BYTES`), and so its client; one that sends waits for the client. A client that answers no ping
-in time is let go. Every end has its code: the client's own, 1000 when the application returns, 1011 when it
-fails, 1012 when the daemon stops: at once, or for an application that waits for the notice of that
-(``gateway.shutdown``) when it is urgent (`gateway.shutdown.notice`).
+Promises: an application that does not take its messages stops the reading (`inbox`), and so its client; one
+that sends waits for the client. A client that answers no ping in time is let go (`clock`). Every end has its
+code: the client's own, 1000 when the application returns, 1011 when it fails, 1012 when the daemon stops: at
+once, or for an application that waits for the notice of that (``gateway.shutdown``) when it is urgent
+(`gateway.shutdown.notice`).
 
 An application whose client has left is told so by `receive` and `send`, and has the grace to end
 (``timeouts.disconnect_grace``), anew with each message that it still takes of what came before; then its
 call is cancelled.
 
-The handshake was looked at before (`handshake`); the values in messages are checked by `websocket_messages`.
+The handshake was looked at before (`handshake`); the values in messages are checked by `messages`.
 It works the same over HTTP/1.1 and HTTP/2 (RFC 8441).
 """
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from gateway.backends.asgi.host import Event, Host, Message, Wait, wait_for_notice
 from gateway.backends.asgi.http import HttpExchange, do_nothing
-from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions, ShutdownWait
+from gateway.backends.asgi.scope import BACKEND, SHUTDOWN, Extensions
 from gateway.backends.asgi.settings import WebSocketSettings
-from gateway.backends.asgi.websocket_messages import KINDS, NORMAL, acceptance, closing, payload
-from gateway.backends.asgi.websocket_output import WebSocketOutput
+from gateway.backends.asgi.shutdown_wait import ShutdownWait
+from gateway.backends.asgi.websocket.clock import WebSocketClock
+from gateway.backends.asgi.websocket.inbox import WebSocketInbox
+from gateway.backends.asgi.websocket.messages import KINDS, NORMAL, acceptance, closing, payload
+from gateway.backends.asgi.websocket.output import WebSocketOutput
 from gateway.backends.disconnect import ClientDisconnected
 from gateway.errors import ClientGone, GatewayError
 from gateway.logger import get_logger
-from gateway.net.pump import overslept
 from gateway.protocols.events import NEED_DATA, Headers
 from gateway.protocols.websocket.server import ABNORMAL, Closed, Pong, WebSocketServer
 from gateway.request import Duplex, Request, Responder, Upgrade
@@ -50,15 +51,12 @@ from gateway.shutdown.notice import ShutdownNotice
 
 log = get_logger()
 
-QUEUED_MESSAGES: Final = 16
-QUEUED_BYTES: Final = 256 * 1024
-"""Messages, and bytes of them, that wait for the application before the client is kept waiting."""
-
 UNSENT_BYTES: Final = 64 * 1024
 """Bytes of answers to pings that wait for the client before nothing more is read from it."""
 
 _MESSAGES_PER_TURN: Final = 16
-"""Messages that an application may send without a wait before the others have a turn (as in `http`)."""
+"""Messages that an application may send, or ask for at the end, without a wait before the others have a turn
+(as in `http`)."""
 
 _FAILED: Final = 1011
 _RESTART: Final = 1012
@@ -95,34 +93,27 @@ class WebSocketExchange:
 
     __slots__ = (
         "_accepted",
-        "_arrived",
         "_backend",
+        "_clock",
         "_codec",
         "_connected",
-        "_deadline",
         "_decided",
         "_denial",
         "_duplex",
-        "_farewell",
         "_fields",
         "_heeds",
         "_host",
+        "_inbox",
         "_left",
         "_notice",
         "_nursery",
         "_output",
-        "_ping",
-        "_queue",
-        "_queued",
         "_request",
         "_responder",
-        "_room",
-        "_scope",
         "_settings",
         "_stage",
         "_unpaused",
         "_upgrade",
-        "_waiting_for_pong",
         "gone",
         "on_complete",
         "told",
@@ -159,21 +150,13 @@ class WebSocketExchange:
         self._fields: Headers = []
         # Towards the application.
         self._connected = False
-        self._queue: deque[str | bytes] = deque()
-        self._queued = 0
-        self._arrived: Event | None = None
-        self._farewell: dict[str, Any] | None = None
-        self._room: trio.Event | None = None
+        self._inbox = WebSocketInbox(host)
         self._left = False
         """The client has left an open connection: the application has the grace to end."""
         # Towards the client.
         self._output = WebSocketOutput(host, nursery)
         self._unpaused = 0
-        # The reader's clock: when something is due, a ping, a pong, or the end of a close handshake.
-        self._scope = trio.CancelScope()
-        self._deadline = inf
-        self._ping = 0
-        self._waiting_for_pong = False
+        self._clock = WebSocketClock(settings)
         self.gone = False
         """The connection is closed, and not by the application."""
         self.told = False
@@ -198,36 +181,25 @@ class WebSocketExchange:
         if not self._connected:
             self._connected = True
             return {"type": "websocket.connect"}
-        while True:
-            if self._queue:
-                return self._next_message()
-            if self._farewell is not None:
-                return self._farewell.copy()
+        inbox = self._inbox
+        while (data := inbox.take()) is None:
+            if inbox.farewell is not None:
+                if self._turn_is_over():
+                    await self._host.pause()
+                return inbox.farewell.copy()
             self._unpaused = 0
-            if self._arrived is None:
-                self._arrived = self._host.event()
-            await self._arrived.wait()
-
-    def _next_message(self) -> Message:
-        data = self._queue.popleft()
-        self._queued -= len(data)
+            await inbox.arrival().wait()
         if self._left:
             self._duplex.begin_grace()
-        if self._room is not None and not self._queue:
-            self._make_room()
-        if isinstance(data, str):
-            return {"type": "websocket.receive", "text": data}
-        return {"type": "websocket.receive", "bytes": data}
+        return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
 
-    def _make_room(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
-
-    def _notify(self) -> None:
-        if self._arrived is not None:
-            self._arrived.set()
-            self._arrived = None
+    def _turn_is_over(self) -> bool:
+        """One more message without a wait: whether the others are to have their turn now."""
+        self._unpaused += 1
+        if self._unpaused < _MESSAGES_PER_TURN:
+            return False
+        self._unpaused = 0
+        return True
 
     def _left_early(self) -> None:
         """Called by the front: the client has closed its side before it was answered."""
@@ -248,11 +220,8 @@ class WebSocketExchange:
     def _disconnect(self, code: int, reason: str) -> None:
         """The connection is over for the application. What arrived before is still its."""
         self._stage = _CLOSED
-        if self._farewell is None:
+        if self._inbox.end(code, reason):
             self.gone = True
-            self._farewell = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        self._make_room()
-        self._notify()
         self._output.release()
 
     # --- send
@@ -272,11 +241,8 @@ class WebSocketExchange:
             self._output.write(self._codec.send_message(payload(message)))
             if self._output.blocked:
                 await self._output.wait_drained()
-            else:
-                self._unpaused += 1
-                if self._unpaused >= _MESSAGES_PER_TURN:
-                    self._unpaused = 0
-                    await self._host.pause()
+            elif self._turn_is_over():
+                await self._host.pause()
         elif kind not in KINDS:
             raise ValueError(f"{kind!r} is not a message of a WebSocket")
         elif self._stage is _CLOSED:
@@ -300,6 +266,7 @@ class WebSocketExchange:
             await self._deny("websocket.http.response.body", {})
         elif kind == "websocket.http.response.start":
             self._denial = HttpExchange(self._host, self._request, self._responder, self._notice)
+            self._denial.on_complete = self.on_complete
             await self._deny(kind, {**message, "trailers": False})  # it has no message for them
             self._stage = _DENIED
         else:
@@ -309,10 +276,12 @@ class WebSocketExchange:
         """EXT-2: the messages of a denial are those of an HTTP response."""
         denial = self._denial
         assert denial is not None
-        await denial.send({**message, "type": kind.removeprefix("websocket.")})
-        if denial.complete:
-            self._disconnect(ABNORMAL, "")
-            self.gone = False
+        try:
+            await denial.send({**message, "type": kind.removeprefix("websocket.")})
+        finally:
+            if denial.complete or denial.gone:
+                self._disconnect(ABNORMAL, "")
+                self.gone = denial.gone
 
     async def _accept(self, message: Message) -> None:
         self._fields, deflate = acceptance(message, self._request, self._settings)
@@ -334,7 +303,7 @@ class WebSocketExchange:
         self._duplex = await self._upgrade.accept(self._fields)
         self._output.open(self._duplex, self._lose)
         self._stage = _OPEN
-        self._deadline = self._next_ping()
+        self._clock.restart()
         self._accepted.set()
         self._notice.listen(self, self._on_shutdown)
         self._duplex.on_drain = self._restart
@@ -350,11 +319,12 @@ class WebSocketExchange:
         """Begin the close handshake: a Close frame now, and some time for the client's answer."""
         log.debug("websocket closed", path=self._request.path, by=by, code=code, reason=reason)
         self._output.write(self._codec.close(code, reason))
-        self._queue.clear()
-        self._queued = 0
+        self._inbox.clear()
         self._disconnect(code, reason)
         self.gone = by != "application"
-        self._set_deadline(trio.current_time() + self._settings.close_timeout)
+        settings = self._settings
+        patience = settings.restart_timeout if code == _RESTART else settings.close_timeout
+        self._clock.set(trio.current_time() + patience)
 
     async def wait_for_shutdown(self) -> None:
         """Until the daemon begins to stop: for applications that want to close by themselves then."""
@@ -379,10 +349,7 @@ class WebSocketExchange:
         """The client has gone without a word."""
         self._leave(ABNORMAL, "")
         self._output.drop()
-        self._set_deadline(-inf)
-
-    def _set_deadline(self, deadline: float) -> None:
-        self._deadline = self._scope.deadline = deadline
+        self._clock.set(-inf)
 
     def finish(self, *, failed: bool) -> None:
         """The application has ended: close what it left open; a connection that never opened ends at once."""
@@ -405,6 +372,13 @@ class WebSocketExchange:
         # By their scope they would lead back here.
         self.on_complete = None
         self.wait = self._host.wait
+        if self._denial is not None:
+            self._denial.on_complete = None
+
+    async def settle(self) -> None:
+        """As `HttpExchange.settle`, if the handshake was answered by an HTTP response."""
+        if self._denial is not None and self._denial.unsettled:
+            await self._denial.settle()
 
     @property
     def answered(self) -> bool:
@@ -413,11 +387,13 @@ class WebSocketExchange:
 
     def take_failure(self) -> GatewayError | None:
         """Why the handshake cannot be answered any more, whatever the application makes of it."""
-        if self._stage is _DENIED and self._denial is not None:
-            return self._denial.take_failure()
-        if self._stage is _CLOSED:
-            return ClientGone("the client closed the connection before its handshake was answered")
-        return None
+        failure = None if self._denial is None else self._denial.take_failure()
+        if failure is None and self._stage is _CLOSED:
+            failure = ClientGone("the client closed the connection before its handshake was answered")
+        try:
+            return failure
+        finally:
+            del failure
 
     # --- the reader
 
@@ -425,9 +401,10 @@ class WebSocketExchange:
         """Read from acceptance to the end of the connection. Lets nothing out but cancellation."""
         await self._accepted.wait()
         codec = self._codec
+        clock = self._clock
         try:
             while True:
-                with trio.CancelScope(deadline=self._deadline) as self._scope:
+                with trio.CancelScope(deadline=clock.deadline) as clock.reading:
                     await self._receive()
                 if codec.over or not self._attend():
                     break
@@ -446,8 +423,8 @@ class WebSocketExchange:
         codec = self._codec
         receive = self._duplex.receive
         while not self._take_events():
-            if self._room is not None:
-                await self._wait_for_room(self._room)
+            if self._inbox.room is not None:
+                await self._wait_for_room(self._inbox.room)
             elif self._output.backlog > UNSENT_BYTES:
                 await self._output.wait_flushed()
             elif codec.paused:
@@ -458,40 +435,28 @@ class WebSocketExchange:
     async def _wait_for_room(self, room: trio.Event) -> None:
         await room.wait()
         if self._stage is _OPEN:
-            # What the client answered to a ping may have waited unread.
-            waited = self._settings.ping_timeout if self._waiting_for_pong else self._settings.ping_interval
-            self._set_deadline(trio.current_time() + waited if waited else inf)
+            self._clock.restart()  # What the client answered to a ping may have waited unread.
 
     def _take_events(self) -> bool:
-        """Take what has arrived, up to a queue that is full; whether the connection is over."""
+        """Take what has arrived, up to an inbox that is full; whether the connection is over."""
         codec = self._codec
-        while self._room is None:
+        inbox = self._inbox
+        while inbox.room is None:
             event = codec.next_event()
             if event is NEED_DATA:
                 break
             if isinstance(event, (str, bytes)):
                 if self._stage is _OPEN:
-                    self._queue_message(event)
+                    inbox.put(event)
             elif isinstance(event, Pong):
-                self._on_pong(event)
+                if self._stage is _OPEN:
+                    self._clock.take_pong(event.payload)
             elif isinstance(event, Closed):
                 self._on_closed(event)
         replies = codec.replies()
         if replies:
             self._output.write(replies)
         return codec.over
-
-    def _queue_message(self, message: str | bytes) -> None:
-        self._queue.append(message)
-        self._queued += len(message)
-        if len(self._queue) >= QUEUED_MESSAGES or self._queued >= QUEUED_BYTES:
-            self._room = trio.Event()
-        self._notify()
-
-    def _on_pong(self, event: Pong) -> None:
-        if self._stage is _OPEN and event.payload == b"%d" % self._ping:
-            self._waiting_for_pong = False
-            self._set_deadline(self._next_ping())
 
     def _on_closed(self, event: Closed) -> None:
         path = self._request.path
@@ -501,30 +466,22 @@ class WebSocketExchange:
             log.debug("websocket closed", path=path, by="client", code=event.code, reason=event.reason)
         self._leave(event.code, event.reason)
 
-    def _next_ping(self) -> float:
-        interval = self._settings.ping_interval
-        return trio.current_time() + interval if interval else inf
-
     def _attend(self) -> bool:
         """Do what is due; False if that is the end of the connection."""
-        if trio.current_time() < self._deadline:
+        clock = self._clock
+        if trio.current_time() < clock.deadline:
             return True
         if self._stage is _CLOSED:
             return False  # lost, or the Close frame was not answered
-        if self._room is not None:
-            # The client cannot be heard now; the clock goes on when there is room.
-            self._set_deadline(inf)
+        if self._inbox.room is not None:
+            clock.set(inf)  # The client cannot be heard now; the clock goes on when there is room.
             return True
-        if self._waiting_for_pong and overslept(self._deadline):
-            self._set_deadline(trio.current_time() + self._settings.ping_timeout)
+        if clock.forgives():
             return True
-        if self._waiting_for_pong:
+        if clock.waits_for_pong:
             log.info("websocket closed", path=self._request.path, by="gateway", reason="no pong in time")
             self._output.write(self._codec.close(_FAILED, "no pong in time"))
             self._leave(ABNORMAL, "no pong in time")
             return False
-        self._ping += 1
-        self._output.write(self._codec.ping(b"%d" % self._ping))
-        self._waiting_for_pong = True
-        self._deadline = trio.current_time() + self._settings.ping_timeout
+        self._output.write(self._codec.ping(clock.ping()))
         return True

@@ -1,0 +1,36 @@
+"""The signals that are about log files.
+
+Other daemons open theirs anew at SIGUSR1, and nginx and gunicorn replace their program at SIGUSR2: neither
+ends this one.
+"""
+
+import signal
+from collections.abc import Callable
+from typing import Final
+
+LOG_SIGNALS: Final = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+def outlive_log_signals() -> None:
+    """Ignore them until they are followed, and again behind that: they would end the process.
+
+    No handler: one that does nothing is taken away before Python has ended.
+    """
+    for number in LOG_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def heed_log_signal(number: int, reopen: Callable[[], object]) -> None:
+    """Do what *number*, of `LOG_SIGNALS`, asks for, or say what to do for it."""
+    from gateway.logger import get_logger  # not loaded by commands that need no daemon
+
+    log = get_logger()
+    if number == signal.SIGUSR1:
+        reopen()
+        log.info("log files opened anew", signal="SIGUSR1")
+    else:
+        log.warning(
+            "signal ignored: expected gateway reload for new code, and a restart for a new version, which "
+            "refuses no connection with a socket of systemd",
+            signal="SIGUSR2",
+        )
