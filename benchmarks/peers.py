@@ -204,15 +204,16 @@ def _python(name: str, arguments: Callable[[Place], Sequence[str]], *others: str
 
 
 def uvicorn(app: str, *, tls: bool = False) -> Peer:
-    """Uvicorn at its fastest: uvloop and httptools; wsproto for WebSocket."""
+    """Uvicorn at its fastest: uvloop and httptools; WebSocket by websockets without its asyncio."""
     return _python(
         "uvicorn",
         lambda place: [
             app, f"--host={HOST}", f"--port={place.port}", "--loop=uvloop", "--http=httptools",
-            "--ws=wsproto", "--no-access-log", "--log-level=warning", f"--timeout-keep-alive={KEEP_ALIVE}",
+            "--ws=websockets-sansio", "--no-access-log", "--log-level=warning",
+            f"--timeout-keep-alive={KEEP_ALIVE}",
             *([f"--ssl-certfile={place.certificate}", f"--ssl-keyfile={place.key}"] if tls else ()),
         ],
-        "uvloop", "httptools", "wsproto",
+        "uvloop", "httptools", "websockets",
     )  # fmt: skip
 
 
