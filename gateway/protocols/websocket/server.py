@@ -18,6 +18,7 @@ from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, MessageDeco
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import NEED_DATA, NeedData
 from gateway.protocols.websocket.deflate import Deflate
+from gateway.protocols.websocket.masking import unmask
 
 NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006
@@ -32,12 +33,6 @@ _LONGEST_CONTROL: Final = 125  # RFC 6455 5.5
 
 FRAMES_AT_A_TIME: Final = 200
 """Frames (fragments, pings) that are read until others have their turn: one of six bytes takes 20 µs."""
-
-_LONGEST_INTEGER: Final = 512
-"""Bytes up to which long integers are faster than tables."""
-
-_XOR: Final = [bytes([byte ^ mask for byte in range(256)]) for mask in range(256)]
-"""For each byte of a mask what becomes of a byte."""
 
 _SMALL_PIECE: Final = 1024
 """Pieces of a message are joined up to so many bytes as they come: a thousand fragments of a byte each
@@ -226,7 +221,7 @@ class WebSocketServer:
             self._inflates = deflate is not None
             self._opcode = _OPCODE_TEXT if first == _TEXT else _OPCODE_BINARY
             return self._take_some()
-        payload = _unmask(data[body : body + size], mask)
+        payload = unmask(data[body : body + size], mask)
         self._move_on(body + size)
         if deflate is not None:
             payload = deflate.inflate(payload, True)
@@ -241,7 +236,7 @@ class WebSocketServer:
         """Take what is here of the plain frame that has begun; the message, if that ends it."""
         start = self._position
         end = min(start + self._left, len(self._data))
-        payload = _unmask(self._data[start:end], self._mask)
+        payload = unmask(self._data[start:end], self._mask)
         self._move_on(end)
         size = end - start
         self._left -= size
@@ -396,18 +391,6 @@ def _frame(first: int, payload: bytes) -> bytes:
     if size < 65536:
         return struct.pack("!BBH", first, 126, size) + payload
     return struct.pack("!BBQ", first, 127, size) + payload
-
-
-def _unmask(payload: bytes, mask: bytes) -> bytes:
-    """RFC 6455 5.3: short ones by one operation on long integers, long ones by tables, as wsproto does."""
-    size = len(payload)
-    if size > _LONGEST_INTEGER:
-        data = bytearray(payload)
-        for i in range(4):
-            data[i::4] = data[i::4].translate(_XOR[mask[i]])
-        return bytes(data)
-    key = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
 
 
 def _size(data: str | bytes) -> int:
