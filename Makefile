@@ -22,7 +22,7 @@ serve: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
-# The same tests, but those of other programs, on the gateway as it is installed: compiled, see setup.py.
+# The same tests, without those of other programs, on the gateway as it is installed: compiled, see setup.py.
 test-compiled: $(VENV)/.installed-dev $(COMPILED)/.built
 	$(IN_COMPILED) $(BIN)/gateway --version | grep compiled
 	$(IN_COMPILED) $(BIN)/python -m pytest -o pythonpath="$(COMPILED) ." tests/protocols tests/gateway
