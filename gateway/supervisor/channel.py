@@ -38,9 +38,9 @@ class Start:
     document: Document
     listeners: list[int]
     """For each of the sockets that come with it, which of the listeners in the configuration it is of."""
-    number: int = 1
+    number: int
     """Which of the workers it is, from 1 on."""
-    workers: int = 1
+    workers: int
     """How many there are."""
 
     def send(self, channel: socket.socket, sockets: list[socket.socket]) -> None:

@@ -33,7 +33,7 @@ LAST_WORDS_TIME: Final = 1.0
 class Worker:
     """A process that stands by at first. `begin` tells it what to be, `run` follows it to its end."""
 
-    def __init__(self, *, turns: int, stdin: int | None = None, caches: bool = True) -> None:
+    def __init__(self, *, turns: int, stdin: int | None, caches: bool) -> None:
         """Start the process, with *stdin* as its standard input; without *caches* it writes no bytecode.
 
         It inherits the descriptor *turns* (`gateway.turns`). Raises StartError.

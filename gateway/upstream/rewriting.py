@@ -28,13 +28,13 @@ _PORTS: Final = {b"http": b":80", b"https": b":443"}
 class CookieRules:
     """What becomes of Set-Cookie."""
 
-    path: Literal["auto"] | dict[bytes, bytes] | None = None
+    path: Literal["auto"] | dict[bytes, bytes] | None
     """auto: the mount is put in front. Otherwise beginnings of paths, and what stands in their place."""
-    domain: Literal["auto"] | dict[bytes, bytes] | None = None
+    domain: Literal["auto"] | dict[bytes, bytes] | None
     """auto: that of the upstream itself goes. Otherwise domains, and others for them; empty: none."""
-    secure: bool = False
-    http_only: bool = False
-    same_site: bytes | None = None
+    secure: bool
+    http_only: bool
+    same_site: bytes | None
 
 
 class ResponseRewriter:

@@ -167,7 +167,7 @@ class ApplicationCall:
         self.sent += count
         _unlock(self._room)
 
-    def answer_body(self, pieces: list[bytes], error: RequestError | None = None) -> None:
+    def answer_body(self, pieces: list[bytes], error: RequestError | None) -> None:
         """Give the thread the *pieces* of the body that it waits for; without any, the *error*."""
         self.pieces = pieces
         self.body_error = error

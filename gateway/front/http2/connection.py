@@ -89,9 +89,7 @@ class Http2Connection:
         "_streams",
     )
 
-    def __init__(
-        self, stream: PumpStream, service: Service, facts: Connection, *, received: bytes = b""
-    ) -> None:
+    def __init__(self, stream: PumpStream, service: Service, facts: Connection, *, received: bytes) -> None:
         """*facts* are what its requests know of it; *received* is what was read of the connection already."""
         limits = service.limits
         self._stream = stream
