@@ -11,14 +11,7 @@ from gateway.config.values.addresses import Client
 from gateway.config.values.files import PATH_SCHEMA
 from gateway.config.values.numbers import Count, Flag
 from gateway.config.values.quantities import Limit, Size
-from gateway.config.values.requests import (
-    HeaderName,
-    HostPattern,
-    Method,
-    Mount,
-    PathPattern,
-    WantedValue,
-)
+from gateway.config.values.requests import HeaderName, HostPattern, Method, Mount, PathPattern, WantedValue
 from gateway.config.values.shapes import AtLeastOne, Many, Short, Switched
 from gateway.config.values.texts import LineTemplateText
 from gateway.config.wording import NOT_YET, alternatives, show

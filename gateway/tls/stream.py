@@ -23,15 +23,7 @@ import os
 import socket
 from contextlib import suppress
 from math import inf
-from ssl import (
-    MemoryBIO,
-    SSLContext,
-    SSLError,
-    SSLObject,
-    SSLSession,
-    SSLWantReadError,
-    SSLZeroReturnError,
-)
+from ssl import MemoryBIO, SSLContext, SSLError, SSLObject, SSLSession, SSLWantReadError, SSLZeroReturnError
 from typing import Final
 
 import trio

@@ -19,28 +19,14 @@ import trio.testing
 from gateway.backends.application import ApplicationBackend
 from gateway.protocols.ajp import AjpServer
 from gateway.protocols.ajp.response import encode_chunks, encode_end, encode_head
-from gateway.protocols.events import (
-    EndOfMessage,
-    RequestEvent,
-    RequestHead,
-    RequestVariables,
-    ResponseHead,
-)
+from gateway.protocols.events import EndOfMessage, RequestEvent, RequestHead, RequestVariables, ResponseHead
 from gateway.protocols.fastcgi import FastCgiServer
 from gateway.protocols.fastcgi.records import STDERR, STDOUT, encode_end_request, encode_stream
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.scgi import ScgiServer
 from gateway.protocols.uwsgi import UwsgiServer
 from tests.gateway.multiplexing import Application
-from tests.gateway.served import (
-    ApplicationCodec,
-    ScriptedBackend,
-    Served,
-    backend,
-    next_event,
-    reset,
-    until,
-)
+from tests.gateway.served import ApplicationCodec, ScriptedBackend, Served, backend, next_event, reset, until
 
 CODECS: Final[dict[str, Callable[[], ApplicationCodec]]] = {
     "fastcgi": FastCgiServer,

@@ -14,16 +14,7 @@ import trio.testing
 
 from gateway.front.service import Limits, Timeouts
 from gateway.request import Request, Responder, respond
-from tests.gateway.served import (
-    LAST_GET,
-    Served,
-    pass_time,
-    read_all,
-    response,
-    run,
-    serving,
-    until,
-)
+from tests.gateway.served import LAST_GET, Served, pass_time, read_all, response, run, serving, until
 
 SLOW = 200
 NORMAL = 50

@@ -22,16 +22,7 @@ from gateway.hosted.backend import HostedBackend
 from tests.conformance.asking import Answer, asking
 from tests.conformance.faults import Kept, Outcome, told
 from tests.conformance.faulty import processes
-from tests.conformance.spawned_faults import (
-    COMMANDS,
-    KINDS,
-    RUNNING,
-    STARTING,
-    Fate,
-    Row,
-    backend,
-    rows,
-)
+from tests.conformance.spawned_faults import COMMANDS, KINDS, RUNNING, STARTING, Fate, Row, backend, rows
 from tests.gateway.http2_client import entering
 from tests.gateway.served import Log, Served, gateway_of, run, soon
 

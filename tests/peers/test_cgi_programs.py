@@ -18,15 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.conftest import (
-    CHECKOUT,
-    SBIN,
-    WAIT,
-    Gateway,
-    RequireProgram,
-    RunGateway,
-    start_on_socket,
-)
+from tests.peers.conftest import CHECKOUT, SBIN, WAIT, Gateway, RequireProgram, RunGateway, start_on_socket
 from tests.peers.nginx import nginx_command
 
 NAMES = "REQUEST_METHOD SCRIPT_NAME PATH_INFO QUERY_STRING CONTENT_LENGTH HTTP_X_TAG"

@@ -4,11 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.errors import (
-    LimitExceeded,
-    LocalProtocolError,
-    RemoteProtocolError,
-)
+from gateway.protocols.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
 from gateway.protocols.events import (
     Data,
     EndOfMessage,

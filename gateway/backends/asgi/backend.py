@@ -26,14 +26,7 @@ from gateway.backends.asgi.settings import WebSocketSettings
 from gateway.backends.asgi.websocket.handshake import check_handshake
 from gateway.backends.called import check_called
 from gateway.backends.load import Surroundings, load_application
-from gateway.errors import (
-    BackendError,
-    Cause,
-    GatewayError,
-    Phase,
-    ResponseAborted,
-    StartError,
-)
+from gateway.errors import BackendError, Cause, GatewayError, Phase, ResponseAborted, StartError
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.request import Request, Responder, Upgrade

@@ -12,13 +12,7 @@ from gateway.config.env_file import merged
 from gateway.config.on_use import OnUse
 from gateway.config.values.files import Directory
 from gateway.config.values.numbers import Count, CountOrNone, Flag, Threads
-from gateway.config.values.programs import (
-    EnvFile,
-    Environment,
-    Lifespan,
-    ObjectName,
-    VirtualEnvironment,
-)
+from gateway.config.values.programs import EnvFile, Environment, Lifespan, ObjectName, VirtualEnvironment
 from gateway.config.values.quantities import Duration, Limit, Timeout
 from gateway.config.values.shapes import Many, Short
 from gateway.virtualenv import site_packages

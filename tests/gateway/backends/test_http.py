@@ -10,15 +10,7 @@ import trio
 from structlog.testing import capture_logs
 
 from gateway.backends.http import MAX_PASSES
-from tests.gateway.served import (
-    Response,
-    backend,
-    gateway_of,
-    read_all,
-    read_until,
-    response,
-    run,
-)
+from tests.gateway.served import Response, backend, gateway_of, read_all, read_until, response, run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

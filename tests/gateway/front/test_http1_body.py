@@ -15,13 +15,7 @@ from gateway.protocols.http1 import Http1Server
 from gateway.request import LARGE_PIECE, PIECE
 from gateway.router import Router
 from tests.gateway.net.pumped import fill
-from tests.gateway.served import (
-    attached,
-    pumping,
-    read_until,
-    reset,
-    run,
-)
+from tests.gateway.served import attached, pumping, read_until, reset, run
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

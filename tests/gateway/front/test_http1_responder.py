@@ -14,12 +14,7 @@ from gateway.front.http1.responder import Http1Responder
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.events import Headers
-from tests.gateway.served import (
-    attached,
-    pumping,
-    response,
-    run,
-)
+from tests.gateway.served import attached, pumping, response, run
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

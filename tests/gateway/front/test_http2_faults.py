@@ -12,11 +12,7 @@ from gateway.protocols.http2 import PREFACE, ErrorCode
 from gateway.protocols.http2.frames import RESET_BURST
 from gateway.request import Request, Responder, respond
 from tests.gateway.http2_client import entering
-from tests.gateway.served import (
-    read_all,
-    run,
-    serving,
-)
+from tests.gateway.served import read_all, run, serving
 from tests.protocols.http2_peer import (
     END_HEADERS,
     END_STREAM,

@@ -15,14 +15,7 @@ from gateway.build import build
 from gateway.config import load
 from gateway.front.service import AccessLog
 from gateway.net.pump import Pump
-from tests.gateway.served import (
-    Response,
-    backend,
-    gateway_of,
-    response,
-    run,
-    unused_port,
-)
+from tests.gateway.served import Response, backend, gateway_of, response, run, unused_port
 
 FORMATS = {
     "*/*": "text/plain; charset=utf-8",

@@ -14,13 +14,7 @@ from gateway.net.pump import Pump
 from gateway.net.stream import PumpStream
 from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.net.pumped import fill, pumped
-from tests.gateway.served import (
-    attached,
-    pumping,
-    reset,
-    run,
-    until,
-)
+from tests.gateway.served import attached, pumping, reset, run, until
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

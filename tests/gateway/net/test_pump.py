@@ -20,13 +20,7 @@ from trio.testing import (
 from gateway.net.pump import Pump
 from gateway.net.stream import READ_SIZE, PumpStream
 from tests.gateway.net.pumped import connected, fill, pumped
-from tests.gateway.served import (
-    attached,
-    pumping,
-    reset,
-    run,
-    until,
-)
+from tests.gateway.served import attached, pumping, reset, run, until
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

@@ -6,16 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.spawn.schedule import (
-    NOTHING,
-    Demand,
-    Life,
-    Member,
-    Processes,
-    Recycling,
-    Step,
-    next_step,
-)
+from gateway.spawn.schedule import NOTHING, Demand, Life, Member, Processes, Recycling, Step, next_step
 
 # ---- how many
 

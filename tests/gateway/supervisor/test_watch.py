@@ -12,15 +12,7 @@ from watchfiles import Change
 from gateway.config import from_mapping
 from gateway.supervisor.supervisor import LAST_REQUEST_PATIENCE
 from gateway.supervisor.watch import Watched, _Filter, code_directories
-from tests.gateway.supervisor.supervised import (
-    APPLICATION,
-    CONFIG,
-    Visitors,
-    get,
-    status,
-    supervised,
-    until,
-)
+from tests.gateway.supervisor.supervised import APPLICATION, CONFIG, Visitors, get, status, supervised, until
 from tests.gateway.supervisor.test_reload import change
 
 

@@ -17,16 +17,7 @@ from gateway.errors import ClientGone, ResponseAborted
 from gateway.front.hsts import hsts_value
 from gateway.front.service import Limits, Timeouts
 from gateway.request import Request, Responder, respond
-from tests.gateway.served import (
-    GET,
-    LAST_GET,
-    read_all,
-    read_until,
-    response,
-    responses,
-    run,
-    until,
-)
+from tests.gateway.served import GET, LAST_GET, read_all, read_until, response, responses, run, until
 from tests.gateway.test_daemon import daemon
 from tests.gateway.tls.secured import authority_file, certificate, client_context, secured, tls_options
 

@@ -15,12 +15,7 @@ from gateway.tls.context import Certificates
 from gateway.tls.errors import NotTlsError
 from gateway.tls.stream import PIECE, TlsStream
 from tests.gateway.net.pumped import connected
-from tests.gateway.served import (
-    pumping,
-    read_all,
-    run,
-    until,
-)
+from tests.gateway.served import pumping, read_all, run, until
 from tests.gateway.tls.secured import Client, certificate, client_context, tls_options
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")

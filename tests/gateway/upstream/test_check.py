@@ -19,14 +19,7 @@ from gateway.protocols.fastcgi import FastCgiServer
 from gateway.protocols.uwsgi import UwsgiServer
 from gateway.upstream.check import BODY_LIMIT, CheckPolicy, Standing
 from gateway.upstream.health import State
-from tests.gateway.served import (
-    Behaviour,
-    Served,
-    gateway_of,
-    read_request,
-    run,
-    until,
-)
+from tests.gateway.served import Behaviour, Served, gateway_of, read_request, run, until
 from tests.gateway.upstream.test_exchange import CODECS, KINDS, fine, said
 from tests.gateway.upstream.test_upstream import ask, farm, refuse, told, upstream_of
 

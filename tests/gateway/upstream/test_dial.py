@@ -18,10 +18,7 @@ from gateway.errors import BackendError, Cause, Phase
 from gateway.net.address import ServiceAddress, TcpAddress, UnixAddress
 from gateway.net.stream import PumpStream
 from gateway.upstream.dial import Dialer, SocketAddress
-from tests.gateway.served import (
-    pumping,
-    run,
-)
+from tests.gateway.served import pumping, run
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

@@ -17,13 +17,7 @@ from gateway.logs.stderr import LEAST, MAX_STDERR
 from gateway.protocols.errors import Refusal
 from gateway.protocols.events import EndOfMessage, RequestHead, RequestVariables
 from gateway.protocols.fastcgi import FastCgiServer
-from gateway.protocols.fastcgi.records import (
-    STDERR,
-    STDOUT,
-    encode_end_request,
-    encode_record,
-    encode_stream,
-)
+from gateway.protocols.fastcgi.records import STDERR, STDOUT, encode_end_request, encode_record, encode_stream
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.scgi import ScgiServer
 from gateway.protocols.uwsgi import UwsgiServer

@@ -12,12 +12,7 @@ from gateway.net.pump import Pump
 from gateway.protocols.http1.client import Http1Client
 from gateway.upstream.dial import Dialer
 from gateway.upstream.pool import Pool, UpstreamConnection
-from tests.gateway.served import (
-    attached,
-    pumping,
-    run,
-    until,
-)
+from tests.gateway.served import attached, pumping, run, until
 from tests.gateway.upstream.policies import POOL
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")

@@ -8,15 +8,7 @@ import trio
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.proxy_protocol import Command, ProxyHeader, ProxyHeaderReader
 from gateway.upstream.proxy_header import proxy_header
-from tests.gateway.served import (
-    GET,
-    Served,
-    backend,
-    gateway_of,
-    read_request,
-    read_until,
-    run,
-)
+from tests.gateway.served import GET, Served, backend, gateway_of, read_request, read_until, run
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

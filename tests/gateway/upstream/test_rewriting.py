@@ -8,14 +8,7 @@ import pytest
 import trio
 
 from gateway.protocols.http1 import Http1Server
-from tests.gateway.served import (
-    LAST_GET,
-    backend,
-    gateway_of,
-    read_request,
-    response,
-    run,
-)
+from tests.gateway.served import LAST_GET, backend, gateway_of, read_request, response, run
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 

@@ -7,16 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from quart import (
-    Quart,
-    Response,
-    abort,
-    redirect,
-    request,
-    session,
-    url_for,
-    websocket,
-)
+from quart import Quart, Response, abort, redirect, request, session, url_for, websocket
 from quart_trio import QuartTrio
 
 
