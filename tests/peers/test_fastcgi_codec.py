@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from gateway.protocols.events import (
     Stderr,
 )
 from gateway.protocols.fastcgi import FastCgiClient, FastCgiServer, encode_get_values
-from tests.peers.conftest import WAIT, RequireProgram
+from tests.peers.conftest import WAIT, Program, RequireProgram
 
 Connect = Callable[[], socket.socket]
 
@@ -62,26 +62,12 @@ PHP = {
 }
 
 
-@contextmanager
-def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, until the end of the block."""
-    process = subprocess.Popen(command, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(WAIT)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-
-
 @pytest.fixture(scope="module")
 def flup() -> Iterator[Connect]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         # FastCGI 2.2: the listening socket is file descriptor 0.
-        with running([sys.executable, "-c", FLUP], stdin=listener):
+        with Program([sys.executable, "-c", FLUP], stdin=listener):
             yield lambda: socket.create_connection(address, WAIT)
 
 
@@ -104,15 +90,8 @@ def php_fpm(fpm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         return sock
 
     command = [fpm_program, "-n", "-y", str(config), *(["-R"] if os.geteuid() == 0 else [])]
-    with running(command, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        log = []
-        for line in process.stderr:
-            log.append(line)
-            if b"ready to handle connections" in line:
-                break
-        else:
-            pytest.fail(f"php-fpm did not start: {b''.join(log)!r}")
+    with Program(command) as program:
+        program.wait_for(lambda line: "ready to handle connections" in line)
         yield connect, root
 
 
@@ -408,22 +387,16 @@ def test_cgi_fcgi_asks_our_application(require_program: RequireProgram, body: by
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(WAIT)
         port = listener.getsockname()[1]
-        with running(
-            [program, "-bind", "-connect", f"127.0.0.1:{port}"],
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            results: list[list[Any]] = []
-            thread = threading.Thread(target=lambda: results.append(serve_one(listener)))
-            thread.start()
-            output, errors = process.communicate(body, WAIT)
-            thread.join(WAIT)
+        results: list[list[Any]] = []
+        thread = threading.Thread(target=lambda: results.append(serve_one(listener)))
+        thread.start()
+        command = [program, "-bind", "-connect", f"127.0.0.1:{port}"]
+        done = subprocess.run(command, env=variables, input=body, capture_output=True, timeout=WAIT)
+        thread.join(WAIT)
     [events] = results
     assert isinstance(events[0], RequestVariables)
     assert variables.items() <= events[0].variables.items()
     assert events[1:] == ([Data(body), END] if body else [END])
-    assert output == b"Status: 200 OK\r\ncontent-type: text/plain\r\n\r\ngot " + body
-    assert errors == b"told on stderr\n"
-    assert process.returncode == 3
+    assert done.stdout == b"Status: 200 OK\r\ncontent-type: text/plain\r\n\r\ngot " + body
+    assert done.stderr == b"told on stderr\n"
+    assert done.returncode == 3

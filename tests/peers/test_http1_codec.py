@@ -5,7 +5,6 @@ Every listening socket of ours is open before its peer starts: what connects ear
 
 import http.server
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from gateway.protocols.events import (
 )
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.http1.client import Http1Client
-from tests.peers.conftest import WAIT, Curl, RequireProgram
+from tests.peers.conftest import WAIT, Curl, Program, RequireProgram
 from tests.peers.nginx import inheriting, nginx_command
 
 
@@ -255,24 +254,12 @@ server {{
 def nginx(require_program: RequireProgram, documents: Path, tmp_path: Path) -> Iterator[int]:
     """The port of an nginx that inherits its listening socket."""
     program = require_program("nginx", "apt-get install nginx-light")
-    with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "log").open("wb") as log:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        process = subprocess.Popen(
-            nginx_command(program, tmp_path, NGINX.format(directory=tmp_path, port=port)),
-            env=inheriting([listener]),
-            pass_fds=[listener.fileno()],
-            stdout=log,
-            stderr=log,
-        )
-    try:
+        command = nginx_command(program, tmp_path, NGINX.format(directory=tmp_path, port=port))
+        running = Program(command, env=inheriting([listener]), pass_fds=[listener.fileno()])
+    with running:
         yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(WAIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def test_nginx(nginx: int) -> None:

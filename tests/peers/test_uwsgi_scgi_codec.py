@@ -27,7 +27,7 @@ from gateway.protocols.events import (
 )
 from gateway.protocols.scgi import ScgiClient, ScgiServer
 from gateway.protocols.uwsgi import PING, PONG, PacketHeader, UwsgiClient, UwsgiServer
-from tests.peers.conftest import WAIT, RequireProgram, RunGateway
+from tests.peers.conftest import WAIT, Program, RequireProgram, RunGateway
 from tests.peers.nginx import inheriting, nginx_command
 
 UWSGI_INSTALL = "apt-get install uwsgi-core uwsgi-plugin-python3"
@@ -69,20 +69,12 @@ InheritedServer(application, umask=None).run()
 
 @contextmanager
 def running(command: list[str], listener: socket.socket, directory: Path, **more: Any) -> Iterator[None]:
-    """A program that inherits *listener*; stopped and waited for at the end."""
-    with (directory / "log").open("wb") as log, listener:
-        process = subprocess.Popen(
-            command, cwd=directory, pass_fds=[listener.fileno()], stdout=log, stderr=log, **more
-        )
-    try:
+    """A program that inherits *listener*, until the end of the block."""
+    with listener:
+        options = {"pass_fds": [listener.fileno()], "stdout": subprocess.DEVNULL, **more}
+        program = Program(command, cwd=directory, **options)
+    with program:
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(WAIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -73,39 +73,19 @@ def test_what_is_not_there_is_404(site: Path, rest: str) -> None:
     assert status_of(Tree(site), rest) == 404
 
 
+INSIDE = {"to-file", "to-dir/deep/file", "out-and-in", "up/site/file"}
+OUTSIDE = {"out-file", "out-dir/file", "out-sibling"}
+
+
 @pytest.mark.parametrize(
     ("symlinks", "served"),
-    [
-        ("inside", {"to-file", "to-dir/deep/file", "out-and-in", "up/site/file"}),
-        ("refuse", set()),
-        (
-            "follow",
-            {
-                "to-file",
-                "to-dir/deep/file",
-                "out-and-in",
-                "up/site/file",
-                "out-file",
-                "out-dir/file",
-                "out-sibling",
-            },
-        ),
-    ],
+    [("inside", INSIDE), ("refuse", set()), ("follow", INSIDE | OUTSIDE)],
 )
 def test_symbolic_links_lead_where_the_policy_lets_them(
     site: Path, symlinks: Symlinks, served: set[str]
 ) -> None:
     tree = Tree(site, symlinks=symlinks)
-    links = {
-        "to-file",
-        "to-dir/deep/file",
-        "out-and-in",
-        "up/site/file",
-        "out-file",
-        "out-dir/file",
-        "out-sibling",
-    }
-    for link in links:
+    for link in INSIDE | OUTSIDE:
         if link in served:
             assert read(tree, "/" + link) in (PUBLIC, SECRET), link
         else:
