@@ -6,6 +6,7 @@ Each test names its rule.
 import json
 import os
 import socket
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
@@ -110,16 +111,13 @@ def test_ext_1_what_is_announced(loop: str, version: str) -> None:
     assert [each["gateway.backend"] for each in seen] == [{"name": "api"}] * 3
 
 
-@each
-def test_ext_1_a_scope_may_be_copied_deeply(loop: str, version: str) -> None:
-    """As Hypercorn's ProxyFixMiddleware does."""
-    seen: list[Any] = []
+def show_scopes(loop: str, version: str, look: Callable[[Any], None]) -> None:
+    """Have an application *look* at the scope of a request, then at that of a WebSocket."""
+    seen: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope)
-        copied = deepcopy(scope)
-        assert copied == scope
-        assert copied["extensions"]["gateway.shutdown"] is not scope["extensions"]["gateway.shutdown"]
+        look(scope)
+        seen.append(scope["type"])
         if scope["type"] == "http":
             await send(START)
             await send(BODY)
@@ -134,34 +132,32 @@ def test_ext_1_a_scope_may_be_copied_deeply(loop: str, version: str) -> None:
                 await client.receive_close()
 
     run(main)
-    assert [scope["type"] for scope in seen] == ["http", "websocket"]
+    assert seen == ["http", "websocket"]
+
+
+@each
+def test_ext_1_a_scope_may_be_copied_deeply(loop: str, version: str) -> None:
+    """As Hypercorn's ProxyFixMiddleware does."""
+
+    def look(scope: Any) -> None:
+        copied = deepcopy(scope)
+        assert copied == scope
+        assert copied["extensions"]["gateway.shutdown"] is not scope["extensions"]["gateway.shutdown"]
+
+    show_scopes(loop, version, look)
 
 
 @each
 def test_ext_1_a_scope_may_be_shown_as_json(loop: str, version: str) -> None:
     """By those who think of its byte strings only, as pages that help to find faults do."""
-    shown: list[Any] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    def look(scope: Any) -> None:
         extensions = json.loads(json.dumps(scope["extensions"]))
         assert extensions.keys() == scope["extensions"].keys()
         assert scope["extensions"]["gateway.shutdown"]["wait"], "who asks whether it is there finds it"
-        shown.append(extensions)
-        if scope["type"] == "http":
-            await send(START)
-            await send(BODY)
-        else:
-            await receive()
-            await send({"type": "websocket.accept"})
+        assert extensions["gateway.shutdown"] == {"wait": {}}
 
-    async def main() -> None:
-        async with hosting(app, loop, lifespan="off") as served:
-            assert (await ask(served, version)).status == 200
-            async with websocket(served, version) as (client, _):
-                await client.receive_close()
-
-    run(main)
-    assert [each["gateway.shutdown"] for each in shown] == [{"wait": {}}, {"wait": {}}]
+    show_scopes(loop, version, look)
 
 
 @each

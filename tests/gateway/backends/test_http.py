@@ -455,13 +455,9 @@ def test_a_client_cannot_take_content_type_from_the_server() -> None:
     assert b"x-hop" not in told
 
 
-def test_fields_of_the_upstreams_connection_are_removed() -> None:
-    """H-1 for responses: what its Connection names, too."""
-    answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop, keep-alive\r\nKeep-Alive: timeout=1\r\n"
-        b"Proxy-Connection: keep-alive\r\n"
-        b"X-Hop: 1\r\nX-Kept: 2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: upstream\r\n\r\nok"
-    )
+def passed_on(answer: bytes) -> Response:
+    """What the client gets of the *answer* of an upstream."""
+    found: list[Response] = []
 
     async def behave(stream: trio.SocketStream) -> None:
         await read_until(stream, b"\r\n\r\n")
@@ -471,47 +467,34 @@ def test_fields_of_the_upstreams_connection_are_removed() -> None:
         async with backend(behave) as app:
             config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
             async with gateway_of(config) as served:
-                found = response(await served.ask(get(b"/")))
-        names = sorted(name.lower() for name in found.headers)
-        assert names == ["connection", "content-length", "date", "server", "x-kept"]
-        assert found.headers["date"].startswith("Thu, 01 Jan 1970")
+                found.append(response(await served.ask(get(b"/"))))
 
     run(main)
+    return found[0]
+
+
+def test_fields_of_the_upstreams_connection_are_removed() -> None:
+    """H-1 for responses: what its Connection names, too."""
+    found = passed_on(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop, keep-alive\r\nKeep-Alive: timeout=1\r\n"
+        b"Proxy-Connection: keep-alive\r\n"
+        b"X-Hop: 1\r\nX-Kept: 2\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: upstream\r\n\r\nok"
+    )
+    names = sorted(name.lower() for name in found.headers)
+    assert names == ["connection", "content-length", "date", "server", "x-kept"]
+    assert found.headers["date"].startswith("Thu, 01 Jan 1970")
 
 
 def test_date_is_added_where_the_upstream_has_none() -> None:
     """RFC 9110 6.6.1."""
-
-    async def behave(stream: trio.SocketStream) -> None:
-        await read_until(stream, b"\r\n\r\n")
-        await stream.send_all(OK)
-
-    async def main() -> None:
-        async with backend(behave) as app:
-            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
-            async with gateway_of(config) as served:
-                found = response(await served.ask(get(b"/")))
-        assert len(found.headers.get_all("date", [])) == 1
-
-    run(main)
+    assert len(passed_on(OK).headers.get_all("date", [])) == 1
 
 
 def test_http_1_0_upstream_whose_body_ends_with_the_connection() -> None:
     """H1-3, H1-11: chunked for the client."""
-
-    async def behave(stream: trio.SocketStream) -> None:
-        await read_until(stream, b"\r\n\r\n")
-        await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\nto the end")
-
-    async def main() -> None:
-        async with backend(behave) as app:
-            config = {"backends": {"app": {"http": f"http://{app.address}"}}, "routes": [{"backend": "app"}]}
-            async with gateway_of(config) as served:
-                found = response(await served.ask(get(b"/")))
-        assert (found.body, found.headers["transfer-encoding"]) == (b"to the end", "chunked")
-
     with capture_logs() as logs:
-        run(main)
+        found = passed_on(b"HTTP/1.0 200 OK\r\n\r\nto the end")
+    assert (found.body, found.headers["transfer-encoding"]) == (b"to the end", "chunked")
     assert logs == []
 
 
