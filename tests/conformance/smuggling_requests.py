@@ -48,13 +48,11 @@ def _accepted(
     sent: bytes,
     *seen: Seen,
     fields: Mapping[str, str | None] | None = None,
-    then: bytes = NEXT,
 ) -> None:
     """*sent* is these requests, and a next one on the same connection is another request."""
-    following = (SEEN_NEXT,) if then else ()
-    everything = (*seen, *following)
+    everything = (*seen, SEEN_NEXT)
     ROWS.append(
-        Row(family, name, sent + then, everything, (200,) * len(everything), tuple((fields or {}).items()))
+        Row(family, name, sent + NEXT, everything, (200,) * len(everything), tuple((fields or {}).items()))
     )
 
 

@@ -344,10 +344,10 @@ def test_an_early_response_is_received_whole_and_ends_the_connection(play: Play)
 # Malformed responses -----------------------------------------------------------------------------
 
 
-def rejected(play: Play, data: bytes, method: bytes = b"GET", **limits: int) -> type[RemoteProtocolError]:
+def rejected(play: Play, data: bytes, **limits: int) -> type[RemoteProtocolError]:
     kinds = set()
     for cuts in (), range(len(data)):
-        client = waiting(method, limits=limits)
+        client = waiting(b"GET", limits=limits)
         with pytest.raises(RemoteProtocolError) as raised:
             play(client, data, cuts=cuts)
         assert raised.value.status == 502

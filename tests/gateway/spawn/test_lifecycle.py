@@ -69,10 +69,9 @@ def command(**spawn: Any) -> dict[str, Any]:
     return {"command": [sys.executable, "-u", "-c", COMMAND], **spawn}
 
 
-async def post(served: Served, do: str = "", body: bytes = b"x") -> Response:
-    head = f"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Do: {do}\r\n"
-    head += f"Content-Length: {len(body)}\r\n\r\n"
-    return response(await served.ask(head.encode() + body))
+async def post(served: Served, do: str) -> Response:
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Do: {do}\r\nContent-Length: 1\r\n\r\n"
+    return response(await served.ask(head.encode() + b"x"))
 
 
 async def pid_of(served: Served, do: str = "") -> int:

@@ -57,9 +57,9 @@ def get(
     return recorder
 
 
-def refused(handler: StaticFiles, target: bytes, headers: Headers | None = None, *, mount: str = "") -> int:
+def refused(handler: StaticFiles, target: bytes, headers: Headers | None = None) -> int:
     with pytest.raises(RequestError) as caught:
-        get(handler, target, headers, mount=mount)
+        get(handler, target, headers)
     return caught.value.status
 
 

@@ -25,12 +25,10 @@ AUTHORITY = trustme.CA()
 """Signs the servers' certificates."""
 
 
-def certificate(
-    directory: Path, *names: str, authority: trustme.CA = AUTHORITY, file: str = "site"
-) -> CertificateFiles:
+def certificate(directory: Path, *names: str, file: str = "site") -> CertificateFiles:
     """The files of a new certificate for *names*; written in place if they are there already."""
     files = CertificateFiles(directory / f"{file}.pem", directory / f"{file}-key.pem")
-    leaf = authority.issue_cert(*names)
+    leaf = AUTHORITY.issue_cert(*names)
     files.key.write_bytes(leaf.private_key_pem.bytes())
     files.certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
     return files
