@@ -8,7 +8,9 @@ indented below its entry) without control characters: nobody can forge an entry 
 terminal. Each entry is written at once, so none is lost when the daemon ends; one that cannot be
 written (disk full, reader gone) is dropped, because a log must not stop what it tells about.
 
-``events``  what happens, logged by `gateway.logger`, and what applications log by `logging` and `warnings`
+``events``  what happens, logged by `gateway.logger`
+``bridge``  what applications log by `logging` and `warnings`, and Python: it is passed on to it
+``rendering``  what an event looks like
 ``access``  the access log: a line for each request
 ``lines``   what programs and applications write to their error streams, cut into lines
 ``stderr``  what an application writes to its error stream during one request
