@@ -25,6 +25,13 @@ PIECE: Final = 64 * 1024
 LARGE_PIECE: Final = 256 * 1024
 """The same for applications in this process: each piece costs turns of a loop, or a change of threads."""
 
+FLUSH_BYTES: Final = 64 * 1024
+"""Response bytes gathered before they are sent although more is at hand: one read's worth."""
+
+MAX_INFORMATIONAL: Final = 64
+"""1xx responses of one request that are passed on (H-11). Any number may come (RFC 9110 15.2), but one that
+never ends them would never be found too slow. WebDAV's 102 every 20 s lasts for twenty minutes."""
+
 Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
 """(numeric host, port); (path, None) for a Unix socket; None if the peer has no address."""
 

@@ -45,7 +45,7 @@ from gateway.protocols.events import (
     ResponseHead,
     Stderr,
 )
-from gateway.request import Request, Responder
+from gateway.request import FLUSH_BYTES, MAX_INFORMATIONAL, Request, Responder
 from gateway.tls.errors import TlsBrokenError
 from gateway.upstream.lookout import Lookout
 from gateway.upstream.multiplex import RequestStream
@@ -60,19 +60,12 @@ from gateway.upstream.pool import UpstreamConnection
 from gateway.upstream.switch import Switch
 from gateway.upstream.terms import Terms
 
-FLUSH_BYTES: Final = 64 * 1024
-"""Response bytes gathered before they are sent although more is at hand: one read's worth."""
-
 GATHER_BYTES: Final = 64 * 1024
 """Request body bytes sent together with the head if they are here already."""
 
 CONTINUE_SECONDS: Final = 1.0
 """How long an upstream may take to answer ``Expect: 100-continue`` before the body is sent anyway
 (RFC 9110 10.1.1 asks not to wait for ever; curl waits as long)."""
-
-MAX_INFORMATIONAL: Final = 64
-"""1xx responses of one request that are passed on (H-11). Any number may come (RFC 9110 15.2), but one that
-never ends them would never be found too slow. WebDAV's 102 every 20 s lasts for twenty minutes."""
 
 
 # As globals: members of an Enum are found slowly (`gateway.protocols`).

@@ -129,6 +129,7 @@ def test_kinds_that_are_not_configured_are_not_loaded(tmp_path: Path, kind: str)
     assert {name.removeprefix(makers) for name in modules if name.startswith(makers)} == {kind}
     models = {of.module for of in KINDS.values()}
     assert modules & models == {KINDS[kind].module}
+    assert ("gateway.upstream" in modules) is (kind not in ("cgi", "asgi", "wsgi"))  # for those with servers
     assert "yaml" not in modules  # there was no file
 
 

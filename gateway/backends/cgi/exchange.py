@@ -36,9 +36,8 @@ from gateway.protocols.events import (
     LocalRedirect,
     ResponseHead,
 )
-from gateway.request import Body, Request, Responder
+from gateway.request import FLUSH_BYTES, MAX_INFORMATIONAL, Body, Request, Responder
 from gateway.runtime.exhaustion import EXHAUSTED
-from gateway.upstream.exchange import FLUSH_BYTES, MAX_INFORMATIONAL
 
 PIPE_SIZE: Final = 64 * 1024
 """Bytes that a pipe holds (pipe(7)): what can be written to a program that does not read yet."""

@@ -28,11 +28,10 @@ from gateway.net.pump import Pump
 from gateway.programs import process
 from gateway.programs.confinement import Confinement, ResourceLimits
 from gateway.protocols.events import Headers
-from gateway.request import NO_BODY, Body, Request, Responder
+from gateway.request import MAX_INFORMATIONAL, NO_BODY, Body, Request, Responder
 from gateway.slots import Slots
 from gateway.spool import BodyPolicy
 from gateway.template import Template
-from gateway.upstream.exchange import MAX_INFORMATIONAL
 from tests.gateway.backends import cgi_harness
 from tests.gateway.backends.cgi_harness import make_backend
 from tests.gateway.conftest import BytesBody, FailingBody, RecordingResponder, make_intake, make_request

@@ -21,8 +21,8 @@ from gateway.protocols.fastcgi.records import STDERR, STDOUT, encode_end_request
 from gateway.protocols.http1 import Http1Server
 from gateway.protocols.scgi import ScgiServer
 from gateway.protocols.uwsgi import UwsgiServer
-from gateway.request import Request
-from gateway.upstream.exchange import MAX_INFORMATIONAL, Exchange
+from gateway.request import MAX_INFORMATIONAL, Request
+from gateway.upstream.exchange import Exchange
 from tests.gateway.freed import freed_without_the_collector
 from tests.gateway.served import (
     GET,
