@@ -251,6 +251,9 @@ class SpawnedApplication:
                 try:
                     for _ in range(self._bounds.least):
                         self.pool.start(command, nursery)
+                        # Each holds the loop until the new process has had its first turn, which takes long
+                        # where many load: signals are heard in between.
+                        await trio.lowlevel.checkpoint()
                 except OSError as error:
                     failure = error
                     nursery.cancel_scope.cancel()  # those that were started
@@ -321,9 +324,9 @@ class SpawnedApplication:
             return now
         if step.start and now < self._restarts.not_before:
             return min(due, self._restarts.not_before)
-        for _ in range(step.start):
-            if not self.pool.restart(command, nursery):
-                return now
+        if step.start:
+            self.pool.restart(command, nursery)
+            return now  # one after the other, as at the start
         return due
 
     def _turn_away(self) -> None:

@@ -154,8 +154,8 @@ class ProcessPool:
             return 0
         return resident(member.running.pid)
 
-    def restart(self, command: Command, nursery: trio.Nursery) -> bool:
-        """As `start`; whether that was possible."""
+    def restart(self, command: Command, nursery: trio.Nursery) -> None:
+        """As `start`; if it is not possible, that is a death."""
         try:
             self.start(command, nursery)
         except OSError as error:
@@ -168,8 +168,6 @@ class ProcessPool:
                 cause=str(error),
             )
             self._on_end()
-            return False
-        return True
 
     def start(self, command: Command, nursery: trio.Nursery) -> None:
         """Start one; a task in *nursery* follows it. Raises OSError."""

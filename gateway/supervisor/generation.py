@@ -102,7 +102,10 @@ class Generation:
         place = _Place(task_status)
         while not self._retired.is_set():
             try:
-                worker = self._begin(number)
+                async with self._standby.turn:
+                    if self._retired.is_set():
+                        return
+                    worker = self._begin(number)
             except StartError as error:
                 self._died(place, trio.current_time(), [str(error)], 1, "not started")
             else:

@@ -3,6 +3,8 @@
 With --reload there are some, so that a change shows after no more than loading the application takes.
 """
 
+import trio
+
 from gateway import turns
 from gateway.errors import StartError
 from gateway.supervisor.process import Worker
@@ -26,6 +28,9 @@ class Standby:
         self._stdin = stdin
         self._caches = caches
         self._waiting: list[Worker] = []
+        self.turn = trio.Lock()
+        """Whose turn it is to `take`: each start holds the loop until the new process has had its first turn,
+        which takes long where many load, and signals are to be heard in between."""
         try:
             self._turns = turns.make()
         except OSError as error:
@@ -39,10 +44,11 @@ class Standby:
                 return worker
         return self._start()
 
-    def refill(self) -> None:
+    async def refill(self) -> None:
         """Start those that are missing. Raises StartError."""
         while len(self._waiting) < self._count:
-            self._waiting.append(self._start())
+            async with self.turn:
+                self._waiting.append(self._start())
 
     def _start(self) -> Worker:
         return Worker(turns=self._turns.fileno(), stdin=self._stdin, caches=self._caches)

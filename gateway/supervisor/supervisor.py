@@ -217,7 +217,7 @@ class Supervisor:
                     self._announced = True
                     log.info("ready", addresses=addresses, workers=self.current.count)
                 tell_ready(addresses)
-            self._refill()
+            await self._refill()
             await self._wish.wait()
             self._wish = trio.Event()
             wishes, self._wanted = self._wanted, []
@@ -311,9 +311,9 @@ class Supervisor:
             elif generation is self.current:
                 self.current = None
 
-    def _refill(self) -> None:
+    async def _refill(self) -> None:
         try:
-            self._standby.refill()
+            await self._standby.refill()
         except StartError as error:
             log.warning("no worker stands by", cause=str(error))
 

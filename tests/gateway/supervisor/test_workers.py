@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
+import pytest
+
 from tests.gateway.supervisor.supervised import (
     APPLICATION,
     CONFIG,
@@ -346,6 +348,53 @@ def test_stop_while_it_starts(tmp_path: Path) -> None:
         assert running.process.stderr.readline() == b"loading\n"
         running.process.terminate()
         assert '"stopped"' in running.end()
+
+
+STOPPED_AT_ITS_START = """
+import os, signal, sys
+from gateway.__main__ import main
+
+started = 0
+
+def count(event, arguments):
+    global started
+    if event == "subprocess.Popen":
+        started += 1
+        print("a process is started", file=sys.stderr, flush=True)
+        if started == {}:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(count)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments", "backend", "code"),
+    [
+        (2, ["--workers", "16"], '{asgi: "versioned:app"}', ""),
+        (17 + 2, ["--workers", "17", "--reload"], '{asgi: "versioned:app"}', ""),  # those that stand by
+        (2, [], '{fastcgi: {spawn: {wsgi: "versioned:app", processes: 16}}}', ""),
+        (
+            16 + 2,
+            [],
+            '{fastcgi: {spawn: {wsgi: "versioned:app", processes: 16}}}',
+            TOGETHER.format("first").replace("< 3", "< 16") + "os._exit(1)\n",
+        ),
+    ],
+    ids=["workers", "standby", "spawned", "spawned again"],
+)
+def test_stop_while_processes_are_started(
+    tmp_path: Path, number: int, arguments: list[str], backend: str, code: str
+) -> None:
+    """Those that are still to be started are not: the signal was heard when all had been."""
+    config = CONFIG.replace('{asgi: "versioned:app"}', backend).replace("control: unix:control.sock\n", "")
+    (tmp_path / "versioned.py").write_text(code + APPLICATION)
+    program = ("-c", STOPPED_AT_ITS_START.format(number))
+    with daemon(tmp_path, config, *arguments, program=program, start_new_session=True) as running:
+        logged = running.end()
+    assert number <= logged.count("a process is started") < number + 14
+    assert '"stopped"' in logged
 
 
 def test_log_of_all_workers_is_one_file(tmp_path: Path) -> None:
