@@ -63,6 +63,7 @@ def _application(
         directory=config.directory,
         virtualenv=config.virtualenv,
         env=config.variables,
+        startup_time=inf if process.startup_time is None else process.startup_time,
         **supervision(process, notice),
     )
 

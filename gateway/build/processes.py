@@ -26,6 +26,7 @@ def spawned_application(
         directory=config.directory,
         virtualenv=config.virtualenv,
         env=config.variables,
+        startup_time=config.startup_time,
         stop_signal=config.stop_signal,
         **supervision(config, notice),
     )
@@ -38,7 +39,6 @@ class Supervision(TypedDict):
     pass_env: Sequence[str] | None
     user: User | None
     limits: ResourceLimits | None
-    startup_time: float
     stop_time: float
     give_up: GiveUp | None
     recycling: Recycling
@@ -53,7 +53,6 @@ def supervision(config: Supervised, notice: ShutdownNotice) -> Supervision:
         "pass_env": config.pass_env,
         "user": config.account,
         "limits": None if config.limits is None else config.limits.for_children(),
-        "startup_time": config.startup_time,
         "stop_time": config.stop_time,
         "give_up": None if give_up is None else GiveUp(give_up.deaths, give_up.within),
         "recycling": Recycling(

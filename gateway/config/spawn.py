@@ -63,8 +63,6 @@ class Supervised(Confined):
     """How many of them accept on the socket: a number, or a mapping with min and max."""
     pass_env: Annotated[tuple[PassedVariable, ...], Many()] | None = None
     """Names of the gateway's own variables that they get, LC_* for all that begin so; by default all."""
-    startup_time: Timeout = written("60s")
-    """To become ready; then a process is ended and counts as failed."""
     stop_time: Duration = written("30s")
     """From the stop signal to SIGKILL, which the whole process group gets. After a second
     signal to the gateway at most 5 seconds are left."""
@@ -108,6 +106,8 @@ class SpawnedApp(Supervised):
     """Variables added to their environment."""
     env_file: Annotated[tuple[EnvFile, ...], Many()] = ()
     """Files of NAME=VALUE lines (.env) that are added too; later files and env win."""
+    startup_time: Timeout = written("60s")
+    """To become ready; then a process is ended and counts as failed."""
     stop_signal: StopSignal = written("TERM")
     """What asks one process to finish its requests and end."""
 

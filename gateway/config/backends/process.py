@@ -11,6 +11,9 @@ from gateway.config.values.quantities import Duration, Timeout
 class OwnProcess(Supervised):
     """Processes of its own for an application: what happens to them happens to no other."""
 
+    startup_time: Timeout | None = None
+    """For the application to be loaded and started; then its process is ended and counts as failed. By
+    default as long as it takes: the log tells of it."""
     timeout: Timeout | None = None
     """For the application to begin its answer; then the request is answered 504. By default as long as it
     likes."""

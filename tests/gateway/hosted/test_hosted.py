@@ -611,6 +611,44 @@ def test_the_gateway_is_ready_when_the_application_is(directory: str, tmp_path: 
     assert serving(data, ask_first) == 299  # started by the first request, which waits for it
 
 
+@pytest.mark.parametrize(("process", "ends"), [({}, False), ({"startup_time": "1h"}, True)])
+def test_an_application_may_take_as_long_as_it_likes_to_start(
+    tmp_path: Path, process: dict[str, Any], ends: bool
+) -> None:
+    """As in the gateway's own process; there were 60 seconds for it."""
+    (tmp_path / "slow.py").write_text(
+        "import os, time\n"
+        "open('loading', 'a').close()\n"
+        "while not os.path.exists('go'):\n"
+        "    time.sleep(0.01)\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'at last']\n"
+    )
+    clock = trio.testing.MockClock(rate=1.0)
+    data = config(
+        str(tmp_path), {"processes": {"min": 0, "max": 1}, "stop_time": "2h", **process}, wsgi="slow:app"
+    )
+
+    async def main() -> None:
+        async with gateway_of(data) as served, trio.open_nursery() as asking:
+
+            async def first() -> None:
+                assert (await ask(served)).body == b"at last"
+
+            asking.start_soon(first)
+            await soon((tmp_path / "loading").exists)
+            clock.jump(3601)
+            if ends:
+                await soon(lambda: any(entry["event"] == "application process ended" for entry in log))
+            (tmp_path / "go").touch()
+
+    with capture_logs() as log:
+        trio.run(main, clock=clock)
+    late = [entry for entry in log if entry["event"] == "application process not ready in time"]
+    assert [entry["seconds"] for entry in late] == ([3600] if ends else [])
+
+
 def test_an_application_that_cannot_be_imported(directory: str) -> None:
     async def test(served: Served) -> Response:
         while b"no process is alive" not in (answer := await ask(served)).body:
