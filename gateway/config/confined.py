@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from gateway.config.base import Model, Place
 from gateway.config.values.numbers import Count
@@ -29,12 +29,19 @@ class ProcessLimits(Model):
     core: Size | None = None
     """Bytes of a core dump; 0 for none."""
 
+    @field_validator("*")
+    @classmethod
+    def _may_be_given(cls, value: Any, info: ValidationInfo) -> Any:
+        for _, ours in ResourceLimits(**{str(info.field_name): value}).refused():
+            raise ValueError(
+                f"expected at most {ours}, which the gateway has itself: the system refuses more "
+                "(CAP_SYS_RESOURCE, fs.nr_open)"
+            )
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         tool("prlimit")
-        if not may_change_user():
-            for name, ours in self.for_children().beyond_ours():
-                raise ValueError(f"{name}: only root can give more than the gateway has itself: {ours}")
         return self
 
     def for_children(self) -> ResourceLimits:

@@ -60,12 +60,19 @@ class ResourceLimits:
             if (bounds := self._bounds(field)) is not None:
                 yield f"--{option}={bounds[0]}:{bounds[1]}"
 
-    def beyond_ours(self) -> Iterator[tuple[str, int]]:
-        """The fields that are above the gateway's own limits, which only root may raise, and those limits."""
+    def refused(self) -> Iterator[tuple[str, int]]:
+        """The fields that are above the gateway's own limits, where it may give no more, and those limits."""
         for field, (_, number) in _LIMITS.items():
-            bounds, ours = self._bounds(field), resource.getrlimit(number)[1]
-            if bounds is not None and ours != resource.RLIM_INFINITY and bounds[1] > ours:
+            bounds, (soft, ours) = self._bounds(field), resource.getrlimit(number)
+            if bounds is None or ours == resource.RLIM_INFINITY or bounds[1] <= ours:
+                continue
+            # Who may is a matter of capabilities, of the namespace that they are for, of fs.nr_open: try it.
+            try:
+                resource.setrlimit(number, (soft, bounds[1]))
+            except (ValueError, OverflowError):
                 yield field, ours
+            else:
+                resource.setrlimit(number, (soft, ours))
 
     def _bounds(self, field: str) -> tuple[int, int] | None:
         """The soft and the hard limit (setrlimit(2))."""

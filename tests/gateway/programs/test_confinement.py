@@ -172,10 +172,17 @@ def test_file_that_is_no_program_is_not_given_to_a_shell(tmp_path: Path) -> None
     assert raised.value.errno == errno.ENOEXEC
 
 
-def test_limits_beyond_ours_are_found() -> None:
-    ours = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    assert list(ResourceLimits(open_files=ours, core=0).beyond_ours()) == []
-    assert list(ResourceLimits(open_files=ours + 1).beyond_ours()) == [("open_files", ours)]
+@pytest.mark.parametrize("beyond", ["ours", "of the system", "of its numbers"])
+def test_limits_that_cannot_be_given_are_found(beyond: str) -> None:
+    """What is found is what prlimit(1) cannot do; root may raise ours, with CAP_SYS_RESOURCE."""
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    assert list(ResourceLimits(open_files=ours[1], core=0).refused()) == []
+    limits = ResourceLimits(open_files={"ours": ours[1], "of the system": most}.get(beyond, 2**64) + 1)
+    refused = run(["/bin/true"], Confinement(limits=limits))[0] != 0
+    assert refused or beyond == "ours"
+    assert list(limits.refused()) == ([("open_files", ours[1])] if refused else [])
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == ours
 
 
 def test_root_may_change_users() -> None:
