@@ -4,9 +4,9 @@
 
     pump > backends > connections > listeners
 
-Each stands in the nursery of the one before. On SIGTERM, SIGINT or SIGHUP the listeners close at once, idle
-connections too; requests that run have ``timeouts.shutdown`` to end; then the backends stop. A second
-signal ends the wait. SIGUSR1 opens the log files anew.
+Each stands in the nursery of the one before. On SIGTERM, SIGINT, SIGQUIT or SIGHUP the listeners close at
+once, idle connections too; requests that run have ``timeouts.shutdown`` to end; then the backends stop. A
+second signal ends the wait. SIGUSR1 opens the log files anew.
 """
 
 import os
@@ -50,7 +50,7 @@ log = get_logger()
 def serve(config: Config) -> int:
     """Run the daemon until a signal ends it; the exit status of the command.
 
-    0 after SIGTERM or SIGINT, 1 if something could not start or the daemon failed.
+    0 after a stop signal, 1 if something could not start or the daemon failed.
     """
     configure(debug=config.debug)
     failures: list[StartError] = []
@@ -107,7 +107,7 @@ async def run(
     access_log: AccessLog | None,
     metrics: list[ListeningSocket],
 ) -> None:
-    """Serve on *sockets* until SIGTERM, SIGINT or SIGHUP; tell on those for *metrics*.
+    """Serve on *sockets* until a stop signal; tell on those for *metrics*.
 
     Raises StartError (in groups) if a backend cannot start.
     """

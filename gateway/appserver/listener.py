@@ -3,8 +3,8 @@
 All processes of an application share one socket, so it is non-blocking: of several that are woken for
 one connection, all but one find nothing and wait again.
 
-SIGTERM, SIGINT and SIGHUP stop it. Every connection that was accepted before is served; what runs is waited
-for without a limit: the supervisor has one. Connections that are kept open between requests are not.
+SIGTERM, SIGINT, SIGQUIT and SIGHUP stop it. Every connection that was accepted before is served; what runs is
+waited for without a limit: the supervisor has one. Connections that are kept open between requests are not.
 """
 
 import os
@@ -35,7 +35,7 @@ PAUSE: Final = 0.1
 DRAIN_LIMIT: Final = 1024 * 1024
 """Bytes of a request body that are read and dropped after an answer that did not want them."""
 
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def take_listener() -> int:

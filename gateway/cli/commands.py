@@ -191,8 +191,9 @@ def serve(
     gateway serve --static public
 
     An ADDRESS is 127.0.0.1:9000, [::1]:9000 or unix:/run/app.sock; to listen on, also :8000 (every
-    interface) and fd:3 (inherited). SIGINT and SIGTERM let running requests finish, then stop; SIGHUP
-    reloads, unless it comes from a terminal that closes: with a control socket, several workers or --reload.
+    interface) and fd:3 (inherited). SIGINT, SIGTERM and SIGQUIT let running requests finish, then
+    stop; SIGHUP reloads, unless it comes from a terminal that closes: with a control socket, several workers
+    or --reload.
     """  # noqa: D301 - click reads \b
     leave_process_one()
     outlive_log_signals()

@@ -1,8 +1,8 @@
 """The process of an application: accepts on the socket that it inherits, until it is to stop.
 
-Signals: SIGTERM, SIGINT and SIGHUP stop it. It accepts no more then, says so, and serves what it has; the
-supervisor bounds the time, and the second of these signals ends it. END_ANNOUNCED and END_URGENT are the
-notice that the gateway stops: what runs is told of it, and goes on.
+Signals: SIGTERM, SIGINT, SIGQUIT and SIGHUP stop it. It accepts no more then, says so, and serves what it
+has; the supervisor bounds the time, and the second of these signals ends it. END_ANNOUNCED and END_URGENT are
+the notice that the gateway stops: what runs is told of it, and goes on.
 
 Nothing of a client is bounded here: the gateway has done that, and is the only one who connects.
 """

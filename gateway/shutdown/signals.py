@@ -26,7 +26,13 @@ log = get_logger()
 OUTLIVES_TERMINAL: Final = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 """Whoever has started this process wants it to go on when the terminal is closed, as nohup does."""
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, *(() if OUTLIVES_TERMINAL else (signal.SIGHUP,)))
+STOP_SIGNALS: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    *(() if OUTLIVES_TERMINAL else (signal.SIGHUP,)),
+)
+"""All mean the same; SIGQUIT is what nginx calls its graceful shutdown, and its images are stopped by."""
 
 Result = TypeVar("Result")
 

@@ -30,6 +30,6 @@ Each connection wakes all workers that wait; those that come too late have spent
 nothing to do. (EPOLLEXCLUSIVE would wake one, but is not passed on by an epoll that is waited for by another,
 and wakes mostly the same one.)
 
-The supervisor's own end: SIGTERM and SIGINT let all workers finish, a second one hurries them. When it is
-killed, workers see the end of their channel and finish by themselves.
+The supervisor's own end: SIGTERM, SIGINT and SIGQUIT let all workers finish, a second one hurries them. When
+it is killed, workers see the end of their channel and finish by themselves.
 """

@@ -26,7 +26,7 @@ def serve(
 ) -> int:
     """Run the daemon until a signal ends it; the exit status of the command. `Supervisor` has the arguments.
 
-    0 after SIGTERM or SIGINT, 1 if something could not start or workers do not stay alive.
+    0 after a stop signal, 1 if something could not start or workers do not stay alive.
     """
     configure(debug=config.debug)
 

@@ -97,13 +97,13 @@ class Supervisor:
         self._failure: WorkerError | None = None
 
     async def run(self, control: ControlService) -> None:
-        """Serve until SIGTERM or SIGINT, and be told about and to by *control*.
+        """Serve until SIGTERM, SIGINT or SIGQUIT, and be told about and to by *control*.
 
         Raises WorkerError if workers do not start, or do not any more.
         """
         self._control = control
         try:
-            stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            stops = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
             with trio.open_signal_receiver(*stops, *LOG_SIGNALS) as signals:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._follow, signals, nursery)

@@ -150,7 +150,7 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_idle_connections_do_not_hold_the_end(tmp_path: Path, number: signal.Signals) -> None:
     """gunicorn#1236, granian#611: idle ones, and those that never said anything, end at once."""
     with daemon(tmp_path, FIXED) as running:

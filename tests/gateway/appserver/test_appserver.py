@@ -169,7 +169,7 @@ def test_requests_run_at_the_same_time(server: Server) -> None:
     assert [exchange.read_until(None).body for exchange in exchanges] == [b"met"] * 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_running_request_is_finished_at_the_end(server: Server, number: int) -> None:
     """FCGI-24; complaint 41."""
     started, go = server.fifo("started"), server.fifo("go")

@@ -139,7 +139,8 @@ def test_worker_is_replaced_when_the_directory_of_the_start_was_removed(tmp_path
         running.end()
 
 
-def test_running_requests_are_finished_and_nothing_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_running_requests_are_finished_and_nothing_is_left(tmp_path: Path, number: signal.Signals) -> None:
     """As with one process: idle connections end at once, what runs has its grace."""
     with supervised(tmp_path, "--workers", "2") as running:
         running.ready()
@@ -151,7 +152,7 @@ def test_running_requests_are_finished_and_nothing_is_left(tmp_path: Path) -> No
             answer_of(idle)
             busy.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
             receive_until(busy, b"begun \r\n")
-            running.process.terminate()
+            running.process.send_signal(number)
             assert idle.recv(100) == b""
             running.wait_for("waiting for requests")
             until(lambda: refused(running))  # once both workers have closed the socket
@@ -159,6 +160,7 @@ def test_running_requests_are_finished_and_nothing_is_left(tmp_path: Path) -> No
             assert receive_until(busy, b"0\r\n\r\n").count(b"one ") == 1
         running.end()
     assert all(gone(pid) for pid in pids)
+    assert not (tmp_path / "control.sock").exists()
 
 
 def test_a_signal_for_all_processes_is_one(tmp_path: Path) -> None:
