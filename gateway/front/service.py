@@ -68,7 +68,7 @@ class Timeouts:
     """From the first byte of a request's head to its last."""
     body: float = 30.0
     """Between two reads of the body, and in all beyond what `Limits.min_rate` asks for."""
-    send: float = 60.0
+    send: float = 30.0
     """Between two writes that the client takes, and in all beyond what `Limits.min_rate` asks for."""
     keep_alive: float = 75.0
     """Between two requests on one connection."""

@@ -102,6 +102,13 @@ def test_limits_and_timeouts_of_clients() -> None:
     )
 
 
+def test_what_is_not_configured_is_what_fronts_have_by_default() -> None:
+    """That is what the control socket has, and tests of the fronts."""
+    service = built(routes=[{"respond": {}}]).service
+    assert service.timeouts == Timeouts()
+    assert service.limits == Limits()
+
+
 def test_spawned_application_starts_before_its_backend(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APPLICATION)
     gateway = built(
