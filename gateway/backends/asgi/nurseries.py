@@ -7,30 +7,33 @@ nothing to go on with, or has ended. Of a task that has ended the loop cannot ma
 
 So a nursery becomes that of the task which closes it, and that one is woken. It is no remedy: the connection
 ends, and trio tells that its scopes are corrupt (https://github.com/python-trio/trio/issues/638).
+
+All of this is trio's own business. Every nursery goes through here, so where trio is another one, nothing is
+changed: what it calls gets what it is given and returns what it returns, and a nursery that looks otherwise
+stays as it is.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
 from trio.lowlevel import current_task
 
-_close: Final[Callable[[Any, Any], Awaitable[Any]] | None] = getattr(
-    trio.Nursery, "_nested_child_finished", None
-)
+_close: Final[Callable[..., Any] | None] = getattr(trio.Nursery, "_nested_child_finished", None)
 """What trio calls when the block of a nursery is over; None where it has another name."""
 
 
-async def _close_here(nursery: trio.Nursery, error: BaseException | None) -> BaseException | None:
+def _close_here(nursery: trio.Nursery, *arguments: Any, **named: Any) -> Any:
     task, opener = current_task(), nursery.parent_task
-    if task is not opener:
-        if nursery in opener._child_nurseries:
-            opener._child_nurseries.remove(nursery)
-        task._child_nurseries.append(nursery)
-        nursery._parent_task = task
+    if task is not opener and getattr(nursery, "_parent_task", None) is opener:
+        ours, theirs = (getattr(each, "_child_nurseries", None) for each in (task, opener))
+        if isinstance(ours, list) and isinstance(theirs, list):
+            if nursery in theirs:
+                theirs.remove(nursery)
+            ours.append(nursery)
+            nursery._parent_task = task
     assert _close is not None
-    outcome: BaseException | None = await _close(nursery, error)
-    return outcome
+    return _close(nursery, *arguments, **named)
 
 
 def close_in_the_task_that_waits() -> None:
