@@ -13,6 +13,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -361,11 +362,24 @@ def kernel_buffers() -> int:
     return 2 * sum(int(limit.split()[2]) for limit in limits)
 
 
+def _kept_socket() -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+_KEPT = tuple(_kept_socket() for _ in range(8))
+_KEPT_IN_TURN = cycle(_KEPT)
+
+
 def unused_port() -> int:
-    """A port that refuses connections, unless another socket gets it meanwhile, which is rare."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that refuses connections, and that the kernel gives to nobody else; each of 8 comes again.
+
+    Who asks for it by its number can listen there, with SO_REUSEADDR.
+    """
+    port: int = next(_KEPT_IN_TURN).getsockname()[1]
+    return port
 
 
 async def next_event(stream: AnyStream, codec: ApplicationCodec) -> RequestEvent:
