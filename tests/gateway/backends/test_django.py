@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import django
@@ -14,7 +16,7 @@ from asgiref.sync import sync_to_async
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.db import connections
+from django.db import connection, connections
 from django.db.transaction import atomic
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -66,6 +68,12 @@ async def leave_running(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+def query(request: HttpRequest) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return answer(threading.get_ident())
+
+
 async def leave_transaction(request: HttpRequest) -> HttpResponse:
     """As a generator does that is closed behind the end of its request."""
     await sync_to_async(atomic().__enter__)()
@@ -83,6 +91,7 @@ urlpatterns = [
     path("several", several),
     path("leave", leave_running),
     path("end", let_it_end),
+    path("query", query),
     path("transaction", leave_transaction),
 ]
 
@@ -195,6 +204,35 @@ def test_threads_of_a_burst_end(application: Any, monkeypatch: pytest.MonkeyPatc
             await trio.to_thread.run_sync(ending, *await threads_of(backend, b"/which"))
 
     trio.run(main)
+
+
+def test_a_thread_that_ends_closes_its_connections(
+    application: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not when the collector of cycles finds them: a database has only so many."""
+    file = tmp_path / "db.sqlite3"
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", "django.db.backends.sqlite3")
+    monkeypatch.setitem(connections.settings["default"], "NAME", file)
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
+
+    async def main() -> None:
+        async with running(application) as backend:
+            idents = await threads_of(backend, b"/query")
+            assert file in opened()
+        await trio.to_thread.run_sync(ending, *idents)
+        assert file not in opened()
+
+    gc.disable()
+    try:
+        trio.run(main)
+    finally:
+        gc.enable()
+
+
+def opened() -> list[Path]:
+    """The files that this process has open."""
+    descriptors = os.listdir("/proc/self/fd")
+    return [Path(os.path.realpath(f"/proc/self/fd/{descriptor}")) for descriptor in descriptors]
 
 
 def test_threads_end_with_the_application(application: Any) -> None:
