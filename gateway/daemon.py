@@ -129,9 +129,8 @@ async def run(
 
 
 async def _follow(signals: AsyncIterator[int], ending: Ending, access_log: AccessLog | None) -> None:
-    def reopen() -> None:
-        if access_log is not None:
-            access_log.reopen()
+    def reopen() -> bool:
+        return access_log is None or access_log.reopen()
 
     async for number in signals:
         if number in LOG_SIGNALS:

@@ -57,18 +57,23 @@ class AccessLog:
         target = request.raw_path + b"?" + request.query if request.query else request.raw_path
         self._write(self._line(request, target.decode("utf-8", "backslashreplace"), status, size, seconds))
 
-    def reopen(self) -> None:
-        """Open the file anew, if it is one. If that fails, lines go on into the one that is open."""
-        if self._path is None or self._file is None:
-            return
+    def reopen(self) -> bool:
+        """Open the file anew, if it is one. If that fails, lines go on into the one that is open: False."""
+        self._failing = False  # who asks is told each time
+        if self._path is not None:
+            self._reopen(self._path)
+        return not self._failing
+
+    def _reopen(self, path: Path) -> None:
+        assert self._file is not None
         try:
-            descriptor = _open(self._path)
+            descriptor = _open(path)
         except OSError as error:
             if not self._failing:
                 self._failing = True
                 log.warning(
                     "access log cannot be opened anew: lines go into the old file",
-                    path=self._path,
+                    path=path,
                     cause=error.strerror,
                 )
             return
@@ -141,7 +146,7 @@ class AccessLog:
                 return
         except OSError:
             pass  # it is made anew
-        self.reopen()
+        self._reopen(path)
 
 
 def _open(path: Path) -> int:

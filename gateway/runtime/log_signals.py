@@ -6,6 +6,7 @@ ends this one.
 
 import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 LOG_SIGNALS: Final = (signal.SIGUSR1, signal.SIGUSR2)
@@ -20,14 +21,27 @@ def outlive_log_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def heed_log_signal(number: int, reopen: Callable[[], object]) -> None:
-    """Do what *number*, of `LOG_SIGNALS`, asks for, or say what to do for it."""
+def pass_over_log_signals() -> None:
+    """In the process of an application, which they may reach too (`systemctl kill`), before it is loaded.
+
+    By a handler: programs that it starts would inherit that they are ignored.
+    """
+    for number in LOG_SIGNALS:
+        signal.signal(number, _do_nothing)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def heed_log_signal(number: int, reopen: Callable[[], bool]) -> None:
+    """Do what *number*, of `LOG_SIGNALS`, asks for, or say what to do for it; *reopen* says why it cannot."""
     from gateway.logger import get_logger  # not loaded by commands that need no daemon
 
     log = get_logger()
     if number == signal.SIGUSR1:
-        reopen()
-        log.info("log files opened anew", signal="SIGUSR1")
+        if reopen():
+            log.info("log files opened anew", signal="SIGUSR1")
     else:
         log.warning(
             "signal ignored: expected gateway reload for new code, and a restart for a new version, which "

@@ -154,9 +154,10 @@ class Supervisor:
     # ---- what comes from outside
 
     async def _follow(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
-        def reopen() -> None:
+        def reopen() -> bool:
             for worker in self.workers():
                 nursery.start_soon(worker.reopen_logs)  # nobody waits for one that is stuck
+            return True
 
         # A terminal that closes sends SIGHUP; where there is none, it means what it does to other daemons.
         hangs_up = on_terminal() and not OUTLIVES_TERMINAL

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from gateway.logs import output
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
 from gateway.request import Address, Connection, Request
+from gateway.runtime.log_signals import heed_log_signal
 from gateway.stacks import stack_of
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
@@ -703,7 +705,10 @@ def test_a_file_is_opened_anew_when_it_is_said(tmp_path: Path, seconds: list[flo
 
 
 def test_a_file_that_cannot_be_made_anew_is_told_of_once(tmp_path: Path, seconds: list[float]) -> None:
-    """The directory is root's, for instance: what is open is written on, and it is tried again."""
+    """The directory is root's, for instance: what is open is written on, and it is tried again.
+
+    Who asks for it is told each time, and not that it was done.
+    """
     stream = io.StringIO()
     configure(stream=stream)
     path, old = tmp_path / "access.log", tmp_path / "access.log.1"
@@ -713,15 +718,17 @@ def test_a_file_that_cannot_be_made_anew_is_told_of_once(tmp_path: Path, seconds
     for second in (1, 2, 3):
         seconds.append(second)
         numbered(log, second)
-    log.reopen()
     (said,) = entries(stream)
     assert (said["level"], said["path"], said["cause"]) == ("warning", str(path), "Is a directory")
+    for _ in range(2):
+        heed_log_signal(signal.SIGUSR1, log.reopen)
+    assert [each["cause"] for each in entries(stream)] == ["Is a directory"] * 3
     path.rmdir()
     seconds.append(4)
     numbered(log, 4)
     log.close()
     assert [numbers(each) for each in (old, path)] == [[1, 2, 3], [4]]
-    assert len(entries(stream)) == 1
+    assert len(entries(stream)) == 3
     assert [each for each in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{each}")
             and os.readlink(f"/proc/self/fd/{each}").startswith(str(tmp_path))] == []  # fmt: skip
 
