@@ -13,6 +13,7 @@ from gateway.appserver.checked import checked
 from gateway.appserver.listener import take_listener
 from gateway.appserver.report import Report
 from gateway.loading import LoadError, load_object
+from gateway.runtime.log_signals import pass_over_log_signals
 
 
 def _fastcgi(application: WSGIApplication, listener: socket.socket, report: Report) -> None:
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("target", metavar="module:attribute")
     arguments = parse(parser, name="spawned")
     descriptor = take_listener()
+    pass_over_log_signals()
     try:
         application = load_object(arguments.target, directory=arguments.directory, factory=False)
     except LoadError as error:

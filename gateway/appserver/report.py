@@ -16,10 +16,11 @@ SPENT: Final = b"S"
 DRAINING: Final = b"D"
 """No more connections are accepted. Those that are open are served until they are closed."""
 
-END_ANNOUNCED: Final = signal.SIGUSR1
-END_URGENT: Final = signal.SIGUSR2
+END_ANNOUNCED: Final = signal.SIGRTMIN
+END_URGENT: Final = signal.SIGRTMAX
 """From the supervisor, to processes of `gateway.hosted`: the two steps of the notice that the gateway stops
-(`gateway.shutdown.notice`). The stop signal comes after them."""
+(`gateway.shutdown.notice`). The stop signal comes after them. Nobody else sends these; SIGUSR1 reaches all
+processes of the daemon where logs are rotated by `systemctl kill`."""
 
 END_AT_ONCE: Final = signal.SIGINT
 """From the supervisor to processes of `gateway.hosted`, after the stop signal: nothing is waited for any

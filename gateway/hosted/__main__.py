@@ -4,11 +4,13 @@ import signal
 
 from gateway.runtime.collector import loading
 from gateway.runtime.lean import import_structlog
+from gateway.runtime.log_signals import pass_over_log_signals
 
 
 def main() -> None:
     """Serve the application, and exit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's way is to raise, also before and behind the loop
+    pass_over_log_signals()
     with loading():
         import_structlog()
         from gateway.hosted.command import main as serve

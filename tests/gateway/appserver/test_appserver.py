@@ -169,6 +169,14 @@ def test_requests_run_at_the_same_time(server: Server) -> None:
     assert [exchange.read_until(None).body for exchange in exchanges] == [b"met"] * 20
 
 
+def test_signals_about_log_files_end_nothing(server: Server) -> None:
+    """What rotates logs may tell all processes of the daemon, as `systemctl kill` does by default."""
+    assert server.start("variables").read_until(None).status == 200
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        server.process.send_signal(number)
+        assert server.start("variables").read_until(None).status == 200
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_running_request_is_finished_at_the_end(server: Server, number: int) -> None:
     """FCGI-24; complaint 41."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import venv
@@ -332,6 +333,23 @@ def test_notice_of_the_daemons_end(directory: str, loop: str) -> None:
             assert (await read_until(client, b"0\r\n\r\n")).startswith(b"6\r\n ended")
 
     serving(config(directory, asgi="hosted_asgi:app", loop=loop), test)
+
+
+def test_signals_about_log_files_are_no_notice(directory: str) -> None:
+    """What rotates logs may tell all processes of the daemon, as `systemctl kill` does by default."""
+
+    async def test(served: Served) -> None:
+        (pid,) = [entry["pid"] for entry in logs if entry["event"] == "application process started"]
+        async with await served.connect() as stream:
+            client = await WebSocket.open(stream)
+            for number in (signal.SIGUSR1, signal.SIGUSR2):
+                os.kill(pid, number)
+                assert (await ask(served)).status == 299  # by then it has taken the signal
+                await client.send("hi")
+                assert await client.receive() == "1.1hihi"
+
+    with capture_logs() as logs:
+        serving(config(directory, asgi="hosted_asgi:app"), test)
 
 
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
