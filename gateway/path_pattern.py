@@ -122,7 +122,9 @@ def _search(regex: str) -> FindRest:
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise ValueError(f"path: '~{regex}' is not a regular expression: {error}") from error
+        # nginx: `~*` disregards case.
+        hint = "; regardless of case is '~(?i)'" if regex.startswith("*") else ""
+        raise ValueError(f"path: '~{regex}' is not a regular expression: {error}{hint}") from error
     has_rest = "rest" in pattern.groupindex
 
     def find_rest(path: str) -> str | None:

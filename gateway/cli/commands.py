@@ -84,6 +84,7 @@ FOREIGN: Final = {
     "-w": "--workers",
     "--access-logfile": "--access-log",
     "--log-level": "--debug",
+    "--env": "--env-file",
 }
 """Options of uvicorn, Hypercorn, Granian, gunicorn and waitress (docs/migrating.md)."""
 
@@ -105,6 +106,18 @@ FOREIGN_SETTINGS: Final = {
     ),
     **dict.fromkeys(("--limit-request-line", "--h11-max-incomplete-event-size"), "limits of a CONFIG"),
     **dict.fromkeys(("--config", "-c"), "CONFIG, a file of the gateway's own"),
+    **dict.fromkeys(
+        ("--log-config", "--log-file", "--error-logfile", "--use-colors", "--no-use-colors"),
+        "nothing: events go to standard error, coloured on a terminal; applications may set up logging",
+    ),
+    **dict.fromkeys(("--http", "--ws", "--runtime-mode"), "nothing: there is one of each"),
+    **dict.fromkeys(
+        ("--header", "--no-server-header", "--server-header"), "headers of a route or a backend, in a CONFIG"
+    ),
+    **dict.fromkeys(("--ws-ping-interval", "--ws-ping-timeout"), "websocket of a backend, in a CONFIG"),
+    **dict.fromkeys(("--ssl-ca-certs", "--ca-certs", "--ssl-cert-reqs"), "tls of a listener, in a CONFIG"),
+    **dict.fromkeys(("--user", "--group", "--daemon", "--pid"), "the service manager's: User= of systemd"),
+    "--backlog": "backlog of a listener, in a CONFIG",
     "--preload": "not needed: each worker loads the application",
     "--timeout": "process.timeout, or stuck_after, of a backend in a CONFIG",
     "--ws-max-size": "websocket.max_message of a backend, in a CONFIG",

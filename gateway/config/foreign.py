@@ -12,6 +12,13 @@ _BODY: Final = "limits: {body: 10MiB} at the top, and max_body of a backend"
 _NO_BODY: Final = "limits: {body: 10MiB} at the top, or request_buffering: {max_body: 10MiB} of the route"
 _HEADERS: Final = "headers: {response: {set: {NAME: value}}}"
 _BACKEND: Final = "backend, with a name among backends"
+_LISTS: Final = "nothing lists directories here"
+_STORES: Final = "nothing is cached here"
+_RATES: Final = (
+    "nothing counts requests per second: concurrency of a backend and "
+    "limits: {connections_per_client: 20} bound what there is at a time"
+)
+_JOBS: Final = "nothing runs jobs here: cron does, or a timer of systemd"
 _KINDS: Final = "http wsgi asgi cgi fastcgi scgi uwsgi ajp"
 
 HERE: Final = {
@@ -31,10 +38,26 @@ HERE: Final = {
         "headers": f"{_HEADERS} of a route or a backend",
         "proxy_headers": "trusted_proxies",
         "reload": "--reload of gateway serve",
+        "root": "static: DIRECTORY of a route",
+        "stats stub_status status admin": "control: unix:/run/gateway/control.sock, and metrics",
+        "worker_connections max_connections": "limits: {connections: 1000}",
+        "set_real_ip_from real_ip_header": "trusted_proxies",
+        "proxy_read_timeout proxy_connect_timeout harakiri timeout": "timeouts of a backend",
+        "keepalive_timeout keep_alive": "timeouts: {keep_alive: 75s}",
+        "log_format": "access_log: {format: json}",
+        "limit_req_zone limit_req rate_limit": _RATES,
+        "http2": "http2 of a listener",
+        "map geo": "nothing computes variables here: match has client, header and query",
+        "include import": "nothing: one file is the whole",
+        "emperor vassals": "backends, one for each application",
+        "cron mule mules spooler timer": _JOBS,
+        "cache proxy_cache": _STORES,
+        "templates": "nothing fills in templates here: an application does",
     },
     "Listener": {
         "listen address addr bind https url host port socket": "http",
-        "ssl certificate cert certfile key keyfile": "tls: {certificate: cert.pem, key: key.pem}",
+        "ssl certificate cert certfile key keyfile ssl_certificate ssl_certificate_key": "tls: "
+        "{certificate: cert.pem, key: key.pem}",
         "server_name routes locations": "routes at the top, with match: {host: …}",
         "redirect": "redirect_https: true, or a route with redirect",
     },
@@ -46,20 +69,28 @@ HERE: Final = {
         "php_fastcgi fastcgi_pass uwsgi_pass scgi_pass": _BACKEND,
         "root alias file_server files directory": "static: DIRECTORY",
         "index symlinks": "a key of static",
+        "autoindex browse": _LISTS,
+        "redir": "redirect",
+        "templates": "nothing fills in templates here: an application does",
+        "log": "access_log at the top, for all routes",
+        "cache proxy_cache": _STORES,
         "try_files fallback": "static: {root: DIRECTORY, fallback: index.html}, or further routes "
         "(docs/recipes.md)",
         "strip_prefix root_path script_name prefix handle_path": "mount",
         "return status body": "respond: {status: 404}, or redirect: {to: /new}",
-        "basic_auth basicauth auth_basic auth auth_request": "forward_auth, which asks an application "
-        "(docs/recipes.md)",
-        "cors add_header expires cache_control": _HEADERS,
+        "basic_auth basicauth auth_basic auth_basic_user_file auth auth_request satisfy": "forward_auth, "
+        "which asks an application (docs/recipes.md)",
+        "cors add_header expires cache_control proxy_hide_header": _HEADERS,
+        "proxy_set_header request_header": "headers: {request: {set: {NAME: value}}}",
         "gzip compress compression encode brotli": _COMPRESSION,
-        "rate_limit limit_req": "nothing counts requests per second: concurrency of a backend and "
-        "limits: {connections_per_client: 20} bound what there is at a time",
+        "rate_limit limit_req": _RATES,
+        "http2": "http2 of a listener",
         "client_max_body_size max_body max_body_size request_body": _BODY,
-        "timeout timeouts": "timeouts of the backend",
+        "timeout timeouts proxy_read_timeout proxy_connect_timeout": "timeouts of the backend",
+        "limit_conn": "limits: {connections_per_client: 20} at the top",
+        "stub_status": "metrics at the top, or gateway status",
         "allow deny": "match: {client: …}, and respond: {status: 403} for all others",
-        "error_page": "error_pages at the top",
+        "error_page handle_errors": "error_pages at the top",
     },
     "Match": {
         "location uri url prefix path_prefix path_regexp": "path",
@@ -70,7 +101,9 @@ HERE: Final = {
     "Static": {
         "dir directory path alias": "root",
         "try_files spa not_found": "fallback: index.html",
-        "browse autoindex listing": "nothing lists directories here",
+        "browse autoindex listing": _LISTS,
+        "precompressed gzip_static": _COMPRESSION,
+        "hide": "nothing: files whose names begin with a dot are not served",
         "cache expires max_age headers": f"{_HEADERS} of the route",
     },
     "Redirect": {
@@ -129,9 +162,11 @@ HERE: Final = {
         "venv home": "virtualenv",
         "environment": "env",
         "asgi": "asgi of a backend, with process: own",
-        "threads": "nothing to be said: a process with wsgi has a thread for each request",
+        "threads": "nothing to be said: a process with wsgi has a thread for each request; for one at a "
+        "time: wsgi of a backend, with threads: 1 and process: {processes: 4}",
+        "harakiri timeout": "timeouts: {first_byte: 30s} of the backend",
     },
-    "Supervised": {"workers": "processes"},
+    "Supervised": {"workers": "processes", "touch_reload": "gateway reload"},
 }
 """By the model: names, with what they are here."""
 
@@ -185,4 +220,5 @@ def form_of(models: tuple[type, ...]) -> str:
 
 
 def _found(table: Mapping[str, str], key: str) -> str:
-    return next((ours for names, ours in table.items() if key in names.split()), "")
+    words = {key, key.replace("-", "_")}
+    return next((ours for names, ours in table.items() if not words.isdisjoint(names.split())), "")

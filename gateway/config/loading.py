@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from gateway.config.base import Place
 from gateway.config.descriptions import describe
 from gateway.config.whole import Config
+from gateway.config.wording import show
 from gateway.escape import printable
 from gateway.reading import read_now
 from gateway.runtime.lean import without_plugins
@@ -78,7 +79,11 @@ def load_text(
     text: str, name: str, directory: str | os.PathLike[str], environment: Mapping[str, str] | None = None
 ) -> Config:
     """Read the text of a configuration called *name*, whose relative paths start at *directory*."""
-    from gateway.config.source import Source, SourceError  # with PyYAML 13 ms: the command line has no YAML
+    from gateway.config.source import (
+        OTHERS,
+        Source,
+        SourceError,
+    )  # with PyYAML 13 ms: the command line has no YAML
 
     try:
         source = Source(text, os.environ if environment is None else environment)
@@ -86,6 +91,9 @@ def load_text(
         raise ConfigError([_mistake(name, error.line, error.message)]) from None
     if source.data is None and not source.mistakes:
         raise ConfigError([_mistake(name, 1, "the file is empty: expected listeners and routes")])
+    if isinstance(source.data, str) and not source.mistakes:
+        message = f"expected a mapping, got {show(source.data)}{OTHERS}"
+        raise ConfigError([_mistake(name, 1, message)])
     mistakes = [_mistake(name, line, message, place) for place, line, message in source.mistakes]
     try:
         config = _validated(source.data, directory)

@@ -189,6 +189,9 @@ class Source:
 
 _CONSTRUCTOR: Final = SafeConstructor()
 
+OTHERS: Final = "; docs/migrating.md has the words of other programs' files for one of the gateway"
+"""Where a file is no YAML at all, or nothing but text: an nginx.conf, a Caddyfile, an ini file."""
+
 
 def _compose(text: str) -> Node | None:
     if not _is_unicode(text):
@@ -228,6 +231,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> SourceError:
 
 def _hint(message: str, character: str) -> str:
     """What the author may have meant, where the words of the parser do not say it."""
+    if "document start" in message:
+        return OTHERS
     if "alias" in message:
         return "; what begins with * needs quotes"
     if "cannot start any token" in message:

@@ -122,7 +122,14 @@ Lifespan: TypeAlias = Annotated[Literal["auto", "on", "off"], BeforeValidator(sw
 def parse_virtual_environment(value: Any, info: ValidationInfo) -> Path:
     """The directory of a virtual environment (PEP 405)."""
     path = parse_path(value, info)
-    if not os.access(path / "bin" / "python", os.X_OK):
+    python = path / "bin" / "python"
+    if not os.access(python, os.X_OK):
+        if python.is_symlink():  # of pyenv or uv: below a home directory that other users may not enter
+            target = show_path(os.path.realpath(python))
+            raise ValueError(
+                f"{show_path(path)}: its bin/python is a link to {target}, "
+                "which is not there, or which this user may not run"
+            )
         raise ValueError(f"{show_path(path)} is not a virtual environment: there is no bin/python")
     return path
 

@@ -147,6 +147,8 @@ def test_schema_is_json() -> None:
         (["serve", "--wsgi", "main:app", "--timeout", "9"], "'--timeout': here it is process.timeout, or stuck_after, of a backend in a CONFIG."),
         (["serve", "--wsgi", "main:app", "--preload"], "here it is not needed: each worker loads the application."),
         (["serve", "--asgi", "main:app", "--timeout-keep-alive", "5"], "here it is timeouts.keep_alive of a CONFIG."),
+        (["serve", "--asgi", "main:app", "--log-config", "l.json"], "'--log-config': here it is nothing: events go to standard error,"),
+        (["serve", "--asgi", "main:app", "--http", "h11"], "'--http': here it is nothing: there is one of each."),
         (["check"], "Missing argument 'CONFIG'"),
         (["reload"], "Expected a CONFIG, or --control unix:/path."),
         (["restart"], "No such command 'restart'"),

@@ -357,6 +357,17 @@ def test_refuses_backends(settings: dict[str, Any], found: list[str] | None) -> 
         assert refused == found
 
 
+def test_a_python_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    """As of pyenv and uv, below a home directory that was left, or that only its owner may enter."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(tmp_path / "gone/python3")
+    (mistake,) = mistakes(backends={"app": {"wsgi": "a:b", "directory": "/", "virtualenv": str(tmp_path)}})
+    assert mistake == (
+        f"backends.app.virtualenv: '{tmp_path}': its bin/python is a link to '{tmp_path}/gone/python3', which is "
+        "not there, or which this user may not run"
+    )
+
+
 def test_a_backend_that_is_no_mapping() -> None:
     assert mistakes(backends={"b": "127.0.0.1:9000"}) == [
         "backends.b: expected a mapping with a kind of backend (cgi, fastcgi, scgi, uwsgi, ajp, http, asgi or "
