@@ -5,6 +5,8 @@ so. A task of the loop counts, a few times in the threshold; a thread beside it 
 So requests cost nothing for it. One line is logged for each blockage, with the stack of the loop's thread,
 and one when it is over.
 
+A developer at a breakpoint is left alone: a stack would be written between what he types.
+
 A thread cannot look while code in C keeps the interpreter's lock: then it tells afterwards.
 """
 
@@ -88,9 +90,22 @@ class Watchdog:
             elif stood_still and told is None:
                 since = looked
             elif told is None and looked - since >= self._after:
-                told = request_of(sys._current_frames().get(thread))
+                frame = sys._current_frames().get(thread)
+                if in_debugger(frame):
+                    since = looked
+                    continue
+                told = request_of(frame)
                 seconds = round(looked - since, 1)
                 log.warning("event loop is blocked", seconds=seconds, **told, stack=stack_of(thread))
+
+
+def in_debugger(frame: FrameType | None) -> bool:
+    """Whether *frame* is in a prompt of Python's debugger, or of one that is made of it (bdb)."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "bdb":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def request_of(frame: FrameType | None) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """A loop that is blocked is told about: by its own watchdog, in a daemon, over both loops and versions."""
 
 import http.client
+import io
 import json
 import os
+import pdb
 import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -111,6 +113,38 @@ def test_other_code_is_told_by_its_stack(kind: object) -> None:
         run(main)
     entry = told(logs, BLOCKED)[-1]
     assert "block_until" in entry["stack"]
+
+
+class Reading:
+    """The terminal of a developer who looks at what the debugger says for a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def readline(self) -> str:
+        enough = time.monotonic() + self._seconds
+        block_until(lambda: time.monotonic() > enough)
+        return "continue\n"
+
+
+def test_a_breakpoint_is_no_blockage() -> None:
+    """The prompt is not written over; what blocks behind it is told."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Watchdog(0.05).run)
+            debugger = pdb.Pdb(stdin=cast("IO[str]", Reading(0.5)), stdout=said, nosigint=True, readrc=False)
+            debugger.use_rawinput = False
+            debugger.set_trace()
+            quiet.append(not told(logs, BLOCKED))
+            block_until(lambda: told(logs, BLOCKED))
+            nursery.cancel_scope.cancel()
+
+    said, quiet = io.StringIO(), list[bool]()
+    with capture_logs() as logs:
+        run(main)
+    assert "(Pdb)" in said.getvalue()
+    assert quiet == [True]
 
 
 def test_code_in_c_that_lets_no_thread_run() -> None:
