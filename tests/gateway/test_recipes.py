@@ -67,6 +67,20 @@ def test_single_page_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert api.body == b"/api/x?y "
 
 
+def test_lets_encrypt(tmp_path: Path) -> None:
+    """By http certbot's answers are found, and everything else is sent to https."""
+    challenge = tmp_path / "acme/.well-known/acme-challenge/token"
+    challenge.parent.mkdir(parents=True)
+    challenge.write_text("proof")
+    configuration = recipe("Certificates of Let's Encrypt", tmp_path)
+    configuration["routes"][0]["static"] = str(tmp_path / "acme")
+    proof, gone, other = asked(
+        configuration, "/.well-known/acme-challenge/token", "/.well-known/acme-challenge/x", "/x?y"
+    )
+    assert (proof.status, proof.body, gone.status) == (200, b"proof", 404)
+    assert (other.status, other.headers["location"]) == (308, "https://a/x?y")
+
+
 def test_passwords(tmp_path: Path) -> None:
     configuration = recipe("Passwords for a path", tmp_path)
 

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 
 from tests.peers.conftest import Gateway, Program, RunGateway
 
+RECIPES = (Path(__file__).parents[2] / "docs/recipes.md").read_text()
 MIB = 1024 * 1024
 LARGE = 100_000_000
 """Bytes of a large upload or download."""
@@ -183,6 +185,56 @@ def test_path_info_is_split_behind_the_script(gateway: Gateway, mount: str) -> N
 
 def test_a_directory_means_its_index(gateway: Gateway) -> None:
     assert gateway.get("/sub/").text == "index /sub/index.php"
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "text"),
+    [
+        ("/", 200, "front /"),
+        ("/2001/02/hello/?p=1", 200, "front /2001/02/hello/?p=1"),
+        ("/robots.txt", 200, "front /robots.txt"),
+        ("/wp-sitemap.xml", 200, "front /wp-sitemap.xml"),
+        ("/wp-login.php?a", 200, "login"),
+        ("/wp-admin/", 200, "admin"),
+        ("/wp-admin/network/", 200, "network"),
+        ("/wp-admin/css/a.css", 200, "css"),
+        ("/wp-content/themes/a/font.ttf", 200, "font"),
+        ("/wp-content/uploads/a.php", 200, "<?php echo 1;"),
+        ("/wp-admin", 308, "308 Permanent Redirect"),
+    ],
+)
+def test_recipe_of_wordpress(pretty: Gateway, target: str, status: int, text: str) -> None:
+    """What WordPress makes by itself reaches it, what is a file is served, and uploads are not run."""
+    response = pretty.get(target)
+    assert (response.status, response.text.strip()) == (status, text)
+
+
+@pytest.fixture(scope="module")
+def pretty(php: Path, run_gateway: RunGateway) -> Iterator[Gateway]:
+    files = {
+        "index.php": "<?php echo 'front ', $_SERVER['REQUEST_URI'];",
+        "wp-login.php": "<?php echo 'login';",
+        "wp-admin/index.php": "<?php echo 'admin';",
+        "wp-admin/network/index.php": "<?php echo 'network';",
+        "wp-admin/css/a.css": "css",
+        "wp-content/themes/a/font.ttf": "font",
+        "wp-content/uploads/a.php": "<?php echo 1;",
+    }
+    for name, text in files.items():
+        path = php / "wordpress" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    title = "PHP with pretty URLs: WordPress, Laravel, Symfony"
+    (recipe,) = re.findall(
+        r"^```yaml\nlisteners: .*\n([^`]*)^```$",
+        RECIPES.split(f"\n## {title}\n")[1].split("\n## ")[0],
+        re.MULTILINE,
+    )
+    recipe = recipe.replace("/srv/www", f"{php}/wordpress").replace(
+        "/run/php/php-fpm.sock", f"{php}/php.sock"
+    )
+    with run_gateway(php, recipe) as running:
+        yield running
 
 
 FORM = urlencode({"a": "1 2", "b": "ü"}).encode()

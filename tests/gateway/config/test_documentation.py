@@ -22,6 +22,7 @@ from gateway.config.filters import (
     Mirror,
     RequestBuffering,
 )
+from tests.gateway.tls.secured import certificate
 
 CHECKOUT = Path(__file__).parents[3]
 DOCUMENT = CHECKOUT / "docs/configuration.md"
@@ -174,8 +175,12 @@ RECIPES = (CHECKOUT / "docs/recipes.md").read_text()
 def test_recipe_loads(tmp_path: Path, recipe: str) -> None:
     for directory in ("static", "media", "dist", "srv/www"):
         (tmp_path / directory).mkdir(parents=True)
+    if "/etc/letsencrypt" in recipe:
+        ours = certificate(tmp_path, "example.com")
+        recipe = re.sub(r"/\S+/fullchain\.pem", str(ours.certificate), recipe)
+        recipe = re.sub(r"/\S+/privkey\.pem", str(ours.key), recipe)
     file = tmp_path / "gateway.yaml"
-    file.write_text(recipe.replace("/srv/www", "srv/www"))
+    file.write_text(recipe.replace("/srv/www", "srv/www").replace("/var/www/acme", "srv/www"))
     assert load(str(file)).routes
 
 
