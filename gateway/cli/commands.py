@@ -37,8 +37,32 @@ _SPEC: Final = find_spec("gateway.request")
 _BUILD: Final = "" if _SPEC is None or (_SPEC.origin or "").endswith(".py") else " (compiled)"
 
 
+APPLICATION: Final = r"[\w.]+:[\w.]+"
+"""module:attribute."""
+
+FOREIGN_COMMANDS: Final = {
+    **dict.fromkeys(("run", "start", "up"), "serve"),
+    **dict.fromkeys(("validate", "test", "configtest"), "check"),
+    **dict.fromkeys(("quit", "shutdown"), "stop"),
+}
+"""Commands of other programs."""
+
+
 class _Commands(click.Group):
-    """Tells what click does not: that standard output takes no more."""
+    """Tells what click does not: what a word is that is no command, that standard output takes no more."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        ours = FOREIGN_COMMANDS.get(word)
+        if re.fullmatch(APPLICATION, word):
+            ours = f"serve --asgi {word}, or --wsgi"
+        elif word.endswith((".yaml", ".yml")):
+            ours = f"serve {word}"
+        if ours is None:
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(f"No such command {word!r}: here it is gateway {ours}.", ctx)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -215,7 +239,7 @@ def serve(
     count = None if workers is None else _workers(workers)
     if not reload and (reload_dir or reload_include or reload_exclude):
         raise click.UsageError("--reload-dir, --reload-include and --reload-exclude are for --reload.")
-    if config is not None and re.fullmatch(r"[\w.]+:[\w.]+", config) and not Path(config).exists():
+    if config is not None and re.fullmatch(APPLICATION, config) and not Path(config).exists():
         raise click.UsageError(f"There is no file {config}: expected --asgi or --wsgi before an application.")
     if config is not None and config.endswith(".py"):
         path = Path(config)
