@@ -115,7 +115,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._name = name
         self._now = clock.current_time
         self._ahead = clock.current_time() - monotonic()
-        """Seconds by which trio's clock is."""
+        """Seconds by which trio's clock is ahead of `time.monotonic`."""
         self._readiness = _Selector()
         self._alarm = trio.CancelScope()
         self._pump: Pump
