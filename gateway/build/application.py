@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
 from gateway.build.parts import Parts, templates
@@ -9,16 +10,18 @@ from gateway.build.target import upstream_of
 from gateway.build.upstream import check_health, references_of
 from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
 from gateway.protocols.codec import ClientCodec
-from gateway.spawn import Protocol
 from gateway.upstream.check import PingQuestion
 from gateway.upstream.shared_pool import Sharing
+
+if TYPE_CHECKING:  # of these, what is started
+    from gateway.spawn import Protocol
 
 
 def application(
     parts: Parts,
     name: str,
     config: FastCGIBackend | SCGIBackend | UWSGIBackend,
-    protocol: Protocol,
+    protocol: "Protocol",
     make_codec: Callable[[], ClientCodec],
     *,
     keeps: bool = False,

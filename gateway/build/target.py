@@ -4,25 +4,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.build.parts import Parts
-from gateway.build.processes import spawned_application
 from gateway.build.upstream import build_upstream
 from gateway.config.balancing import Server
 from gateway.protocols.codec import ClientCodec
-from gateway.spawn import Protocol
 from gateway.upstream.proxy_header import ProxyVersion
 from gateway.upstream.shared_pool import Sharing
-from gateway.upstream.spawned import SpawnedUpstream
 from gateway.upstream.upstream import Upstream
 
-if TYPE_CHECKING:  # of these, what is configured
+if TYPE_CHECKING:  # of these, what is configured, and started
     from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
     from gateway.config.backends.http import HTTPBackend
+    from gateway.spawn import Protocol
 
 
 def upstream_of(
     parts: Parts,
     name: str,
-    protocol: Protocol,
+    protocol: "Protocol",
     config: "FastCGIBackend | SCGIBackend | UWSGIBackend | HTTPBackend",
     make_codec: Callable[[], ClientCodec],
     *,
@@ -46,6 +44,9 @@ def upstream_of(
             workers=parts.config.workers,
             sharing=sharing,
         )
+    from gateway.build.processes import spawned_application
+    from gateway.upstream.spawned import SpawnedUpstream
+
     spawned = spawned_application(name, protocol, config.spawn, parts.notice)
     parts.spawned.append(spawned)
     servers = [Server.model_construct(address=spawned.address)]

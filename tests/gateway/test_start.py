@@ -130,6 +130,7 @@ def test_kinds_that_are_not_configured_are_not_loaded(tmp_path: Path, kind: str)
     models = {of.module for of in KINDS.values()}
     assert modules & models == {KINDS[kind].module}
     assert ("gateway.upstream" in modules) is (kind not in ("cgi", "asgi", "wsgi"))  # for those with servers
+    assert "gateway.spawn" not in modules  # they are elsewhere
     assert "yaml" not in modules  # there was no file
 
 
