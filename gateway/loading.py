@@ -4,6 +4,7 @@ Needs nothing but the standard library: it also runs in the processes of spawned
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Coroutine
 from importlib.machinery import PathFinder
@@ -49,7 +50,7 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
     except ModuleNotFoundError as error:
         ours = (error.name or "").partition(".")[0] == _OUR_PACKAGE
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            where = f" (searched {directory} first)" if directory is not None else ""
+            where = f" (searched {directory} first{_closed(directory)})" if directory is not None else ""
             hint = ""
             if error.name == module_name and module_name.endswith(".py"):
                 hint = f"; did you mean {module_name.removesuffix('.py')}:{attribute}?"
@@ -72,6 +73,17 @@ def load_object(target: str, *, directory: Path | None, factory: bool) -> Any:
     if not callable(application):
         raise LoadError(f"{target} is not callable, but a {type(application).__name__}")
     return application
+
+
+def _closed(directory: Path) -> str:
+    """Why nothing is found there, though it may be: the import system does not say."""
+    try:
+        os.listdir(directory)
+    except PermissionError as error:
+        return f": {error.strerror}"
+    except OSError:
+        pass
+    return ""
 
 
 def _usual(module_name: str) -> str:

@@ -57,8 +57,22 @@ def check_runnable(path: Path) -> None:
 
 
 def _missing(path: Path, kind: str) -> str:
+    check_reachable(path)
     what = "is not" if os.path.lexists(path) else "does not exist: expected"
     return f"{show_path(path)} {what} {kind}"
+
+
+def check_reachable(path: Path) -> None:
+    """Raises ValueError if what is at *path* cannot be seen: what is below a home is its owner's alone."""
+    real = Path(os.path.realpath(path))
+    for each in (*reversed(real.parents), real):
+        try:
+            os.stat(each)
+        except PermissionError:
+            closed = f"{show_path(each.parent)} is closed to the user that this runs as"
+            raise ValueError(f"{show_path(path)} cannot be reached: {closed}") from None
+        except OSError:
+            return
 
 
 PATH_SCHEMA: Final = {"type": "string", "minLength": 1}

@@ -10,7 +10,13 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BeforeValidator, ValidationInfo
 
 from gateway.config.env_file import parse_env_file
-from gateway.config.values.files import PATH_SCHEMA, absolute_path, base_directory, parse_path
+from gateway.config.values.files import (
+    PATH_SCHEMA,
+    absolute_path,
+    base_directory,
+    check_reachable,
+    parse_path,
+)
 from gateway.config.values.parsed import Parsed, ParsedInPlace
 from gateway.config.values.shapes import switch
 from gateway.config.values.texts import TEXT
@@ -124,6 +130,7 @@ def parse_virtual_environment(value: Any, info: ValidationInfo) -> Path:
     path = parse_path(value, info)
     python = path / "bin" / "python"
     if not os.access(python, os.X_OK):
+        check_reachable(python)
         if python.is_symlink():  # of pyenv or uv: below a home directory that other users may not enter
             target = show_path(os.path.realpath(python))
             raise ValueError(

@@ -11,6 +11,7 @@ import pytest
 from gateway.backends.load import Surroundings, load_application
 from gateway.errors import StartError
 from gateway.virtualenv import VERSION
+from tests.gateway.closed import closed_directory
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,13 @@ def test_says_what_is_wrong(tmp_path: Path, target: str, message: str) -> None:
     with pytest.raises(StartError) as caught:
         load(target, tmp_path)
     assert str(caught.value) == f"backend api: {message.format(tmp_path)}"
+
+
+def test_a_directory_that_may_not_be_read_is_told() -> None:
+    with closed_directory() as closed, pytest.raises(StartError) as caught:
+        load("gw_absent:app", closed)
+    why = f"there is no module 'gw_absent' (searched {closed} first: Permission denied)"
+    assert str(caught.value) == f"backend api: {why}"
 
 
 def test_a_package_of_the_name_of_ours_is_told(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from gateway.config.values import (
 from gateway.config.values.numbers import FromEnvironment
 from gateway.connect.allowed import AllowedHost, AllowedNetwork
 from gateway.net.address import FdAddress, Origin, ServiceAddress, TcpAddress, UnixAddress
+from tests.gateway.closed import closed_directory
 
 
 def read(kind: Any, value: Any, directory: Path | str = "/base") -> Any:
@@ -313,6 +314,17 @@ def test_directories_must_exist(tmp_path: Path) -> None:
     assert read(files.Directory, ".", tmp_path) == tmp_path
     assert refusal(files.Directory, "x", tmp_path) == f"'{tmp_path}/x' does not exist: expected a directory"
     assert refusal(files.Directory, "file", tmp_path) == f"'{tmp_path}/file' is not a directory"
+
+
+def test_directories_that_cannot_be_reached_are_not_said_to_be_missing() -> None:
+    """Below a home, for instance, which is its owner's alone."""
+    with closed_directory() as closed:
+        base = closed.parent
+        why = f"cannot be reached: '{closed}' is closed to the user that this runs as"
+        for path in "closed/there", "closed/absent/too":
+            assert refusal(files.Directory, path, base) == f"'{base}/{path}' {why}"
+        python = f"'{base}/closed/there/bin/python'"
+        assert refusal(programs.VirtualEnvironment, "closed/there", base) == f"{python} {why}"
 
 
 def test_cgi_programs_must_be_executable(tmp_path: Path) -> None:
