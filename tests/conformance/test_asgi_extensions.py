@@ -3,9 +3,11 @@
 Each test names its rule.
 """
 
+import gzip
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -666,6 +668,54 @@ def test_ext_5_starlette_sends_files_so(loop: str, version: str, path: Path) -> 
             assert (answered.status, answered.body) == (206, CONTENT[1:4])
 
     run(main)
+
+
+@each
+def test_ext_5_files_that_starlette_compresses(loop: str, version: str, path: Path) -> None:
+    """Its middleware compresses nothing that is sent so: not offered to a client that takes gzip."""
+    offered: list[bool] = []
+
+    async def endpoint(request: Any) -> FileResponse:
+        offered.append("http.response.pathsend" in request.scope["extensions"])
+        return FileResponse(path, media_type="text/javascript")
+
+    app = Starlette(routes=[StarletteRoute("/", endpoint)])
+    app.add_middleware(GZipMiddleware)
+
+    async def main() -> None:
+        async with hosting(app, loop) as served:
+            answered = await ask(served, version, "/", ("accept-encoding", "gzip, br"))
+            assert answered.header(b"content-encoding") == b"gzip"
+            assert answered.header(b"vary") == b"Accept-Encoding"
+            assert gzip.decompress(answered.body) == CONTENT
+            for fields in [("accept-encoding", "identity")], []:
+                answered = await ask(served, version, "/", *fields)
+                assert (answered.header(b"content-encoding"), answered.body) == (None, CONTENT)
+
+    run(main)
+    assert offered == [False, True, True]
+
+
+@each
+def test_ext_5_files_of_those_who_compress_nothing(
+    loop: str, version: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that middleware is not even imported, all clients have their files from the kernel."""
+    monkeypatch.delitem(sys.modules, "starlette.middleware.gzip")
+    offered: list[bool] = []
+
+    async def endpoint(request: Any) -> FileResponse:
+        offered.append("http.response.pathsend" in request.scope["extensions"])
+        return FileResponse(path)
+
+    app = Starlette(routes=[StarletteRoute("/", endpoint)])
+
+    async def main() -> None:
+        async with hosting(app, loop) as served:
+            assert (await ask(served, version, "/", ("accept-encoding", "gzip"))).body == CONTENT
+
+    run(main)
+    assert offered == [True]
 
 
 # --- early hints

@@ -1,5 +1,6 @@
 """The connection scope of a request (ASGI-6) or a WebSocket (ASGI-14), and what it announces (EXT-1)."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +21,9 @@ SHUTDOWN: Final = "gateway.shutdown"
 """The extension of our own: ``wait``, a function whose awaitable is done when the daemon begins to stop."""
 
 PATHSEND: Final = "http.response.pathsend"
+
+_GZIP: Final = "starlette.middleware.gzip"
+"""The module of a middleware past which such files go uncompressed. Starlette itself does not import it."""
 
 BACKEND: Final = "gateway.backend"
 """The other one: ``name``, by which the configuration knows the application."""
@@ -110,8 +114,13 @@ class HttpExtensions:
     def of(self, request: Request) -> Extensions:
         """Those of one request, which may add its own."""
         if request.push is not None:
-            return self._pushing.copy()
-        return (self._http10 if request.version == "1.0" else self._http11).copy()
+            extensions = self._pushing.copy()
+        else:
+            extensions = (self._http10 if request.version == "1.0" else self._http11).copy()
+        # Behind servers that know no pathsend the files are compressed: scripts to a third or a quarter.
+        if _GZIP in sys.modules and _takes_gzip(request):
+            extensions.pop(PATHSEND, None)
+        return extensions
 
     def withdraw(self, name: str) -> bool:
         """Offer *name* to no further request; whether it was offered until now."""
@@ -119,6 +128,14 @@ class HttpExtensions:
         for extensions in (self._http10, self._http11, self._pushing):
             withdrawn = extensions.pop(name, None) is not None or withdrawn
         return withdrawn
+
+
+def _takes_gzip(request: Request) -> bool:
+    """As the middleware looks for it: in the first such field, with no regard to weights."""
+    for name, value in request.headers:
+        if name == b"accept-encoding":
+            return b"gzip" in value
+    return False
 
 
 def _without(extensions: Extensions, dropped: frozenset[str]) -> Extensions:
