@@ -79,11 +79,8 @@ def load_text(
     text: str, name: str, directory: str | os.PathLike[str], environment: Mapping[str, str] | None = None
 ) -> Config:
     """Read the text of a configuration called *name*, whose relative paths start at *directory*."""
-    from gateway.config.source import (
-        OTHERS,
-        Source,
-        SourceError,
-    )  # with PyYAML 13 ms: the command line has no YAML
+    # With PyYAML 13 ms: the command line has no YAML.
+    from gateway.config.source import OTHERS, Source, SourceError
 
     try:
         source = Source(text, os.environ if environment is None else environment)
