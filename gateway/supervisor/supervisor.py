@@ -245,6 +245,11 @@ class Supervisor:
         finally:
             for wish in wishes:
                 wish.settle(reasons, status)
+        if reasons and self.current is None and self._watcher is None:
+            # Those before have been given up meanwhile, or never served: it ends as by a start that fails.
+            self._failure = WorkerError(reasons, status)
+            self._serving.cancel()
+            return
         if reasons:
             log.error("reload failed: what served before serves on", reason=reasons)
             return
@@ -300,11 +305,13 @@ class Supervisor:
                 raise
             if generation is not self.current:
                 pass  # others have taken over meanwhile
-            elif self._watcher is None:
+            elif self._watcher is not None:
+                log.error("workers given up: waiting for changes", reason=error.reasons)  # noqa: TRY400
+            elif self._coming is not None or self._wanted:
+                log.error("workers given up: others start", reason=error.reasons)  # noqa: TRY400
+            else:
                 self._failure = error
                 self._serving.cancel()
-            else:
-                log.error("workers given up: waiting for changes", reason=error.reasons)  # noqa: TRY400
         finally:
             self._restarts += generation.restarts
             if generation in self.retiring:

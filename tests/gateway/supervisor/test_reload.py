@@ -27,7 +27,7 @@ from tests.gateway.supervisor.supervised import (
     supervised,
     until,
 )
-from tests.gateway.test_daemon import NOHUP, ROOT
+from tests.gateway.test_daemon import NOHUP, ROOT, Daemon
 from tests.gateway.websocket_client import Client
 
 TWO = CONFIG + "workers: 2\n"
@@ -320,9 +320,9 @@ def test_reload_without_a_descriptor_for_a_worker(tmp_path: Path) -> None:
         running.end()
 
 
-def test_workers_that_are_given_up_while_others_take_over_do_not_end_the_daemon(tmp_path: Path) -> None:
-    """The one that hangs in its start has some time to end, in which the mistake is mended and reloaded."""
-    code = """
+# One worker hangs in its start, where the other has failed so often that both are given up. It has some time
+# to end, in which it mends the mistake and reloads.
+GIVEN_UP = """
 import os, signal, time
 
 if os.path.exists("wrong"):
@@ -334,19 +334,76 @@ if os.path.exists("wrong"):
     signal.sigwait({signal.SIGTERM})
     with open("given_up", "x") as file:
         file.write(str(os.getpid()))
+    os.unlink("wrong")
+    os.kill(os.getppid(), signal.SIGHUP)
     time.sleep(60)
+while os.path.exists("wait"):
+    time.sleep(0.01)
+if os.path.exists("broken"):
+    raise SystemExit("broken")
 """
-    with supervised(tmp_path, config=TWO, code=code + APPLICATION) as running:
+
+
+def give_up(running: Daemon, directory: Path) -> int:
+    """Have the workers given up; the process of the one that hangs, when a reload has begun meanwhile."""
+    (directory / "wrong").touch()
+    for pid in serving(directory):
+        os.kill(pid, signal.SIGKILL)
+    running.wait_for('"reloading"')
+    return int((directory / "given_up").read_text())
+
+
+def ended(running: Daemon) -> str:
+    """Wait for the end with status 1; what was logged meanwhile."""
+    _, logged = running.process.communicate(timeout=60)
+    assert running.process.returncode == 1, logged
+    return str(logged, "utf-8")
+
+
+def test_workers_that_are_given_up_while_others_take_over_do_not_end_the_daemon(tmp_path: Path) -> None:
+    with supervised(tmp_path, config=TWO, code=GIVEN_UP + APPLICATION) as running:
         running.ready()
-        (tmp_path / "wrong").touch()
-        for pid in serving(tmp_path):
-            os.kill(pid, signal.SIGKILL)
-        until((tmp_path / "given_up").exists)
-        (tmp_path / "wrong").unlink()
-        done = command(tmp_path, "reload", "gateway.yaml")
-        assert (done.returncode, done.stderr) == (0, "")
-        until(lambda: gone(int((tmp_path / "given_up").read_text())))
+        hanging = give_up(running, tmp_path)
+        running.wait_for('"reloaded"')
+        until(lambda: gone(hanging))
         assert get(running).startswith("one")
         assert len(serving(tmp_path)) == 2
         running.process.terminate()
         running.end()
+
+
+def test_workers_that_are_given_up_while_others_start_do_not_end_the_daemon(tmp_path: Path) -> None:
+    """However long those take."""
+    with supervised(tmp_path, config=TWO, code=GIVEN_UP + APPLICATION) as running:
+        running.ready()
+        (tmp_path / "wait").touch()
+        hanging = give_up(running, tmp_path)
+        assert "in a row could not start" in str(running.wait_for("workers given up: others start")["reason"])
+        assert gone(hanging)
+        (tmp_path / "wait").unlink()
+        running.wait_for('"reloaded"')
+        assert get(running).startswith("one")
+        assert len(serving(tmp_path)) == 2
+        running.process.terminate()
+        running.end()
+
+
+def test_daemon_ends_when_those_that_were_to_take_over_cannot_start_either(tmp_path: Path) -> None:
+    with supervised(tmp_path, config=TWO, code=GIVEN_UP + APPLICATION) as running:
+        running.ready()
+        (tmp_path / "wait").touch()
+        (tmp_path / "broken").touch()
+        give_up(running, tmp_path)
+        running.wait_for("workers given up: others start")
+        (tmp_path / "wait").unlink()
+        assert ended(running).endswith("the import of versioned failed: SystemExit: broken\n")
+
+
+def test_daemon_ends_when_a_reload_takes_the_place_of_its_start_and_fails(tmp_path: Path) -> None:
+    """It stayed, and served nothing."""
+    code = "import sys, time\nprint('{}', file=sys.stderr)\ntime.sleep(1000)\n"
+    with supervised(tmp_path, config=TWO, code=code) as running:
+        running.wait_for("{}")
+        (tmp_path / "versioned.py").write_text("raise SystemExit('broken')\n")
+        running.process.send_signal(signal.SIGHUP)
+        assert ended(running).endswith("the import of versioned failed: SystemExit: broken\n")
