@@ -83,6 +83,7 @@ def _upstream(
         [Server.model_construct(address=application.address)],
         Pool(idle=KEPT_FOR_HOSTED),
         lambda: Http1Client(headers=HOSTED_HEAD, header_count=HOSTED_FIELDS, passes_close=True),
+        seated=application.seated,
     )
     upstream.attach(application)
     return upstream

@@ -28,6 +28,7 @@ from gateway.upstream.pool import NONE_KEPT, Pool, PoolPolicy
 from gateway.upstream.proxy_header import ProxyVersion
 from gateway.upstream.queue import Queue
 from gateway.upstream.retry import RetryPolicy
+from gateway.upstream.seats import SeatedPool
 from gateway.upstream.server import Server
 from gateway.upstream.shared_pool import SharedPool, Sharing
 from gateway.upstream.sticky import Sticky, StickyPolicy
@@ -56,18 +57,23 @@ def build_upstream(
     processes: int = 1,
     workers: int = 1,
     sharing: Sharing | None = None,
+    seated: bool = False,
 ) -> AnyUpstream:
     """The *servers* of the backend called *name*. Raises StartError.
 
     *keeps*: whether connections are kept between requests. *http*: whether it is HTTP that they carry.
     *proxy_version*: the version of the PROXY header that they begin with. *processes*: how many there are
     behind each address, as far as that is known. *workers*: how many of the gateway use them. *sharing*:
-    whether several requests may be on a connection.
+    whether several requests may be on a connection. *seated*: whether the processes each have a socket of
+    their own, too.
     """
     pump = parts.pump
     secure = TlsMaker(name, config.tls, http)
     health = _health(config.health)
     policy = _pool(pool) if keeps else NONE_KEPT
+
+    def make_dialer(address: UnixAddress) -> Dialer:
+        return Dialer(pump, address, backend=name, timeout=config.timeouts.connect)
 
     def make(server: balancing.Server | balancing.HTTPServer, found: Located | str) -> Server:
         located, unknown = (found, "") if isinstance(found, Located) else (None, found)
@@ -82,8 +88,15 @@ def build_upstream(
             hosts=() if located is None else located.hosts,
             unknown=unknown,
         )
+        connections: Pool
+        if sharing is not None:
+            connections = SharedPool(pump, dialer, policy, sharing)
+        elif seated:
+            connections = SeatedPool(pump, dialer, policy, make_dialer)
+        else:
+            connections = Pool(pump, dialer, policy)
         return Server(
-            Pool(pump, dialer, policy) if sharing is None else SharedPool(pump, dialer, policy, sharing),
+            connections,
             weight=float(server.weight) if located is None else located.weight or float(server.weight),
             backup=server.backup or (located is not None and located.backup),
             connections=pool.connections,

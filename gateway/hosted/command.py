@@ -22,14 +22,17 @@ def main() -> NoReturn:
     """Serve the application on descriptor 0 until a signal says stop, and exit."""
     parser = argparse.ArgumentParser(prog="gateway.hosted", description=__doc__)
     parser.add_argument("options", help="as gateway.hosted.options encodes them")
+    parser.add_argument("--own", type=int, metavar="FD", help="a socket of this process alone")
     arguments = parse(parser, name="hosted")
+    if arguments.own is not None:
+        os.set_inheritable(arguments.own, False)
     os.chdir(arguments.directory)
     hosted = Hosted.decode(arguments.options)
     configure(format="json", debug=hosted.debug, longest=ENTRY_LIMIT)
     failures: list[StartError] = []
     try:
         report = Report(arguments.report, arguments.max_requests)
-        trio.run(run, hosted, arguments.name, report)
+        trio.run(run, hosted, arguments.name, report, arguments.own)
     except* StartError as errors:
         failures.extend(each_of(errors))
     for failure in failures:

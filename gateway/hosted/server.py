@@ -1,4 +1,4 @@
-"""The process of an application: accepts on the socket that it inherits, until it is to stop.
+"""The process of an application: accepts on the sockets that it inherits, until it is to stop.
 
 Signals: SIGTERM, SIGINT, SIGQUIT and SIGHUP stop it. It accepts no more then, says so, and serves what it
 has; the supervisor bounds the time, and the second of these signals ends it. END_ANNOUNCED and END_URGENT are
@@ -8,8 +8,8 @@ Nothing of a client is bounded here: the gateway has done that, and is the only 
 """
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from math import inf
 from typing import Final
@@ -47,13 +47,21 @@ _LIMITS: Final = Limits(headers=2**26, body=_ANY, min_rate=0)
 """The request as it is told takes up to six times the bytes that its client has sent."""
 
 
-async def run(hosted: Hosted, name: str, report: Report) -> None:
-    """Start the application, serve until a signal comes, stop it. Raises StartError (in groups)."""
+async def run(hosted: Hosted, name: str, report: Report, own: int | None) -> None:
+    """Start the application, serve until a signal comes, stop it. Raises StartError (in groups).
+
+    *own* is the descriptor of the socket that no other process accepts on, if there is one.
+    """
     pump = Pump()
     with (
-        socket.socket(fileno=take_listener()) as sock,
+        ExitStack() as stack,
         open_stop_signals(END_ANNOUNCED, END_URGENT) as signals,
     ):
+        socks = [
+            stack.enter_context(socket.socket(fileno=descriptor))
+            for descriptor in (take_listener(), own)
+            if descriptor is not None
+        ]
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             notice = ShutdownNotice()
@@ -61,7 +69,7 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
             inside = Inside(backend, report.request_ended)
             timeouts = replace(_TIMEOUTS, disconnect_grace=hosted.disconnect_grace + _LATER)
             service = Service(pump, Router([Route(inside)]), timeouts, _LIMITS)
-            server = _Server(service, report, notice)
+            server = Server(service, report, notice)
             async with trio.open_nursery() as watching:
                 watching.start_soon(server.heed, signals)
                 async with trio.open_nursery() as backends:
@@ -69,13 +77,13 @@ async def run(hosted: Hosted, name: str, report: Report) -> None:
                         await backends.start(backend.run)
                     if not server.stopping.is_set():
                         await begin_upkeep(watching, blocked_after=hosted.blocked_after)
-                        await server.serve(sock)
+                        await server.serve(socks)
                     backends.cancel_scope.cancel()
                 watching.cancel_scope.cancel()
             pumping.cancel_scope.cancel()
 
 
-class _Server:
+class Server:
     """Serves the connections of the gateway, until `heed` is told to stop; *notice* is the application's."""
 
     def __init__(self, service: Service, report: Report, notice: ShutdownNotice) -> None:
@@ -103,23 +111,36 @@ class _Server:
                 self.stopping.set()
                 self.starting.cancel()
 
-    async def serve(self, sock: socket.socket) -> None:
-        """Accept on *sock* until it is to stop, then serve what there is to its end."""
-        sock.setblocking(False)  # of several processes that are woken for a connection, one gets it
-        listening = ListeningSocket(sock)
-        with closing(listening), self._serving:
+    async def serve(self, socks: Sequence[socket.socket]) -> None:
+        """Accept on *socks* until it is to stop, then serve what there is to its end.
+
+        The first is everybody's; on a second no other process accepts.
+        """
+        with ExitStack() as stack, self._serving:
+            listening = []
+            for sock in socks:
+                sock.setblocking(False)  # of several processes that are woken for a connection, one gets it
+                listening.append(stack.enter_context(closing(ListeningSocket(sock))))
+            listening[0].shared = len(listening) > 1
             await self._serve(listening)
 
-    async def _serve(self, listening: ListeningSocket) -> None:
+    async def _serve(self, listening: Sequence[ListeningSocket]) -> None:
         async with trio.open_nursery() as connections:
+
+            def take(sock: socket.socket) -> None:
+                self._open += 1
+                connections.start_soon(self._serve_one, sock)
+
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(
-                    accept, listening, lambda sock: connections.start_soon(self._serve_one, sock)
-                )
+                for each in listening:
+                    accepting.start_soon(accept, each, take)
                 self._report.ready()
                 await self.stopping.wait()
                 accepting.cancel_scope.cancel()
-            listening.close()
+            for each in listening[1:]:
+                _take_rest(each.sock, take)
+            for each in listening:
+                each.close()
             self._report.draining()
             # The gateway closes the connections that it does not use, now: so none is lost with a request
             # that is on its way.
@@ -132,10 +153,17 @@ class _Server:
             self._entrance.retire()
 
     async def _serve_one(self, sock: socket.socket) -> None:
-        self._open += 1
         try:
             await self._entrance.serve(sock)
         finally:
             self._open -= 1
             if not self._open and self.stopping.is_set():
                 self._none_is_open.set()
+
+
+def _take_rest(sock: socket.socket, take: Callable[[socket.socket], None]) -> None:
+    """Let nobody else connect to *sock*, on which no other process accepts, and take those who have."""
+    sock.shutdown(socket.SHUT_RD)  # from now on they are refused, and go to another process
+    with suppress(OSError):  # none is left, or there is no descriptor for it
+        while True:
+            take(sock.accept()[0])

@@ -91,6 +91,8 @@ class SpawnedApplication:
         self._env = environment(os.environ, env, pass_env=pass_env, virtualenv=virtualenv)
         self._endpoint = endpoint_for(command or (), env, address)
         self._bounds = processes
+        self.seated = hosted is not None and processes.most > 1
+        """Whether each process has a socket of its own, beside the one that they share."""
         self._dynamic = self._bounds.least < self._bounds.most
         self._user = user
         self._startup_time = startup_time
@@ -109,6 +111,7 @@ class SpawnedApplication:
             stop_time=stop_time,
             restarts=self._restarts,
             recycling=recycling,
+            seated=self.seated,
             notice=notice,
             on_end=self._turn_away,
         )
@@ -337,6 +340,7 @@ class SpawnedApplication:
     def _stop(self, member: ApplicationProcess, why: str, command: Command, nursery: trio.Nursery) -> None:
         member.stopping = True
         log.info("application process stops", backend=self.name, pid=member.running.pid, reason=why)
+        self.pool.look_who_serves()
         if command.reports:
             self.pool.renew_connections()
             member.running.ask_to_stop()

@@ -36,9 +36,11 @@ class Command:
     reports: bool = False
     hosted: bool = False
 
-    def argv(self, report: int, life: Life) -> list[str]:
-        """For a process that reports on the descriptor *report*."""
+    def argv(self, report: int, life: Life, own: int | None) -> list[str]:
+        """For a process that reports on the descriptor *report*, and has a socket to itself as *own*."""
         words = [*self.words, "--report", str(report)]
+        if own is not None:
+            words += ["--own", str(own)]
         return words if life.requests == inf else [*words, "--max-requests", str(life.requests)]
 
 

@@ -4,6 +4,9 @@
 as their descriptor 0 (FastCGI 2.2; SCGI and uwsgi applications take it so too, and HTTP servers that can be
 told a descriptor). While a process is being replaced, connections wait in its backlog.
 
+`ProcessSocket` is one process's alone, beside that: of our own server for Python applications, when there are
+several processes of it (`gateway.hosted`).
+
 `OwnSocket` is opened by the program itself, which learns where by ``{socket}`` or ``{port}`` in its command
 or environment, or knows it from its own configuration. It is ready when it accepts.
 """
@@ -40,6 +43,7 @@ class SharedSocket:
         self._home = new_home()
         self.address = UnixAddress(os.path.join(self._home, "app.sock"))
         self._bound = os.path.join(self._home, "bound.sock")
+        self._count = 0
         self.descriptor = -1
 
     def fill(self, word: str) -> str:
@@ -66,6 +70,11 @@ class SharedSocket:
         with contextlib.suppress(OSError):
             os.link(self.address.path, self._bound)
 
+    def for_one(self) -> "ProcessSocket":
+        """Another one, for a process that is about to be started. Raises OSError."""
+        self._count += 1
+        return ProcessSocket(os.path.join(self._home, f"{self._count}.sock"))
+
     def turn_away(self) -> None:
         """Close the connections that wait for a process: their requests are answered now.
 
@@ -82,6 +91,36 @@ class SharedSocket:
         finally:
             os.set_blocking(self.descriptor, blocking)
             listener.detach()
+
+
+class ProcessSocket:
+    """On which one of several processes accepts, beside the shared one. `hand_over` it, and `remove` it in
+    the end.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError."""
+        self.address = UnixAddress(path)
+        self._listener = socket.socket(socket.AF_UNIX)
+        try:
+            self._listener.bind(path)
+            self._listener.listen(BACKLOG)
+        except OSError:
+            self._listener.close()
+            raise
+
+    @property
+    def descriptor(self) -> int:
+        return self._listener.fileno()
+
+    def hand_over(self) -> None:
+        """The process has it now, alone: who connects when that has ended is refused at once."""
+        self._listener.close()
+
+    def remove(self) -> None:
+        """Nobody listens there any more."""
+        with contextlib.suppress(OSError):  # its directory may be gone
+            os.unlink(self.address.path)
 
 
 class OwnSocket:

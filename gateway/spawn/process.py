@@ -181,6 +181,7 @@ def start(
     directory: str,
     confinement: Confinement | None,
     stdin: int,
+    own: int | None,
     last_lines: deque[str],
     on_report: Callable[[bytes], None],
     stop_signal: signal.Signals,
@@ -189,7 +190,7 @@ def start(
 ) -> RunningProcess:
     """Start a process of *command*; *notice* is that of the gateway's end.
 
-    Raises OSError if it cannot be started.
+    *own* is a listening socket that no other process gets. Raises OSError if it cannot be started.
     """
     opened: list[int] = []
     try:
@@ -197,14 +198,14 @@ def start(
             opened += os.pipe2(os.O_CLOEXEC)
         ours, theirs = opened[::2], opened[1::2]
         process = spawn(
-            command.argv(theirs[2], life) if command.reports else command.words,
+            command.argv(theirs[2], life, own) if command.reports else command.words,
             env=command.env,
             directory=directory,
             stdin=stdin,
             stdout=theirs[0],
             stderr=theirs[1],
             confinement=confinement,
-            others=theirs[2:],
+            others=theirs[2:] if own is None else [*theirs[2:], own],
         )
     except OSError:
         for descriptor in opened:

@@ -6,7 +6,7 @@ Which are to be started and stopped is not decided here (`application`, `schedul
 import random
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NoReturn
@@ -16,6 +16,7 @@ import trio
 from gateway.appserver.report import READY, SPENT
 from gateway.logger import get_logger
 from gateway.logs.lines import LAST_LINES
+from gateway.net.address import UnixAddress
 from gateway.programs.confinement import Confinement
 from gateway.programs.executable import explain
 from gateway.programs.process import describe_end
@@ -23,7 +24,7 @@ from gateway.programs.restarts import Restarts
 from gateway.runtime.memory import resident
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.spawn.command import Command
-from gateway.spawn.endpoint import FIRST_PROBE, LAST_PROBE, Endpoint, OwnSocket, SharedSocket
+from gateway.spawn.endpoint import FIRST_PROBE, LAST_PROBE, Endpoint, OwnSocket, ProcessSocket, SharedSocket
 from gateway.spawn.process import RunningProcess, start
 from gateway.spawn.schedule import Life, Member, Recycling
 
@@ -55,6 +56,8 @@ class ApplicationProcess(Member):
 
     running: RunningProcess = None  # type: ignore[assignment]  # known once it is started
     life: Life = _ENDLESS
+    own: ProcessSocket | None = None
+    """Where it accepts beside the others, if it is seated."""
     counted_from: float = 0.0
     """What the count of requests for each process was at its start."""
     doubted: trio.Event = field(default_factory=trio.Event)
@@ -65,7 +68,7 @@ class ProcessPool:
     """The processes of the backend *name*, which take requests at *endpoint*.
 
     *notice* is that of the gateway's end. *on_end* is called when one has ended, or cannot be started, before
-    anybody else learns of it. Times are in seconds.
+    anybody else learns of it. *seated*: each process has a socket of its own, too. Times are in seconds.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class ProcessPool:
         stop_time: float,
         restarts: Restarts,
         recycling: Recycling,
+        seated: bool,
         notice: ShutdownNotice,
         on_end: Callable[[], None],
     ) -> None:
@@ -92,6 +96,7 @@ class ProcessPool:
         self._stop_time = stop_time
         self._restarts = restarts
         self._recycling = recycling
+        self._seated = seated
         self._notice = notice
         self._on_end = on_end
         self.members: list[ApplicationProcess] = []
@@ -103,6 +108,8 @@ class ProcessPool:
         """Of what they have written."""
         self.renew_connections: Callable[[], None] = _nothing
         """Closes the connections that are kept for later, and keeps none of those in use."""
+        self.tell_serving: Callable[[Sequence[UnixAddress]], None] = _nowhere
+        """Told where the processes take requests that are seated, whenever that changes."""
         self._counted = 0.0
         """Requests so far, for each of the processes that were there."""
         self._count_due = inf
@@ -178,26 +185,50 @@ class ProcessPool:
             counted_from=self._counted,
         )
         self._endpoint.prepare()
-        member.running = start(
+        if self._seated and isinstance(self._endpoint, SharedSocket):
+            member.own = self._endpoint.for_one()
+        try:
+            member.running = self._running(member, command)
+        except OSError:
+            _remove(member)
+            raise
+        finally:
+            if member.own is not None:
+                member.own.hand_over()
+        self.members.append(member)
+        log.info("application process started", backend=self._name, pid=member.running.pid)
+        nursery.start_soon(self._attend, member, command)
+
+    def _running(self, member: ApplicationProcess, command: Command) -> RunningProcess:
+        return start(
             self._name,
             command,
             member.life,
             directory=self._directory,
             confinement=self._confinement,
             stdin=self._endpoint.descriptor,
+            own=None if member.own is None else member.own.descriptor,
             last_lines=self.last_lines,
             on_report=lambda word: self._heard(member, word),
             stop_signal=self._stop_signal,
             stop_time=self._stop_time,
             notice=self._notice,
         )
-        self.members.append(member)
-        log.info("application process started", backend=self._name, pid=member.running.pid)
-        nursery.start_soon(self._attend, member, command)
+
+    def look_who_serves(self) -> None:
+        """Some have become ready, are stopped, or have ended."""
+        self.tell_serving(
+            [
+                member.own.address
+                for member in self.members
+                if member.own is not None and member.ready and not member.stopping
+            ]
+        )
 
     def _heard(self, member: Member, word: bytes) -> None:
         if word == READY:
             member.ready = True
+            self.look_who_serves()
             if len(self.members) > 1:
                 self.renew_connections()  # so that it gets its share of them
         elif word == SPENT:
@@ -215,6 +246,8 @@ class ProcessPool:
                 returncode = await member.running.run()
             finally:
                 self.members.remove(member)
+                _remove(member)
+                self.look_who_serves()
             nursery.cancel_scope.cancel()
         pid, end = member.running.pid, describe_end(returncode)
         if member.stopping:
@@ -283,5 +316,14 @@ class ProcessPool:
                 self._heard(member, READY)
 
 
+def _remove(member: ApplicationProcess) -> None:
+    if member.own is not None:
+        member.own.remove()
+
+
 def _nothing() -> None:
     """No connection is kept."""
+
+
+def _nowhere(_addresses: Sequence[UnixAddress]) -> None:
+    """Nobody wants to know."""

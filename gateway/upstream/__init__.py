@@ -29,6 +29,7 @@
 ``hold``       requests that wait for a server to come back
 ``pool``       idle connections of one server, kept where the protocol allows it
 ``shared_pool``  as ``pool``, where several requests may be on a connection at the same time
+``seats``      as ``pool``, where several processes each have a socket of their own
 ``multiplex``  such a connection, and what each of its requests sees of it
 ``ping``       whether an idle connection is alive, where the protocol can ask
 ``dial``       connects, within a deadline

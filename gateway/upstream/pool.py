@@ -11,6 +11,7 @@ from typing import Final
 from gateway.net.pump import Pump
 from gateway.net.stream import PumpStream
 from gateway.protocols.codec import ClientCodec
+from gateway.request import Request
 from gateway.upstream.dial import Dialer
 
 
@@ -97,6 +98,10 @@ class Pool:
         """A new connection, to be used now."""
         retires_at = self._pump.now + self._policy.age
         return UpstreamConnection(stream, codec, epoch=self.epoch, retires_at=retires_at)
+
+    async def dial(self, codec: ClientCodec, request: Request) -> UpstreamConnection:
+        """A new connection, to be used now for *request*. Raises as `Dialer.dial`."""
+        return self.add(await self.dialer.dial(request), codec)
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that still looks alive, or None."""

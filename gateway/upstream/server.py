@@ -123,7 +123,7 @@ class Server(Candidate):
             return await self._sharing.connect(codec, request, repairs=repairs)
         if self.pool.idle and self.in_flight + self.pool.idle > self.limit:
             self.pool.close_oldest()
-        return self.pool.add(await self.dialer.dial(request), codec)
+        return await self.pool.dial(codec, request)
 
     def makes_room(self) -> bool:
         """Whether there may be one more connection now, for a while; an idle one is closed for it."""

@@ -4,6 +4,7 @@ from gateway.errors import BackendError
 from gateway.protocols.events import LocalRedirect, RequestHead, RequestVariables
 from gateway.request import Request, Responder
 from gateway.spawn import SpawnedApplication
+from gateway.upstream.seats import SeatedPool
 from gateway.upstream.switch import Switch
 from gateway.upstream.upstream import Upstream
 
@@ -14,6 +15,9 @@ class SpawnedUpstream(Upstream):
     def attach(self, application: SpawnedApplication) -> None:
         self._application = application
         application.pool.renew_connections = self.upkeep.renew
+        connections = self.servers[0].pool
+        if isinstance(connections, SeatedPool):
+            application.pool.tell_serving = connections.follow
 
     def _is_there(self) -> bool:
         # A question would wait on the shared socket for a process that only a request starts.

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import venv
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -725,6 +726,58 @@ def test_recycling_loses_no_request(directory: str) -> None:
                 nursery.start_soon(client)
 
     serving(config(directory, {"processes": 2, "max_requests": 25}), test)
+
+
+TOGETHER = """
+import asyncio, glob, os, time
+
+def comes(query):  # tells whether as many have come as it says
+    open(f"here-{os.getpid()}-{time.monotonic_ns()}", "x").close()
+    return lambda: len(glob.glob("here-*")) >= int(query)
+
+def wsgi(environ, start_response):
+    if query := environ["QUERY_STRING"]:
+        complete = comes(query)
+        while not complete():
+            time.sleep(0.01)
+    start_response("200 OK", [])
+    return [b"%d" % os.getpid()]
+
+async def asgi(scope, receive, send):
+    if query := scope["query_string"]:
+        complete = comes(query)
+        while not complete():
+            await asyncio.sleep(0.01)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
+"""
+
+
+@pytest.mark.parametrize(
+    "app", [{"wsgi": "together:wsgi", "threads": 2}, {"asgi": "together:asgi", "lifespan": "off"}]
+)
+def test_requests_are_spread_over_the_processes(app: dict[str, Any], tmp_path: Path) -> None:
+    """None of them has more than another: all threads of all processes are put to use."""
+    (tmp_path / "together.py").write_text(TOGETHER)
+
+    async def test(served: Served) -> None:
+        get = b"GET /?%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        pids: list[bytes] = []
+
+        async def go(query: bytes) -> None:
+            answer = response(await served.ask(get % query))
+            assert answer.status == 200
+            pids.append(answer.body)
+
+        while len(set(pids)) < 3:  # also those that have started later are there
+            await go(b"")
+        pids.clear()
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(go, b"6")
+        assert sorted(Counter(pids).values()) == [2, 2, 2]
+
+    serving(config(str(tmp_path), {"processes": 3}, **app), test)
 
 
 def test_one_that_needs_too_much_memory_is_replaced(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,8 @@ def test_placeholders_are_filled() -> None:
 
 def test_our_server_is_told_where_to_report_and_when_it_is_spent() -> None:
     command = Command(["python"], {}, reports=True)
-    assert command.argv(7, Life()) == ["python", "--report", "7"]
-    assert command.argv(7, Life(requests=100)) == ["python", "--report", "7", "--max-requests", "100"]
+    assert command.argv(7, Life(), None) == ["python", "--report", "7"]
+    assert command.argv(7, Life(requests=100), None) == ["python", "--report", "7", "--max-requests", "100"]
     assert Life().requests == inf
 
 
