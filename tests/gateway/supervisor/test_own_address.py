@@ -230,6 +230,7 @@ def test_program_waits_for_the_old_one_for_as_long_as_that_is_busy(tmp_path: Pat
         running.ready()
         with busy(running, tmp_path):
             reload(tmp_path, configure(tmp_path, address, "two", startup_time="2s"))
+            running.wait_for("waiting for requests")  # the old worker takes no more
             for _ in range(2):
                 asking = http.client.HTTPConnection(*running.address, timeout=60)
                 asking.request("GET", "/")
