@@ -21,12 +21,13 @@ def outlive_log_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def pass_over_log_signals() -> None:
+def pass_over_log_signals(*others: signal.Signals) -> None:
     """In the process of an application, which they may reach too (`systemctl kill`), before it is loaded.
 
-    By a handler: programs that it starts would inherit that they are ignored.
+    Also *others*, until they are followed, and again behind that. By a handler: programs that it starts would
+    inherit that they are ignored.
     """
-    for number in LOG_SIGNALS:
+    for number in (*LOG_SIGNALS, *others):
         signal.signal(number, _do_nothing)
 
 

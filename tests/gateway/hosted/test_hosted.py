@@ -35,6 +35,10 @@ def wait_for(path):
     while not os.path.exists(path):
         time.sleep(0.01)
 
+def leave(place):
+    open(f"{place}/leaving", "x").close()
+    wait_for(f"{place}/go")
+
 def app(environ, start_response):
     body = environ["wsgi.input"].read()
     do = environ.get("HTTP_X_DO")
@@ -351,6 +355,27 @@ def test_signals_about_log_files_are_no_notice(directory: str) -> None:
 
     with capture_logs() as logs:
         serving(config(directory, asgi="hosted_asgi:app"), test)
+
+
+def test_a_process_that_is_about_to_end_outlives_the_notice(directory: str, tmp_path: Path) -> None:
+    """It may be replaced as the daemon begins to stop, and have something to do at its exit."""
+    do = f"import atexit; atexit.register(leave, {str(tmp_path)!r})"
+
+    async def test(served: Served) -> None:
+        assert (await ask(served, do)).status == 200
+        (pid,) = [entry["pid"] for entry in logs if entry["event"] == "application process started"]
+        os.kill(pid, signal.SIGTERM)
+        await soon((tmp_path / "leaving").exists)
+        served.notice.begin()
+        served.notice.hurry()
+        (tmp_path / "go").touch()
+        await soon(lambda: any(entry["event"] == "application process ended" for entry in logs))
+
+    with capture_logs() as logs:
+        serving(config(directory), test)
+    assert [entry["end"] for entry in logs if entry["event"] == "application process ended"] == [
+        "exit status 0"
+    ]
 
 
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
