@@ -25,6 +25,7 @@ from gateway.hosted.options import Hosted
 from gateway.listener import ListeningSocket, accept
 from gateway.net.pump import Pump
 from gateway.router import Route, Router
+from gateway.runtime import forked
 from gateway.runtime.upkeep import begin_upkeep
 from gateway.shutdown.notice import ShutdownNotice
 from gateway.shutdown.signals import open_stop_signals
@@ -62,6 +63,7 @@ async def run(hosted: Hosted, name: str, report: Report, own: int | None) -> Non
             for descriptor in (take_listener(), own)
             if descriptor is not None
         ]
+        forked.listening.update(socks)  # the application may fork as it is loaded
         async with trio.open_nursery() as pumping:
             await pumping.start(pump.run)
             notice = ShutdownNotice()

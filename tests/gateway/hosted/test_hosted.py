@@ -805,6 +805,40 @@ def test_requests_are_spread_over_the_processes(app: dict[str, Any], tmp_path: P
     serving(config(str(tmp_path), {"processes": 3}, **app), test)
 
 
+FORKING = """
+import os, socket
+
+def listens(descriptor):
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError:
+        return False
+
+if not (child := os.fork()):
+    found = [each for each in map(int, os.listdir("/proc/self/fd")) if listens(each)]
+    with open(f"child-{os.getppid()}", "x") as file:
+        file.write(repr(found))
+    os._exit(0)
+os.waitpid(child, 0)
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"%d" % os.getpid()]
+"""
+
+
+def test_children_that_are_forked_as_it_starts_do_not_listen(tmp_path: Path) -> None:
+    """Where one goes on, and the process dies, nobody is to wait for a connection to be taken."""
+    (tmp_path / "forking.py").write_text(FORKING)
+
+    async def test(served: Served) -> Path:
+        return tmp_path / f"child-{(await ask(served)).body.decode()}"
+
+    child = serving(config(str(tmp_path), {"processes": 2}, wsgi="forking:app"), test)
+    assert child.read_text() == "[]"
+
+
 def test_one_that_needs_too_much_memory_is_replaced(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.spawn.processes.CHECK_INTERVAL", 0.1)
 
