@@ -50,6 +50,9 @@ def add_site_packages(virtualenv: Path) -> None:
     directories = [str(each) for each in site_packages(virtualenv)]
     if set(directories) <= set(sys.path):
         return
+    # The first WebSocket takes it; an earlier version, which mypy may have brought there, has less than that.
+    import librt.strings  # noqa: F401
+
     before = list(sys.path)
     for directory in directories:
         site.addsitedir(directory)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -1148,6 +1149,28 @@ def test_a_process_with_a_virtual_environment_is_one_of_it(environment: Path, tm
     assert prefix == exec_prefix == variable == str(environment)
     assert Path(packages) == Path(package).parent
     assert Path(package).is_relative_to(environment)
+
+
+def test_a_virtual_environment_with_another_version_of_what_websockets_take(
+    environment: Path, directory: str
+) -> None:
+    """As mypy brings one, for example."""
+    other = environment / "lib" / f"python{VERSION}" / "site-packages" / "librt"
+    other.mkdir()
+    (other / "__init__.py").write_text("")
+    (other / "strings.py").write_text("BytesWriter = StringWriter = None\n")
+
+    async def test(served: Served) -> None:
+        async with await served.connect() as stream:
+            client = await WebSocket.open(stream)
+            await client.send("hi")
+            assert await client.receive() == "1.1hihi"
+
+    try:
+        backend = {"asgi": "hosted_asgi:app", "virtualenv": str(environment)}
+        serving(config(directory, **backend), test)
+    finally:
+        shutil.rmtree(other)
 
 
 def test_virtual_environment_of_another_version(tmp_path: Path) -> None:
