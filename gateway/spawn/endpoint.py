@@ -105,9 +105,10 @@ class ProcessSocket:
         try:
             self._listener.bind(path)
             self._listener.listen(BACKLOG)
-        except OSError:
+        except OSError as error:
             self._listener.close()
-            raise
+            # Without a number, which would be taken for what the system says of the program.
+            raise OSError(f"no socket at {path}: {error.strerror or error}") from error
 
     @property
     def descriptor(self) -> int:

@@ -806,6 +806,32 @@ def test_requests_are_spread_over_the_processes(app: dict[str, Any], tmp_path: P
     serving(config(str(tmp_path), {"processes": 3}, **app), test)
 
 
+def test_a_socket_that_has_no_place_is_named(
+    directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has tidied up /tmp: it is not the program that cannot be started."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def tidy_up() -> str:
+        (home,) = tmp_path.glob("gateway-*")
+        shutil.rmtree(home)
+        for entry in [entry for entry in logs if entry["event"] == "application process started"]:
+            os.kill(entry["pid"], signal.SIGKILL)
+        return f"no socket at {home}/"
+
+    async def test(served: Served) -> None:
+        reason = tidy_up()
+        with trio.fail_after(30):
+            while (answer := await ask(served)).status != 503:
+                assert answer.status == 502
+        assert f"cannot be started: {reason}".encode() in answer.body
+        failed = [entry for entry in logs if entry["event"] == "application process cannot be started"]
+        assert all(entry["cause"].startswith(reason) for entry in failed)
+
+    with capture_logs() as logs:
+        serving(config(directory, {"processes": 2}), test)
+
+
 FORKING = """
 import os, socket
 
