@@ -149,9 +149,13 @@ def extensions() -> list[Extension]:
     if how == "make":
         made = translate()
         # What is included has the same path both times, too, by which gcc knows it.
-        shutil.copytree(made[0].include_dirs[0], directory / _INCLUDED, dirs_exist_ok=True)
+        original, copy = Path(made[0].include_dirs[0]), directory / _INCLUDED
+        shutil.copytree(original, copy, dirs_exist_ok=True)
         for each in made:
-            each.include_dirs = [str(directory / _INCLUDED), "build"]
+            each.include_dirs = [
+                str(copy / name.relative_to(original) if name.is_relative_to(original) else name)
+                for name in map(Path, each.include_dirs)
+            ]
             each.depends = []
         (directory / _TRANSLATED).write_text(json.dumps([vars(each) for each in made]))
         flags = [f"-fprofile-generate={directory}"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from setuptools import Extension  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +54,29 @@ def test_second_build_has_all_that_mypyc_said_in_the_first(
     (found,) = given["ext_modules"]
     assert (found.name, found.sources, found.of_mypyc) == ("x", ["x.c"], 1)
     assert f"-fprofile-use={tmp_path}" in found.extra_compile_args
+
+
+def test_first_build_has_all_that_is_included_where_the_second_finds_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also what belongs to a part of mypyc's library alone (`librt.strings`): the build failed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mypyc" / "strings").mkdir(parents=True)
+    (tmp_path / "mypyc" / "strings" / "librt_strings.h").touch()
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "misc_ops.c").write_text(
+        "PyObject_CallFunctionObjArgs(_m, type, value, traceback, NULL)"
+    )
+    included = [str(tmp_path / "mypyc"), "build", str(tmp_path / "mypyc" / "strings")]
+    made = Extension("x", ["x.c"], include_dirs=included)
+    monkeypatch.setattr("mypyc.build.mypycify", lambda *_, **__: [made])
+    monkeypatch.setattr("setuptools.setup", lambda **_: None)
+    monkeypatch.setenv("GATEWAY_COMPILE", "1")
+    monkeypatch.setenv("GATEWAY_PROFILE", f"make:{tmp_path / 'profile'}")
+    runpy.run_path(str(ROOT / "setup.py"))
+    copy = tmp_path / "profile" / "included"
+    assert made.include_dirs == [str(copy), "build", str(copy / "strings")]
+    assert (copy / "strings" / "librt_strings.h").exists()
 
 
 @pytest.mark.parametrize(("choice", "compiled"), [("", 0), ("1", 1)])
