@@ -66,6 +66,8 @@ class SeatedPool(Pool):
     """Implements `Pool` for an application of several processes. `follow` tells of them.
 
     *make_dialer* makes what connects to one of them, by its address.
+
+    The number of its connections is not limited: none has to be closed for another (`close_oldest`).
     """
 
     __slots__ = ("_entered", "_make_dialer", "_seats")
