@@ -105,6 +105,11 @@ def current_task() -> Task:
     return task
 
 
+def innermost_scope() -> object:
+    """What stands for the scope that the current task is directly within; None where trio does not tell."""
+    return current_task()._cancel_status if DIRECT else None
+
+
 def resume(task: Task) -> None:
     """As `reschedule(task)`, from the step of another task and nowhere else. *task* waits in a `Parking`."""
     if not DIRECT:

@@ -1,4 +1,4 @@
-"""HTTP/2 connections: one task reads, one writes, and each stream has one of its own.
+"""HTTP/2 connections: one task reads, one writes, and each stream has one while it is answered.
 
 ::
 
@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Final, assert_never
 import trio
 
 from gateway.errors import ClientGone, RequestError
-from gateway.failure.response import FailureResponse
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet, Output
 from gateway.front.http2.responder import Http2Responder
 from gateway.front.http2.stream import Http2Stream
+from gateway.front.http2.tasks import StreamTasks
 from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.linger import linger
 from gateway.front.patience import Patience
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 
 log = get_logger()
 
+TASKS_KEPT: Final = 1.0
+"""Seconds for which a client that asks for nothing has the tasks of its last streams kept."""
+
 DRAIN_ROUND_TRIP: Final = 1.0
 """Seconds that the client has to answer the PING behind a first GOAWAY: a long round trip."""
 
@@ -77,6 +80,7 @@ class Http2Connection:
         "_idle_since",
         "_left",
         "_lingers",
+        "_opened",
         "_output",
         "_places",
         "_reading",
@@ -87,6 +91,7 @@ class Http2Connection:
         "_service",
         "_stream",
         "_streams",
+        "_tasks",
     )
 
     def __init__(self, stream: PumpStream, service: Service, facts: Connection, *, received: bytes) -> None:
@@ -106,6 +111,9 @@ class Http2Connection:
         self._output = Output(self._codec, stream, service.pump, send_timeout=service.timeouts.send)
         self._streams: dict[int, Http2Stream] = {}
         """All whose task has not ended, also those that the client has reset."""
+        self._opened: list[Http2Stream] = []
+        """What has come of new ones, until all that was read is understood."""
+        self._tasks = StreamTasks()
         self._places = Slots(limits.streams)
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
@@ -174,7 +182,11 @@ class Http2Connection:
         async with trio.open_nursery() as connection:
             connection.start_soon(self._write)
             async with trio.open_nursery() as streams:
-                sound = await self._read(streams)
+                self._tasks.open(streams, self._answer)
+                try:
+                    sound = await self._read()
+                finally:
+                    self._tasks.close()
                 if not sound:
                     streams.cancel_scope.cancel()
             self._output.finish()
@@ -190,21 +202,21 @@ class Http2Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._break_off()
 
-    async def _read(self, streams: trio.Nursery) -> bool:
+    async def _read(self) -> bool:
         """Read until the connection has no more requests; whether no rule was broken."""
         try:
             with self._reading:
                 received, self._received = self._received, b""
                 if received:
-                    self._receive(received, streams)
+                    self._receive(received)
                 while True:
                     self._stream.read_deadline = self._patience()
                     data = await self._stream.receive_some()
                     if not data:
                         self._left = self._closing = True
-                        self._client_closes(streams)
+                        self._client_closes()
                         return True
-                    self._receive(data, streams)
+                    self._receive(data)
         except Http2Error as error:
             log.info(
                 "connection refused", client=self._client_host(), code=error.code.name, reason=str(error)
@@ -218,12 +230,15 @@ class Http2Connection:
             self._break_off()
         return True
 
-    def _receive(self, data: bytes, streams: trio.Nursery) -> None:
+    def _receive(self, data: bytes) -> None:
         now = self._service.pump.now
         self._codec.renew(now - self._renewed_at)
         self._renewed_at = now
         for event in self._codec.receive_data(data):
-            self._take(event, streams)
+            self._take(event)
+        opened, self._opened = self._opened, []
+        for stream in opened:
+            self._tasks.start(stream)
         if self._codec.room_in < GATHERED_BYTES:
             # Bodies that wait for their rest keep one another from it: none is read, and no credit given.
             for stream in self._streams.values():
@@ -231,10 +246,10 @@ class Http2Connection:
         if self._codec.queued:
             self._output.wake()
 
-    def _take(self, event: Http2Event, streams: trio.Nursery) -> None:
+    def _take(self, event: Http2Event) -> None:
         match event:
             case StreamRequest():
-                self._open(event, streams)
+                self._open(event)
             case StreamData():
                 stream = self._streams.get(event.stream_id)
                 if stream is None:
@@ -259,7 +274,7 @@ class Http2Connection:
                 elif event.stream_id in self._streams:
                     self._output.open_windows(self._streams[event.stream_id].outlet)
             case StreamRefused():
-                self._refuse(event.stream_id, event.head, event.status, event.reason, streams)
+                self._refuse(event.stream_id, event.head, event.status, event.reason)
             case StreamMalformed():
                 self._service.log_refusal(event.reason, self._facts, code=ErrorCode.PROTOCOL_ERROR.name)
             case PingAnswered():
@@ -272,21 +287,21 @@ class Http2Connection:
 
     # --- one stream
 
-    def _open(self, event: StreamRequest, streams: trio.Nursery) -> None:
+    def _open(self, event: StreamRequest) -> None:
         if len(self._streams) >= 2 * self._service.limits.streams:
             # So many wait for handlers whose response was sent, or whose stream was reset (CVE-2023-44487).
             self._codec.reset(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
         try:
-            stream, request = self._make_request(event, streams)
+            stream, request = self._make_request(event)
         except RequestError as refused:
-            self._refuse(event.stream_id, event.head, refused.status, refused.detail, streams)
+            self._refuse(event.stream_id, event.head, refused.status, refused.detail)
             return
         stream.request = request
         self._streams[event.stream_id] = stream
-        streams.start_soon(self._answer, stream, request)
+        self._opened.append(stream)
 
-    def _make_request(self, event: StreamRequest, streams: trio.Nursery) -> tuple[Http2Stream, Request]:
+    def _make_request(self, event: StreamRequest) -> tuple[Http2Stream, Request]:
         """Raises RequestError for what cannot become a Request."""
         service = self._service
         head = event.head
@@ -323,22 +338,19 @@ class Http2Connection:
         if any(name.startswith(CLIENT_FIELDS) for name, _ in head.headers):
             service.proxies.apply(request)
         if self._codec.takes_pushes:
-            request.push = partial(self._push, stream, request, streams)
+            request.push = partial(self._push, stream, request)
         if tunnel:
             stream.upgrade = Http2Upgrade(
                 event.protocol.decode("ascii"),
                 stream.body,
                 stream.responder,
                 stream.outlet,
-                stream.scope,
                 service,
             )
             request.upgrade = stream.upgrade
         return stream, request
 
-    def _push(
-        self, parent: Http2Stream, request: Request, streams: trio.Nursery, target: bytes, headers: Headers
-    ) -> bool:
+    def _push(self, parent: Http2Stream, request: Request, target: bytes, headers: Headers) -> bool:
         """Promise the response to a GET of *target* on the stream that *request* came by (RFC 9113 8.4)."""
         if self._closing or parent.gone or parent.outlet.ended:
             return False
@@ -368,7 +380,7 @@ class Http2Connection:
             return False
         self._streams[stream_id] = stream = self._make_stream(stream_id, length=0, head_only=False)
         stream.request = pushed
-        streams.start_soon(self._answer, stream, pushed)
+        self._tasks.start(stream)
         self._output.wake()
         return True
 
@@ -415,15 +427,18 @@ class Http2Connection:
         )
         return Http2Stream(stream_id, outlet, body, responder)
 
-    async def _answer(self, stream: Http2Stream, request: Request) -> None:
+    async def _answer(self, stream: Http2Stream) -> None:
         service = self._service
         responder = stream.responder
+        request = stream.request
+        if request is None:
+            await self._answer_refused(stream)
+            return
         started_at = service.pump.now
         finished = False
         try:
-            with stream.scope:
-                if not stream.gone:
-                    finished = await self._handle_in_turn(stream, request)
+            if not stream.gone:
+                finished = await self._handle_in_turn(stream, request)
         finally:
             if service.access_log is not None:
                 seconds = trio.current_time() - started_at
@@ -479,6 +494,7 @@ class Http2Connection:
         self._output.wake()
         if not self._streams:
             self._idle_since = self._service.pump.now
+            self._await_deadline(self._idle_since + TASKS_KEPT)
             if self._closing:
                 self._reading.cancel()
             else:
@@ -490,6 +506,8 @@ class Http2Connection:
         self._output.withdraw(stream.outlet, reason)
         stream.body.fail(ClientGone(reason))
         stream.disconnect()
+        if stream.scope is None:
+            return  # it will be ended as soon as it begins
         if stream.told:
             deadline = trio.current_time() + self._service.timeouts.disconnect_grace
             stream.scope.deadline = min(stream.scope.deadline, deadline)
@@ -498,22 +516,22 @@ class Http2Connection:
 
     # --- refusals
 
-    def _refuse(
-        self, stream_id: int, head: RequestHead, status: int, reason: str, streams: trio.Nursery
-    ) -> None:
+    def _refuse(self, stream_id: int, head: RequestHead, status: int, reason: str) -> None:
         """Answer what cannot become a Request."""
         failure = self._service.refuse(status, reason, self._facts, head)
         stream = self._make_stream(stream_id, length=None, head_only=head.method == b"HEAD")
         stream.body.discard()
         self._streams[stream_id] = stream
-        streams.start_soon(self._answer_refused, stream, failure)
+        stream.refusal = failure
+        self._opened.append(stream)
 
-    async def _answer_refused(self, stream: Http2Stream, failure: FailureResponse) -> None:
+    async def _answer_refused(self, stream: Http2Stream) -> None:
+        failure = stream.refusal
+        assert failure is not None
         finished = False
         try:
-            with stream.scope:
-                await respond(stream.responder, failure.status, failure.headers, failure.body)
-                finished = True
+            await respond(stream.responder, failure.status, failure.headers, failure.body)
+            finished = True
         except ClientGone:
             pass
         finally:
@@ -571,6 +589,11 @@ class Http2Connection:
             self._codec.reset(outlet.stream_id, ErrorCode.CANCEL)
             self._lose(stream, "the client did not read in time")
         deadline = min(self._drain_deadline, self._output.next_deadline())
+        if not self._streams:
+            if self._idle_since + TASKS_KEPT <= now:
+                self._tasks.dismiss()
+            else:
+                deadline = min(deadline, self._idle_since + TASKS_KEPT)
         for stream in self._streams.values():
             if stream.body.deadline <= now:
                 stream.body.expire()
@@ -591,9 +614,9 @@ class Http2Connection:
         if not self._streams:
             self._reading.cancel()
 
-    def _client_closes(self, streams: trio.Nursery) -> None:
+    def _client_closes(self) -> None:
         """The client has closed its side. What runs is told, and has the grace to end."""
-        streams.cancel_scope.deadline = trio.current_time() + self._service.timeouts.disconnect_grace
+        self._tasks.expire(trio.current_time() + self._service.timeouts.disconnect_grace)
         for stream in self._streams.values():
             stream.body.fail(ClientGone("the client closed the connection"))
             stream.disconnect()

@@ -2,6 +2,7 @@
 
 import trio
 
+from gateway.failure.response import FailureResponse
 from gateway.front.http2.body import Http2Body
 from gateway.front.http2.output import Outlet
 from gateway.front.http2.responder import Http2Responder
@@ -16,6 +17,7 @@ class Http2Stream:
         "body",
         "gone",
         "outlet",
+        "refusal",
         "request",
         "responder",
         "scope",
@@ -31,12 +33,21 @@ class Http2Stream:
         self.responder = responder
         self.request: Request | None = None
         """None if it could not become one."""
+        self.refusal: FailureResponse | None = None
+        """What is answered then."""
         self.upgrade: Http2Upgrade | None = None
-        self.scope = trio.CancelScope()
+        self.scope: trio.CancelScope | None = None
+        """In which it is answered, once that has begun."""
         self.gone = False
         """The client has reset it."""
         self.told = False
         """The handler was told that the client has gone: it has the grace to end."""
+
+    def begin(self, scope: trio.CancelScope) -> None:
+        """It is answered from now on, within *scope*."""
+        self.scope = scope
+        if self.upgrade is not None:
+            self.upgrade.scope = scope
 
     def disconnect(self) -> None:
         """The client has left."""

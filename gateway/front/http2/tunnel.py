@@ -18,7 +18,7 @@ from gateway.request import Duplex
 class Http2Upgrade:
     """The offer of one stream. Implements `request.Upgrade`."""
 
-    __slots__ = ("_body", "_duplex", "_outlet", "_responder", "_scope", "_service", "accepted", "protocol")
+    __slots__ = ("_body", "_duplex", "_outlet", "_responder", "_service", "accepted", "protocol", "scope")
 
     def __init__(
         self,
@@ -26,17 +26,17 @@ class Http2Upgrade:
         body: Http2Body,
         responder: Http2Responder,
         outlet: Outlet,
-        scope: trio.CancelScope,
         service: Service,
     ) -> None:
-        """*protocol* is ``""`` for CONNECT that is not extended; *scope* is that of the stream's task."""
+        """*protocol* is ``""`` for CONNECT that is not extended."""
         self.protocol = protocol
         self._service = service
         self._duplex: Http2Duplex | None = None
         self._body = body
         self._responder = responder
         self._outlet = outlet
-        self._scope = scope
+        self.scope: trio.CancelScope | None = None
+        """In which the stream is answered, once that has begun."""
         self.accepted = False
 
     async def accept(self, headers: Headers) -> Duplex:
@@ -45,8 +45,9 @@ class Http2Upgrade:
         self._responder.open_tunnel(kept)
         self.accepted = True
         await self._responder.flush()
+        assert self.scope is not None
         self._duplex = duplex = Http2Duplex(
-            self._body, self._outlet, self._responder, self._scope, self._service
+            self._body, self._outlet, self._responder, self.scope, self._service
         )
         return duplex
 
