@@ -91,7 +91,7 @@ def test_an_upload_that_comes_quickly_is_read_in_large_pieces_if_they_are_wanted
         assert body.read_nowait(LARGE_PIECE) == bytes(150_000 - len(first))
         assert body.read_nowait(LARGE_PIECE) == b""
 
-    reading(test, framing)
+    reading(test, framing, clock=trio.testing.MockClock())  # which stands still: its turn does not end
 
 
 def test_an_upload_is_read_in_pieces_of_one_read_otherwise() -> None:
