@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 log = get_logger()
 
 TASKS_KEPT: Final = 1.0
-"""Seconds for which a client that asks for nothing has the tasks of its last streams kept."""
+"""Seconds for which tasks are kept that answer nothing."""
 
 DRAIN_ROUND_TRIP: Final = 1.0
 """Seconds that the client has to answer the PING behind a first GOAWAY: a long round trip."""
@@ -92,6 +92,7 @@ class Http2Connection:
         "_stream",
         "_streams",
         "_tasks",
+        "_trim_at",
     )
 
     def __init__(self, stream: PumpStream, service: Service, facts: Connection, *, received: bytes) -> None:
@@ -114,6 +115,7 @@ class Http2Connection:
         self._opened: list[Http2Stream] = []
         """What has come of new ones, until all that was read is understood."""
         self._tasks = StreamTasks()
+        self._trim_at = inf
         self._places = Slots(limits.streams)
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
@@ -492,9 +494,11 @@ class Http2Connection:
         self._output.withdraw(stream.outlet, "the stream has ended")
         stream.body.discard()
         self._output.wake()
+        if self._trim_at == inf:
+            self._trim_at = self._service.pump.now + TASKS_KEPT
+            self._await_deadline(self._trim_at)
         if not self._streams:
             self._idle_since = self._service.pump.now
-            self._await_deadline(self._idle_since + TASKS_KEPT)
             if self._closing:
                 self._reading.cancel()
             else:
@@ -588,12 +592,9 @@ class Http2Connection:
             stream = self._streams[outlet.stream_id]
             self._codec.reset(outlet.stream_id, ErrorCode.CANCEL)
             self._lose(stream, "the client did not read in time")
-        deadline = min(self._drain_deadline, self._output.next_deadline())
-        if not self._streams:
-            if self._idle_since + TASKS_KEPT <= now:
-                self._tasks.dismiss()
-            else:
-                deadline = min(deadline, self._idle_since + TASKS_KEPT)
+        if self._trim_at <= now:
+            self._trim_at = now + TASKS_KEPT if self._tasks.trim() else inf
+        deadline = min(self._drain_deadline, self._output.next_deadline(), self._trim_at)
         for stream in self._streams.values():
             if stream.body.deadline <= now:
                 stream.body.expire()

@@ -23,12 +23,14 @@ Answer: TypeAlias = Callable[[Http2Stream], Awaitable[None]]
 class StreamTasks:
     """Those of one connection."""
 
-    __slots__ = ("_answer", "_idle", "_nursery")
+    __slots__ = ("_answer", "_idle", "_nursery", "_spare")
 
     def __init__(self) -> None:
         self._answer: Answer | None = None
         self._nursery: trio.Nursery | None = None
         self._idle: list[_Place] = []
+        self._spare = 0
+        """How many were idle all the time since `trim`."""
 
     def open(self, nursery: trio.Nursery, answer: Answer) -> None:
         """From now on *answer* gets the streams, in tasks of *nursery*."""
@@ -42,17 +44,24 @@ class StreamTasks:
     def close(self) -> None:
         """No more streams: each task ends with the one that it has."""
         self._nursery = self._answer = None
-        self.dismiss()
-
-    def dismiss(self) -> None:
-        """End the tasks that wait for a stream."""
         while self._idle:
             self._idle.pop().leave(None)
+
+    def trim(self) -> bool:
+        """End the tasks that were not needed since the last time; whether others are idle."""
+        spare = self._idle[: self._spare]
+        del self._idle[: self._spare]
+        for place in spare:
+            place.leave(None)
+        self._spare = len(self._idle)
+        return self._spare > 0
 
     def start(self, stream: Http2Stream) -> None:
         """Have *stream* answered: within this step, if a task waits for one."""
         if self._idle:
-            self._idle.pop().leave(stream)
+            place = self._idle.pop()
+            self._spare = min(self._spare, len(self._idle))
+            place.leave(stream)
         else:
             assert self._nursery is not None
             assert self._answer is not None

@@ -9,7 +9,7 @@ from gateway.front.http2.connection import TASKS_KEPT
 from gateway.net.resumption import current_task
 from gateway.request import Request, Responder, respond
 from tests.gateway.http2_client import Client, talking
-from tests.gateway.served import Served, until
+from tests.gateway.served import Served, pass_time, until
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -35,30 +35,38 @@ def test_streams_one_after_the_other_are_answered_by_one_task() -> None:
     assert all(task is tasks[0] for task in tasks)
 
 
-def test_streams_side_by_side_have_a_task_each_which_ends_when_the_client_asks_for_nothing() -> None:
+def test_tasks_that_are_not_needed_end() -> None:
+    """Beside a stream that stays open, and one that comes now and then, too."""
     clock = trio.testing.MockClock(rate=1.0)
     streams = 10
     running = 0
 
     async def answer(request: Request, responder: Responder) -> None:
         nonlocal running
-        if request.path != "/alone":
+        if request.path == "/stay":
+            await trio.sleep_forever()
+        if request.path == "/together":
             running += 1
             await until(lambda: running >= streams)
         await respond(responder, 200, [])
 
     async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
-        assert (await client.ask("/alone")).status == 200
-        without = living() - 1
-        asked = [await client.request() for _ in range(streams)]
+        await client.request("/stay")
+        assert (await client.ask()).status == 200
+        least = living()
+        asked = [await client.request("/together") for _ in range(streams)]
         for stream_id in asked:
             assert (await client.answer(stream_id)).status == 200
-        assert living() == without + streams
+        assert living() == least + streams - 1
+        while living() > least:
+            assert (await client.ask()).status == 200
+            clock.jump(TASKS_KEPT)
+            await pass_time(0.05)
         clock.jump(TASKS_KEPT)
-        await until(lambda: living() == without)
-        assert (await client.ask("/alone")).status == 200
+        await until(lambda: living() == least - 1)
+        assert (await client.ask()).status == 200
 
-    talking(test, answer, clock=clock)
+    talking(test, answer, seconds=600, clock=clock)
 
 
 def test_deadline_of_a_stream_that_was_reset_is_not_that_of_the_next_one() -> None:
