@@ -1,7 +1,8 @@
 """The front of HTTP/2 (RFC 9113): many requests at a time on one connection.
 
-``connection``  reads, opens a task for each stream, ends in order
+``connection``  reads, has each stream answered in a task, ends in order
 ``stream``      one request and what belongs to it
+``tasks``       the tasks, which answer one stream after the other
 ``output``      what streams have to send, in fair turns, as few writes as possible
 ``body``        the request body, whose credit is given as it is read
 ``responder``   the Responder of HTTP/2
