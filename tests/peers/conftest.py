@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.peers.browser import Browser
 
 RequireProgram = Callable[[str, str], str]
 StartGateway = Callable[..., "Gateway"]
@@ -321,3 +324,15 @@ def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
             return stack.enter_context(_run_gateway(tmp_path, text, **options))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def browser(
+    require_program: RequireProgram, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["Browser"]:
+    """Chromium, which trusts the `gateway` of the module."""
+    from tests.peers.browser import run_browser
+
+    program = require_program("chromium", "apt-get install chromium")
+    with run_browser(program, tmp_path_factory.mktemp("chromium"), trusted=gateway.https) as running:
+        yield running

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.served import unused_port
-from tests.peers.browser import Browser, run_browser
-from tests.peers.conftest import CHECKOUT, Gateway, RequireProgram, RunGateway, StartGateway
+from tests.peers.browser import Browser
+from tests.peers.conftest import CHECKOUT, Gateway, RunGateway, StartGateway
 
 LISTENERS = "[{http: 127.0.0.1:0}, {http: 127.0.0.1:0, tls: development}]"
 
@@ -40,15 +40,6 @@ def gateway(run_gateway: RunGateway, tmp_path_factory: pytest.TempPathFactory) -
         env={"XDG_CACHE_HOME": str(directory / "cache")},
         expect=["backend failed", "application failed"],
     ) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(
-    require_program: RequireProgram, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser]:
-    program = require_program("chromium", "apt-get install chromium")
-    with run_browser(program, tmp_path_factory.mktemp("chromium"), trusted=gateway.https) as running:
         yield running
 
 

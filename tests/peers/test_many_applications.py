@@ -22,7 +22,7 @@ from pathlib import Path
 import django
 import pytest
 
-from tests.peers.browser import Browser, run_browser
+from tests.peers.browser import Browser
 from tests.peers.conftest import CHECKOUT, WAIT, Gateway, Program, RequireProgram, RunGateway
 from tests.peers.test_cgi_packages import CGIT, GITWEB, make_projects
 from tests.peers.tomcat import TOMCAT, run_tomcat
@@ -161,15 +161,6 @@ def shop(require_program: RequireProgram) -> None:
     version = done.stdout.decode().strip()
     if version.split(".")[:2] != list(platform.python_version_tuple()[:2]):
         pytest.skip(f"uWSGI has Python {version}, and Django is installed for another")
-
-
-@pytest.fixture(scope="module")
-def browser(
-    require_program: RequireProgram, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser]:
-    program = require_program("chromium", "apt-get install chromium")
-    with run_browser(program, tmp_path_factory.mktemp("chromium"), trusted=gateway.https) as running:
-        yield running
 
 
 # ---- what a page may be
