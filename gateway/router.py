@@ -61,7 +61,6 @@ class Route:
         Raises ValueError for a host, path, mount or regular expression that means nothing.
         """
         self.handler = handler
-        self.name = name
         self.in_words = f"{name} {description}".strip()
         self.backend = backend
         self.mount = mount_of(mount)

@@ -204,9 +204,7 @@ def _pool(config: balancing.Connections) -> PoolPolicy:
 
 
 def _timeouts(config: balancing.Timeouts) -> UpstreamTimeouts:
-    return UpstreamTimeouts(
-        connect=config.connect, send=config.send, first_byte=config.first_byte, read=config.read
-    )
+    return UpstreamTimeouts(send=config.send, first_byte=config.first_byte, read=config.read)
 
 
 def _retry(config: balancing.Retry) -> RetryPolicy:

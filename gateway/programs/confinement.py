@@ -110,7 +110,6 @@ class Confinement:
         """*death_signal* is what the child gets when the thread that has started it ends (prctl(2)),
         where there is a program that can ask for it.
         """
-        self.user = user
         self._prefix: list[str] = []
         if limits is not None and (options := list(limits.options())):
             self._prefix += [tool("prlimit"), *options]

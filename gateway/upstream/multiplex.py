@@ -251,7 +251,6 @@ class SharedConnection:
         """Requests begun so far."""
         self.opened_at = pump.now
         self.idle_since = pump.now
-        self.epoch = 0
         self.lost = False
         """It was the other side that ended it."""
         self.retired = False

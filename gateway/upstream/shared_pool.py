@@ -222,7 +222,6 @@ class SharedPool(Pool):
             address=self.dialer.name,
             changed=self._look_at,
         )
-        connection.epoch = self.epoch
         connection.exclusive = exclusive
         connection.retired = not self._keeps
         self._connections.append(connection)

@@ -13,7 +13,6 @@ from gateway.upstream.rewriting import ResponseRewriter
 class UpstreamTimeouts:
     """How long a backend may take, in seconds, each counted from the last progress."""
 
-    connect: float
     send: float
     first_byte: float
     read: float

@@ -51,7 +51,7 @@ def test_the_first_route_that_matches_wins() -> None:
     ]:
         won = router.match(make_request(target))
         assert won is not None
-        assert won.name == name, target
+        assert won.in_words == name, target
 
 
 def test_no_route_is_none() -> None:

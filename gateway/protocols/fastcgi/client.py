@@ -198,14 +198,6 @@ class FastCgiClient:
         """What GET_VALUES_RESULT told; empty if the application does not know GET_VALUES (4.1, 4.2)."""
 
     @property
-    def sending(self) -> Sending:
-        return self._sending
-
-    @property
-    def receiving(self) -> Receiving:
-        return self._receiving
-
-    @property
     def reusable(self) -> bool:
         """Whether another request may be sent on this connection.
 

@@ -53,8 +53,7 @@ def run(argv: list[str], confinement: Confinement) -> tuple[int, bytes]:
     return trio.run(main)
 
 
-def python(script: str, confinement: Confinement) -> tuple[int, bytes]:
-    program = sys.executable if confinement.user is None else python_of_all()
+def python(script: str, confinement: Confinement, program: str = sys.executable) -> tuple[int, bytes]:
     return run([program, "-IS", "-c", script], confinement)
 
 
@@ -127,7 +126,7 @@ for pid in started:
     os.waitpid(pid, 0)
 """
     user = User(54321, 54321)  # a number of nobody's: it has no process
-    status, output = python(script, Confinement(user, ResourceLimits(processes=5)))
+    status, output = python(script, Confinement(user, ResourceLimits(processes=5)), python_of_all())
     assert (status, output) == (0, b"%d 4\n" % errno.EAGAIN)
 
 
@@ -137,7 +136,7 @@ def test_user_with_its_groups() -> None:
     audio = grp.getgrnam("audio").gr_gid
     script = "import os; print(os.getresuid(), os.getresgid(), os.getgroups())"
     user = User(nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid, audio))
-    status, output = python(script, Confinement(user))
+    status, output = python(script, Confinement(user), python_of_all())
     uid, gid = nobody.pw_uid, nobody.pw_gid
     groups = sorted([gid, audio])
     assert (status, output.decode()) == (0, f"({uid}, {uid}, {uid}) ({gid}, {gid}, {gid}) {groups}\n")
@@ -146,7 +145,8 @@ def test_user_with_its_groups() -> None:
 @as_root
 def test_group_alone() -> None:
     script = "import os; print(os.getresuid(), os.getresgid(), os.getgroups())"
-    assert python(script, Confinement(User(None, 54321))) == (0, b"(0, 0, 0) (54321, 54321, 54321) []\n")
+    done = python(script, Confinement(User(None, 54321)), python_of_all())
+    assert done == (0, b"(0, 0, 0) (54321, 54321, 54321) []\n")
 
 
 @as_root
