@@ -103,7 +103,7 @@ class Entrance:
                 return
             if header.source is not None:
                 client, server = header.source, header.destination
-            if header.ssl is not None and header.ssl.encrypted:
+            if header.tls:
                 scheme = "https"
         caps = self._service.caps
         # A proxy speaks for many clients.

@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final, TypeAlias
 
-from gateway.protocols.errors import Incomplete, LocalProtocolError, RemoteProtocolError
+from gateway.protocols.errors import Incomplete, RemoteProtocolError
 
 Endpoint: TypeAlias = tuple[str, int] | tuple[str, None]
 """(numeric address, port), or (path, None) for a Unix socket."""
@@ -46,17 +46,11 @@ _UNSPEC: Final = 0x00
 _ADDRESSES: Final = {0x11: _INET, 0x12: _INET, 0x21: _INET6, 0x22: _INET6, 0x31: _UNIX, 0x32: _UNIX}
 
 # PROXY 2.2.1 to 2.2.8: the types of the TLVs that mean something here. Others are skipped.
-_ALPN: Final = 0x01
-_AUTHORITY: Final = 0x02
 _CRC32C: Final = 0x03
-_UNIQUE_ID: Final = 0x05
 _SSL_TYPE: Final = 0x20
-_SSL_VERSION: Final = 0x21
-_SSL_COMMON_NAME: Final = 0x22
 
-# PROXY 2.2.6: bits of the client field.
 _CLIENT_SSL: Final = 0x01
-_CLIENT_CERTIFICATE: Final = 0x06  # on this connection, or in this TLS session
+"""PROXY 2.2.6: a bit of the client field."""
 
 
 class Command(Enum):
@@ -69,22 +63,6 @@ class Command(Enum):
 
 
 @dataclass(slots=True)
-class ProxySsl:
-    """How the client connected to the proxy, if by TLS (PROXY 2.2.6)."""
-
-    encrypted: bool
-    """The client spoke TLS to the proxy."""
-    certificate: bool = False
-    """The client presented a certificate, on this connection or in this TLS session."""
-    verified: bool = False
-    """The proxy verified that certificate; means nothing without one."""
-    version: bytes | None = None
-    """Such as ``TLSv1.3``."""
-    common_name: bytes | None = None
-    """The certificate's subject, its common name in UTF-8."""
-
-
-@dataclass(slots=True)
 class ProxyHeader:
     """A whole header. Without a *source* the real endpoints of the connection count."""
 
@@ -94,13 +72,8 @@ class ProxyHeader:
     """The client."""
     destination: Endpoint | None = None
     """The address that it connected to."""
-    alpn: bytes | None = None
-    """The upper-layer protocol that was negotiated, such as ``h2``."""
-    authority: bytes | None = None
-    """The host name that the client asked for (SNI)."""
-    unique_id: bytes | None = None
-    """The proxy's own name for the connection."""
-    ssl: ProxySsl | None = None
+    tls: bool = False
+    """The client spoke TLS to the proxy (PROXY 2.2.6)."""
 
 
 class ProxyHeaderReader:
@@ -249,14 +222,8 @@ def _path(field: bytes) -> str:
 
 def _add_tlvs(header: ProxyHeader, data: bytes, start: int) -> None:
     for kind, value, position in _tlvs(data, start):
-        if kind == _ALPN:
-            header.alpn = value
-        elif kind == _AUTHORITY:
-            header.authority = value
-        elif kind == _UNIQUE_ID:
-            header.unique_id = value
-        elif kind == _SSL_TYPE:
-            header.ssl = _parse_ssl(value)
+        if kind == _SSL_TYPE:
+            header.tls = _tells_tls(value)
         elif kind == _CRC32C:
             _check_crc32c(data, value, position)
 
@@ -274,21 +241,12 @@ def _tlvs(data: bytes, start: int) -> Iterator[tuple[int, bytes, int]]:
         start += length
 
 
-def _parse_ssl(value: bytes) -> ProxySsl:
+def _tells_tls(value: bytes) -> bool:
     if len(value) < _SSL.size:
         raise RemoteProtocolError("the SSL TLV of a PROXY header is cut short")
-    client, verify = _SSL.unpack_from(value)
-    ssl = ProxySsl(
-        encrypted=bool(client & _CLIENT_SSL),
-        certificate=bool(client & _CLIENT_CERTIFICATE),
-        verified=bool(client & _CLIENT_CERTIFICATE) and verify == 0,
-    )
-    for kind, part, _ in _tlvs(value, _SSL.size):
-        if kind == _SSL_VERSION:
-            ssl.version = part
-        elif kind == _SSL_COMMON_NAME:
-            ssl.common_name = part
-    return ssl
+    for _ in _tlvs(value, _SSL.size):
+        pass  # version and certificate of the client
+    return bool(value[0] & _CLIENT_SSL)
 
 
 def _check_crc32c(data: bytes, value: bytes, position: int) -> None:
@@ -321,69 +279,18 @@ def crc32c(data: bytes) -> int:
 # ---- the sender's side
 
 
-def encode_header(header: ProxyHeader, *, checksum: bool = False) -> bytes:
-    """*header* as bytes; *checksum* adds a CRC32C to version 2.
-
-    Raises LocalProtocolError for what its version cannot say.
-    """
-    return _encode_line(header) if header.version == 1 else _encode_binary(header, checksum)
-
-
-def _encode_line(header: ProxyHeader) -> bytes:
+def encode_header(header: ProxyHeader) -> bytes:
+    """*header* as bytes; its endpoints are IP addresses, of one family."""
     source, destination = header.source, header.destination
-    if source is None or destination is None:
-        return b"PROXY UNKNOWN\r\n"
-    if source[1] is None or destination[1] is None:
-        raise LocalProtocolError("version 1 of the PROXY protocol has no Unix sockets")
-    family = "TCP6" if ":" in source[0] else "TCP4"
-    return f"PROXY {family} {source[0]} {destination[0]} {source[1]} {destination[1]}\r\n".encode("ascii")
-
-
-def _encode_binary(header: ProxyHeader, checksum: bool) -> bytes:
-    family, addresses = _encode_addresses(header)
-    tlvs = b"".join(
-        _encode_tlv(kind, value)
-        for kind, value in (
-            (_ALPN, header.alpn),
-            (_AUTHORITY, header.authority),
-            (_UNIQUE_ID, header.unique_id),
-            (_SSL_TYPE, None if header.ssl is None else _encode_ssl(header.ssl)),
-        )
-        if value is not None
-    )
-    if checksum:
-        tlvs += _encode_tlv(_CRC32C, bytes(4))
-    length = len(addresses) + len(tlvs)
-    if length > 0xFFFF:
-        raise LocalProtocolError(f"{length} bytes are too many for a PROXY header")
-    data = _FIXED.pack(_SIGNATURE, _VERSION | header.command.value, family, length) + addresses + tlvs
-    return data[:-4] + crc32c(data).to_bytes(4, "big") if checksum else data
-
-
-def _encode_addresses(header: ProxyHeader) -> tuple[int, bytes]:
-    source, destination = header.source, header.destination
-    if source is None or destination is None:
-        return _UNSPEC, b""
-    if source[1] is None or destination[1] is None:
-        paths = [path.encode("utf-8", "surrogateescape") for path, _ in (source, destination)]
-        return 0x31, _UNIX.pack(*paths)
-    ends = [ip_address(source[0]).packed, ip_address(destination[0]).packed]
-    if len(ends[0]) == 4:
-        return 0x11, _INET.pack(*ends, source[1], destination[1])
-    return 0x21, _INET6.pack(*ends, source[1], destination[1])
-
-
-def _encode_tlv(kind: int, value: bytes) -> bytes:
-    if len(value) > 0xFFFF:
-        raise LocalProtocolError(f"{len(value)} bytes are too many for a TLV")
-    return _TLV.pack(kind, len(value)) + value
-
-
-def _encode_ssl(ssl: ProxySsl) -> bytes:
-    client = (_CLIENT_SSL if ssl.encrypted else 0) | (_CLIENT_CERTIFICATE if ssl.certificate else 0)
-    data = _SSL.pack(client, 0 if ssl.verified else 1)
-    if ssl.version is not None:
-        data += _encode_tlv(_SSL_VERSION, ssl.version)
-    if ssl.common_name is not None:
-        data += _encode_tlv(_SSL_COMMON_NAME, ssl.common_name)
-    return data
+    if header.version == 1:
+        if source is None or destination is None:
+            return b"PROXY UNKNOWN\r\n"
+        family = "TCP6" if ":" in source[0] else "TCP4"
+        line = f"PROXY {family} {source[0]} {destination[0]} {source[1]} {destination[1]}\r\n"
+        return line.encode("ascii")
+    kind, addresses = _UNSPEC, b""
+    if source is not None and destination is not None:
+        ends = [ip_address(source[0]).packed, ip_address(destination[0]).packed]
+        kind, layout = (0x11, _INET) if len(ends[0]) == 4 else (0x21, _INET6)
+        addresses = layout.pack(*ends, source[1], destination[1])
+    return _FIXED.pack(_SIGNATURE, _VERSION | header.command.value, kind, len(addresses)) + addresses

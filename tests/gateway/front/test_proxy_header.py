@@ -16,7 +16,7 @@ from gateway.front.entrance import Entrance
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Service, Timeouts
 from gateway.networks import ClientNetwork, ClientNetworks
-from gateway.protocols.proxy_protocol import Command, ProxyHeader, ProxySsl, encode_header
+from gateway.protocols.proxy_protocol import Command, ProxyHeader, encode_header
 from gateway.request import Request, Responder, respond
 from tests.gateway.served import (
     LAST_GET,
@@ -30,10 +30,11 @@ from tests.gateway.served import (
     service_of,
     until,
 )
+from tests.protocols.test_proxy_protocol import UNIX, V4, V6, binary, checked, tlv
 
 LOOPBACK: list[ClientNetwork] = [ip_network("127.0.0.0/8"), ip_network("::1")]
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.1 50000 443\r\n"
-V2 = encode_header(ProxyHeader(2, Command.PROXY, ("2001:db8::1", 50000), ("2001:db8::2", 443)), checksum=True)
+V2 = checked(0x21, 0x21, V6)
 
 
 async def tell(request: Request, responder: Responder) -> None:
@@ -115,15 +116,13 @@ def entered(test: Callable[[Entered], Awaitable[None]], **options: Any) -> list[
         (V1, ["192.0.2.1", 50000], ["198.51.100.1", 443], "http"),
         (V2, ["2001:db8::1", 50000], ["2001:db8::2", 443], "http"),
         (
-            encode_header(
-                ProxyHeader(2, Command.PROXY, ("192.0.2.1", 1), ("192.0.2.2", 2), ssl=ProxySsl(True))
-            ),
-            ["192.0.2.1", 1],
-            ["192.0.2.2", 2],
+            binary(0x21, 0x11, V4 + tlv(0x20, b"\1\0\0\0\1")),
+            ["192.0.2.1", 50000],
+            ["198.51.100.1", 443],
             "https",
         ),
         (
-            encode_header(ProxyHeader(2, Command.PROXY, ("/run/a", None), ("/run/b", None))),
+            binary(0x21, 0x31, UNIX),
             ["/run/a", None],
             ["/run/b", None],
             "http",
@@ -190,8 +189,7 @@ def test_nothing_behind_the_header_is_lost(header: bytes, rest: bytes) -> None:
 
 def test_header_larger_than_one_look() -> None:
     """PP-6: as long as its length says."""
-    ssl = ProxySsl(True, common_name=b"x" * 20_000)
-    header = encode_header(ProxyHeader(2, Command.PROXY, ("192.0.2.1", 1), ("192.0.2.2", 2), ssl=ssl))
+    header = binary(0x21, 0x11, V4 + tlv(0x20, b"\1\0\0\0\1" + tlv(0x22, b"x" * 20_000)))
 
     async def test(listener: Entered) -> None:
         assert (await listener.told(header + LAST_GET))[2] == "https"
