@@ -3,7 +3,7 @@
 ::
 
     Config ─► gateway ─┬─► backends ─► kinds/       what applications are behind, a module for each kind
-                       │     target ─► upstream     and their servers, for those that have any
+                       │  destination ─► upstream   and their servers, for those that have any
                        └─► routes                   conditions, action, and the filters around it
     Config, Gateway ─► entrances                    what stands behind each listening socket
 

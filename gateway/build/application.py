@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.backends.application import ApplicationBackend, ScriptRoot, UpgradePolicy
+from gateway.build.destination import upstream_of
 from gateway.build.parts import Parts, templates
-from gateway.build.target import upstream_of
 from gateway.build.upstream import check_health, references_of
 from gateway.config.backends.application import FastCGIBackend, SCGIBackend, UWSGIBackend
 from gateway.protocols.codec import ClientCodec

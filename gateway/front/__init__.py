@@ -2,7 +2,7 @@
 
 ``entrance``      from an accepted socket to the connection that serves it
 ``proxy_header``  the PROXY header in front of a connection
-``handshake``     the beginning of a TLS connection, and clients that do not get further
+``tls_handshake`` the beginning of a TLS connection, and clients that do not get further
 ``http1/``        HTTP/1.1 and 1.0 connections
 ``http2/``        HTTP/2 connections
 ``duplex``        what tunnels have in common, whatever version of HTTP they came by

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
-from gateway.front.handshake import Handshake
 from gateway.front.http1 import Http1Connection
 from gateway.front.service import Service
+from gateway.front.tls_handshake import TlsHandshake
 from gateway.logger import get_logger
 from gateway.net.stream import PumpStream
 from gateway.request import Address, Connection, Request
@@ -128,7 +128,7 @@ class Entrance:
     async def _secure(
         self, sock: socket.socket, certificates: "Certificates", *, client: Address, server: Address
     ) -> None:
-        handshake = Handshake(sock, certificates, self._service, client=client)
+        handshake = TlsHandshake(sock, certificates, self._service, client=client)
         if not _watch(handshake.stream, client):
             return
         await self._serve_open(handshake)

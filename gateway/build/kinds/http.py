@@ -1,9 +1,9 @@
 """Web servers."""
 
 from gateway.backends.http import HttpBackend
+from gateway.build.destination import upstream_of
 from gateway.build.parts import Parts
 from gateway.build.rewriting import response_rewriter
-from gateway.build.target import upstream_of
 from gateway.build.upstream import check_health, references_of
 from gateway.config.backends.http import HTTPBackend
 from gateway.protocols.http1.client import Http1Client

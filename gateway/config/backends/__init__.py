@@ -3,7 +3,7 @@
 ``fastcgi: …`` makes a :class:`gateway.config.backends.application.FastCGIBackend`::
 
     common       what several kinds have in common
-    target       servers, or an application to spawn
+    destination  servers, or an application to spawn
     cgi          programs started for each request
     application  applications behind FastCGI, SCGI and uwsgi
     ajp          servlet containers

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from gateway.config.backends.common import CGIFamily, DroppedHeaders, Upgrades
-from gateway.config.backends.target import SocketTarget, is_spawn
+from gateway.config.backends.destination import SocketDestination, is_spawn
 from gateway.config.balancing import (
     KEEPING,
     Balanced,
@@ -30,28 +30,28 @@ class _SocketBackend(CGIFamily, Balanced):
     pings: ClassVar[bool] = False
     """Whether the protocol has a sign of life."""
 
-    target: SocketTarget
+    destination: SocketDestination
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         kind = cls.kind
-        target = data.get(kind)
-        if not is_spawn(target):
-            yield from server_contradictions(kind, target)
+        destination = data.get(kind)
+        if not is_spawn(destination):
+            yield from server_contradictions(kind, destination)
             yield from tls_contradictions(kind, data)
         elif data.get("tls"):
             yield ("tls",), SPAWNED_WITHOUT_TLS
-        yield from check_contradictions(data.get("health"), pings=cls.pings, spawned=is_spawn(target))
+        yield from check_contradictions(data.get("health"), pings=cls.pings, spawned=is_spawn(destination))
 
     @property
     def servers(self) -> tuple[Server, ...]:
         """Where the application listens; empty if the gateway spawns it."""
-        return () if isinstance(self.target, Spawn) else self.target
+        return () if isinstance(self.destination, Spawn) else self.destination
 
     @property
     def spawn(self) -> SpawnedApp | None:
         """What to start, if the gateway spawns the application."""
-        return self.target.spawn if isinstance(self.target, Spawn) else None
+        return self.destination.spawn if isinstance(self.destination, Spawn) else None
 
 
 class Multiplex(Model):
@@ -80,7 +80,7 @@ class FastCGIBackend(_SocketBackend):
 
     kind: ClassVar[str] = "fastcgi"
 
-    target: SocketTarget = Field(alias="fastcgi")
+    destination: SocketDestination = Field(alias="fastcgi")
     """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
     to start."""
     role: Literal["responder", "authorizer"] = "responder"
@@ -158,7 +158,7 @@ class SCGIBackend(_SocketBackend):
 
     kind: ClassVar[str] = "scgi"
 
-    target: SocketTarget = Field(alias="scgi")
+    destination: SocketDestination = Field(alias="scgi")
     """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
     to start."""
     pool: Connections = Field(default_factory=Connections)
@@ -171,7 +171,7 @@ class UWSGIBackend(_SocketBackend):
     kind: ClassVar[str] = "uwsgi"
     pings: ClassVar[bool] = True
 
-    target: SocketTarget = Field(alias="uwsgi")
+    destination: SocketDestination = Field(alias="uwsgi")
     """Its address, several of them, or mappings with address, weight and backup; or spawn: an application
     to start."""
     buffer_size: BufferSize = written(65535)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from gateway.config.backends.common import BackendModel, Upgrades
-from gateway.config.backends.target import HTTPTarget, is_spawn
+from gateway.config.backends.destination import HTTPDestination, is_spawn
 from gateway.config.balancing import (
     KEEPING,
     Balanced,
@@ -27,7 +27,7 @@ class HTTPBackend(BackendModel, Balanced):
 
     kind: ClassVar[str] = "http"
 
-    target: HTTPTarget = Field(alias="http")
+    destination: HTTPDestination = Field(alias="http")
     """Its URL without a path, such as http://127.0.0.1:3000 or https://app.example, several of them, or
     mappings with url, weight and backup; or spawn: a server to start."""
     host: HostPolicy | None = None
@@ -49,21 +49,21 @@ class HTTPBackend(BackendModel, Balanced):
 
     @classmethod
     def contradictions(cls, data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-        target = data.get("http")
+        destination = data.get("http")
         pool = data.get("pool")
         if data.get("proxy_protocol") is not None and isinstance(pool, dict):
             because = "with proxy_protocol no connection is kept: each is one client's"
             yield from pointless(pool, *KEEPING, because=because, below=("pool",))
-        yield from check_contradictions(data.get("health"), pings=False, spawned=is_spawn(target))
-        if not is_spawn(target):
-            yield from server_contradictions("http", target)
+        yield from check_contradictions(data.get("health"), pings=False, spawned=is_spawn(destination))
+        if not is_spawn(destination):
+            yield from server_contradictions("http", destination)
             yield from tls_contradictions("http", data)
             return
         if data.get("tls"):
             yield ("tls",), SPAWNED_WITHOUT_TLS
         if data.get("proxy_protocol") is not None:
             yield ("proxy_protocol",), "what is spawned is told of the client by the fields of the request"
-        spawn = target.get("spawn") if isinstance(target, dict) else None
+        spawn = destination.get("spawn") if isinstance(destination, dict) else None
         if isinstance(spawn, dict) and "wsgi" in spawn:
             yield (
                 ("http", "spawn", "wsgi"),
@@ -73,9 +73,9 @@ class HTTPBackend(BackendModel, Balanced):
     @property
     def servers(self) -> tuple[HTTPServer, ...]:
         """Where the server listens; empty if the gateway spawns it."""
-        return () if isinstance(self.target, Spawn) else self.target
+        return () if isinstance(self.destination, Spawn) else self.destination
 
     @property
     def spawn(self) -> SpawnedApp | None:
         """What to start, if the gateway spawns the server."""
-        return self.target.spawn if isinstance(self.target, Spawn) else None
+        return self.destination.spawn if isinstance(self.destination, Spawn) else None

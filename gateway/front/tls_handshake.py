@@ -30,7 +30,7 @@ log = get_logger()
 _METHODS: Final = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC", b"PRI ")
 
 
-class Handshake:
+class TlsHandshake:
     """One handshake. `serve` it; then ``completed`` has the stream."""
 
     idle = True

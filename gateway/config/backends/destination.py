@@ -8,18 +8,18 @@ from gateway.config.balancing import HTTPServers, Servers
 from gateway.config.spawn import Spawn
 
 
-def _target_kind(value: Any) -> str:
+def _kind(value: Any) -> str:
     return "<spawn>" if isinstance(value, Spawn) or is_spawn(value) else "<servers>"
 
 
 def is_spawn(value: Any) -> bool:
-    """Whether a target is an application to spawn, in the plain data."""
+    """Whether a destination is an application to spawn, in the plain data."""
     return isinstance(value, dict) and not {"address", "url"} & value.keys()
 
 
-SocketTarget: TypeAlias = Annotated[
-    Annotated[Servers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
+SocketDestination: TypeAlias = Annotated[
+    Annotated[Servers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_kind)
 ]
-HTTPTarget: TypeAlias = Annotated[
-    Annotated[HTTPServers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_target_kind)
+HTTPDestination: TypeAlias = Annotated[
+    Annotated[HTTPServers, Tag("<servers>")] | Annotated[Spawn, Tag("<spawn>")], Discriminator(_kind)
 ]
