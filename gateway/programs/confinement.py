@@ -36,6 +36,12 @@ class User:
     uid: int | None
     gid: int
     groups: tuple[int, ...] = ()
+    name: str = ""
+    home: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """Those that tell programs who they are, as login(1) sets them; none for a user without a name."""
+        return {"HOME": self.home, "LOGNAME": self.name, "USER": self.name} if self.name else {}
 
 
 @dataclass(slots=True, frozen=True)

@@ -88,7 +88,7 @@ class SpawnedApplication:
         self._hosted = hosted
         self._directory = os.path.abspath(directory)
         self._virtualenv = virtualenv
-        self._env = environment(os.environ, env, pass_env=pass_env, virtualenv=virtualenv)
+        self._env = environment(os.environ, env, pass_env=pass_env, user=user, virtualenv=virtualenv)
         self._endpoint = endpoint_for(command or (), env, address)
         self._bounds = processes
         self.seated = hosted is not None and processes.most > 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import StartError
+from gateway.programs.confinement import User
 from gateway.spawn.endpoint import Endpoint
 from gateway.spawn.schedule import Life
 
@@ -116,17 +117,21 @@ def environment(
     added: Mapping[str, str],
     *,
     pass_env: Sequence[str] | None = None,
+    user: User | None = None,
     virtualenv: Path | None = None,
 ) -> dict[str, str]:
     """The environment of the processes: what *pass_env* names of *ours* (by default all), and *added*.
 
     A name that ends in ``*`` means all that begin so. What speaks to the gateway alone is never passed.
+    Those of *user* would look for their files in the home of the gateway's own, where they may not.
     """
     env = {
         name: value
         for name, value in ours.items()
         if name not in _WITHHELD and (pass_env is None or any(_names(each, name) for each in pass_env))
     }
+    if user is not None:
+        env.update(user.variables())
     if virtualenv is not None:
         # As its bin/activate does it.
         env["VIRTUAL_ENV"] = str(virtualenv)

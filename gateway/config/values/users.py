@@ -23,7 +23,7 @@ def parse_user(value: Any) -> User:
     except (KeyError, OverflowError):
         raise ValueError(f"there is no user {show(value)} on this machine") from None
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    return User(entry.pw_uid, entry.pw_gid, groups)
+    return User(entry.pw_uid, entry.pw_gid, groups, entry.pw_name, entry.pw_dir)
 
 
 def parse_group(value: Any) -> int:

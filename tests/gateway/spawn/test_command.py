@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from gateway.errors import StartError
+from gateway.programs.confinement import User
 from gateway.spawn.command import Command, environment, of_program
 from gateway.spawn.endpoint import OwnSocket, SharedSocket
 from gateway.spawn.schedule import Life
@@ -49,6 +50,16 @@ def test_virtual_environment_is_activated() -> None:
     assert environment({}, {}, virtualenv=Path("/v"))["PATH"] == f"/v/bin:{os.defpath}"
     # What is said outright wins.
     assert environment(OURS, {"PATH": "/mine"}, virtualenv=Path("/v"))["PATH"] == "/mine"
+
+
+def test_user_has_a_home_of_his_own() -> None:
+    user = User(33, 33, (), "www-data", "/var/www")
+    assert environment({"HOME": "/root", "USER": "root"}, {}, user=user) == {
+        "HOME": "/var/www", "LOGNAME": "www-data", "USER": "www-data"
+    }  # fmt: skip
+    assert environment({"HOME": "/root"}, {"HOME": "/srv"}, user=user)["HOME"] == "/srv"
+    # A group alone is nobody.
+    assert environment({"HOME": "/root"}, {}, user=User(None, 34)) == {"HOME": "/root"}
 
 
 def test_program_is_looked_for_on_the_path_of_the_processes(tmp_path: Path) -> None:

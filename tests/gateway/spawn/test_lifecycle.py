@@ -238,12 +238,16 @@ def test_processes_run_as_another_user_within_limits() -> None:
     python = shutil.which("python3", path="/usr/bin:/bin")
     if python is None:
         pytest.skip("there is no python3 for all users")
-    facts = "import resource; body = repr((os.getuid(), os.getgid(), resource.getrlimit(7))).encode()"
+    facts = (
+        "import resource; names = [os.environ[name] for name in ('HOME', 'LOGNAME', 'USER')];"
+        "body = repr((os.getuid(), os.getgid(), resource.getrlimit(7), *names)).encode()"
+    )
+    expected = b"(33, 33, (99, 99), '/var/www', 'www-data', 'www-data')"
     spawn = {"command": [python, "-c", COMMAND], "user": "www-data", "limits": {"open_files": 99}}
 
     async def test(served: Served, _log: Log) -> None:
         found = await post(served, facts)
-        assert found.body.split(b" ", 1)[1] == b"(33, 33, (99, 99))", found.body
+        assert found.body.split(b" ", 1)[1] == expected, found.body
 
     run(config("scgi", spawn), test)
 
