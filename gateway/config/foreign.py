@@ -44,7 +44,7 @@ HERE: Final = {
         "set_real_ip_from real_ip_header": "trusted_proxies",
         "proxy_read_timeout proxy_connect_timeout harakiri timeout": "timeouts of a backend",
         "keepalive_timeout keep_alive": "timeouts: {keep_alive: 75s}",
-        "log_format": "access_log: {format: json}",
+        "log_format": "access_log: {format: combined}, or json",
         "limit_req_zone limit_req rate_limit": _RATES,
         "http2": "http2 of a listener",
         "map geo": "nothing computes variables here: match has client, header and query",

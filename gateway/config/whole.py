@@ -22,8 +22,8 @@ from gateway.config.wording import NOT_YET, show, suggestion
 class AccessLog(Model):
     """One line for each request."""
 
-    format: Literal["auto", "json", "text"] = "auto"
-    """json, text, or auto: text on a terminal, JSON lines elsewhere."""
+    format: Literal["auto", "json", "text", "combined"] = "auto"
+    """json, text, combined as Apache and nginx have it, or auto: text on a terminal, JSON lines elsewhere."""
     destination: Destination = written("stderr")
     """stderr, stdout, or the path of a file that lines are appended to."""
 

@@ -21,6 +21,8 @@ from gateway.logs.output import Format, is_text, writer
 from gateway.request import Request
 
 Destination: TypeAlias = Path | Literal["stdout", "stderr"]
+AccessFormat: TypeAlias = Format | Literal["combined"]
+"""combined: the Combined Log Format of Apache and nginx, which log analysers read."""
 
 log = get_logger()
 
@@ -28,7 +30,7 @@ log = get_logger()
 class AccessLog:
     """One line for each request. Call it once a response is over."""
 
-    def __init__(self, *, format: Format, destination: Destination) -> None:  # noqa: A002
+    def __init__(self, *, format: AccessFormat, destination: Destination) -> None:  # noqa: A002
         """Open *destination*; a file is appended to. Raises StartError if that is impossible."""
         self._path: Path | None = None
         """Of the file, if it is one that can be renamed."""
@@ -46,7 +48,10 @@ class AccessLog:
             stream = sys.stdout if destination == "stdout" else sys.stderr
         self._write = writer(stream)
         self._colours = stream.isatty() and "NO_COLOR" not in os.environ
-        self._line = self._text if is_text(format, stream) else self._json
+        if format == "combined":
+            self._line = self._combined
+        else:
+            self._line = self._text if is_text(format, stream) else self._json
         self._second = -1
         self._stamp = ""
         self._failing = False
@@ -129,6 +134,21 @@ class AccessLog:
             line += f" id={_word(request.known_id)}"
         return f"{line}\n".encode("utf-8", "backslashreplace")
 
+    def _combined(self, request: Request, target: str, status: int, size: int, seconds: float) -> bytes:
+        client = request.connection.client
+        now = self._now()
+        # Not by strftime: names of months follow the locale, which an application may set.
+        date = f"{now[8:10]}/{_MONTHS[int(now[5:7]) - 1]}/{now[:4]}:{now[11:19]} +0000"
+        # Patterns of those who read it want HTTP/\d\.\d.
+        version = "2.0" if request.version == "2" else request.version
+        asked = f"{request.method} {target} HTTP/{version}".encode("utf-8", "surrogateescape")
+        referer, agent = (request.header(name) or b"-" for name in (b"referer", b"user-agent"))
+        line = (
+            f"{'-' if client is None else _word(client[0] or 'unix')} - - [{date}] "
+            f'"{_quotable(asked)}" {status} {size} "{_quotable(referer)}" "{_quotable(agent)}"'
+        )
+        return f"{line}\n".encode("utf-8", "backslashreplace")
+
     def _now(self) -> str:
         now = time.time()
         second = int(now)
@@ -157,6 +177,15 @@ def _open(path: Path) -> int:
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 # By the class of the status.
 _COLOURS: Final = ("\x1b[31m", "\x1b[36m", "\x1b[32m", "\x1b[36m", "\x1b[33m", "\x1b[31m")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_UNQUOTABLE: Final = {
+    code: f"\\x{code:02X}" for code in range(256) if not 0x20 <= code < 0x7F or chr(code) in '"\\'
+}
+
+
+def _quotable(value: bytes) -> str:
+    """*value* between quotation marks, as nginx writes it."""
+    return value.decode("latin-1").translate(_UNQUOTABLE)
 
 
 def _word(text: str) -> str:

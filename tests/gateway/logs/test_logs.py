@@ -614,18 +614,35 @@ def test_an_access_line_as_text(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("format", ["json", "text"])
+def test_an_access_line_as_apache_and_nginx_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Combined Log Format."""
+    monkeypatch.setattr("gateway.logs.access.time.time", lambda: 1e9)
+    asked = make_request(query=b"q=1", backend="php", upstream_time=0.01)
+    asked.headers = [(b"user-agent", b'A "b" \\ \xe9'), (b"referer", b"https://a/?b c")]
+    other = make_request(client=("", None))
+    other.version = "2"
+    assert access_lines(tmp_path, "combined", asked, other) == [
+        '127.0.0.1 - - [09/Sep/2001:01:46:40 +0000] "GET /a?q=1 HTTP/1.1" 200 1234 '
+        r'"https://a/?b c" "A \x22b\x22 \x5C \xE9"',
+        'unix - - [09/Sep/2001:01:46:40 +0000] "GET /a HTTP/2.0" 200 1234 "-" "-"',
+    ]
+
+
+@pytest.mark.parametrize("format", ["json", "text", "combined"])
 def test_no_client_can_forge_an_access_line(tmp_path: Path, format: Any) -> None:  # noqa: A002
     evil = EVIL.encode("utf-8", "surrogateescape")
     request = make_request(
         target=b"/" + evil + b" 200", query=evil, method=EVIL, client=(EVIL, 1), backend=EVIL
     )
     request.host = EVIL
+    request.headers = [(name, evil) for name in (b"referer", b"user-agent")]
     lines = access_lines(tmp_path, format, request)
     assert len(lines) == 1
     assert lines[0].isprintable()
     if format == "text":
         assert len(lines[0].split(" ")) == 8
+    elif format == "combined":
+        assert lines[0].count('"') == 6 + lines[0].partition(" ")[0].count('"')
     else:
         assert json.loads(lines[0])["client"] == EVIL
 
