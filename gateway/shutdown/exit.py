@@ -74,17 +74,12 @@ def leave(status: int, *, patience: float) -> NoReturn:
 def _cut_off(status: int, patience: float) -> None:
     silent = min(TELL_AFTER, patience / 2)
     threading.Event().wait(silent)
-    if threads := _threads():
-        log.info("waiting for threads", threads=threads, seconds=round(patience - silent, 1))
+    what, names = _awaited()
+    log.info(f"waiting for {what}", **names, seconds=round(patience - silent, 1))
     threading.Event().wait(patience - silent)
     with _leaving(status):
-        threads, processes = _threads(), _processes()
-        if threads:
-            log.warning("threads are left behind", threads=threads, patience=patience)
-        elif processes:
-            log.warning("processes are left behind", processes=processes, patience=patience)
-        else:
-            log.warning("functions at exit are left behind", patience=patience)
+        what, names = _awaited()
+        log.warning(f"{what} are left behind", **names, patience=patience)
 
 
 @contextmanager
@@ -95,6 +90,15 @@ def _leaving(status: int) -> Iterator[None]:
         sys.stdout.flush()
     finally:  # also when what is written to is full, or gone
         os._exit(status)
+
+
+def _awaited() -> tuple[str, dict[str, list[str]]]:
+    """What Python waits for before it ends, and the names of those."""
+    if threads := _threads():
+        return "threads", {"threads": threads}
+    if processes := _processes():
+        return "processes", {"processes": processes}
+    return "functions at exit", {}
 
 
 def _threads() -> list[str]:

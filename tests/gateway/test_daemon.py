@@ -420,26 +420,28 @@ atexit.register(threading.Event().wait)
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "what", "names"),
     [
-        (EXECUTOR_OF_A_DAEMON_THREAD, {"event": "threads are left behind", "threads": ["mine_0"]}),
-        (PROCESS, {"event": "processes are left behind", "processes": ["mine"]}),
-        (FUNCTION, {"event": "functions at exit are left behind"}),
+        (EXECUTOR_OF_A_DAEMON_THREAD, "threads", {"threads": ["mine_0"]}),
+        (PROCESS, "processes", {"processes": ["mine"]}),
+        (FUNCTION, "functions at exit", {}),
     ],
     ids=["executor", "process", "function"],
 )
-def test_nothing_that_python_waits_for_holds_the_end(tmp_path: Path, code: str, said: dict[str, Any]) -> None:
+def test_nothing_that_python_waits_for_holds_the_end(
+    tmp_path: Path, code: str, what: str, names: dict[str, list[str]]
+) -> None:
     """What marimo leaves behind, for instance; uvicorn ends by its signal, and waits for none of it."""
     (tmp_path / "leaving.py").write_text(f"{code}\nfrom slow_application import app\n")
     config = slow("{shutdown: 200ms}").replace("slow_application:app", "leaving:app")
     with daemon(tmp_path, config) as running:
         running.ready()
         running.process.terminate()
-        left = running.wait_for(said["event"])
+        waited = running.wait_for(f"waiting for {what}")
+        left = running.wait_for(f"{what} are left behind")
         running.end()
-    assert {key: left[key] for key in said} == said
-    waited = [json.loads(line) for line in running.lines if '"waiting for threads"' in line]
-    assert [each["threads"] for each in waited] == ([said["threads"]] if "threads" in said else [])
+    for said in waited, left:
+        assert {key: said[key] for key in names} == names
 
 
 @pytest.mark.parametrize("workers", [1, 2])
