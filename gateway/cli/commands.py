@@ -122,25 +122,53 @@ FOREIGN_SETTINGS: Final = {
         "timeouts.shutdown of a CONFIG",
     ),
     **dict.fromkeys(
-        ("--limit-max-requests", "--max-requests"), "process.max_requests of a backend, in a CONFIG"
+        ("--limit-max-requests", "--max-requests", "--max-requests-jitter"),
+        "process.max_requests of a backend, in a CONFIG",
     ),
     **dict.fromkeys(
         ("--limit-concurrency", "--worker-connections", "--connection-limit"),
         "limits.connections of a CONFIG",
     ),
-    **dict.fromkeys(("--limit-request-line", "--h11-max-incomplete-event-size"), "limits of a CONFIG"),
+    **dict.fromkeys(
+        (
+            *("--limit-request-line", "--limit-request-fields", "--limit-request-field_size"),
+            "--h11-max-incomplete-event-size",
+        ),
+        "limits of a CONFIG",
+    ),
     **dict.fromkeys(("--config", "-c"), "CONFIG, a file of the gateway's own"),
     **dict.fromkeys(
-        ("--log-config", "--log-file", "--error-logfile", "--use-colors", "--no-use-colors"),
+        (
+            *("--log-config", "--log-file", "--error-logfile", "--log-syslog", "--capture-output"),
+            *("--use-colors", "--no-use-colors"),
+        ),
         "nothing: events go to standard error, coloured on a terminal; applications may set up logging",
     ),
     **dict.fromkeys(("--http", "--ws", "--runtime-mode"), "nothing: there is one of each"),
     **dict.fromkeys(
         ("--header", "--no-server-header", "--server-header"), "headers of a route or a backend, in a CONFIG"
     ),
-    **dict.fromkeys(("--ws-ping-interval", "--ws-ping-timeout"), "websocket of a backend, in a CONFIG"),
-    **dict.fromkeys(("--ssl-ca-certs", "--ca-certs", "--ssl-cert-reqs"), "tls of a listener, in a CONFIG"),
-    **dict.fromkeys(("--user", "--group", "--daemon", "--pid"), "the service manager's: User= of systemd"),
+    **dict.fromkeys(
+        ("--ws-ping-interval", "--ws-ping-timeout", "--ws-per-message-deflate"),
+        "websocket of a backend, in a CONFIG",
+    ),
+    **dict.fromkeys(
+        ("--ssl-ca-certs", "--ca-certs", "--ssl-cert-reqs", "--cert-reqs", "--ssl-ciphers", "--ciphers"),
+        "tls of a listener, in a CONFIG",
+    ),
+    **dict.fromkeys(
+        ("--ssl-keyfile-password", "--keyfile-password"),
+        "nothing: a key has no password (openssl pkey -in KEY -out KEY writes one without)",
+    ),
+    **dict.fromkeys(
+        ("--user", "--group", "--daemon", "--pid", "--pid-file", "--name"),
+        "the service manager's: User= of systemd",
+    ),
+    **dict.fromkeys(("--access-logformat", "--access-log-fmt"), "access_log of a CONFIG: {format: combined}"),
+    **dict.fromkeys(("--check-config", "--print-config"), "gateway check CONFIG"),
+    **dict.fromkeys(("--statsd-host", "--metrics"), "metrics of a CONFIG, for Prometheus"),
+    "--umask": "mode of a listener, in a CONFIG",
+    "--reuse-port": "not needed: all workers accept on one socket",
     "--backlog": "backlog of a listener, in a CONFIG",
     "--preload": "not needed: each worker loads the application",
     "--timeout": "process.timeout, or stuck_after, of a backend in a CONFIG",
