@@ -100,3 +100,17 @@ def test_changes_of_the_clients_table_are_said_once(sizes: list[int], said: byte
     ok = [(b":status", b"200")]
     assert encoder.encode(ok) == said + b"\x88"
     assert encoder.encode(ok) == b"\x88"
+
+
+@pytest.mark.parametrize(("length", "shortened"), [(500, True), (10_000, False)])
+def test_long_values_are_sent_as_they_are(length: int, shortened: bool) -> None:
+    """A value of 1 MB took minutes of the event loop: hpack's Huffman coding is quadratic."""
+    headers = [(b"a", b"b"), (b"location", b"/" * length), (b"c", b"d" * 100)]
+    encoder = SectionEncoder()
+    encoder.resize(100)
+    block = encoder.encode(headers)
+    assert (headers[1][1] in block) is not shortened
+    assert headers[2][1] not in block
+    peer = Decoder()
+    peer.max_allowed_table_size = 4096
+    assert list(peer.decode(block, raw=True)) == headers
