@@ -44,6 +44,8 @@ SENDFILE_CHUNK: Final = 4 * 1024 * 1024
 _NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """What sendfile(2) says where a file system or a sandbox does not have it: then it is copied."""
 
+_RESET: Final = frozenset({errno.ECONNRESET, errno.EPIPE})
+
 _READ_EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE_EVENTS: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 _CLOSED_EVENTS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -100,6 +102,7 @@ class PumpStream:
         "peer_closed",
         "read_deadline",
         "sock",
+        "was_reset",
         "watched",
         "write_deadline",
     )
@@ -145,6 +148,8 @@ class PumpStream:
         """The peer has closed its sending side, or all of it. Data may still be unread."""
         self.hung_up = False
         """The connection is gone in both directions (reset, or closed on a Unix socket)."""
+        self.was_reset = False
+        """unix(7): the peer has closed it with something unread in it, or before that was sent."""
         self.on_hangup: Callable[[], None] | None = None
         """Called from the pump's task when ``peer_closed`` or ``hung_up`` has become true, after the tasks
         that wait here have gone on."""
@@ -669,6 +674,7 @@ class PumpStream:
         if self._fd < 0:
             return trio.ClosedResourceError("the stream is closed")
         self.hung_up = True
+        self.was_reset = error.errno in _RESET
         self._roomy = False
         return trio.BrokenResourceError(os.strerror(error.errno or 0))
 

@@ -132,6 +132,11 @@ class SpawnedApplication:
         """Whether there is a process that accepts connections."""
         return self._place.theirs or any(member.ready and not member.stopping for member in self.pool.members)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a process is alive, or will be soon enough to wait for it."""
+        return self._wait() <= RESTART_PATIENCE
+
     # What backends ask
 
     async def enter(self) -> None:

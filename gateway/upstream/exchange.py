@@ -53,6 +53,7 @@ from gateway.upstream.outcome import (
     CannotShareError,
     CrowdedError,
     StaleConnectionError,
+    UnreadError,
     Unwanted,
     UnwantedStatus,
 )
@@ -62,6 +63,10 @@ from gateway.upstream.terms import Terms
 
 GATHER_BYTES: Final = 64 * 1024
 """Request body bytes sent together with the head if they are here already."""
+
+WHOLE_BYTES: Final = 32 * 1024
+"""A write of so many bytes is one buffer of a Unix socket (net/unix/af_unix.c cuts it from 47 KiB on), which
+one read takes as a whole."""
 
 CONTINUE_SECONDS: Final = 1.0
 """How long an upstream may take to answer ``Expect: 100-continue`` before the body is sent anyway
@@ -180,11 +185,16 @@ class Exchange:
             self.sent = True
         else:
             data += self._gather()
+        if not self.sent or len(data) > WHOLE_BYTES:
+            connection.whole = False
         try:
             taken = connection.stream.try_send(data)
             if taken < len(data):
+                connection.whole = False
                 await self._send_rest(memoryview(data)[taken:])
         except trio.BrokenResourceError as error:
+            if self._is_unread():
+                raise UnreadError from error
             if self._is_excused():
                 raise StaleConnectionError from error
             # The application may have answered before it closed its end; if so, that is the answer.
@@ -600,8 +610,25 @@ class Exchange:
         stream = connection.stream
         return isinstance(stream, RequestStream) and stream.accompanied and not connection.repairs
 
+    def _is_unread(self) -> bool:
+        """Whether a connection to a process of ours, that broke, tells that nothing of the request was read.
+
+        af_unix.c, unix_release_sock: a reset is what the other end of a Unix socket gets if something is
+        unread in this one when it is closed; otherwise it gets the end.
+        """
+        connection = self._connection
+        return (
+            self._terms.companion is not None
+            and connection.whole
+            and connection.stream.was_reset
+            and not self.half_closed
+            and self._phase in (_SEND, _FIRST_BYTE)
+        )
+
     def _ended_early(self, broken: trio.BrokenResourceError) -> Exception:
         """The connection broke; before the first byte on a reused one that is the pool's risk."""
+        if self._is_unread():
+            return UnreadError()
         if self._phase is _FIRST_BYTE and self._terms.companion is None and self._is_excused():
             return StaleConnectionError()
         if self.half_closed:

@@ -9,6 +9,10 @@ class StaleConnectionError(Exception):
     """A reused connection was closed by the application before it answered anything."""
 
 
+class UnreadError(StaleConnectionError):
+    """The application's process has ended, and has read nothing of the request."""
+
+
 class CannotShareError(StaleConnectionError):
     """The application refused a request because of others on the connection, before or beside it (FCGI-14:
     CANT_MPX_CONN). On a connection of its own it may be taken.

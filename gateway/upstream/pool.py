@@ -30,6 +30,7 @@ class UpstreamConnection:
         "reused",
         "shared",
         "stream",
+        "whole",
     )
 
     def __init__(
@@ -45,6 +46,8 @@ class UpstreamConnection:
         self.reused = False
         self.shared = False
         """It is a part of one that other requests are on at the same time (`multiplex`)."""
+        self.whole = True
+        """Each of its requests was one write, so small that it is read as a whole or not at all."""
         self.repairs = False
         """Another one has failed its request before."""
         self.idle_since = 0.0
@@ -133,6 +136,9 @@ class Pool:
             return
         connection.idle_since = now
         self._idle.append(connection)
+
+    def find_ended(self, connection: UpstreamConnection) -> None:
+        """Whoever was behind *connection* has ended."""
 
     def close_expired(self) -> None:
         """Close what was idle for too long; called now and then by the backend's task."""

@@ -114,8 +114,7 @@ class SeatedPool(Pool):
                 if error.cause is not Cause.REFUSED:
                     raise
                 # It has ended, or is about to, which we have not been told yet.
-                self._seats = [each for each in self._seats if each is not seat]
-                _dismiss(seat)
+                self._drop(seat)
             except BaseException:
                 seat.in_flight -= 1
                 raise
@@ -144,6 +143,15 @@ class SeatedPool(Pool):
         seat.in_flight += 1
         self._entered += 1
         seat.turn = self._entered
+
+    def find_ended(self, connection: UpstreamConnection) -> None:
+        # unix(7): it is connected to until the last of its descriptors is closed.
+        if isinstance(connection, SeatedConnection):
+            self._drop(connection.seat)
+
+    def _drop(self, seat: Seat) -> None:
+        self._seats = [each for each in self._seats if each is not seat]
+        _dismiss(seat)
 
     def close_expired(self) -> None:
         for seat in self._seats:

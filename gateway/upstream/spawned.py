@@ -23,6 +23,13 @@ class SpawnedUpstream(Upstream):
         # A question would wait on the shared socket for a process that only a request starts.
         return self._application.running
 
+    def _is_awaited(self) -> bool:
+        return self._application.awaited
+
+    def _may_send_again(self, request: Request) -> bool:
+        # Whatever its method: nobody may have read it.
+        return self.terms.companion is not None or Upstream._may_send_again(self, request)
+
     async def exchange(
         self,
         request: Request,

@@ -39,4 +39,5 @@ class Terms:
         GatewayError that it tells of. Such an application is told when the client closes its side, too.
 
         It never closes a connection that it may get a request on. One that ends has ended with its process,
-        perhaps because of this request, which is not sent to the next process unless that is asked for."""
+        perhaps because of this request, which is not sent to the next process unless that is asked for, or
+        nothing of it was read (`UnreadError`)."""

@@ -10,7 +10,8 @@
 
 Connections are reused where the codec says that it is safe. A reused connection that turns out to be dead
 before the answer began is replaced once by a fresh one of the same server, if asking again can do no harm
-(RFC 9110 9.2.2); that is nobody's failure. Everything else that a server does wrong is
+(RFC 9110 9.2.2); that is nobody's failure. So is a connection to a process of ours that has ended before it
+read anything of the request. Everything else that a server does wrong is
 told to its `health`; what a client does wrong never is.
 """
 
@@ -37,6 +38,7 @@ from gateway.upstream.outcome import (
     CannotShareError,
     CrowdedError,
     StaleConnectionError,
+    UnreadError,
     Unwanted,
     UnwantedStatus,
 )
@@ -50,6 +52,10 @@ from gateway.upstream.switch import Switch
 from gateway.upstream.terms import Terms, UpstreamTimeouts
 from gateway.upstream.tries import Tries
 from gateway.upstream.upkeep import Upkeep
+
+MOST_REPAIRS: Final = 4
+"""Fresh connections in the place of those that nobody has read from. Of several processes each may end so,
+but one that lives and reads nothing is not asked for ever."""
 
 _NOBODY: Final[list[Server]] = []
 
@@ -124,6 +130,10 @@ class Upstream:
         """Whether there is anybody behind the addresses who may be asked."""
         return True
 
+    def _is_awaited(self) -> bool:
+        """Whether it is worth while to wait for somebody behind the addresses."""
+        return True
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep up the servers until cancelled; then close their connections."""
         await self.upkeep.run(task_status=task_status)
@@ -168,7 +178,8 @@ class Upstream:
             exchange: Exchange | None = None
             connection: UpstreamConnection | None = None
             failure: BackendError | None = None
-            blameless = reusable = repairs = alone = False
+            blameless = reusable = alone = False
+            repairs = 0
             try:
                 if self._ping is not None:
                     connection = await take_living(server.pool, pump, self._ping)
@@ -180,7 +191,7 @@ class Upstream:
                 request.tries += 1
                 while True:
                     if connection is None:
-                        connection = await server.connect(codec, request, repairs=repairs, alone=alone)
+                        connection = await server.connect(codec, request, repairs=repairs > 0, alone=alone)
                         if self._hold.count:
                             self._hold.wake()
                     exchange = self._make_exchange(
@@ -192,13 +203,16 @@ class Upstream:
                         )
                         break
                     except StaleConnectionError as stale:
-                        # Once more, on a fresh one: that cannot be stale.
-                        blameless = not self._may_repair(request, stale, server, connection)
+                        # Once more, on a fresh one: that cannot be stale, but unread.
+                        blameless = repairs >= MOST_REPAIRS or not self._may_repair(
+                            request, stale, server, connection
+                        )
                         connection.close()
                         connection = exchange = None
                         if blameless:
                             raise self._not_replayable(server, stale) from stale
-                        repairs, alone = True, isinstance(stale, CannotShareError)
+                        repairs += 1
+                        alone = isinstance(stale, CannotShareError)
                         codec = self._make_codec()
                         begun = codec.send(head)
                 reusable = exchange.sent and connection.codec.reusable and not exchange.half_closed
@@ -365,8 +379,12 @@ class Upstream:
         connection: UpstreamConnection,
     ) -> bool:
         """Whether the request may be sent again on a fresh connection; its body is rewound then."""
-        refused = isinstance(stale, CannotShareError)
-        if isinstance(stale, CrowdedError):
+        refused = isinstance(stale, CannotShareError | UnreadError)
+        if isinstance(stale, UnreadError):
+            server.pool.find_ended(connection)
+            if not self._is_awaited():
+                return False
+        elif isinstance(stale, CrowdedError):
             assert isinstance(connection.stream, RequestStream)
             connection.stream.find_crowded()
             if not server.makes_room():
@@ -429,6 +447,8 @@ class Upstream:
         if isinstance(stale, CrowdedError):
             return stale.failure
         detail = "the reused connection was closed, and the request cannot be sent again"
+        if isinstance(stale, UnreadError):
+            detail = "the process ended before it read the request, which cannot be sent again"
         return self._failed(Cause.TERMINATED, detail, server, Phase.FIRST_BYTE)
 
     def _none_is_up(self, now: float) -> BackendError:

@@ -20,10 +20,22 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from gateway.config import ConfigError, from_mapping
+from gateway.hosted.backend import HostedBackend
 from gateway.virtualenv import VERSION
 from tests.gateway.http2_client import Client as H2Client
 from tests.gateway.http2_client import entering
-from tests.gateway.served import Response, Served, gateway_of, read_until, reset, response, responses, soon
+from tests.gateway.served import (
+    Response,
+    Served,
+    gateway_of,
+    read_all,
+    read_until,
+    reset,
+    response,
+    responses,
+    soon,
+    until,
+)
 from tests.gateway.websocket_client import Client as WebSocket
 
 WITHIN = 120
@@ -621,6 +633,79 @@ def test_requests_of_a_process_that_died_go_to_another(directory: str, tmp_path:
         assert (await ask(served, once, method="POST")).status == 502
 
     serving(config(directory, {"retry": {"tries": 2}}), test)
+
+
+@pytest.mark.parametrize(
+    ("process", "status"),
+    [({}, 200), ({"processes": 2}, 200), ({"give_up": {"deaths": 1, "within": "1h"}}, 503)],
+    ids=["its successor", "the other one", "nobody"],
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_requests_that_a_process_had_not_read_are_not_lost_with_it(
+    kept: bool, process: dict[str, Any], status: int, directory: str, tmp_path: Path
+) -> None:
+    """Whatever their methods: one that hung and is killed takes with it what it had begun, and no more."""
+    calls = tmp_path / "calls"
+    note = f"open({str(calls)!r}, 'a').write('.')"
+    answers: list[Response] = []
+
+    async def test(served: Served) -> None:
+        async def go(method: str) -> None:
+            answers.append(await ask(served, note, method=method))
+
+        async def go_together() -> None:
+            async with trio.open_nursery() as nursery:
+                for method in ("GET", "POST") * 3:
+                    nursery.start_soon(go, method)
+
+        pids: set[int] = set()
+        while len(pids) < process.get("processes", 1):
+            pids.add(await pid_of(served))
+        if kept:
+            await go_together()
+            answers.clear()
+            calls.unlink()
+        backend = served.service.router.routes[-1].handler
+        assert isinstance(backend, HostedBackend)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go_together)
+            await until(lambda: backend.snapshot().servers[0].in_flight == 6)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            os.kill(pids.pop(), signal.SIGKILL)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    with capture_logs() as logs:
+        serving(config(directory, process), test)
+    assert [answer.status for answer in answers] == [status] * 6
+    if status == 200:
+        assert calls.read_text() == "......"
+    else:
+        assert all(b"none is started any more" in answer.body for answer in answers)
+    assert not [entry for entry in logs if entry["event"] == "backend try failed"]
+
+
+def test_a_request_that_a_process_may_have_read_is_not_sent_again(directory: str) -> None:
+    """Its head went out before its body: the reset may be about that alone."""
+
+    async def test(served: Served) -> Response:
+        pid = await pid_of(served)
+        os.kill(pid, signal.SIGSTOP)
+        backend = served.service.router.routes[-1].handler
+        assert isinstance(backend, HostedBackend)
+        async with await served.connect() as client:
+            await client.send_all(
+                b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
+            )
+            await until(lambda: backend.snapshot().servers[0].in_flight == 1)
+            await client.send_all(b"ab")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            os.kill(pid, signal.SIGKILL)
+            return response(await read_all(client))
+
+    assert serving(config(directory), test).status == 502
 
 
 def test_one_that_does_not_start_is_a_503_that_says_why(directory: str) -> None:
