@@ -134,8 +134,8 @@ class SpawnedApplication:
 
     @property
     def awaited(self) -> bool:
-        """Whether a process is alive, or will be soon enough to wait for it."""
-        return self._wait() <= RESTART_PATIENCE
+        """Whether a connection that is made now does not wait for long on a shared socket."""
+        return not isinstance(self._endpoint, SharedSocket) or self._wait() <= RESTART_PATIENCE
 
     # What backends ask
 

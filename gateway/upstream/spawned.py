@@ -6,6 +6,7 @@ from gateway.request import Request, Responder
 from gateway.spawn import SpawnedApplication
 from gateway.upstream.seats import SeatedPool
 from gateway.upstream.switch import Switch
+from gateway.upstream.tries import Tries
 from gateway.upstream.upstream import Upstream
 
 
@@ -29,6 +30,13 @@ class SpawnedUpstream(Upstream):
     def _may_send_again(self, request: Request) -> bool:
         # Whatever its method: nobody may have read it.
         return self.terms.companion is not None or Upstream._may_send_again(self, request)
+
+    async def _allow_another(
+        self, request: Request, responder: Responder, failure: BackendError, tries: Tries
+    ) -> None:
+        if not self._application.awaited:
+            raise failure
+        await Upstream._allow_another(self, request, responder, failure, tries)
 
     async def exchange(
         self,

@@ -708,6 +708,38 @@ def test_a_request_that_a_process_may_have_read_is_not_sent_again(directory: str
     assert serving(config(directory), test).status == 502
 
 
+LEFT_BEHIND = """
+if not os.fork():
+    os.setsid()
+    wait_for({go!r})
+os._exit(1)
+"""
+
+
+def test_nobody_waits_for_another_process_that_never_comes(directory: str, tmp_path: Path) -> None:
+    """A request of which it is heard that it was broken off after the end of the last process."""
+    go = tmp_path / "go"
+    do = f"exec({LEFT_BEHIND.format(go=str(go))!r})"
+
+    async def test(served: Served) -> Response:
+        answers: list[Response] = []
+
+        async def try_twice() -> None:
+            answers.append(await ask(served, do, method="PUT"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(try_twice)
+            await until(lambda: any(entry["event"] == "application given up" for entry in logs))
+            go.touch()
+        return answers[0]
+
+    process = {"retry": {"tries": 2}, "give_up": {"deaths": 1, "within": "1h"}}
+    with capture_logs() as logs:
+        answer = serving(config(directory, process), test)
+    assert answer.status == 503
+    assert b"none is started any more" in answer.body
+
+
 def test_one_that_does_not_start_is_a_503_that_says_why(directory: str) -> None:
     """The daemon starts all the same, and tries again."""
 
