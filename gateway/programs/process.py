@@ -136,8 +136,11 @@ class Process:
     def _signal_group(self, number: signal.Signals) -> None:
         try:
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError) as error:
-            # The second: a set-user-ID program is beyond our reach.
+        except ProcessLookupError:
+            # It was still in our group when that got a signal, which has ended it before it led its own.
+            self.send_signal(number)
+        except PermissionError as error:
+            # A set-user-ID program is beyond our reach.
             log.warning("process cannot be signalled", pid=self.pid, signal=number.name, cause=str(error))
 
 

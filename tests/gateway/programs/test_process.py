@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
-from gateway.programs.process import describe_end, spawn
+from gateway.programs.process import Process, describe_end, spawn
 from tests.gateway.programs.starting import way_of_starting  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -219,6 +220,15 @@ def test_terminate_kills_the_whole_group_that_does_not_listen(session: bool) -> 
         assert await child.read_all() == b"", "the pipe ends when nobody of the group is left"
 
     trio.run(main)
+
+
+def test_terminate_ends_one_that_leads_no_group() -> None:
+    """A signal to the gateway's group, as when a reload overtakes another, may meet it before it does."""
+    process = Process(os.posix_spawn("/bin/sleep", ["sleep", "60"], {}))
+    with capture_logs() as logs:
+        trio.run(process.terminate, 0)
+    assert process.returncode in (-signal.SIGTERM, -signal.SIGKILL)
+    assert logs == []
 
 
 def test_terminate_after_the_end_kills_what_is_left_of_the_group() -> None:
