@@ -26,12 +26,16 @@ AccessFormat: TypeAlias = Format | Literal["combined"]
 
 log = get_logger()
 
+LOSS_INTERVAL: Final = 60
+"""Seconds between two events that tell of lost lines (nginx has an alert a minute, too)."""
+
 
 class AccessLog:
     """One line for each request. Call it once a response is over."""
 
     def __init__(self, *, format: AccessFormat, destination: Destination) -> None:  # noqa: A002
         """Open *destination*; a file is appended to. Raises StartError if that is impossible."""
+        self._destination = destination
         self._path: Path | None = None
         """Of the file, if it is one that can be renamed."""
         self._file: io.FileIO | None = None
@@ -56,11 +60,24 @@ class AccessLog:
         self._stamp = ""
         self._failing = False
         """It could not be opened anew, which was said."""
+        self._lost = 0
+        """Lines of the file that could not be written, as far as that was not said."""
+        self._loss_told = -LOSS_INTERVAL
+        """When it was: in seconds, as those of the lines."""
 
     def __call__(self, request: Request, status: int, size: int, seconds: float) -> None:
         """Log the response to *request*: *size* bytes of body were sent, *seconds* after it began to come."""
         target = request.raw_path + b"?" + request.query if request.query else request.raw_path
-        self._write(self._line(request, target.decode("utf-8", "backslashreplace"), status, size, seconds))
+        line = self._line(request, target.decode("utf-8", "backslashreplace"), status, size, seconds)
+        if not self._write(line) and self._file is not None:
+            self._lost += 1
+        if self._lost and abs(self._second - self._loss_told) >= LOSS_INTERVAL:
+            self._tell_of_loss()
+
+    def _tell_of_loss(self) -> None:
+        log.error("access log cannot be written: lines are lost", path=self._destination, lines=self._lost)
+        self._loss_told = self._second
+        self._lost = 0
 
     def reopen(self) -> bool:
         """Open the file anew, if it is one. If that fails, lines go on into the one that is open: False."""
@@ -90,6 +107,8 @@ class AccessLog:
 
     def close(self) -> None:
         """Close the file, if it is one."""
+        if self._lost:
+            self._tell_of_loss()
         if self._file is not None:
             self._file.close()
 

@@ -58,7 +58,7 @@ class _Output:
     """Where structlog's rendered events go. There is one, so that cached loggers follow `configure`."""
 
     def __init__(self) -> None:
-        self.write: Callable[[bytes], None] = lambda _: None
+        self.write: Callable[[bytes], object] = lambda _: None
 
     def msg(self, line: str) -> None:
         self.write(line.encode("utf-8", "backslashreplace") + b"\n")

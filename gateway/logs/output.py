@@ -21,8 +21,11 @@ def is_text(format: Format, stream: TextIO | io.FileIO) -> bool:  # noqa: A002
     return format == "text" or (format == "auto" and stream.isatty())
 
 
-def writer(stream: TextIO | io.FileIO) -> Callable[[bytes], None]:
-    """A function that writes one entry to *stream*, past its buffer where it has a descriptor."""
+def writer(stream: TextIO | io.FileIO) -> Callable[[bytes], bool]:
+    """A function that writes one entry to *stream*, past its buffer where it has a descriptor.
+
+    It tells whether all of the entry was written.
+    """
     try:
         descriptor = stream.fileno()
     except OSError:
@@ -36,13 +39,14 @@ def writer(stream: TextIO | io.FileIO) -> Callable[[bytes], None]:
     return _Entries(descriptor).write
 
 
-def _stream_writer(stream: Any) -> Callable[[bytes], None]:
-    def write(entry: bytes) -> None:
+def _stream_writer(stream: Any) -> Callable[[bytes], bool]:
+    def write(entry: bytes) -> bool:
         try:
             stream.write(entry.decode("utf-8"))
             stream.flush()
         except (OSError, ValueError):
-            pass
+            return False
+        return True
 
     return write
 
@@ -61,7 +65,7 @@ class _Entries:
         self._cut = False
         """The last entry that was written was not written whole."""
 
-    def write(self, entry: bytes) -> None:
+    def write(self, entry: bytes) -> bool:
         if self._cut:
             entry = b"\n" + entry
         written = _write_on(self._descriptor, entry, self._patience)
@@ -69,6 +73,7 @@ class _Entries:
         self._patience = PATIENCE if whole else 0
         if written:
             self._cut = not whole
+        return whole
 
 
 def _write_on(descriptor: int, entry: bytes, patience: float) -> int:

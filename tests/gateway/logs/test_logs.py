@@ -18,7 +18,7 @@ import pytest
 import structlog
 
 from gateway.errors import StartError
-from gateway.logs import output
+from gateway.logs import access, output
 from gateway.logs.access import AccessLog
 from gateway.logs.events import configure
 from gateway.request import Address, Connection, Request
@@ -530,6 +530,23 @@ def test_entries_come_again_when_somebody_reads_again(monkeypatch: pytest.Monkey
         structlog.get_logger().info("read again")
         assert json.loads(pipe.read(1 << 20).splitlines()[-1])["event"] == "read again"
         configure(stream=io.StringIO())
+
+
+def test_lines_that_a_full_disk_loses_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Now and then, with their number."""
+    stream = io.StringIO()
+    configure(format="json", stream=stream)
+    log = AccessLog(format="json", destination=Path("/dev/full"))
+    for _ in range(3):
+        log(make_request(), 200, 0, 0.0)
+    monkeypatch.setattr(access, "LOSS_INTERVAL", 0)
+    log(make_request(), 200, 0, 0.0)
+    monkeypatch.undo()
+    log(make_request(), 200, 0, 0.0)
+    log.close()
+    told = [(entry["event"], entry["path"], entry["lines"]) for entry in entries(stream)]
+    event = "access log cannot be written: lines are lost"
+    assert told == [(event, "/dev/full", 1), (event, "/dev/full", 3), (event, "/dev/full", 1)]
 
 
 def test_an_entry_behind_one_that_was_cut_is_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
