@@ -117,8 +117,9 @@ class HttpExtensions:
             extensions = self._pushing.copy()
         else:
             extensions = (self._http10 if request.version == "1.0" else self._http11).copy()
-        # Behind servers that know no pathsend the files are compressed: scripts to a third or a quarter.
-        if _GZIP in sys.modules and _takes_gzip(request):
+        # Behind servers that know no pathsend files are compressed, scripts to a third or a quarter; those
+        # for clients that take no gzip have a Vary, without which caches would give them to all.
+        if _GZIP in sys.modules:
             extensions.pop(PATHSEND, None)
         return extensions
 
@@ -128,14 +129,6 @@ class HttpExtensions:
         for extensions in (self._http10, self._http11, self._pushing):
             withdrawn = extensions.pop(name, None) is not None or withdrawn
         return withdrawn
-
-
-def _takes_gzip(request: Request) -> bool:
-    """As the middleware looks for it: in the first such field, with no regard to weights."""
-    for name, value in request.headers:
-        if name == b"accept-encoding":
-            return b"gzip" in value
-    return False
 
 
 def _without(extensions: Extensions, dropped: frozenset[str]) -> Extensions:
