@@ -20,7 +20,7 @@ from gateway.backends.called import check_called
 from gateway.backends.intake import BodyIntake
 from gateway.backends.load import Surroundings, load_application
 from gateway.backends.wsgi.call import ApplicationCall
-from gateway.backends.wsgi.input import open_input
+from gateway.backends.wsgi.input import open_input, open_stored
 from gateway.backends.wsgi.streams import FileWrapper, WsgiErrors
 from gateway.backends.wsgi.stuck import StuckWatch
 from gateway.backends.wsgi.threads import WorkerThreads
@@ -31,6 +31,7 @@ from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.request import LARGE_PIECE, Body, Request, Responder, Upgrade, respond
 from gateway.shutdown.signals import Interrupted
 from gateway.slots import Slots
+from gateway.spool import Spooled, disk_failure
 
 _READ_AHEAD: Final = 64 * 1024
 """Bytes of a body that is here already which go along with the call, and save a hop."""
@@ -257,6 +258,8 @@ async def _answer_body(call: ApplicationCall, body: Body) -> None:
 
 def _open_input(body: Body, call: ApplicationCall) -> io.BufferedIOBase:
     """A file over *body*; what has not arrived is not waited for, so that 100 Continue comes late enough."""
+    if isinstance(body, Spooled):
+        return _open_spooled(body, call)
     arrived: list[bytes] = []
     size = 0
     while size < _READ_AHEAD:
@@ -268,3 +271,15 @@ def _open_input(body: Body, call: ApplicationCall) -> io.BufferedIOBase:
         arrived.append(piece)
         size += len(piece)
     return open_input(arrived, call.next_pieces)
+
+
+def _open_spooled(body: Spooled, call: ApplicationCall) -> io.BufferedIOBase:
+    """A file that can be read again (`seek`), as Zope does after a conflict."""
+    descriptor = body.descriptor
+    if descriptor is None:
+        return io.BytesIO(body.read_nowait(body.length))
+    try:
+        # A disk that fails the thread fails the loop, too, which answers for it when asked for the body.
+        return open_stored(descriptor, call.next_pieces)
+    except OSError as error:
+        raise disk_failure("the stored request body cannot be read", error) from error

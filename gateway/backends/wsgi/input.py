@@ -1,11 +1,12 @@
-"""wsgi.input for a body that has not arrived whole; one that has is an ``io.BytesIO``.
+"""wsgi.input for a body that has not arrived whole, or is in a file; one in memory is an ``io.BytesIO``.
 
-Both are the standard library's file objects, so read, readline, readlines and iteration are exactly
+All are the standard library's file objects, so read, readline, readlines and iteration are exactly
 what applications know, and the end of the body is the end of the file (PEP 3333, "Input and Error
 Streams").
 """
 
 import io
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,50 @@ _BUFFER: Final = 64 * 1024
 def open_input(arrived: list[bytes], next_pieces: Callable[[], list[bytes]]) -> io.BufferedReader:
     """A file of the pieces that have *arrived*, and of those that *next_pieces* returns, up to ``b""``."""
     return io.BufferedReader(_Pieces(arrived, next_pieces), _BUFFER)
+
+
+def open_stored(descriptor: int, lost: Callable[[], object]) -> io.BufferedReader:
+    """A seekable file of the one behind *descriptor*, which may be closed before; *lost* is called if the
+    disk fails. Raises OSError.
+    """
+    return io.BufferedReader(_Stored(os.dup(descriptor), lost), _BUFFER)
+
+
+class _Stored(io.RawIOBase):
+    """A raw stream over a file, with a position of its own; an application need not close it."""
+
+    def __init__(self, descriptor: int, lost: Callable[[], object]) -> None:
+        self._descriptor = descriptor
+        self._lost = lost
+        self._size = os.fstat(descriptor).st_size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        position = (0, self._position, self._size)[whence] + offset
+        if position < 0:
+            raise ValueError("negative seek position")
+        self._position = position
+        return position
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        try:
+            count = os.preadv(self._descriptor, [buffer], self._position)
+        except OSError:
+            self._lost()
+            raise
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
 
 class _Pieces(io.RawIOBase):

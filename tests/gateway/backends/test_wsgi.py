@@ -393,6 +393,25 @@ def test_body_beyond_memory_is_spooled_to_a_file() -> None:
     assert (environ["CONTENT_LENGTH"], environ["body"]) == ("100000", b"a" * 50_000 + b"b" * 50_000)
 
 
+@pytest.mark.parametrize("memory", [1000, 1_000_000])
+def test_stored_body_can_be_read_again(memory: int) -> None:
+    """As behind waitress; Zope does so after a conflict, and for WebDAV."""
+    content = bytes(range(256)) * 1000
+    seen: list[object] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        body = environ["wsgi.input"]
+        seen.extend([body.tell(), body.read(3), body.tell(), body.read() == content[3:], body.read()])
+        seen.extend([body.seek(0), body.read() == content, body.seek(-2, 2), body.read(), body.seekable()])
+        return hello(environ, start_response)
+
+    body = BytesBody(content[:50_000], content[50_000:], sized=False)
+    intake = make_intake(spool_memory=memory)
+    handle(app, make_request(method="POST", body=body), RecordingResponder(), intake=intake)
+    size = len(content)
+    assert seen == [0, content[:3], 3, True, b"", 0, True, size - 2, content[-2:], True]
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_body_of_unknown_length_is_streamed(waits: bool) -> None:
     """WSGI-5, WSGI-16: no CONTENT_LENGTH, but an end."""
