@@ -30,7 +30,7 @@ from tests.conformance.asgi_client import (
     run,
     websocket,
 )
-from tests.gateway.http2_client import Answered, entering
+from tests.gateway.http2_client import Answered, Client, entering
 from tests.gateway.served import GET, pass_time, read_until, reset, until
 from tests.gateway.websocket_client import Client as WebSocket
 from tests.gateway.websocket_client import offer
@@ -825,12 +825,15 @@ def test_asgi_13_context_of_its_own(loop: str, version: str) -> None:
 
     async def main() -> None:
         async with hosting(app, loop, lifespan="off") as served, await served.connect() as stream:
+            client = Client(stream)
+            if version == "2":
+                await client.begin()
             for _ in range(3):
-                if version == "1.1":
+                if version == "2":
+                    assert (await client.ask()).body == b"ok"
+                else:
                     await stream.send_all(GET)
                     await read_until(stream, b"ok")
-                else:
-                    await ask(served, version)
 
     run(main)
     assert seen == ["unset"] * 3
