@@ -419,7 +419,7 @@ class PumpStream:
         """How many bytes that is."""
         return len(self._held) + sum(map(len, self._gathered))
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
         """Wait until all that counts as sent is with the kernel.
 
         Raises TooSlowError after ``write_deadline``, BrokenResourceError.
@@ -470,7 +470,7 @@ class PumpStream:
         unchecked = 0
         if self.unsent:
             self.write_deadline = self._pump.now + timeout
-            await self._settle()
+            await self.settle()
         while offset < end:
             try:
                 sent = self._send_part(descriptor, offset, end - offset)
@@ -533,7 +533,7 @@ class PumpStream:
 
     async def send_eof(self) -> None:
         """Close the sending side; receiving goes on. Raises TooSlowError after ``write_deadline``."""
-        await self._settle()
+        await self.settle()
         self.shut_down()
 
     def shut_down(self) -> None:

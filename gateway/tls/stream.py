@@ -398,7 +398,7 @@ class TlsStream(PumpStream):
 
         Raises TooSlowError after ``write_deadline`` if something was held before.
         """
-        await self._settle()
+        await self.settle()
         self.conclude()
         self.write_deadline = self._pump.now + FAREWELL_SECONDS
         while not self._flush():
@@ -407,7 +407,7 @@ class TlsStream(PumpStream):
             except trio.TooSlowError:
                 break
         with suppress(trio.TooSlowError):
-            await self._settle()
+            await self.settle()
         self.shut_down()
 
     def ready(self, events: int) -> None:

@@ -9,6 +9,7 @@ than the grace while a request runs, or has reset it and the handler does not li
 daemon's own grace has ended.
 """
 
+from contextlib import suppress
 from math import inf
 from typing import Final
 
@@ -189,12 +190,14 @@ class Http1Connection:
                 self._offer_upgrade(request, responder)
             if stream.peer_closed:
                 self._on_hangup()
+            client_failed = False
             try:
                 if body is not None and body.comes_soon:
                     await body.gather()
                 await service.dispatch(request, responder)
                 sound = responder.ended or await service.answer_unfinished(request, responder)
             except Exception as error:
+                client_failed = isinstance(error, ClientGone)
                 sound = await service.answer_failure(error, request, responder)
                 if self._upgrade is not None:
                     self._upgrade.break_off()
@@ -213,6 +216,8 @@ class Http1Connection:
                     service.access_log(request, status, responder.body_sent, seconds)
             if not responder.ended:
                 self._reset_if_ambiguous(responder)
+                if not client_failed:
+                    await self._deliver()
                 return False
             if not (sound and responder.keep_alive):
                 return True
@@ -302,6 +307,12 @@ class Http1Connection:
         """Make a response that was cut short look so even if only the close ends it (RFC 9112 8)."""
         if responder.close_delimited:
             self._stream.reset_on_close()
+
+    async def _deliver(self) -> None:
+        """Let a slow client have what was said of a response before that was cut short."""
+        self._stream.write_deadline = trio.current_time() + self._service.timeouts.send
+        with suppress(trio.TooSlowError):
+            await self._stream.settle()
 
     def _on_hangup(self) -> None:
         """The client closed its side, or the connection broke (called from the pump)."""

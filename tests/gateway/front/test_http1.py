@@ -1208,6 +1208,33 @@ def test_slow_reader_bounds_the_memory_of_its_response() -> None:
     run(main)
 
 
+def test_slow_reader_gets_what_was_said_before_the_response_broke_off() -> None:
+    """H1-24: it is visibly cut short where it ended, and not before."""
+    pieces, piece = 100, bytes(4096)
+
+    async def broken(request: Request, responder: Responder) -> None:
+        responder.start(200, [(b"content-length", b"9000000")])
+        for _ in range(pieces):  # more than the kernel takes, within one step
+            responder.write(piece)
+            assert responder.try_flush()
+        raise ResponseAborted("the server behind has failed")
+
+    async def main() -> None:
+        async with serving(broken, send_buffer=65536) as service:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(service.address)
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as client:
+                await client.send_all(GET)
+                await trio.testing.wait_all_tasks_blocked()
+                received = await read_all(client)
+                assert len(received.partition(b"\r\n\r\n")[2]) == pieces * len(piece)
+
+    with capture_logs() as logs:
+        run(main)
+    assert {entry["event"] for entry in logs} == {"request failed"}
+
+
 def test_unread_body_stays_in_the_kernel() -> None:
     """14.5: the gateway does not read ahead of its handler."""
 
