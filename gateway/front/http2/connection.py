@@ -382,7 +382,7 @@ class Http2Connection:
             return False
         self._streams[stream_id] = stream = self._make_stream(stream_id, length=0, head_only=False)
         stream.request = pushed
-        self._tasks.start(stream)
+        self._tasks.start_soon(stream)
         self._output.wake()
         return True
 

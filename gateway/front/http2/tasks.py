@@ -58,14 +58,18 @@ class StreamTasks:
 
     def start(self, stream: Http2Stream) -> None:
         """Have *stream* answered: within this step, if a task waits for one."""
-        if self._idle:
-            place = self._idle.pop()
-            self._spare = min(self._spare, len(self._idle))
-            place.leave(stream)
-        else:
-            assert self._nursery is not None
-            assert self._answer is not None
-            self._nursery.start_soon(self._run, stream, self._answer)
+        if not self._idle:
+            self.start_soon(stream)
+            return
+        place = self._idle.pop()
+        self._spare = min(self._spare, len(self._idle))
+        place.leave(stream)
+
+    def start_soon(self, stream: Http2Stream) -> None:
+        """Have *stream* answered, but not within this step, which may be one of asyncio's."""
+        assert self._nursery is not None
+        assert self._answer is not None
+        self._nursery.start_soon(self._run, stream, self._answer)
 
     async def _run(self, stream: Http2Stream | None, answer: Answer) -> None:
         place = _Place(self._idle)

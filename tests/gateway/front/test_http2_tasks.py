@@ -140,3 +140,32 @@ def test_stream_that_is_reset_with_its_request_is_not_handled() -> None:
 
     talking(test, answer)
     assert paths == ["/first", "/second"]
+
+
+def test_pushed_stream_is_not_answered_within_the_step_that_promises_it() -> None:
+    """That may be one of asyncio's: an application on trio would find itself in that loop."""
+    seen: list[str] = []
+    waiting = 0
+
+    async def answer(request: Request, responder: Responder) -> None:
+        nonlocal waiting
+        if request.path == "/together":
+            waiting += 1
+            await until(lambda: waiting == 2)
+        elif request.path == "/page":
+            assert request.push is not None
+            assert request.push(b"/pushed", [])
+            seen.append("promised")
+        else:
+            seen.append(request.path)
+        await respond(responder, 200, [])
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        for stream_id in [await client.request("/together") for _ in range(2)]:
+            await client.answer(stream_id)
+        page = await client.ask("/page")
+        ((pushed, _),) = page.pushed
+        assert (await client.answer(pushed)).status == 200
+
+    talking(test, answer, settings={"enable_push": 1}, clock=trio.testing.MockClock())
+    assert seen == ["promised", "/pushed"]
