@@ -65,7 +65,7 @@ GATHER_BYTES: Final = 64 * 1024
 """Request body bytes sent together with the head if they are here already."""
 
 WHOLE_BYTES: Final = 32 * 1024
-"""A write of so many bytes is one buffer of a Unix socket (net/unix/af_unix.c cuts it from 47 KiB on), which
+"""A write of so many bytes is one buffer of a Unix socket (net/unix/af_unix.c cuts it from 35 KiB on), which
 one read takes as a whole."""
 
 CONTINUE_SECONDS: Final = 1.0
