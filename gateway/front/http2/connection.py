@@ -188,6 +188,7 @@ class Http2Connection:
                 try:
                     sound = await self._read()
                 finally:
+                    self._closing = True  # in a cancelled one, too: nothing is pushed any more
                     self._tasks.close()
                 if not sound:
                     streams.cancel_scope.cancel()

@@ -8,8 +8,8 @@ from gateway.front.entrance import Entrance
 from gateway.front.http2.connection import TASKS_KEPT
 from gateway.net.resumption import current_task
 from gateway.request import Request, Responder, respond
-from tests.gateway.http2_client import Client, talking
-from tests.gateway.served import Served, pass_time, until
+from tests.gateway.http2_client import Client, entering, talking
+from tests.gateway.served import Served, pass_time, run, serving, until
 
 pytestmark = pytest.mark.usefixtures("quick_sweeper")
 
@@ -169,3 +169,29 @@ def test_pushed_stream_is_not_answered_within_the_step_that_promises_it() -> Non
 
     talking(test, answer, settings={"enable_push": 1}, clock=trio.testing.MockClock())
     assert seen == ["promised", "/pushed"]
+
+
+def test_nothing_is_pushed_when_the_connection_is_cancelled() -> None:
+    """By a handler that takes its time to end."""
+    pushed: list[bool] = []
+
+    async def answer(request: Request, _responder: Responder) -> None:
+        assert request.push is not None
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+            pushed.append(request.push(b"/pushed", []))
+
+    async def main() -> None:
+        async with serving(answer) as served:
+            async with entering(served) as entrance:
+                client = Client(await served.connect())
+                await client.begin(enable_push=1)
+                await client.request()
+                await until(lambda: bool(entrance.running()))
+            await client.stream.aclose()
+
+    run(main)
+    assert pushed == [False]
