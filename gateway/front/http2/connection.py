@@ -111,7 +111,7 @@ class Http2Connection:
         )
         self._output = Output(self._codec, stream, service.pump, send_timeout=service.timeouts.send)
         self._streams: dict[int, Http2Stream] = {}
-        """All whose task has not ended, also those that the client has reset."""
+        """All that are not answered to the end, also those that the client has reset."""
         self._opened: list[Http2Stream] = []
         """What has come of new ones, until all that was read is understood."""
         self._tasks = StreamTasks()
@@ -483,7 +483,7 @@ class Http2Connection:
         return True
 
     def _end(self, stream: Http2Stream, finished: bool) -> None:
-        """The stream's task is over: nothing of the stream may stay."""
+        """The stream was answered, or given up: nothing of it may stay."""
         stream_id = stream.stream_id
         del self._streams[stream_id]
         if stream.request is not None:
