@@ -75,6 +75,7 @@ class Http2Connection:
         "_codec",
         "_drain_deadline",
         "_drained_at",
+        "_ends",
         "_facts",
         "_head_deadline",
         "_idle_since",
@@ -119,6 +120,8 @@ class Http2Connection:
         self._places = Slots(limits.streams)
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
+        self._ends = False
+        """What was read last ends the connection, but for the streams that came with it."""
         self._closing = False
         """The last GOAWAY is out: end with the streams that run."""
         self._left = False
@@ -242,6 +245,9 @@ class Http2Connection:
         opened, self._opened = self._opened, []
         for stream in opened:
             self._tasks.start(stream)
+        if self._ends:
+            self._ends = False
+            self._close()
         if self._codec.room_in < GATHERED_BYTES:
             # Bodies that wait for their rest keep one another from it: none is read, and no credit given.
             for stream in self._streams.values():
@@ -281,10 +287,9 @@ class Http2Connection:
             case StreamMalformed():
                 self._service.log_refusal(event.reason, self._facts, code=ErrorCode.PROTOCOL_ERROR.name)
             case PingAnswered():
-                if self._drain_deadline != inf:
-                    self._close()
+                self._ends = self._ends or self._drain_deadline != inf
             case PeerGoesAway():
-                self._close()
+                self._ends = True
             case _:
                 assert_never(event)
 

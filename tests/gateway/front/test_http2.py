@@ -42,8 +42,10 @@ from tests.protocols.http2_peer import (
     END_HEADERS,
     END_STREAM,
     GET,
+    GOAWAY,
     HEADERS,
     PING,
+    POST,
     data,
     frame,
     parsed,
@@ -1324,6 +1326,22 @@ def test_drain_in_two_steps() -> None:
             await client.end()
 
     run(main)
+
+
+def test_request_that_comes_with_what_ends_the_connection_is_heard_to_its_end() -> None:
+    """RFC 9113 6.8: it is not above the last stream of the GOAWAY; its body is still to come."""
+
+    async def test(client: Client, _entrance: Entrance, _served: Served) -> None:
+        client.h2.send_headers(1, POST)
+        client.answers[1] = Answered()
+        await client.stream.send_all(frame(GOAWAY, 0, 0, bytes(8)) + client.h2.data_to_send())
+        await client.until(lambda: len(client.goaways) == 1)
+        assert client.goaways == [(1, ErrorCode.NO_ERROR)]
+        await client.send_body(1, b"body")
+        assert (await client.answer(1)).body.endswith(b"body")
+        await client.end()
+
+    talking(test, echo)
 
 
 def test_drain_of_an_idle_connection() -> None:
