@@ -51,10 +51,10 @@ def _backend(backend: BackendModel, number: int, workers: int) -> BackendModel:
     if pool is not None and pool.connections is not None:
         connections = part(pool.connections, number, workers)
         changes["pool"] = pool.model_copy(update={"connections": connections})
-    target: Spawn | None = getattr(backend, "target", None)
-    spawn: SpawnedApp | None = getattr(target, "spawn", None)
-    if target is not None and spawn is not None:
-        changes["target"] = target.model_copy(update={"spawn": _processes(spawn, number, workers)})
+    destination: Spawn | None = getattr(backend, "destination", None)
+    spawn: SpawnedApp | None = getattr(destination, "spawn", None)
+    if destination is not None and spawn is not None:
+        changes["destination"] = destination.model_copy(update={"spawn": _processes(spawn, number, workers)})
     own: Supervised | None = getattr(backend, "process", None)
     if own is not None:
         changes["process"] = _processes(own, number, workers)
