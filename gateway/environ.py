@@ -38,7 +38,6 @@ _DROPPED: Final = HOP_BY_HOP | frozenset(
         b"proxy",
     }
 )
-_ANNOUNCE_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 # Header name -> variable, or None for what is dropped. Clients choose the names: both the number of
 # entries and the length of a name are bounded, so at most 64 KiB of names is ever kept.
@@ -59,9 +58,8 @@ def build_environ(
 
     *script_name* and *path_info* have the form of ``Request.path``. *content_length* is the number of
     bytes in the body, or None if that is unknown. CONTENT_LENGTH is set if and only if there is a body
-    of known length (RFC 3875 4.1.2), and there is one of no bytes if the client says so (RFC 9112 6); a
-    protocol that always wants the variable adds its own ``0``. Authorization is withheld without
-    *pass_authorization*.
+    of known length, and a body of no bytes is none (RFC 3875 4.1.2); a protocol that always wants the
+    variable adds its own ``0``. Authorization is withheld without *pass_authorization*.
     """
     connection = request.connection
     constant = connection.environ
@@ -87,7 +85,7 @@ def build_environ(
         environ["SERVER_NAME"] = request.host
     if content_length:
         environ["CONTENT_LENGTH"] = str(content_length)
-    _add_headers(environ, request, content_length == 0)
+    _add_headers(environ, request)
     if not pass_authorization:
         environ.pop("HTTP_AUTHORIZATION", None)
     if request.variables is not None:
@@ -112,7 +110,7 @@ def variable_name(header: bytes) -> str | None:
     return "HTTP_" + header.decode("latin-1").upper().replace("-", "_")  # RFC 3875 4.1.18
 
 
-def _add_headers(environ: dict[str, str], request: Request, empty: bool) -> None:
+def _add_headers(environ: dict[str, str], request: Request) -> None:
     connection_options = None
     for name, value in request.headers:
         try:
@@ -124,8 +122,6 @@ def _add_headers(environ: dict[str, str], request: Request, empty: bool) -> None
                 connection_options = (
                     value if connection_options is None else connection_options + b"," + value
                 )
-            elif empty and name in _ANNOUNCE_BODY:
-                environ["CONTENT_LENGTH"] = "0"  # an upload of an empty file is not a request without one
         elif variable in environ:
             # RFC 3875 4.1.18: one value for repeated fields. RFC 9113 8.2.3: cookies join with "; ".
             separator = "; " if variable == "HTTP_COOKIE" else ", "

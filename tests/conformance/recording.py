@@ -70,9 +70,8 @@ def _of_variables(variables: Mapping[str, str], body: bytes) -> Recorded:
         for name, value in variables.items()
         if name.startswith("HTTP_")
     }
-    for variable, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
-        if variable in variables:
-            fields[name] = variables[variable]
+    if "CONTENT_TYPE" in variables:
+        fields["content-type"] = variables["CONTENT_TYPE"]
     path = "*" if variables["REQUEST_URI"] == "*" else variables["PATH_INFO"]
     seen = Seen(variables["REQUEST_METHOD"], _target(path, variables["QUERY_STRING"]), body)
     return Recorded(seen, fields, {name: variables.get(name, "") for name in FACTS})

@@ -226,7 +226,7 @@ def test_chunked_body_is_spooled(kind: str, size: int) -> None:
     pieces = [b"x" * 1000] * (size // 1000) + [b"x" * (size % 1000)] * bool(size % 1000)
     assert ask(application, chunked(*pieces)).body == b"x" * size
     (asked,) = application.asked
-    assert asked["CONTENT_LENGTH"] == str(size)
+    assert int(asked.get("CONTENT_LENGTH") or 0) == size
     assert "HTTP_TRANSFER_ENCODING" not in asked
 
 
