@@ -1,9 +1,10 @@
 """What others say in this process goes to the log of events: applications by `logging` and `warnings`, and
-Python of exceptions that it can only ignore.
+Python of exceptions that it can only ignore, or that end a thread.
 """
 
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -26,6 +27,8 @@ def take_over(pass_on: PassOn) -> None:
     logging.basicConfig = _basic_config
     warnings.showwarning = _show_warning
     sys.unraisablehook = _show_unraisable
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _show_thread_failure
 
 
 class _Bridge(logging.Handler):
@@ -153,3 +156,10 @@ def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     else:
         where = getattr(what, "__qualname__", None) or type(what).__qualname__
     get_logger().error("exception ignored", where=where, exc_info=error)
+
+
+def _show_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    """`threading.excepthook`, which writes several lines to standard error, past the log."""
+    if failure.exc_type is not SystemExit:
+        name = "unknown" if failure.thread is None else failure.thread.name
+        get_logger().error("thread failed", thread=name, exc_info=failure.exc_value)

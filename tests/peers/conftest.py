@@ -296,7 +296,8 @@ def _run_gateway(
     with Gateway(config, cwd=directory, env={**os.environ, **(env or {})}, stdout=stdout) as gateway:
         yield gateway
     assert gateway.status == 0, gateway.lines
-    events = [json.loads(line) for line in gateway.lines]  # a traceback would be no JSON
+    assert all(line.startswith("{") for line in gateway.lines), "\n".join(gateway.lines)  # no bare traceback
+    events = [json.loads(line) for line in gateway.lines]
     # Programs that the gateway has started may say something as they end.
     assert [event for event in events if event["event"] != "application output"][-1]["event"] == last
     troubles = [event for event in events if event.get("level") in ("warning", "error", "critical")]

@@ -350,6 +350,33 @@ def test_exceptions_that_python_ignores_are_entries() -> None:
     assert "in __del__" in entry["exception"]
 
 
+def test_exceptions_that_end_threads_are_entries() -> None:
+    """Python writes them to standard error itself, in pieces that the log may come between."""
+
+    def fail() -> None:
+        raise ValueError(EVIL)
+
+    def leave() -> None:
+        raise SystemExit
+
+    stream = io.StringIO()
+    configure(stream=stream)
+    for target in (fail, leave):
+        thread = threading.Thread(target=target, name="theirs")
+        thread.start()
+        thread.join()
+    (entry,) = entries(stream)
+    assert (entry["level"], entry["event"], entry["thread"]) == ("error", "thread failed", "theirs")
+    assert "in fail" in entry["exception"]
+
+
+def test_applications_may_have_a_hook_of_their_own_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = threading.ExceptHookArgs  # any callable
+    monkeypatch.setattr(threading, "excepthook", hook)
+    configure(stream=io.StringIO())
+    assert threading.excepthook is hook
+
+
 def test_what_applications_log_goes_to_the_same_output() -> None:
     stream = io.StringIO()
     logging.getLogger().handlers = []  # pytest's own fails on arguments that do not fit

@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import engineio
 import httpx2
 import pytest
 import socketio
@@ -96,13 +97,37 @@ def test_datasette_streams_a_table(client: httpx2.Client) -> None:
 # ---- Socket.IO
 
 
+class InOrder(engineio.Client):  # type: ignore[misc]
+    """Handles one message after the other. By itself it has a thread for each: bytes overtake their event."""
+
+    last: threading.Thread | None = None
+
+    def _trigger_event(self, event: str, *values: Any, run_async: bool = False, **options: Any) -> Any:
+        if not run_async:
+            return super()._trigger_event(event, *values, **options)
+        before = self.last
+
+        def handle() -> None:
+            if before:
+                before.join()
+            self.handlers[event](*values)
+
+        self.last = self.start_background_task(handle)
+        return self.last
+
+
+class Client(socketio.Client):  # type: ignore[misc]
+    def _engineio_client_class(self) -> type[InOrder]:
+        return InOrder
+
+
 class Chatter:
     """A client of the chat, with what it was told by others."""
 
     def __init__(self, gateway: Gateway, server: str, name: str, transports: list[str] | None) -> None:
         self.told: Queue[tuple[str, Any]] = Queue()
         self.disconnected = threading.Event()
-        self.client = socketio.Client(reconnection=False, handle_sigint=False)
+        self.client = Client(reconnection=False, handle_sigint=False)
         for event in ("came", "said", "left"):
             self.client.on(event, self._hear(event))
         self.client.on("disconnect", lambda *_: self.disconnected.set())
