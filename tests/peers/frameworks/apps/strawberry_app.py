@@ -8,6 +8,10 @@ from collections.abc import AsyncIterator
 
 import strawberry
 from strawberry.asgi import GraphQL
+from strawberry.exceptions.handler import reset_exception_handler
+
+# It prints what ends a thread, also of the applications beside it, past the log.
+reset_exception_handler()
 
 counter = 0
 changed: set[asyncio.Queue[int]] = set()
