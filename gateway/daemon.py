@@ -97,7 +97,7 @@ def _metrics_doors(sockets: Sequence[ListeningSocket], worker: WorkerState) -> l
             described = worker.describe()
             return metrics.text([*metrics.metrics_of(described), *metrics.metrics_of_process(os.getpid())])
 
-    entrance = Entrance(replace(worker.service, router=metrics_router(Alone()), access_log=None))
+    entrance = Entrance(replace(worker.service, router=metrics_router(Alone()), access_log=None, tally=None))
     return [(listening, entrance) for listening in sockets]
 
 

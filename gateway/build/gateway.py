@@ -11,6 +11,7 @@ from gateway.failure.pages import FailurePages
 from gateway.front.caps import ConnectionCaps
 from gateway.front.proxies import TrustedProxies
 from gateway.front.service import Limits, Service, Timeouts
+from gateway.front.tally import Tally
 from gateway.logs.access import AccessLog
 from gateway.net.pump import Pump
 from gateway.networks import ClientNetworks
@@ -65,6 +66,7 @@ def build(config: Config, pump: Pump, access_log: AccessLog | None) -> Gateway:
             min_rate=limits.min_rate,
         ),
         access_log=access_log,
+        tally=Tally() if config.control or config.metrics else None,
         caps=ConnectionCaps(limits.connections, limits.connections_per_client),
         proxies=TrustedProxies(ClientNetworks(config.trusted_proxies), header=config.forwarded),
         failure_pages=FailurePages(debug=config.debug, pages=config.error_pages),

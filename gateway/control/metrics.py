@@ -1,17 +1,24 @@
 """The state of workers as metrics: https://prometheus.io/docs/instrumenting/exposition_formats/.
 
-Nothing is counted for it: what is known anyway is read when somebody asks. Only then is this module imported:
-the library takes a while.
+It is read when somebody asks. Only then is this module imported: the library takes a while.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from gateway import __version__
+from gateway.front.tally import BOUNDS
 from gateway.upstream.health import State
 
 _SERVED = (State.UP.value, State.TRIAL.value)
@@ -19,6 +26,7 @@ _SERVED = (State.UP.value, State.TRIAL.value)
 
 def metrics_of(described: dict[str, Any]) -> Iterator[Metric]:
     """What Prometheus wants to know of a worker that `state.WorkerState.describe` has described."""
+    yield from _answers(described["answers"])
     connections = GaugeMetricFamily("gateway_connections", "Connections of clients that are open.")
     connections.add_metric([], described["connections"])
     yield connections
@@ -44,6 +52,25 @@ def metrics_of(described: dict[str, Any]) -> Iterator[Metric]:
             if server["latency"] is not None:
                 latency.add_metric(labels, server["latency"])
     yield from (queued, held, up, in_flight, idle, failures, latency)
+
+
+def _answers(answers: dict[str, Any]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "gateway_requests",
+        "Requests that were answered; 499: their clients went before.",
+        labels=["backend", "code"],
+    )
+    took = HistogramMetricFamily(
+        "gateway_request_seconds",
+        "From the first byte of a request to the last of its response.",
+        labels=["backend"],
+    )
+    for name, of_one in answers.items():
+        for status, count in of_one["statuses"].items():
+            requests.add_metric([name, str(status)], count)
+        buckets = zip((*map(str, BOUNDS), "+Inf"), accumulate(of_one["buckets"]), strict=True)
+        took.add_metric([name], list(buckets), of_one["seconds"])
+    yield from (requests, took)
 
 
 def metrics_of_process(pid: int) -> Iterable[Metric]:

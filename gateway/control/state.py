@@ -40,10 +40,11 @@ class WorkerState:
 
     def describe(self) -> dict[str, Any]:
         """All of it, as JSON has it. Times are in seconds."""
-        upstreams = self.upstreams()
+        upstreams, tally = self.upstreams(), self.service.tally
         return {
             "uptime": round(time.monotonic() - self.started_at, 3),
             "connections": self.service.caps.open,
+            "answers": {} if tally is None else {name: asdict(each) for name, each in tally.backends.items()},
             "backends": {
                 name: {"kind": self.kinds[name], **_described(upstreams.get(name))} for name in self.backends
             },

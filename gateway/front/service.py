@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import trio
+
 from gateway.errors import (
     BackendError,
     ClientGone,
@@ -19,6 +21,7 @@ from gateway.failure.response import FailureResponse, response_for
 from gateway.front.caps import ConnectionCaps
 from gateway.front.hsts import HstsResponder, with_hsts
 from gateway.front.proxies import TrustedProxies
+from gateway.front.tally import Tally
 from gateway.logger import get_logger
 from gateway.net.pump import Pump
 from gateway.protocols.events import RequestHead
@@ -103,6 +106,10 @@ class FrontResponder(Responder, Protocol):
     """The Responder of a front, which knows how far the response is."""
 
     ended: bool
+    status: int
+    """0 before it begins."""
+    body_sent: int
+    """Bytes."""
 
 
 @dataclass(slots=True)
@@ -114,6 +121,8 @@ class Service:
     timeouts: Timeouts
     limits: Limits
     access_log: AccessLog | None = None
+    tally: Tally | None = None
+    """What requests came to, if somebody can ask for it."""
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     """Whose word about other clients counts."""
     hsts: bytes | None = None
@@ -173,6 +182,17 @@ class Service:
         """`answer_failure` for a handler that has returned before its response was complete."""
         error = RuntimeError("the handler returned before its response was complete")
         return await self.answer_failure(error, request, responder)
+
+    def tell_of(self, request: Request, responder: FrontResponder, started_at: float) -> None:
+        """*request* is over, which began to come at *started_at*: for the access log and the metrics."""
+        if self.access_log is None and self.tally is None:
+            return
+        seconds = trio.current_time() - started_at
+        status = responder.status or NOT_ANSWERED
+        if self.access_log is not None:
+            self.access_log(request, status, responder.body_sent, seconds)
+        if self.tally is not None:
+            self.tally.add(request, status, seconds)
 
     def refuse(
         self, status: int, detail: str, connection: Connection, head: RequestHead | None

@@ -20,7 +20,7 @@ from gateway.front.http1.body import Http1Body
 from gateway.front.http1.responder import Http1Responder
 from gateway.front.http1.upgrade import Http1Upgrade, offered_protocol
 from gateway.front.linger import linger
-from gateway.front.service import NOT_ANSWERED, Service
+from gateway.front.service import Service
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Incomplete, RemoteProtocolError
 from gateway.protocols.events import NEED_DATA, NeedData, RequestHead
@@ -210,10 +210,7 @@ class Http1Connection:
                 raise
             finally:
                 self._request = self._responder = None
-                if service.access_log is not None:
-                    seconds = trio.current_time() - started_at
-                    status = responder.status or NOT_ANSWERED
-                    service.access_log(request, status, responder.body_sent, seconds)
+                service.tell_of(request, responder, started_at)
             if not responder.ended:
                 self._reset_if_ambiguous(responder)
                 if not client_failed:

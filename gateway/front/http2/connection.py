@@ -30,7 +30,7 @@ from gateway.front.http2.tasks import StreamTasks
 from gateway.front.http2.tunnel import Http2Upgrade
 from gateway.front.linger import linger
 from gateway.front.patience import Patience
-from gateway.front.service import GATHERED_BYTES, NOT_ANSWERED, Service
+from gateway.front.service import GATHERED_BYTES, Service
 from gateway.logger import get_logger
 from gateway.net.stream import PumpStream
 from gateway.protocols.events import Headers, RequestHead
@@ -448,9 +448,7 @@ class Http2Connection:
             if not stream.gone:
                 finished = await self._handle_in_turn(stream, request)
         finally:
-            if service.access_log is not None:
-                seconds = trio.current_time() - started_at
-                service.access_log(request, responder.status or NOT_ANSWERED, responder.body_sent, seconds)
+            service.tell_of(request, responder, started_at)
             self._end(stream, finished)
 
     async def _handle_in_turn(self, stream: Http2Stream, request: Request) -> bool:

@@ -15,14 +15,17 @@ import sys
 import termios
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.control import client
+from gateway.front.tally import BOUNDS
 from tests.gateway.served import unused_port
 from tests.gateway.test_daemon import ROOT, Daemon, daemon
 
@@ -36,9 +39,26 @@ backends:
   app: {wsgi: "slow_application:app"}
 routes:
   - {match: {path: /dead}, backend: dead}
+  - {match: {path: /own}, respond: {status: 204}}
   - backend: app
 """
 
+
+ACCEPTING = """\
+async def app(scope, receive, send):
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+"""
+
+UPGRADE = (
+    b"GET /websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+Samples: TypeAlias = dict[str, dict[tuple[str, ...], float]]
+"""Values of metrics by name and labels."""
 
 ADDRESSES: list[str] = []
 
@@ -68,6 +88,20 @@ def status(directory: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     described: dict[str, Any] = json.loads(done.stdout)
     return described
+
+
+def measured(url: str, wanted: Callable[[Samples], bool]) -> Samples:
+    """What is there once it is *wanted*: the client may have its response before that is counted."""
+    for _ in range(1000):
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        found: Samples = defaultdict(dict)
+        for sample in (sample for family in families for sample in family.samples):
+            labels = {name: value for name, value in sample.labels.items() if name != "worker"}
+            found[sample.name][tuple(labels.values())] = sample.value
+        if wanted(found):
+            return found
+    raise AssertionError(found)
 
 
 def on_terminal(directory: Path, *arguments: str, columns: int) -> list[str]:
@@ -217,6 +251,35 @@ def test_metrics_are_for_prometheus(running: Daemon, tmp_path: Path) -> None:
     assert len(lines) == 2
     assert any(line.endswith(" 0.0") for line in lines)
     assert '\nprocess_resident_memory_bytes{worker="1"} ' in text
+
+
+def test_metrics_count_requests_by_backend_and_status(running: Daemon) -> None:
+    """Those that the gateway answers itself are of no backend."""
+    for path in ("/dead", "/", "/", "/own"):
+        answer(running.ask(path))
+    counts = {("app", "200"): 2, ("dead", "502"): 1, ("", "204"): 1}
+    found = measured(ADDRESSES[2], lambda found: sum(found["gateway_requests_total"].values()) >= 4)
+    assert found["gateway_requests_total"] == counts
+    assert found["gateway_request_seconds_count"] == {("app",): 2, ("dead",): 1, ("",): 1}
+    buckets = found["gateway_request_seconds_bucket"]
+    of_app = [buckets["app", f"{bound}"] for bound in (*BOUNDS, "+Inf")]
+    assert of_app == sorted(of_app)
+    assert of_app[-1] == 2
+    assert 0 < found["gateway_request_seconds_sum"]["app",] < 20
+
+
+def test_tunnels_are_no_part_of_the_times(tmp_path: Path) -> None:
+    (tmp_path / "accepting.py").write_text(ACCEPTING)
+    config = "listeners: [{http: 127.0.0.1:0}]\nmetrics: 127.0.0.1:0\n"
+    config += "backends: {a: {asgi: 'accepting:app'}}\nroutes: [{backend: a}]\n"
+    with daemon(tmp_path, config) as running:
+        metrics = running.ready()[-1]
+        with running.connect() as client:
+            client.sendall(UPGRADE)
+            assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+        found = measured(metrics, lambda found: bool(found["gateway_requests_total"]))
+    assert found["gateway_requests_total"] == {("a", "101"): 1}
+    assert found["gateway_request_seconds_count"] == {("a",): 0}
 
 
 def test_one_worker_reloads(running: Daemon, tmp_path: Path) -> None:
