@@ -192,6 +192,11 @@ class Upgrade(Protocol):
         """
         ...
 
+    @property
+    def accepted(self) -> bool:
+        """Whether there is a tunnel: many offers are not taken (``h2c``, of each request of some clients)."""
+        ...
+
     async def accept(self, headers: Headers) -> Duplex:
         """Answer 101 (HTTP/1.1, RFC 9110 7.8) or 200 (HTTP/2, RFC 8441; CONNECT) with *headers*; HTTP ends
         here.

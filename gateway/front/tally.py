@@ -33,6 +33,6 @@ class Tally:
         if answers is None:
             answers = self.backends[request.backend] = Answers()
         answers.statuses[status] = answers.statuses.get(status, 0) + 1
-        if request.upgrade is None:  # what a tunnel takes says nothing
+        if request.upgrade is None or not request.upgrade.accepted:  # what a tunnel takes says nothing
             answers.buckets[bisect_left(BOUNDS, seconds)] += 1
             answers.seconds += seconds

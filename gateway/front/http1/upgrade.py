@@ -62,6 +62,10 @@ class Http1Upgrade:
         self._service = service
         self._duplex: Http1Duplex | None = None
 
+    @property
+    def accepted(self) -> bool:
+        return self._duplex is not None
+
     async def accept(self, headers: Headers) -> Duplex:
         responder = self._responder
         head = responder.switch(self.protocol, headers) if self.protocol else responder.connect(headers)

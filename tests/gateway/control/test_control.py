@@ -282,6 +282,15 @@ def test_tunnels_are_no_part_of_the_times(tmp_path: Path) -> None:
     assert found["gateway_request_seconds_count"] == {("a",): 0}
 
 
+def test_an_offer_that_is_not_taken_is_a_part_of_the_times(running: Daemon) -> None:
+    """Java's HttpClient and curl --http2 make one with each request in clear text (RFC 7540 3.2)."""
+    with running.connect() as client:
+        client.sendall(UPGRADE.replace(b"/websocket", b"/own").replace(b"websocket", b"h2c"))
+        assert client.recv(65536).startswith(b"HTTP/1.1 204 ")
+    found = measured(ADDRESSES[2], lambda found: bool(found["gateway_requests_total"]))
+    assert found["gateway_request_seconds_count"] == {("",): 1}
+
+
 def test_one_worker_reloads(running: Daemon, tmp_path: Path) -> None:
     """Who has a control socket has a supervisor: nobody is told to restart."""
     (before,) = status(tmp_path)["workers"]

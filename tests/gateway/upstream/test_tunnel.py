@@ -643,6 +643,10 @@ class PipeUpgrade:
         self.headers: Headers | None = None
         self._duplex = PipeDuplex(stream)
 
+    @property
+    def accepted(self) -> bool:
+        return self.headers is not None
+
     async def accept(self, headers: Headers) -> Duplex:
         self.headers = headers
         return self._duplex
