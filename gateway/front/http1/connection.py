@@ -21,6 +21,7 @@ from gateway.front.http1.responder import Http1Responder
 from gateway.front.http1.upgrade import Http1Upgrade, offered_protocol
 from gateway.front.linger import linger
 from gateway.front.service import Service
+from gateway.net.resumption import innermost_scope
 from gateway.net.stream import PumpStream
 from gateway.protocols.errors import Incomplete, RemoteProtocolError
 from gateway.protocols.events import NEED_DATA, NeedData, RequestHead
@@ -145,6 +146,7 @@ class Http1Connection:
         pump = service.pump
         persistent = service.timeouts.keep_alive > 0
         patience = service.timeouts.header
+        own = innermost_scope()
         while True:
             head: RequestHead | NeedData | None = None
             try:
@@ -216,8 +218,8 @@ class Http1Connection:
                 if not client_failed:
                     await self._deliver()
                 return False
-            if not (sound and responder.keep_alive):
-                return True
+            if not (sound and responder.keep_alive) or innermost_scope() is not own:
+                return True  # a scope that an application has left open would be the next request's, too
             if body is not None and not (body.complete or await body.drain()):
                 return True
             patience = service.timeouts.keep_alive

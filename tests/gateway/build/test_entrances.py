@@ -273,6 +273,31 @@ def test_a_nursery_that_an_application_leaves_open_ends_no_other_connection() ->
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["connection crashed"]
 
 
+def test_no_request_is_answered_within_a_scope_that_an_application_has_left_open() -> None:
+    """Behind a proxy the next one of the connection is somebody else's."""
+    left_open = trio.CancelScope()
+    paths = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        if scope["path"] == "/leave":
+            left_open.__enter__()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def main() -> None:
+        async with on_trio(app) as address:
+            host, _, port = address.removeprefix("http://").partition(":")
+            async with await trio.open_tcp_stream(host, int(port)) as client:
+                await client.send_all(b"GET /leave HTTP/1.1\r\nHost: a\r\n\r\n" + LAST_GET)
+                assert response(await read_all(client)).status == 200
+
+    with capture_logs() as logs:
+        run(main)
+    assert paths == ["/leave"]
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["connection crashed"]
+
+
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 @pytest.mark.parametrize("kept", [False, True], ids=["trio", "another request"])
 def test_an_application_that_leaves_a_generator_with_an_open_nursery_ends_its_connection(kept: bool) -> None:
