@@ -146,7 +146,7 @@ def failure_of(error: Exception) -> Failure:
 
 def _file_of(error: RequestError) -> dict[str, str]:
     """The file that was looked for, if it was one."""
-    match error.__cause__:
+    match error.__context__:  # mypyc drops what an exception is raised `from`
         case OSError(filename=bytes() | str() as name):
             return {"file": os.fsdecode(name)}
         case _:

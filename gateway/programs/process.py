@@ -94,9 +94,9 @@ class Process:
         with trio.CancelScope(deadline=trio.current_time() + grace, shield=True):
             await self._wait_for_end()
         self._signal_group(signal.SIGKILL)
-        with trio.CancelScope(deadline=trio.current_time() + REAP_WAIT, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + REAP_WAIT, shield=True) as patience:
             await self.wait()
-        if self.returncode is None:
+        if patience.cancelled_caught:
             self._close()
             log.error("process survives SIGKILL", pid=self.pid)
 
@@ -160,10 +160,10 @@ def _open_pidfd(pid: int) -> int:
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     try:
         threading.Thread(target=_close_at_end, args=(pid, theirs), name=f"end of {pid}", daemon=True).start()
-    except RuntimeError as error:
+    except RuntimeError as no_thread:
         os.close(ours)
         os.close(theirs)
-        raise OSError(errno.EAGAIN, str(error)) from error
+        raise OSError(errno.EAGAIN, str(no_thread)) from no_thread
     return ours
 
 

@@ -66,7 +66,7 @@ class CgiBackend:
         self._transcript = transcript
         self._pump = pump
         self._dispatch = dispatch
-        self._null = -1
+        self._no_input = -1
 
     @property
     def name(self) -> str:
@@ -75,13 +75,13 @@ class CgiBackend:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep what requests share, until cancelled. Raises StartError if there is no such path."""
         self._programs.check(self._name)
-        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._no_input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             task_status.started()
             await trio.sleep_forever()
         finally:
-            os.close(self._null)
-            self._null = -1
+            os.close(self._no_input)
+            self._no_input = -1
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Run the program that *request* names.
@@ -122,7 +122,7 @@ class CgiBackend:
         *stdin* is a file with the body in it, if there is one.
         """
         if stdin is None and body.length == 0:
-            stdin = self._null
+            stdin = self._no_input
         if self._slots is None:
             return await self._run_recorded(script, request, responder, body, stdin)
         await self._slots.enter(os.fsdecode(script.filename))

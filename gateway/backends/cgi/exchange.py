@@ -267,7 +267,8 @@ class Exchange:
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(self._stdin, view) :]
+                written = os.write(self._stdin, view)
+                view = view[written:]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._stdin)
             self._progress.touch()
