@@ -18,8 +18,11 @@ import pytest
 import trio
 import trustme
 from h2.errors import ErrorCodes
+from quart import Quart, make_push_promise
+from quart_trio import QuartTrio
 from starlette.applications import Starlette
-from starlette.responses import FileResponse
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import FileResponse, PlainTextResponse
 from starlette.routing import Route as StarletteRoute
 from structlog.testing import capture_logs
 
@@ -274,6 +277,7 @@ def test_ext_2_denial_response(loop: str, version: str) -> None:
 
 # --- push
 
+PROMISED: Final = {**START, "trailers": True, "headers": [(b"trailer", b"x-a, x-b")]}
 PUSH: Final = {"type": "http.response.push", "path": "/style.css", "headers": [(b"accept", b"text/css")]}
 
 
@@ -382,7 +386,8 @@ def test_ext_3_client_may_refuse_what_is_pushed(loop: str) -> None:
 @pytest.mark.parametrize(
     ("before", "keys", "error"),
     [
-        ([], {}, RuntimeError),
+        ([], {"path": None}, TypeError),
+        ([PROMISED, BODY], {}, RuntimeError),
         ([START], {"path": None}, TypeError),
         ([START], {"path": "relative"}, ValueError),
         ([START], {"path": "//other.example/"}, ValueError),
@@ -404,6 +409,37 @@ def test_ext_3_misuse_of_push(
 
     run(main)
     assert raised == [error]
+
+
+@both_loops
+@pytest.mark.parametrize("framework", [Starlette, Quart])
+def test_ext_3_push_before_the_start(loop: str, framework: type[Starlette | Quart]) -> None:
+    """As handlers do, which have no response yet."""
+    app: Any
+    if framework is Starlette:
+
+        async def endpoint(request: StarletteRequest) -> PlainTextResponse:
+            await request.send_push_promise("/style.css")
+            return PlainTextResponse("ok")
+
+        app = Starlette(routes=[StarletteRoute("/", endpoint)])
+    else:
+        app = Quart(__name__) if loop == "asyncio" else QuartTrio(__name__)
+
+        async def page() -> str:
+            await make_push_promise("/style.css")
+            return "ok"
+
+        app.add_url_rule("/", view_func=page)
+
+    async def main() -> None:
+        async with hosting(app, loop) as served:
+            answered = await ask(served, "2")
+            assert (answered.status, answered.body) == (200, b"ok")
+            ((_, promised),) = answered.pushed
+            assert (b":path", b"/style.css") in promised
+
+    run(main)
 
 
 # --- zero copy
@@ -758,6 +794,26 @@ def test_ext_6_early_hint(loop: str, version: str) -> None:
     run(main)
 
 
+@each
+def test_ext_6_early_hint_before_the_start(loop: str, version: str) -> None:
+    """As handlers do, which have no response yet."""
+    link = "</style.css>; rel=preload; as=style"
+
+    async def endpoint(request: StarletteRequest) -> PlainTextResponse:
+        await request.send_early_hints(link)
+        return PlainTextResponse("ok")
+
+    app = Starlette(routes=[StarletteRoute("/", endpoint)])
+
+    async def main() -> None:
+        async with hosting(app, loop) as served:
+            answered = await ask(served, version)
+            assert (answered.status, answered.body) == (200, b"ok")
+            assert answered.informed == [(103, [(b"link", link.encode())])]
+
+    run(main)
+
+
 @both_loops
 def test_ext_6_early_hint_to_an_old_client(loop: str) -> None:
     """RFC 9110 15.2: HTTP/1.0 has no 1xx; an application that did not look is not told."""
@@ -776,7 +832,7 @@ def test_ext_6_early_hint_to_an_old_client(loop: str) -> None:
 @pytest.mark.parametrize(
     ("before", "keys", "error"),
     [
-        ([], {"links": []}, RuntimeError),
+        ([], {}, ValueError),
         ([START], {}, ValueError),
         ([START], {"links": 1}, TypeError),
         ([START], {"links": ["</x>"]}, TypeError),
@@ -798,8 +854,6 @@ def test_ext_6_misuse_of_early_hint(
 
 
 # --- trailers
-
-PROMISED: Final = {**START, "trailers": True, "headers": [(b"trailer", b"x-a, x-b")]}
 
 
 @each

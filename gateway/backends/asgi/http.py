@@ -417,7 +417,11 @@ class HttpExchange:
     # --- extensions
 
     async def _send_extended(self, kind: str, message: Message) -> None:
-        """Take a message of an extension. All but debug belong behind the start (EXT-3 to EXT-8)."""
+        """Take a message of an extension (EXT-3 to EXT-8).
+
+        All but debug belong behind the start; but Starlette and Quart send pushes and early hints when they
+        are asked to, and that is before there is a response.
+        """
         stage = self._stage
         if stage is _COMPLETE:
             return
@@ -431,9 +435,9 @@ class HttpExchange:
             log.info("response debug", request_id=self._request.id, info=debug_information(message))
             return
         try:
-            if kind == "http.response.early_hint" and stage is not _START:
+            if kind == "http.response.early_hint":
                 await self._send_early_hint(message, stage)
-            elif kind == "http.response.push" and (stage is _HELD or stage is _BODY):
+            elif kind == "http.response.push" and stage is not _TRAILERS:
                 self._push(message)
             elif kind == "http.response.trailers" and stage is _TRAILERS:
                 await self._take_trailers(message)
@@ -451,9 +455,9 @@ class HttpExchange:
             raise
 
     async def _send_early_hint(self, message: Message, stage: _Stage) -> None:
-        """EXT-6: the head is held, so 103 can come before it; behind it there is no place for one."""
+        """EXT-6: 103 can come until the head leaves, which is held; behind it there is no place for one."""
         links = link_fields(message)
-        if stage is _HELD and links and self._request.version != "1.0":
+        if (stage is _START or stage is _HELD) and links and self._request.version != "1.0":
             await self._wait_for_client(lambda: self._responder.inform(103, links))
 
     def _push(self, message: Message) -> None:

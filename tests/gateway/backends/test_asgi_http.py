@@ -419,7 +419,7 @@ def test_messages_after_the_response_are_ignored(loop: str, recorder: RecordingR
     ("messages", "error"),
     [
         ([{"type": "http.response.trailers"}], RuntimeError),
-        ([{"type": "http.response.push", "path": "/", "headers": []}], RuntimeError),
+        ([{"type": "http.response.push", "path": "/", "headers": []}], ValueError),
         ([{"type": "websocket.accept"}], ValueError),
         ([{}], KeyError),
         ([{"type": "http.response.start"}], ValueError),
