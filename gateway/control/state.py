@@ -1,4 +1,6 @@
-"""What a worker is doing at one moment: its backends, their servers and processes, as plain values."""
+"""What a worker is doing at one moment, its backends and their servers, and what it has answered, as plain
+values.
+"""
 
 import time
 from collections.abc import Mapping

@@ -122,7 +122,7 @@ class Service:
     limits: Limits
     access_log: AccessLog | None = None
     tally: Tally | None = None
-    """What requests came to, if somebody can ask for it."""
+    """Counts statuses and times of requests, if somebody can ask for them."""
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     """Whose word about other clients counts."""
     hsts: bytes | None = None

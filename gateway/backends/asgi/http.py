@@ -56,7 +56,7 @@ class _Stage(Enum):
     """How far the response has come."""
 
     START = "http.response.start"
-    """Nothing was sent: only the start may come."""
+    """Nothing of the response was sent: the start has to come, pushes and early hints may before it."""
     HELD = "http.response.body"
     """The start was sent and is held: the first body message releases it."""
     BODY = "more http.response.body"
